@@ -1,0 +1,178 @@
+"""What a knob is, and how a tree of frozen dataclasses becomes flags, JSON and back.
+
+Four kinds of type occur: str, int, float and bool; a Literal of strings; a tuple of ints; and
+"or none" of any of them. `parse` reads text, `coerce` checks a value that came from JSON or code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import asdict, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from vitlab.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with its sentence of help and its limits (of each entry, for a tuple)."""
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    return field(default=default, metadata={"help": help, **{k: v for k, v in limits.items() if v is not None}})
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, Any]:
+    """Resolved types of a dataclass's fields by name."""
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def flat_fields(cls: type) -> dict[str, tuple[str, Any]]:
+    """Flat knob name -> (section name, dataclass field) over all sections of a configuration class."""
+    found: dict[str, tuple[str, Any]] = {}
+    for section, section_type in field_types(cls).items():
+        if is_dataclass(section_type):
+            for f in fields(section_type):
+                found[f.name] = (section, f)
+    return found
+
+
+def knob_type(cls: type, name: str) -> Any:
+    """The resolved type of the knob ``name`` of the configuration class ``cls``."""
+    section, _ = flat_fields(cls)[name]
+    return field_types(field_types(cls)[section])[name]
+
+
+def inner_type(kind: Any) -> tuple[Any, bool]:
+    """(type without "or none", whether none is allowed)."""
+    if isinstance(kind, types.UnionType):
+        rest = [t for t in typing.get_args(kind) if t is not type(None)]
+        return rest[0], True
+    return kind, False
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The words that a Literal type allows, else nothing."""
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def describe(kind: Any) -> str:
+    """A type as a reader would say it."""
+    kind, optional = inner_type(kind)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    word = " or ".join(choices(kind)) or words.get(kind, "whole numbers")
+    return f"{word}, or none" if optional else word
+
+
+def parse(name: str, kind: Any, text: str) -> Any:
+    """The value that ``text`` (one word of a command line) means for the knob ``name``."""
+    kind, optional = inner_type(kind)
+    if optional and text.lower() == "none":
+        return None
+    readers: dict[Any, Any] = {int: int, float: float, str: str, bool: _parse_bool}
+    reader = int if typing.get_origin(kind) is tuple else readers.get(kind, str)
+    try:
+        return coerce(name, int if reader is int else kind, reader(text))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{name} must be {describe(kind)}, not {text!r}") from None
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def coerce(name: str, kind: Any, value: Any) -> Any:
+    """``value`` as the type ``kind``, or ConfigError: never a silent conversion that loses something."""
+    kind, optional = inner_type(kind)
+    if value is None and optional:
+        return None
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(coerce(name, int, entry) for entry in value)
+    if choices(kind):
+        if value in choices(kind):
+            return value
+        raise ConfigError(
+            f"{name} must be one of {', '.join(choices(kind))}, not {value!r}{did_you_mean(str(value), choices(kind))}"
+        )
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, bool, str) and type(value) is kind:
+        return value
+    raise ConfigError(f"{name} must be {describe(kind)}, not {value!r}")
+
+
+def check_limits(section: Any) -> None:
+    """Raise ConfigError for the first field of a dataclass whose type or range is wrong."""
+    kinds = typing.get_type_hints(type(section))
+    for f in fields(section):
+        value = coerce(f.name, kinds[f.name], getattr(section, f.name))
+        object.__setattr__(section, f.name, value)
+        for entry in value if isinstance(value, tuple) else (value,):
+            if isinstance(entry, int | float):
+                _check_range(f.name, entry, f.metadata)
+
+
+def _check_range(name: str, value: float, limits: Any) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, not {value}")
+    rules = {
+        "at_least": ("at least", value >= limits.get("at_least", value)),
+        "above": ("above", "above" not in limits or value > limits["above"]),
+        "at_most": ("at most", value <= limits.get("at_most", value)),
+        "below": ("below", "below" not in limits or value < limits["below"]),
+    }
+    for rule, (words, holds) in rules.items():
+        if not holds:
+            raise ConfigError(f"{name} must be {words} {limits[rule]:g}, not {value:g}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A tree of dataclasses as nested dicts of JSON values (tuples become lists)."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
+
+
+def from_dict(cls: type[T], values: Any) -> T:
+    """Build the dataclass ``cls`` from nested dicts; missing names take their defaults, unknown ones are refused."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{cls.__name__} must be a table of names and values, not {values!r}")
+    kinds = typing.get_type_hints(cls)
+    for name in values:
+        if name not in kinds:
+            raise ConfigError(f"unknown name {name!r} in {cls.__name__}{did_you_mean(name, kinds)}")
+    built = {
+        name: from_dict(kinds[name], value) if is_dataclass(kinds[name]) else coerce(name, kinds[name], value)
+        for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def digest(values: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of ``values`` as canonical JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' when a known word is close, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,156 @@
+"""The knobs of the network, and the arithmetic that decides whether they fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitlab.config.knobs import check_limits, knob
+from vitlab.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. The names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
+
+    arch: Literal["vit", "cnn"] = knob("vit", "The network: a Vision Transformer, or the small CNN of keras.io.")
+    image_size: int = knob(
+        28,
+        "Side of the square input in pixels; images of another size are resized, which allows more patch sizes.",
+        at_least=1,
+    )
+    patch_size: int = knob(
+        7,
+        "Side of a patch in pixels. Smaller patches catch finer detail but give more tokens, and time grows "
+        "with their number. What does not fill a patch at the right and bottom edge is cut off.",
+        at_least=1,
+    )
+    patch_overlap: int = knob(
+        0,
+        "Pixels by which a patch also looks into its neighbours on each side; the grid stays the same.",
+        at_least=0,
+    )
+    embed_dim: int = knob(
+        48,
+        "Length of the vector that stands for a patch: longer holds more complex features, for more time and memory.",
+        at_least=1,
+    )
+    depth: int = knob(
+        4, "Number of transformer blocks; each lets the patches exchange information once more.", at_least=1
+    )
+    num_heads: int = knob(
+        4, "Number of attention heads: so many different ways to look at the other patches.", at_least=1
+    )
+    head_dim: int | None = knob(
+        None,
+        "Width of one attention head; none means embed_dim / num_heads (Keras' key_dim is this width).",
+        at_least=1,
+    )
+    mlp_ratio: float = knob(2.0, "Width of the block's hidden layer as a multiple of embed_dim.", above=0.0)
+    mlp_last_gelu: bool = knob(
+        False, "Apply GELU and dropout after the block's second dense layer too, as the Keras example does."
+    )
+    pool: Literal["cls", "mean", "flatten"] = knob(
+        "mean",
+        "How the tokens become one vector: an extra class token, their mean, or all of them side by side "
+        "(which makes the head large).",
+    )
+    head_hidden: tuple[int, ...] = knob(
+        (),
+        "Widths of dense layers with GELU between the pooled vector and the answer; none is usual.",
+        at_least=1,
+    )
+    pos_embed: Literal["learned", "sincos", "none"] = knob(
+        "learned",
+        "How a token knows its place: a learned vector, fixed waves of sine and cosine, or not at all.",
+    )
+    dropout: float = knob(
+        0.0,
+        "Probability of switching off a unit in the block's dense layers while training.",
+        at_least=0.0,
+        below=1.0,
+    )
+    attn_dropout: float = knob(
+        0.0, "Probability of ignoring an attention weight while training.", at_least=0.0, below=1.0
+    )
+    head_dropout: float = knob(
+        0.0, "Probability of switching off a unit in the head while training.", at_least=0.0, below=1.0
+    )
+    drop_path: float = knob(
+        0.0,
+        "Probability of skipping the last block for an image while training; earlier blocks are skipped less.",
+        at_least=0.0,
+        below=1.0,
+    )
+    init: Literal["vit", "keras"] = knob(
+        "vit",
+        "How weights start: as in the ViT papers, or with Keras' Glorot limits (for the seed's networks).",
+    )
+    cnn_channels: tuple[int, ...] = knob(
+        (32, 64), "Channels of the CNN's convolutions, one number a layer.", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if self.arch == "vit":
+            self._check_patches()
+            self._check_heads()
+        elif not self.cnn_channels:
+            raise ConfigError("cnn_channels is empty; the CNN needs at least one layer, for example 32 64")
+        elif cnn_side(self.image_size, len(self.cnn_channels)) < 1:
+            raise ConfigError(
+                f"image_size {self.image_size} is too small for {len(self.cnn_channels)} convolutions of 3 x 3, each "
+                f"followed by 2 x 2 pooling; use fewer cnn_channels or a larger image_size"
+            )
+
+    def _check_patches(self) -> None:
+        if self.patch_size > self.image_size:
+            side = next((p for p in (7, 4, 2) if p <= self.image_size), 1)
+            grid = self.image_size // side
+            raise ConfigError(
+                f"patch_size {self.patch_size} is larger than image_size {self.image_size}; "
+                f"{side} gives a {grid} x {grid} grid of {grid * grid} patches"
+            )
+        if self.patch_overlap > self.patch_size:
+            raise ConfigError(
+                f"patch_overlap {self.patch_overlap} is larger than patch_size {self.patch_size}; "
+                f"a patch may look at most into its direct neighbours"
+            )
+
+    def _check_heads(self) -> None:
+        if self.head_dim is None and self.embed_dim % self.num_heads:
+            divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
+            near = sorted(divisors, key=lambda n: abs(n - self.num_heads))[:3]
+            raise ConfigError(
+                f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}; "
+                f"use {', '.join(map(str, sorted(near)))} heads, or set head_dim"
+            )
+        if round(self.embed_dim * self.mlp_ratio) < 1:
+            raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}")
+        if self.pos_embed == "sincos" and self.embed_dim % 4:
+            raise ConfigError(
+                f"pos_embed sincos needs an embed_dim that 4 divides (sine and cosine of row and column), "
+                f"not {self.embed_dim}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches per side; the integer division is what cuts edges."""
+        return self.image_size // self.patch_size
+
+    @property
+    def width_per_head(self) -> int:
+        """Width d of one attention head."""
+        return self.head_dim or self.embed_dim // self.num_heads
+
+    @property
+    def mlp_hidden(self) -> int:
+        """Width of the block's hidden layer."""
+        return round(self.embed_dim * self.mlp_ratio)
+
+
+def cnn_side(image_size: int, layers: int) -> int:
+    """Side of the CNN's last feature map: 3 x 3 convolution without padding, then 2 x 2 pooling, each layer."""
+    for _ in range(layers):
+        image_size = (image_size - 2) // 2
+    return image_size

@@ -1,0 +1,68 @@
+"""A whole run's configuration: the six sections together, to and from JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from vitlab.config.knobs import check_limits, digest, flat_fields, from_dict, to_dict
+from vitlab.config.model import ModelConfig
+from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
+from vitlab.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that defines one run."""
+
+    preset: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        for section in sections(self).values():
+            check_limits(section)
+        if self.optim.min_lr > self.optim.lr:
+            raise ConfigError(f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}; the rate would rise")
+        if self.optim.warmup_epochs > self.train.epochs:
+            raise ConfigError(
+                f"warmup_epochs {self.optim.warmup_epochs:g} is longer than the whole training "
+                f"of {self.train.epochs} epochs"
+            )
+
+    def with_knobs(self, **values: Any) -> RunConfig:
+        """A copy with knobs changed by their flat names, such as ``patch_size=4``; ConfigError names unknown ones."""
+        owners = {name: section for name, (section, _) in flat_fields(RunConfig).items()}
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in owners:
+                raise ConfigError(f"there is no knob {name!r}; `vitlab train --help` lists them")
+            changed.setdefault(owners[name], {})[name] = value
+        parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
+        return replace(self, **parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return to_dict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> RunConfig:
+        """The RunConfig of ``to_dict``'s result; ConfigError for unknown names and wrong types."""
+        return from_dict(RunConfig, values)
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ when anything that shapes the result differs.
+
+        The preset's name and the machine section are left out: they do not change what is computed.
+        """
+        values = self.to_dict()
+        return digest({key: value for key, value in values.items() if key not in ("preset", "machine")})
+
+
+def sections(config: RunConfig) -> dict[str, Any]:
+    """The six sections of ``config`` by name."""
+    return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "preset"}

@@ -1,0 +1,93 @@
+"""Every way in which vitlab ends other than well, each with its exit code.
+
+    VitlabError              1   anything below, or a mistake that has no name of its own
+    +-- ConfigError          2   a wrong option or value; nothing was written
+    +-- DataError            3   data missing, unreadable, or not what its digest says
+    +-- DivergedError        4   the loss stopped being a finite number
+    +-- OutOfMemoryError     5   the machine or the GPU has no memory left
+    +-- StorageError         6   disk full, read-only folder, failing disk
+    +-- RunInUseError        7   another process is writing this run folder
+    +-- RunError             8   a run folder that is missing, damaged, or does not fit the request
+    +-- Interrupted    130/143   Ctrl-C or SIGTERM; the run can be resumed
+
+A message says what happened, why, and what to do, in one line: it is all that the user sees.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class VitlabError(Exception):
+    """Base of all errors that a user can cause; ``exit_code`` is the process's exit status."""
+
+    exit_code = 1
+
+
+class ConfigError(VitlabError, ValueError):
+    """A value or a combination of values that cannot work."""
+
+    exit_code = 2
+
+
+class DataError(VitlabError):
+    """A data set that is missing, malformed, or differs from its digest."""
+
+    exit_code = 3
+
+
+class DivergedError(VitlabError):
+    """Training produced a loss that is not finite."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(VitlabError):
+    """An allocation failed."""
+
+    exit_code = 5
+
+
+class StorageError(VitlabError):
+    """The disk refused a write."""
+
+    exit_code = 6
+
+
+class RunInUseError(VitlabError):
+    """A second writer asked for a run folder that is being written."""
+
+    exit_code = 7
+
+
+class RunError(VitlabError):
+    """A run folder is missing, incomplete, damaged, or of another configuration."""
+
+    exit_code = 8
+
+
+class Interrupted(VitlabError):
+    """A signal ended the run after a checkpoint; ``signum`` 2 gives exit code 130, 15 gives 143."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+STORAGE_HINTS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "permission denied; choose a folder that you may write to",
+    errno.EIO: "the disk reports an input/output error; check the disk",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a file of that name is in the way; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def storage_error(action: str, path: object, error: OSError) -> StorageError:
+    """The one-line StorageError for an OSError met while doing ``action`` on ``path``."""
+    hint = STORAGE_HINTS.get(error.errno or 0, error.strerror or "unknown reason")
+    return StorageError(f"cannot {action} {path}: {hint}")

@@ -1,0 +1,112 @@
+"""The one door to the disk: every file that vitlab writes is whole or absent.
+
+A write goes to a temporary file in the target's own folder, is flushed to the disk, renamed over
+the target, and the folder is flushed too. So a reader sees the old bytes or the new ones, never a
+mixture, also after SIGKILL or a power cut. Directory flushes follow "All file systems are not
+created equal" (Pillai et al. 2014).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitlab.errors import RunError, storage_error
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents; StorageError when the file system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create the folder", path, error) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically and durably; StorageError leaves ``path`` as it was."""
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+    finally:
+        if temporary is not None:
+            remove(Path(temporary))
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Flush ``temporary`` (on the same file system) and rename it to ``path``, whole."""
+    try:
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Delete ``path`` if it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error("delete", path, error) from error
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """The SHA-256 of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """``value`` as strict JSON: a NaN or infinity is a mistake of ours and raises ValueError."""
+    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_bytes(path, (to_json(value) + "\n").encode())
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one line of JSON a row, atomically."""
+    write_bytes(path, "".join(to_json(row, indent=None) + "\n" for row in rows).encode())
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of ``path``; RunError says what is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing") from error
+    except OSError as error:
+        raise storage_error("read", path, error) from error
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``; RunError when it is missing or not JSON."""
+    try:
+        return json.loads(read_bytes(path).decode())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: it is not valid JSON") from error
