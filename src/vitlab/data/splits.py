@@ -1,0 +1,118 @@
+"""Images with their labels, and the two ways in which some of them are set apart.
+
+Validation images are cut here, before any augmentation exists, so an augmented copy of a training
+image can never be a validation image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitlab.errors import ConfigError, DataError
+from vitlab.randomness import numpy_generator
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is held in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``images`` uint8 [N, H, W, C] with C 1 or 3, and ``labels`` int64 [N]; DataError when they are not."""
+
+    images: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise DataError(f"images must be uint8 [N, H, W, 1 or 3], not {_describe(images)}")
+        if 0 in images.shape[1:]:
+            raise DataError(f"images must have at least one pixel, not {_describe(images)}")
+        if labels.dtype != np.int64 or labels.ndim != 1:
+            raise DataError(f"labels must be int64 [N], not {_describe(labels)}")
+        if len(images) != len(labels):
+            raise DataError(f"there are {len(images)} images but {len(labels)} labels; each image needs one")
+        if len(labels) and labels.min() < 0:
+            raise DataError(f"labels must not be negative, but one is {labels.min()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.ArrayLike) -> Split:
+        """A new Split with copies of the images at ``indices``, in their order."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        return Split(self.images[wanted], self.labels[wanted])
+
+
+def _describe(array: npt.NDArray[Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[Split, Split | None]:
+    """Cut ``split`` into training and validation images; fraction 0 gives (split, None).
+
+    ``how`` "last" keeps the first int(N * (1 - fraction)) images for training, unshuffled, as Keras
+    fit does. "stratified" draws as many validation images, with the same share of every class, by
+    ``seed``. ConfigError when a part would be empty or an argument is out of range.
+    """
+    if how not in ("last", "stratified"):
+        raise ConfigError(f"val_split {how!r} is unknown; choose stratified or last")
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"val_fraction is {fraction}; it must be at least 0 and below 1")
+    if fraction == 0:
+        return split, None
+    num_train = int(len(split) * (1 - fraction))
+    if num_train == 0 or num_train == len(split):
+        empty = "training" if num_train == 0 else "validation"
+        raise ConfigError(f"val_fraction {fraction} of {len(split)} images leaves no {empty} image; change it")
+    if how == "last":
+        return split.take(np.arange(num_train)), split.take(np.arange(num_train, len(split)))
+    is_val = _draw_stratified(split.labels, len(split) - num_train, seed)
+    return split.take(np.flatnonzero(~is_val)), split.take(np.flatnonzero(is_val))
+
+
+def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.bool_]:
+    """A mask [N] of ``num_val`` images, shared among the classes in proportion to their sizes."""
+    generator = numpy_generator(seed, "validation")
+    sizes = np.bincount(labels)
+    # Whole shares first, then one more for the largest remainders: small classes are not rounded away.
+    quotas = sizes * num_val // len(labels)
+    remainders = sizes * num_val % len(labels)
+    quotas[np.argsort(-remainders, kind="stable")[: num_val - quotas.sum()]] += 1
+    mask = np.zeros(len(labels), dtype=np.bool_)
+    for label, quota in enumerate(quotas):
+        members = np.flatnonzero(labels == label)
+        mask[generator.permutation(members)[:quota]] = True
+    return mask
+
+
+def limit(split: Split, count: int, seed: int) -> Split:
+    """The first ``count`` images of the split shuffled by ``seed``; all of it when it has no more."""
+    if count < 1:
+        raise ConfigError(f"limit_train is {count}; it must be at least 1")
+    if count >= len(split):
+        return split
+    return split.take(numpy_generator(seed, "limit").permutation(len(split))[:count])
+
+
+def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
+
+    A channel that never changes gets the deviation 1, so that normalising it cannot divide by zero.
+    """
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[3]):
+        counts = np.zeros(256, dtype=np.int64)
+        for start in range(0, len(images), 1024):  # bincount widens to 8 bytes a pixel: keep that small
+            counts += np.bincount(images[start : start + 1024, :, :, channel].ravel(), minlength=256)
+        mean = float(counts @ values / counts.sum())
+        variance = float(counts @ (values - mean) ** 2 / counts.sum())
+        means.append(mean)
+        deviations.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    return tuple(means), tuple(deviations)
