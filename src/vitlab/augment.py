@@ -1,0 +1,114 @@
+"""Random changes of a whole batch of training images, drawn from an explicit generator.
+
+Rotation, zoom, shear and shift are one affine map an image, sampled once (bilinear), so pixels are
+blurred once however many of them are on. Pixels are in 0..1 with black at 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitlab.config import AugmentConfig
+from vitlab.errors import ConfigError
+
+# Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
+# on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
+ERASE_AREA = (0.02, 0.2)
+
+
+def augment(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1."""
+    images = images_BCHW
+    if config.flip:
+        images = flip(images, _uniform(images, generator) < 0.5)
+    if config.rotate or config.zoom or config.shear or config.shift:
+        images = affine(images, draw_affine(images, config, generator), fill=config.fill)
+    if config.erase:
+        images = erase(images, config.erase, generator)
+    return images
+
+
+def is_active(config: AugmentConfig) -> bool:
+    """Whether ``augment`` would change anything."""
+    return any((config.rotate, config.zoom, config.shift, config.shear, config.flip, config.erase))
+
+
+def check_flip(config: AugmentConfig, may_flip: bool, data: str) -> None:
+    """ConfigError when flips are on for data whose meaning they change."""
+    if config.flip and not may_flip and not config.force_flip:
+        raise ConfigError(
+            f"flip is on, but {data} must not be mirrored (its card says so); use --no-flip, or --force-flip"
+        )
+
+
+def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
+    """Mirror the images for which ``which_B`` is true left to right."""
+    return torch.where(which_B.view(-1, 1, 1, 1), images_BCHW.flip(-1), images_BCHW)
+
+
+def draw_affine(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Random maps [B, 2, 3] for ``affine``, each parameter uniform in its symmetric range."""
+
+    def draw(limit: float) -> Tensor:
+        return (_uniform(images_BCHW, generator) * 2 - 1) * limit
+
+    return affine_matrix(
+        angle_B=draw(config.rotate),
+        zoom_B2=torch.stack([1 + draw(config.zoom), 1 + draw(config.zoom)], dim=1),
+        shear_B2=torch.stack([draw(config.shear), draw(config.shear)], dim=1),
+        shift_B2=torch.stack([draw(config.shift), draw(config.shift)], dim=1),
+    )
+
+
+def affine_matrix(angle_B: Tensor, zoom_B2: Tensor, shear_B2: Tensor, shift_B2: Tensor) -> Tensor:
+    """Maps [B, 2, 3] from output to input positions, (x right, y down) in pixels from the centre.
+
+    ``angle`` in degrees turns the picture counter-clockwise; ``zoom`` (x, y) above 1 shows more of it,
+    smaller; ``shear`` (x, y) in degrees slants it; ``shift`` (x, y) in pixels moves it right and down.
+    """
+    angle, shear = torch.deg2rad(angle_B), torch.tan(torch.deg2rad(shear_B2))
+    cos, sin, one = torch.cos(angle), torch.sin(angle), torch.ones_like(angle)
+    turn = torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
+    slant = torch.stack([one, shear[:, 0], shear[:, 1], one], dim=1).view(-1, 2, 2)
+    linear = turn @ slant @ torch.diag_embed(zoom_B2)
+    offset = -(linear @ shift_B2.unsqueeze(-1))
+    return torch.cat([linear, offset], dim=-1)
+
+
+def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str) -> Tensor:
+    """Sample each image through its map (bilinear); outside is black ("zeros") or a mirror ("reflect")."""
+    height, width = images_BCHW.shape[-2:]
+    half = torch.tensor([width / 2, height / 2], device=images_BCHW.device)
+    linear = matrix_B23[:, :, :2] * (half / half.unsqueeze(-1))  # pixels -> grid_sample's units of half a side
+    theta = torch.cat([linear, (matrix_B23[:, :, 2] / half).unsqueeze(-1)], dim=-1)
+    grid = F.affine_grid(theta, list(images_BCHW.shape), align_corners=False)
+    padding = {"zeros": "zeros", "reflect": "reflection"}[fill]
+    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+def erase(images_BCHW: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Blank one random rectangle in each image with ``probability`` (Zhong et al. 2020)."""
+    height, width = images_BCHW.shape[-2:]
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + _uniform(images_BCHW, generator) * (high - low)
+
+    side, aspect = draw(*ERASE_AREA).sqrt(), torch.exp(draw(-math.log(2), math.log(2)) / 2)
+    high, wide = side * aspect * height, side / aspect * width
+    top, left = draw(0, 1) * (height - high), draw(0, 1) * (width - wide)
+    rows = torch.arange(height, device=images_BCHW.device) + 0.5
+    columns = torch.arange(width, device=images_BCHW.device) + 0.5
+    in_rows = (rows > top[:, None]) & (rows < (top + high)[:, None])
+    in_columns = (columns > left[:, None]) & (columns < (left + wide)[:, None])
+    chosen = _uniform(images_BCHW, generator) < probability
+    hole = in_rows[:, :, None] & in_columns[:, None, :] & chosen[:, None, None]
+    return images_BCHW.masked_fill(hole.unsqueeze(1), 0.0)
+
+
+def _uniform(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """One number in 0..1 for each image."""
+    return torch.rand(len(images_BCHW), generator=generator, device=images_BCHW.device)

@@ -1,0 +1,45 @@
+"""Walking over a data set that already lies on the device.
+
+The sets that vitlab is for fit into memory as uint8 (MNIST: 47 MB), so there is no loader, no worker
+process and no queue: a batch is one indexed copy, and the order is a permutation drawn per epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitlab.data.splits import Split
+
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """images uint8 [N, H, W, C] and labels int64 [N] on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def to_device(split: Split, device: torch.device) -> DeviceSplit:
+    """Move a Split to ``device``, once."""
+    return DeviceSplit(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device))
+
+
+def epoch_batches(
+    split: DeviceSplit, batch_size: int, generator: torch.Generator, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images once in an order drawn from ``generator``, from batch ``first`` on; the last may be smaller."""
+    order = torch.randperm(len(split), generator=generator, device=generator.device)
+    for indices in order.split(batch_size)[first:]:
+        yield split.images[indices], split.labels[indices]
+
+
+def plain_batches(split: DeviceSplit, batch_size: int) -> Iterator[Tensor]:
+    """The images in their own order."""
+    return iter(split.images.split(batch_size))

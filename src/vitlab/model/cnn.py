@@ -1,0 +1,37 @@
+"""The small CNN of keras.io's "Simple MNIST convnet": the opponent that the seed page lost against."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitlab.config import ModelConfig, cnn_side
+
+
+class CNN(nn.Module):
+    """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer."""
+
+    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        channels = (in_channels, *config.cnn_channels)
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, kernel_size=3) for a, b in pairwise(channels))
+        side = cnn_side(config.image_size, len(config.cnn_channels))
+        self.head = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(channels[-1] * side**2, num_classes))
+        for module in self.modules():  # Keras' defaults
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """[B, C, image_size, image_size], preprocessed -> logits [B, K]."""
+        logits_BK: Tensor = self.head(self.features(images_BCHW))
+        return logits_BK
+
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """The last feature map, flattened in the order channel, row, column."""
+        x = images_BCHW
+        for conv in self.convs:
+            x = F.max_pool2d(F.relu(conv(x)), 2)
+        return x.flatten(1)

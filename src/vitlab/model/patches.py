@@ -1,0 +1,37 @@
+"""Cutting an image into patches, and putting it together again: used by model, pictures and page alike."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def patchify(images_BCHW: Tensor, patch_size: int, overlap: int = 0) -> Tensor:
+    """[B, C, H, W] -> patches [B, N, P], row by row; N = (H // p)(W // p), P = (p + 2 overlap)^2 C.
+
+    Inside a patch the order is row, column, channel, which is also that of TensorFlow's
+    `extract_patches`. What does not fill a patch at the right and the bottom is cut off. With
+    ``overlap`` each patch sees that many pixels more on all sides; beyond the image they are 0.
+    """
+    batch, channels, height, width = images_BCHW.shape
+    rows, columns = height // patch_size, width // patch_size
+    images = images_BCHW[:, :, : rows * patch_size, : columns * patch_size]
+    if overlap == 0:
+        cut = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
+        return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, -1)
+    side = patch_size + 2 * overlap
+    windows = F.pad(images, (overlap,) * 4).unfold(2, side, patch_size).unfold(3, side, patch_size)
+    return windows.permute(0, 2, 3, 4, 5, 1).reshape(batch, rows * columns, -1)
+
+
+def unpatchify(patches_BNP: Tensor, patch_size: int, channels: int) -> Tensor:
+    """The inverse of `patchify` without overlap, for a square grid: [B, N, P] -> [B, C, grid p, grid p]."""
+    batch, count, _ = patches_BNP.shape
+    grid = round(count**0.5)
+    cut = patches_BNP.reshape(batch, grid, grid, patch_size, patch_size, channels)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid * patch_size, grid * patch_size)
+
+
+def patch_length(patch_size: int, overlap: int, channels: int) -> int:
+    """P, the numbers in one patch."""
+    return (patch_size + 2 * overlap) ** 2 * channels

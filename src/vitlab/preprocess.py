@@ -1,0 +1,45 @@
+"""From stored images to the network's input: the same for training, evaluation and prediction.
+
+What happens always and exactly stands here; what is random and happens in training only stands in
+augment.py and is handed in as a function, so that nobody can normalise twice, or differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Side of the input in pixels; mean and std per channel of pixels in 0 to 1 (0 and 1 leave them as they are)."""
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """uint8 [B, H, W, C] -> float32 [B, C, image_size, image_size].
+
+        Scaled to 0..1, resized (bilinear, half-pixel centres, no anti-aliasing: Keras' `Resizing`),
+        augmented if asked, normalised. The seed normalises first; with bilinear weights that sum to 1
+        and holes filled by reflection the order makes no difference, and filling holes with zeros
+        means black only as long as black is 0.
+        """
+        images = images_BHWC.permute(0, 3, 1, 2).float() / 255.0
+        size = (self.image_size, self.image_size)
+        if tuple(images.shape[-2:]) != size:
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
+        if augment is not None:
+            images = augment(images)
+        return self.normalize(images)
+
+    def normalize(self, images_BCHW: Tensor) -> Tensor:
+        """Subtract the mean, divide by the standard deviation, per channel."""
+        mean = torch.tensor(self.mean, device=images_BCHW.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images_BCHW.device).view(1, -1, 1, 1)
+        return (images_BCHW - mean) / std
