@@ -1,0 +1,71 @@
+"""vitlab: small Vision Transformers, trained from scratch on small images.
+
+    from pathlib import Path
+    from vitlab import preset_config, train_run
+
+    result = train_run(preset_config("small").with_knobs(epochs=1), Path("runs/first"))
+    print(result["test_top1"])
+
+The names below are the public ones. They are imported when they are first used, because the command
+line must be able to answer `--help` without waiting for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitlab.config import RunConfig
+    from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
+    from vitlab.errors import VitlabError
+    from vitlab.experiment import Reporter, evaluate_run, load_model, resume_run, train_run
+    from vitlab.model import CNN, ViT, build_model
+    from vitlab.preprocess import Preprocess
+    from vitlab.presets import PRESETS, preset_config
+    from vitlab.runs import RunFolder
+
+__all__ = [
+    "CATALOGUE",
+    "CNN",
+    "PRESETS",
+    "Dataset",
+    "Preprocess",
+    "Reporter",
+    "RunConfig",
+    "RunFolder",
+    "Split",
+    "ViT",
+    "VitlabError",
+    "build_model",
+    "evaluate_run",
+    "load_dataset",
+    "load_model",
+    "preset_config",
+    "resume_run",
+    "train_run",
+]
+
+_HOME = {
+    "config": ("RunConfig",),
+    "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
+    "errors": ("VitlabError",),
+    "experiment": ("Reporter", "evaluate_run", "load_model", "resume_run", "train_run"),
+    "model": ("CNN", "ViT", "build_model"),
+    "presets": ("PRESETS", "preset_config"),
+    "preprocess": ("Preprocess",),
+    "runs": ("RunFolder",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"vitlab.{module}"), name)
+    raise AttributeError(f"module 'vitlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -1,0 +1,94 @@
+"""From a configuration to everything that training needs: data cut, machine chosen, network built.
+
+All mistakes that a user can make in a configuration come up here at the latest, before a file is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from vitlab.augment import check_flip
+from vitlab.config import RunConfig
+from vitlab.data import Dataset, cut_validation, limit, load_dataset
+from vitlab.data.batches import to_device
+from vitlab.machine import choose_machine, private_randomness, seed_torch
+from vitlab.model import build_model, parameters_by_part
+from vitlab.preprocess import Preprocess
+from vitlab.train import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A configuration with its data and machine at hand, and its network freshly initialised."""
+
+    config: RunConfig
+    dataset: Dataset
+    task: Task
+    model: nn.Module
+
+
+def prepare(config: RunConfig, note: Callable[[str], None]) -> Prepared:
+    """Load and cut the data, choose the machine, build the network; ``note`` hears a line about each."""
+    machine = choose_machine(config.machine)
+    note(machine.describe())
+    dataset = cut(load_dataset(config.data.data, note), config)
+    card = dataset.card
+    check_flip(config.augment, card.may_flip, card.name)
+    note(data_line(dataset))
+    preprocess = make_preprocess(config, dataset)
+    with private_randomness():
+        seed_torch(config.train.seed, "init")
+        fused = machine.fuses_attention(tokens=config.model.grid**2)
+        model = build_model(config.model, card.channels, len(card.classes), fused_attention=fused)
+    note(model_line(config, model))
+    val = None if dataset.val is None else to_device(dataset.val, machine.device)
+    task = Task(config, to_device(dataset.train, machine.device), val, preprocess, machine)
+    return Prepared(config, dataset, task, model.to(machine.device))
+
+
+def cut(dataset: Dataset, config: RunConfig) -> Dataset:
+    """The data set with its validation part cut (unless it brings its own) and its training part limited."""
+    train, val, seed = dataset.train, dataset.val, config.train.seed
+    if val is None:
+        train, val = cut_validation(train, config.data.val_fraction, config.data.val_split, seed)
+    if config.data.limit_train is not None:
+        train = limit(train, config.data.limit_train, seed)
+    return replace(dataset, train=train, val=val)
+
+
+def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
+    """The run's one way from stored images to the network's input."""
+    card = dataset.card
+    assert card.mean is not None, "a loaded card always has a mean"
+    assert card.std is not None, "a loaded card always has a standard deviation"
+    if not config.data.normalize:
+        return Preprocess(config.model.image_size, (0.0,) * card.channels, (1.0,) * card.channels)
+    return Preprocess(config.model.image_size, card.mean, card.std)
+
+
+def data_line(dataset: Dataset) -> str:
+    """One line that says what was loaded."""
+    card, parts = dataset.card, {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
+    shape = " x ".join(map(str, dataset.train.images.shape[1:]))
+    source = f"{dataset.origin}, sha256 {dataset.digest[:12]}"
+    return f"{card.name}: {sizes} images of {shape}, {len(card.classes)} classes ({source})"
+
+
+def model_line(config: RunConfig, model: nn.Module) -> str:
+    """One line that says how large the network is, and where its parameters are."""
+    parts = parameters_by_part(model)
+    total = sum(parts.values())
+    head = f"{total:,} parameters, {100 * parts['head'] / total:.0f} % of them in the head"
+    settings = config.model
+    if settings.arch == "cnn":
+        return f"CNN: {' and '.join(map(str, settings.cnn_channels))} channels, {head}"
+    cut_pixels = settings.image_size - settings.grid * settings.patch_size
+    edge = f", {cut_pixels} pixels cut off at the right and bottom" if cut_pixels else ""
+    return (
+        f"ViT: {settings.grid} x {settings.grid} patches of {settings.patch_size} pixels{edge}, "
+        f"{settings.depth} blocks, width {settings.embed_dim}, {settings.num_heads} heads, {head}"
+    )

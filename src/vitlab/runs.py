@@ -1,0 +1,196 @@
+"""A run folder: what one training leaves behind, written whole, checked when read.
+
+    config.json         the resolved configuration, every knob
+    environment.json    versions, processor, threads, git commit
+    data.json           classes, preprocessing, digest of the data
+    history.jsonl       one row an epoch
+    checkpoints/        the two newest resumable states; the name carries step and SHA-256
+    model.safetensors   the selected weights
+    result.json         how it ended: status, accuracy, times, parameters, digest of the weights
+
+No result.json means that the run is going on or was killed; either way `--resume` continues it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vitlab import files
+from vitlab.config import RunConfig
+from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
+from vitlab.train import Checkpoint
+
+CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
+CHECKPOINT_FORMAT = "1"  # to be raised when Counters or the tensors' names change
+KEPT_CHECKPOINTS = 2
+# What a process that was killed while it made the folder can have left there; config.json comes last.
+BEFORE_CONFIG = (".lock", "data.json", "environment.json")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run under ``path``."""
+
+    path: Path
+
+    @property
+    def model_path(self) -> Path:
+        """The selected weights."""
+        return self.path / "model.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer, or RunInUseError. The lock ends with the process, however that ends."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunInUseError(
+                f"{self.path} is being written by another vitlab process; wait for it or use another --out"
+            ) from None
+        except OSError as error:
+            raise storage_error("lock", self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def config(self) -> RunConfig:
+        """The run's configuration; RunError when it is missing or damaged."""
+        if not (self.path / "config.json").is_file():
+            raise RunError(
+                f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder in its last line"
+            )
+        try:
+            return RunConfig.from_dict(files.read_json(self.path / "config.json"))
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
+
+    def environment(self) -> dict[str, Any]:
+        """environment.json."""
+        return _table(self.path / "environment.json")
+
+    def data(self) -> dict[str, Any]:
+        """data.json: the classes, the preprocessing and the digest of the images."""
+        return _table(self.path / "data.json")
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None while the run has not ended."""
+        return _table(self.path / "result.json") if (self.path / "result.json").exists() else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of history.jsonl, one an epoch."""
+        lines = files.read_bytes(self.path / "history.jsonl").decode(errors="replace").splitlines()
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise RunError(f"{self.path / 'history.jsonl'} is damaged: it is not valid JSON") from error
+
+    def forget_result(self) -> None:
+        """Delete result.json, because the run goes on."""
+        files.remove(self.path / "result.json")
+
+    def sweep(self) -> None:
+        """Delete the temporary files of a writer that was killed; for the holder of the lock only."""
+        for leftover in self.path.rglob(".*.tmp"):
+            files.remove(leftover)
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Write one of the JSON files."""
+        files.write_json(self.path / name, value)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Write all rows; the file is small, and rewriting it whole leaves no torn line."""
+        files.write_json_lines(self.path / "history.jsonl", rows)
+
+    def save_weights(self, weights: dict[str, Tensor]) -> str:
+        """Write model.safetensors and return its SHA-256, which belongs into result.json."""
+        data = _pack(weights)
+        files.write_bytes(self.model_path, data)
+        return files.sha256(data)
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """The selected weights, on the CPU; RunError unless every byte is as result.json says."""
+        result = self.result()
+        if result is None or result.get("model_sha256") is None:
+            raise RunError(
+                f"{self.path} has no finished model; `vitlab train --resume {self.path}` continues the training"
+            )
+        data = files.read_bytes(self.model_path)
+        if files.sha256(data) != result["model_sha256"]:
+            raise RunError(f"{self.model_path} is damaged: its SHA-256 is not the one in result.json; train again")
+        return _unpack(data, self.model_path)[0]
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a resumable state, then forget all but the newest few."""
+        folder = self.path / "checkpoints"
+        files.make_folder(folder)
+        metadata = {"format": CHECKPOINT_FORMAT, "counters": files.to_json(checkpoint.counters, indent=None)}
+        data = _pack(checkpoint.tensors, metadata)
+        files.write_bytes(
+            folder / f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors", data
+        )
+        for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
+            files.remove(old)
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, newest (by step, not by date) first."""
+        found = (self.path / "checkpoints").glob("step-*.safetensors")
+        return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
+
+    def load_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint whose every byte is right (None: start anew), and a line for each damaged one."""
+        damaged: list[str] = []
+        for path in self.checkpoints():
+            data = files.read_bytes(path)
+            if path.name.split("-")[2] == f"{files.sha256(data)[:32]}.safetensors":
+                tensors, metadata = _unpack(data, path)
+                if metadata.get("format") != CHECKPOINT_FORMAT:
+                    raise RunError(
+                        f"{path} was written by another version of vitlab; resume it with that one, or start a new run"
+                    )
+                return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
+            damaged.append(f"{path} is damaged (its SHA-256 is not the one in its name); using an older one")
+        return None, damaged
+
+
+def create_run(path: Path) -> RunFolder:
+    """A new, empty run folder; RunError when something is there already."""
+    files.make_folder(path)
+    if any(entry.name not in BEFORE_CONFIG and entry.suffix != ".tmp" for entry in path.iterdir()):
+        raise RunError(f"{path} is not empty; choose another --out, or continue that run with --resume {path}")
+    return RunFolder(path)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it is not a table of names and values")
+    return value
+
+
+def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
+    )
+
+
+def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file: 8 bytes of header length, a JSON header, raw numbers."""
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path} is damaged: it is not a safetensors file") from error
+    return tensors, header.get("__metadata__", {})

@@ -1,0 +1,96 @@
+"""The house rules that a machine can hold: who imports whom, what is public, what never occurs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import vitlab
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src" / "vitlab").rglob("*.py"))
+
+
+def calls(path: Path) -> Iterator[str]:
+    """The dotted names of everything that is called in a source file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a source file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_modules_import_downwards_only() -> None:
+    """The layers stand in pyproject.toml."""
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == 0
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_nothing_is_pickled_or_evaluated(path: Path) -> None:
+    modules = {name.split(".")[0] for name in imports(path)}
+    assert not modules & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml"}
+    assert not set(calls(path)) & {"eval", "exec", "torch.load", "torch.save"}
+    assert "allow_pickle=True" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_a_file_is_one_thing(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(path.read_text())), "it begins by saying what it is"
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    assert sorted(vitlab.__all__) == [
+        "CATALOGUE", "CNN", "Dataset", "PRESETS", "Preprocess", "Reporter", "RunConfig", "RunFolder", "Split", "ViT",
+        "VitlabError", "build_model", "evaluate_run", "load_dataset", "load_model", "preset_config", "resume_run",
+        "train_run",
+    ]  # fmt: skip
+    for name in vitlab.__all__:
+        assert getattr(vitlab, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = vitlab.nonsense
+
+
+def test_importing_vitlab_or_asking_for_help_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'numpy', 'sklearn', 'rich', 'requests', 'PIL', 'safetensors'}"
+    script = (
+        "import sys, vitlab\nfrom vitlab.cli import main\n"
+        "for words in ([], ['train', '--help'], ['presets']):\n"
+        "    try: main(words)\n"
+        "    except SystemExit: pass\n"
+        f"print('heavy:', sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_training_opens_no_network_and_reads_no_pickle(tmp_path: Path) -> None:
+    """A whole run with sockets and unpickling replaced by an alarm."""
+    script = f"""
+import pickle, socket
+from pathlib import Path
+from tests.tiny import tiny_config, write_npz
+from vitlab import evaluate_run, resume_run, train_run
+def alarm(*arguments, **options): raise SystemExit("alarm")
+socket.socket.connect = pickle.loads = pickle.load = alarm
+folder = Path({str(tmp_path)!r})
+train_run(tiny_config(write_npz(folder / "glyphs.npz"), epochs=2), folder / "run")
+(folder / "run" / "result.json").unlink()
+resume_run(folder / "run")
+print(evaluate_run(folder / "run")["images"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "31", done.stderr

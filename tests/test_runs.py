@@ -1,0 +1,121 @@
+"""A run folder: one writer, whole files, every damaged byte noticed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import tiny_config
+from vitlab import RunFolder
+from vitlab.errors import RunError, RunInUseError
+from vitlab.runs import create_run
+from vitlab.train import Checkpoint
+
+
+def checkpoint(step: int) -> Checkpoint:
+    tensors = {"model/w": torch.full((7, 5), float(step)), "optim/w/step": torch.tensor(3.0)}
+    return Checkpoint(tensors, {"step": step, "rows": [{"epoch": 1, "val_loss": None}]})
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    run.save_checkpoint(checkpoint(11))
+    loaded, damaged = run.load_checkpoint()
+    assert loaded is not None
+    assert not damaged
+    assert loaded.counters == checkpoint(11).counters
+    assert loaded.tensors.keys() == checkpoint(11).tensors.keys()
+    assert torch.equal(loaded.tensors["model/w"], torch.full((7, 5), 11.0))
+
+
+def test_the_newest_two_are_kept_and_newest_means_step_not_date_or_name_length(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    for step in (9, 10, 100, 11):
+        run.save_checkpoint(checkpoint(step))
+    assert [int(path.name.split("-")[1]) for path in run.checkpoints()] == [100, 11]
+
+
+def test_nothing_saved_means_a_fresh_start(tmp_path: Path) -> None:
+    assert create_run(tmp_path / "run").load_checkpoint() == (None, [])
+
+
+def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    run.save_checkpoint(checkpoint(1))
+    run.save_checkpoint(checkpoint(2))
+    newest = run.checkpoints()[0]
+    whole, draw = newest.read_bytes(), random.Random(7)
+    for _ in range(200):
+        spoiled = bytearray(whole)
+        spoiled[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        for data in (bytes(spoiled), whole[: draw.randrange(len(whole))]):
+            newest.write_bytes(data)
+            loaded, damaged = run.load_checkpoint()
+            assert loaded is not None
+            assert loaded.counters["step"] == 1
+            assert len(damaged) == 1
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(tmp_path / "run")
+    monkeypatch.setattr("vitlab.runs.CHECKPOINT_FORMAT", "0")
+    run.save_checkpoint(checkpoint(1))
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="another version"):
+        run.load_checkpoint()
+
+
+def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    weights = {"a": torch.arange(13.0), "b": torch.ones(2, 3, dtype=torch.int64)}
+    with pytest.raises(RunError, match="no finished model"):
+        run.load_weights()
+    run.write("result.json", {"status": "done", "model_sha256": run.save_weights(weights)})
+    loaded = run.load_weights()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    data = bytearray(run.model_path.read_bytes())
+    data[-1] ^= 1
+    run.model_path.write_bytes(bytes(data))
+    with pytest.raises(RunError, match="damaged"):
+        run.load_weights()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    with run.locked(), pytest.raises(RunInUseError, match="another vitlab process"), RunFolder(run.path).locked():
+        pass
+    with run.locked():  # and it is free again
+        pass
+
+
+def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        create_run(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_killed_creation_left_is_taken_over(tmp_path: Path) -> None:
+    for name in ("data.json", "environment.json", ".config.json.abc.tmp", ".lock"):
+        (tmp_path / name).write_text("{}")
+    create_run(tmp_path).sweep()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_configuration_and_history_come_back(tmp_path: Path) -> None:
+    run, config = create_run(tmp_path / "run"), tiny_config("mnist", head_hidden=(5, 3), grad_clip=None)
+    run.write("config.json", config.to_dict())
+    assert run.config() == config
+    rows = [{"epoch": 1, "val_top1": 0.1}, {"epoch": 2, "val_top1": None}]
+    run.write_history(rows)
+    assert run.history() == rows
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model": {"patch_sise": 3}}', '{"train": {"epochs": "3"}}'])
+def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunError, match=r"config\.json"):
+        RunFolder(tmp_path).config()
