@@ -1,0 +1,36 @@
+"""Write docs/knobs.md from the fields of vitlab.config: `python docs/make_knobs.py`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from vitlab.cli.flags import show
+from vitlab.config import RunConfig, sections
+from vitlab.config.knobs import describe, knob_type
+from vitlab.presets import preset_config
+
+HEAD = """# Every knob
+
+Made by `python docs/make_knobs.py` from `src/vitlab/config/`; do not edit. Each is a flag of `vitlab train`
+(`patch_size` is `--patch-size`), a name in a run's `config.json`, and an argument of `RunConfig.with_knobs`. Small is
+the value in the default preset.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    small, parts = preset_config("small"), [HEAD]
+    for name, section in sections(RunConfig()).items():
+        parts.append(
+            f"\n## {name}\n\n{type(section).__doc__}\n\n| knob | values | default | small | what it is |\n| --- | --- | --- | --- | --- |\n"
+        )
+        for f in fields(section):
+            values = [show(getattr(s, f.name)) for s in (section, getattr(small, name))]
+            cells = [f"`{f.name}`", describe(knob_type(RunConfig, f.name)), *values, f.metadata["help"]]
+            parts.append("| " + " | ".join(cells) + " |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("knobs.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,183 @@
+"""What each command does. torch and everything that needs it are imported inside the command that uses them."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vitlab.cli.flags import chosen_config, given_knobs
+from vitlab.config import RunConfig
+from vitlab.errors import ConfigError, DivergedError, Interrupted
+from vitlab.files import to_json
+from vitlab.presets import PRESETS, preset_config
+
+
+def version() -> int:
+    """vitlab --version."""
+    print(f"vitlab {metadata.version('vitlab')}")
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """vitlab train."""
+    knobs = given_knobs(arguments)
+    if arguments.resume is not None:
+        if arguments.preset or arguments.config or arguments.out:
+            raise ConfigError(
+                "--resume continues a run with its own configuration; --preset, --config and --out do not go with it"
+            )
+        path, config = arguments.resume, None
+    else:
+        config = chosen_config(arguments.preset, arguments.config, knobs)
+        path = arguments.out or default_folder(config)
+        if arguments.print_config:
+            print(to_json(config.to_dict()))
+            return 0
+    from vitlab.cli.progress import choose_reporter
+    from vitlab.experiment import resume_run, train_run
+
+    reporter = choose_reporter(arguments.quiet)
+    if config is None:
+        result = resume_run(path, reporter, asked=knobs, allow_drift=arguments.allow_drift)
+    else:
+        result = train_run(config, path, reporter)
+    return conclude_train(result, path, arguments)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """runs/<date>-<preset>-<data>-s<seed>, with a number behind it if that is taken."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    data = Path(config.data.data).stem or "data"
+    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
+    tries = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 1000))
+    return next(candidate for candidate in tries if not candidate.exists())
+
+
+def conclude_train(result: dict[str, Any], path: Path, arguments: argparse.Namespace) -> int:
+    """Print how a run ended; raises for an end that is not a good one."""
+    signum = result.pop("signal", 0)
+    if not arguments.json:
+        print_result(result, path)
+    if result["status"] == "interrupted":
+        message = f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {path}"
+        emit_json(result, arguments)
+        raise Interrupted(message, signum)
+    if result["status"] == "diverged":
+        emit_json(result, arguments)
+        raise DivergedError(
+            f"the loss stopped being a finite number in step {result['steps'] + 1}; "
+            f"the last good checkpoint is kept in {path}; try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+        )
+    emit_json(result, arguments)
+    return 0
+
+
+def emit_json(result: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """The result as the last line of standard output, if that was asked for."""
+    if arguments.json:
+        print(to_json(result, indent=None), flush=True)
+
+
+def print_result(result: dict[str, Any], path: Path) -> None:
+    """The result for people; the last line names the run folder and what to do next."""
+    if result["status"] != "done":
+        return
+    print_accuracy(result)
+    speed, where = result["images_per_second"], f"{result['threads']} threads on {result['device']}"
+    print(f"trained in {result['train_seconds']:.1f} s ({speed:,.0f} images/s, {where})")
+    print(f"saved in {path}   next: vitlab evaluate {path}")
+
+
+def print_accuracy(result: dict[str, Any]) -> None:
+    """Top-1 with its interval, top-5, loss."""
+    if result["test_top1"] is None:
+        print("no test images, so no test accuracy" + validation_phrase(result))
+        return
+    low, high = result["test_top1_interval"]
+    print(
+        f"test top-1 {100 * result['test_top1']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
+        f"top-5 {100 * result['test_top5']:.2f} %, loss {result['test_loss']:.4f}, on {result['test_images']:,} images"
+        f"{validation_phrase(result)}"
+    )
+
+
+def validation_phrase(result: dict[str, Any]) -> str:
+    """Which epoch's weights these are."""
+    if result["val_top1"] is None:
+        return ""
+    return f"; weights of epoch {result['selected_epoch']}, validation top-1 {100 * result['val_top1']:.2f} %"
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """vitlab evaluate RUN."""
+    from vitlab.cli.progress import choose_reporter
+    from vitlab.experiment import evaluate_run
+
+    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet))
+    if arguments.json:
+        print(to_json(numbers, indent=None))
+        return 0
+    low, high = numbers["top1_interval"]
+    print(
+        f"{numbers['split']} top-1 {100 * numbers['top1']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
+        f"top-5 {100 * numbers['top5']:.2f} %, loss {numbers['loss']:.4f}, on {numbers['images']:,} images"
+    )
+    return 0
+
+
+def presets(arguments: argparse.Namespace) -> int:
+    """vitlab presets [NAME]."""
+    if arguments.name is not None:
+        config = preset_config(arguments.name)
+        if arguments.json:
+            print(to_json(config.to_dict(), indent=None))
+            return 0
+        preset = PRESETS[arguments.name]
+        print(f"{arguments.name}: {preset.about}\nsource: {preset.source}\nexpected: {preset.expected}")
+        print(to_json(config.to_dict()))
+        return 0
+    if arguments.json:
+        rows = {name: {"about": p.about, "source": p.source, "expected": p.expected} for name, p in PRESETS.items()}
+        print(to_json(rows, indent=None))
+        return 0
+    width = max(map(len, PRESETS))
+    for name, preset in PRESETS.items():
+        print(f"{name:<{width}}  {preset.about}\n{'':<{width}}  expected: {preset.expected}")
+    return 0
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """vitlab data list | fetch NAME ... | check NAME ..."""
+    from vitlab.cli import data_commands
+
+    if arguments.action == "list":
+        return data_commands.list_data(arguments.json)
+    if not arguments.names:
+        raise ConfigError(f"vitlab data {arguments.action} needs the name of a data set; `vitlab data list` shows them")
+    if arguments.action == "fetch":
+        return data_commands.fetch_data(arguments.names, arguments.json, arguments.quiet)
+    return data_commands.check_data(arguments.names, arguments.json)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """vitlab doctor."""
+    from vitlab.config import MachineConfig
+    from vitlab.data.sources import cache_root
+    from vitlab.machine import choose_machine, environment, gemm_gflops
+
+    machine = choose_machine(MachineConfig())
+    found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
+    found["gemm_fp32_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="fp32"))), 1)
+    found["gemm_bf16_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="bf16"))), 1)
+    found |= {"cache": str(cache_root()), "VITLAB_DATA": os.environ.get("VITLAB_DATA")}
+    if arguments.json:
+        print(to_json(found, indent=None))
+        return 0
+    width = max(map(len, found))
+    for name, value in found.items():
+        print(f"{name:<{width}}  {value}")
+    return 0

@@ -1,0 +1,106 @@
+"""Flags made from the knobs of config.py: one flag a field, one group a section."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vitlab.config import RunConfig, sections
+from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_type, knob_type, parse
+from vitlab.errors import ConfigError
+from vitlab.presets import DEFAULT_PRESET, preset_config
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake with one line, and knows what was probably meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError instead of printing the whole usage."""
+        raise ConfigError(f"{message}; `{self.prog} --help` explains the options")
+
+    def refuse_unknown(self, words: list[str]) -> None:
+        """ConfigError for the first word that no option took."""
+        if words:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            word = words[0].split("=")[0]
+            raise ConfigError(f"unknown option {word!r}{did_you_mean(word, known)}; `{self.prog} --help` lists them")
+
+
+def add_knobs(parser: argparse.ArgumentParser) -> None:
+    """A flag for every knob; what is not given stays absent from the parsed arguments."""
+    defaults = sections(preset_config(DEFAULT_PRESET))
+    for section, section_type in field_types(RunConfig).items():
+        if section not in defaults:
+            continue
+        group = parser.add_argument_group(section, section_type.__doc__)
+        for f in fields(section_type):
+            _add_knob(group, f.name, f.metadata["help"], getattr(defaults[section], f.name))
+
+
+def _add_knob(group: Any, name: str, help: str, default: Any) -> None:
+    kind, _ = inner_type(knob_type(RunConfig, name))
+    flag = "--" + name.replace("_", "-")
+    text = f"{help} [{show(default)}]".replace("%", "%%")
+    if kind is bool:
+        group.add_argument(flag, help=text, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+    elif typing.get_origin(kind) is tuple:
+        group.add_argument(flag, help=text, nargs="*", metavar="N", default=argparse.SUPPRESS)
+    else:
+        words = typing.get_args(kind)
+        metavar = "{" + ",".join(words) + "}" if words else {int: "N", float: "X"}.get(kind, "NAME")
+        group.add_argument(flag, help=text, metavar=metavar, default=argparse.SUPPRESS)
+
+
+def show(value: Any) -> str:
+    """A knob's value as a user would type it."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The knobs named on the command line, as values of their types; ConfigError for what cannot be read."""
+    given = {}
+    for name in flat_fields(RunConfig):
+        if hasattr(arguments, name):
+            given[name] = _value(name, getattr(arguments, name))
+    return given
+
+
+def _value(name: str, text: Any) -> Any:
+    kind = knob_type(RunConfig, name)
+    if isinstance(text, list):
+        words = [] if text in (["none"], [""]) else text
+        return tuple(parse(name, kind, word) for word in words)
+    return text if isinstance(text, bool) else parse(name, kind, text)
+
+
+def chosen_config(preset: str | None, file: Path | None, knobs: dict[str, Any]) -> RunConfig:
+    """The configuration of a preset or of a JSON file, with ``knobs`` changed."""
+    if preset is not None and file is not None:
+        raise ConfigError("--preset and --config exclude each other; a config file holds every knob")
+    base = read_config(file) if file is not None else preset_config(preset or DEFAULT_PRESET)
+    return base.with_knobs(**knobs)
+
+
+def read_config(path: Path) -> RunConfig:
+    """A RunConfig from a JSON file, such as a run folder's config.json."""
+    try:
+        return RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from None
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path} is not valid JSON ({error})") from None

@@ -1,0 +1,68 @@
+"""What the documentation says can be typed, found and linked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from docs import make_knobs
+from vitlab.cli.flags import chosen_config, given_knobs
+from vitlab.cli.main import build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(vitlab [^\n#|]*)", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) of every vitlab command line in a fenced block."""
+    blocks = [(page.name, block) for page in PAGES for block in FENCED.findall(page.read_text())]
+    return [(page, text.strip()) for page, block in blocks for text in COMMAND.findall(block)]
+
+
+@pytest.mark.parametrize(("page", "text"), commands(), ids=str)
+def test_every_command_in_the_documentation_parses(page: str, text: str) -> None:
+    parser, children = build_parser()
+    words = shlex.split(text)[1:]
+    arguments, unknown = parser.parse_known_args(words)
+    children[arguments.command].refuse_unknown(unknown)
+    if arguments.command == "train" and arguments.config is None:
+        chosen_config(arguments.preset, None, given_knobs(arguments))
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len([page for page, _ in commands() if page == "README.md"]) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_table_of_knobs_is_up_to_date() -> None:
+    """If not: python docs/make_knobs.py."""
+    assert (ROOT / "docs" / "knobs.md").read_text() == make_knobs.page()
+
+
+def test_every_dependency_has_its_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    block = text.split("dependencies = [", 1)[1].split("]", 1)[0]
+    names = re.findall(r'"([a-z0-9-]+)', block)
+    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    assert len(names) > 5
+    for name in names:
+        assert f"| {name} |" in reasons, name
+
+
+def test_the_tour_shows_every_file() -> None:
+    tour = (ROOT / "docs" / "tour.md").read_text()
+    for path in (ROOT / "src" / "vitlab").iterdir():
+        if path.name.startswith("_") or path.name == "py.typed":
+            continue
+        assert f"  {path.name}{'/' if path.is_dir() else ''} " in tour, path.name
