@@ -16,15 +16,14 @@ Made by `python docs/make_knobs.py` from `src/vitlab/config/`; do not edit. Each
 (`patch_size` is `--patch-size`), a name in a run's `config.json`, and an argument of `RunConfig.with_knobs`. Small is
 the value in the default preset.
 """
+TABLE_HEAD = "| knob | values | default | small | what it is |\n| --- | --- | --- | --- | --- |\n"
 
 
 def page() -> str:
     """The whole page as Markdown."""
     small, parts = preset_config("small"), [HEAD]
     for name, section in sections(RunConfig()).items():
-        parts.append(
-            f"\n## {name}\n\n{type(section).__doc__}\n\n| knob | values | default | small | what it is |\n| --- | --- | --- | --- | --- |\n"
-        )
+        parts.append(f"\n## {name}\n\n{type(section).__doc__}\n\n{TABLE_HEAD}")
         for f in fields(section):
             values = [show(getattr(s, f.name)) for s in (section, getattr(small, name))]
             cells = [f"`{f.name}`", describe(knob_type(RunConfig, f.name)), *values, f.metadata["help"]]

@@ -12,6 +12,7 @@ import torch
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import Reporter, RunFolder, VitlabError, evaluate_run, load_model, resume_run, train_run
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError
+from vitlab.evaluate import predict_logits
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +55,14 @@ def test_a_loaded_model_needs_no_data_set_and_gives_the_same_accuracy(run: Path)
 
 def test_the_test_images_are_looked_at_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    import vitlab.record
-    import vitlab.train
-
-    original = vitlab.train.predict_logits
+    original = predict_logits
 
     def count(model: object, split: object, *rest: object) -> object:
         sizes.append(len(split))  # type: ignore[arg-type]
         return original(model, split, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(vitlab.train, "predict_logits", count)
-    monkeypatch.setattr(vitlab.record, "predict_logits", count)
+    monkeypatch.setattr("vitlab.train.predict_logits", count)
+    monkeypatch.setattr("vitlab.record.predict_logits", count)
     train_run(tiny_config(data), tmp_path / "run")
     assert sizes == [31, 31, 31, 101]
 

@@ -33,7 +33,7 @@ def test_an_array_in_wrong_order_is_noticed(name: str) -> None:
 
 def test_the_command_exits_by_the_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = golden.read(FILES[0])
-    np.savez(tmp_path / "wrong.npz", **arrays | {"logits": arrays["logits"] + np.float32(0.01)})  # type: ignore[arg-type]
+    np.savez(tmp_path / "wrong.npz", **arrays | {"logits": arrays["logits"] + np.float32(0.01)})
     assert golden.main([str(path) for path in FILES]) == 0
     assert golden.main([str(FILES[1]), str(tmp_path / "wrong.npz")]) == 1
     assert "DIFFERS" in capsys.readouterr().out

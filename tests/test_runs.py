@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_configuration_and_history_come_back(tmp_path: Path) -> None:
     run, config = create_run(tmp_path / "run"), tiny_config("mnist", head_hidden=(5, 3), grad_clip=None)
     run.write("config.json", config.to_dict())
     assert run.config() == config
-    rows = [{"epoch": 1, "val_top1": 0.1}, {"epoch": 2, "val_top1": None}]
+    rows: list[dict[str, Any]] = [{"epoch": 1, "val_top1": 0.1}, {"epoch": 2, "val_top1": None}]
     run.write_history(rows)
     assert run.history() == rows
 

@@ -70,7 +70,7 @@ class RunFolder:
         """The run's configuration; RunError when it is missing or damaged."""
         if not (self.path / "config.json").is_file():
             raise RunError(
-                f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder in its last line"
+                f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder at the end"
             )
         try:
             return RunConfig.from_dict(files.read_json(self.path / "config.json"))
