@@ -123,6 +123,28 @@ def test_a_diverged_run_says_so_and_is_not_resumed(data: Path, tmp_path: Path) -
         resume_run(tmp_path / "run")
 
 
+def test_a_run_without_validation_images_has_none_to_evaluate(data: Path, tmp_path: Path) -> None:
+    train_run(tiny_config(data, epochs=1, val_fraction=0.0), tmp_path / "run")
+    with pytest.raises(DataError, match="no val images; use --split test"):
+        evaluate_run(tmp_path / "run", "val")
+
+
+@pytest.mark.parametrize("name", ["depth", "lr"])
+def test_a_run_whose_configuration_was_changed_by_hand_is_neither_resumed_nor_evaluated(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    """A changed lr would train on without an error, and no longer be the unbroken run."""
+    config = tiny_config(data, epochs=1)
+    train_run(config, tmp_path / "run")
+    changed = config.with_knobs(data=str(data.absolute()), **{name: {"depth": 3, "lr": 0.1}[name]})
+    RunFolder(tmp_path / "run").write("config.json", changed.to_dict())
+    with pytest.raises(RunError, match="has been changed"):
+        evaluate_run(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(RunError, match="has been changed"):
+        resume_run(tmp_path / "run")
+
+
 def test_changed_data_is_not_mixed_into_a_run(tmp_path: Path) -> None:
     data = write_npz(tmp_path / "glyphs.npz")
     train_run(tiny_config(data, epochs=1), tmp_path / "run")

@@ -23,8 +23,8 @@ def checkpoint(step: int) -> Checkpoint:
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run")
-    run.save_checkpoint(checkpoint(11))
-    loaded, damaged = run.load_checkpoint()
+    run.save_checkpoint(checkpoint(11), "digest")
+    loaded, damaged = run.load_checkpoint("digest")
     assert loaded is not None
     assert not damaged
     assert loaded.counters == checkpoint(11).counters
@@ -35,18 +35,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_the_newest_two_are_kept_and_newest_means_step_not_date_or_name_length(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run")
     for step in (9, 10, 100, 11):
-        run.save_checkpoint(checkpoint(step))
+        run.save_checkpoint(checkpoint(step), "digest")
     assert [int(path.name.split("-")[1]) for path in run.checkpoints()] == [100, 11]
 
 
 def test_nothing_saved_means_a_fresh_start(tmp_path: Path) -> None:
-    assert create_run(tmp_path / "run").load_checkpoint() == (None, [])
+    assert create_run(tmp_path / "run").load_checkpoint("digest") == (None, [])
 
 
 def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run")
-    run.save_checkpoint(checkpoint(1))
-    run.save_checkpoint(checkpoint(2))
+    run.save_checkpoint(checkpoint(1), "digest")
+    run.save_checkpoint(checkpoint(2), "digest")
     newest = run.checkpoints()[0]
     whole, draw = newest.read_bytes(), random.Random(7)
     for _ in range(200):
@@ -54,7 +54,7 @@ def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Pa
         spoiled[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         for data in (bytes(spoiled), whole[: draw.randrange(len(whole))]):
             newest.write_bytes(data)
-            loaded, damaged = run.load_checkpoint()
+            loaded, damaged = run.load_checkpoint("digest")
             assert loaded is not None
             assert loaded.counters["step"] == 1
             assert len(damaged) == 1
@@ -63,25 +63,25 @@ def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Pa
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create_run(tmp_path / "run")
     monkeypatch.setattr("vitlab.runs.CHECKPOINT_FORMAT", "0")
-    run.save_checkpoint(checkpoint(1))
+    run.save_checkpoint(checkpoint(1), "digest")
     monkeypatch.undo()
     with pytest.raises(RunError, match="another version"):
-        run.load_checkpoint()
+        run.load_checkpoint("digest")
 
 
 def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run")
     weights = {"a": torch.arange(13.0), "b": torch.ones(2, 3, dtype=torch.int64)}
     with pytest.raises(RunError, match="no finished model"):
-        run.load_weights()
-    run.write("result.json", {"status": "done", "model_sha256": run.save_weights(weights)})
-    loaded = run.load_weights()
+        run.load_weights("digest")
+    run.write("result.json", {"status": "done", "config_digest": "digest", "model_sha256": run.save_weights(weights)})
+    loaded = run.load_weights("digest")
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     data = bytearray(run.model_path.read_bytes())
     data[-1] ^= 1
     run.model_path.write_bytes(bytes(data))
     with pytest.raises(RunError, match="damaged"):
-        run.load_weights()
+        run.load_weights("digest")
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

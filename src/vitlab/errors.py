@@ -75,13 +75,14 @@ class Interrupted(VitlabError):
 
 
 STORAGE_HINTS = {
-    errno.ENOSPC: "the disk is full; free some space or choose another folder",
-    errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
     errno.EIO: "the disk reports an input/output error; check the disk",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.ENOENT: "a part of the path is missing and cannot be made; choose another folder",
     errno.EEXIST: "a file of that name is in the way; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }

@@ -44,4 +44,5 @@ def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float
     """95 % interval of a fraction seen in ``count`` trials (Wilson 1927): where the true accuracy may lie."""
     centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding, so that the ends of a perfect score are 1 and not the float below it.
+    return max(0.0, round(centre - half, 12)), min(1.0, round(centre + half, 12))

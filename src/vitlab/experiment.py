@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitlab.config import RunConfig
+from vitlab.config import RunConfig, sections
+from vitlab.data import CATALOGUE
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment, private_randomness
@@ -21,7 +24,7 @@ from vitlab.prepare import Prepared, prepare
 from vitlab.preprocess import Preprocess
 from vitlab.record import describe_data, facts, measure, origin, result_of, test_numbers, utc_now
 from vitlab.runs import RunFolder, create_run
-from vitlab.train import Counters, Hooks, Row, Task, fit
+from vitlab.train import Checkpoint, Counters, Hooks, Outcome, Row, Task, fit
 
 # What must be equal for a resumed run to be the unbroken one, bit for bit.
 FINGERPRINT = ("torch", "device", "device_name", "cpu_capability", "threads", "precision", "attention")
@@ -43,14 +46,16 @@ SILENT = Reporter()
 
 def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Train ``config`` into the new run folder ``path`` and return result.json; wrong data or knobs write nothing."""
-    prepared = prepare(config, reporter.note)
+    config = config.with_knobs(data=absolute(config.data.data))
+    with memory_errors("preparing the run"):
+        prepared = prepare(config, reporter.note)
+    check_free_space(path, prepared.model)
     folder = create_run(path)
     with folder.locked():
-        check_free_space(path, prepared.model)
         folder.write("data.json", describe_data(prepared.dataset, prepared.task.preprocess))
         folder.write("environment.json", environment(prepared.task.machine) | origin() | {"resumed": []})
         folder.write("config.json", config.to_dict())  # last: from here on it is a run that --resume continues
-        return carry_out(folder, prepared, reporter)
+        return carry_out(folder, prepared, reporter, None)
 
 
 def resume_run(
@@ -58,49 +63,57 @@ def resume_run(
 ) -> dict[str, Any]:
     """Continue the run in ``path``; a run that is done is returned as it is.
 
-    ``asked`` are knobs given beside it: they must be what the run already has (RunError otherwise).
-    Another machine, thread count or torch is refused unless ``allow_drift``.
+    ``asked`` are knobs given beside it: they must be what the run already has (RunError otherwise), but
+    for ``data``, which may name the place that the same bytes have moved to. Another machine, thread
+    count or torch is refused unless ``allow_drift``.
     """
-    folder = RunFolder(path)
+    folder, asked = RunFolder(path), asked or {}
     config = folder.config()
-    refuse_changes(config, asked or {}, path)
+    refuse_changes(config, asked, path)
+    result = folder.result()
+    if result is not None and result["status"] == "done":
+        reporter.note(f"{path} is finished; nothing is left to do")
+        return result
+    if result is not None and result["status"] == "diverged":
+        lr = f"{config.optim.lr:g}"
+        raise RunError(f"{path} diverged and would do so again; start a new run with a lower lr than {lr}")
     with folder.locked():
-        result = folder.result()
-        if result is not None and result["status"] == "done":
-            reporter.note(f"{path} is finished; nothing is left to do")
-            return result
-        if result is not None and result["status"] == "diverged":
-            raise RunError(
-                f"{path} diverged and would do so again; start a new run with a lower lr than {config.optim.lr:g}"
-            )
-        prepared = prepare(config, reporter.note)
+        with memory_errors("preparing the run"):
+            prepared = prepare(config, reporter.note, asked.get("data"))
+        checkpoint, damaged = folder.load_checkpoint(config.digest())
+        for line in damaged:
+            reporter.note(line)
         record_resume(folder, prepared, allow_drift)
-        return carry_out(folder, prepared, reporter)
+        return carry_out(folder, prepared, reporter, checkpoint)
+
+
+def absolute(data: str) -> str:
+    """The place of a folder or file that is to be found again from another working folder; a set's name as it is."""
+    own = os.path.expanduser(data)  # of os.path, since those of Path raise for names that no file can have
+    return os.path.abspath(own) if data not in CATALOGUE and os.path.exists(own) else data
 
 
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
-    """RunError if a knob in ``asked`` differs from the run's own."""
-    wanted, own = config.with_knobs(**asked).to_dict(), config.to_dict()
-    for section, values in own.items():
-        for name in values if isinstance(values, dict) else ():
-            if wanted[section][name] != values[name]:
-                raise RunError(
-                    f"{path} was started with {name} {values[name]}, not {wanted[section][name]}; "
-                    f"a resumed run keeps its configuration: leave that option out, or start a new run"
-                )
+    """RunError if a knob in ``asked``, other than the place of the data, differs from the run's own."""
+    own = {name: getattr(section, name) for section in sections(config).values() for name in vars(section)}
+    for name, value in asked.items():
+        if name != "data" and value != own[name]:
+            raise RunError(
+                f"{path} was started with {name} {own[name]}, not {value}; "
+                f"a resumed run keeps its configuration: leave that option out, or start a new run"
+            )
 
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those of the start, and note this resume in environment.json."""
     check_same_data(folder, prepared)
-    stored = folder.environment()
-    now = environment(prepared.task.machine)
-    drift = [f"{key} was {stored.get(key)}, is now {now[key]}" for key in FINGERPRINT if stored.get(key) != now[key]]
+    stored, now = folder.environment(), environment(prepared.task.machine)
+    drift = [f"{key} was {stored[key]}, is now {now[key]}" for key in FINGERPRINT if stored[key] != now[key]]
     if drift and not allow_drift:
         raise RunError(
             f"{'; '.join(drift)}: the resumed run would not be bit-exact; use --allow-drift to go on all the same"
         )
-    resumed = [*stored.get("resumed", []), {"utc": utc_now(), "drift": drift}]
+    resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
     folder.write("environment.json", stored | {"resumed": resumed})
     folder.forget_result()
     folder.sweep()
@@ -108,17 +121,16 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
 
 def check_same_data(folder: RunFolder, prepared: Prepared) -> None:
     """DataError unless the images are, byte for byte, those that the run began with."""
-    if prepared.dataset.digest != folder.data().get("sha256"):
+    if prepared.dataset.digest != folder.data()["sha256"]:
         raise DataError(f"the data of {folder.path} has changed since the run began (another SHA-256); start a new run")
 
 
-def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
-    """Train from the newest checkpoint or from the start, evaluate, and write how it ended."""
-    checkpoint, damaged = folder.load_checkpoint()
-    for line in damaged:
-        reporter.note(line)
-    folder.write_history(checkpoint.counters["rows"] if checkpoint else [])
+def carry_out(
+    folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None
+) -> dict[str, Any]:
+    """Train from the checkpoint or from the start, evaluate, and write how it ended."""
     rows: list[Row] = list(checkpoint.counters["rows"]) if checkpoint else []
+    folder.write_history(rows)
 
     def on_epoch(row: Row) -> None:
         rows.append(row)
@@ -126,34 +138,44 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter) -> dict
         reporter.epoch(prepared.task, row)
 
     with stop_on_signals() as stop:
-        on_step = partial(reporter.step, prepared.task)
-        hooks = Hooks(on_step, on_epoch, folder.save_checkpoint, stop)
-        reporter.begin(prepared.task)
+        on_state = partial(folder.save_checkpoint, config_digest=prepared.config.digest())
+        hooks = Hooks(partial(reporter.step, prepared.task), on_epoch, on_state, stop)
         try:
-            outcome = fit(prepared.model, prepared.task, hooks, checkpoint)
-        except (VitlabError, MemoryError, RuntimeError) as error:
-            failure = translate(error)
+            with memory_errors("training"):
+                reporter.begin(prepared.task)
+                try:
+                    outcome = fit(prepared.model, prepared.task, hooks, checkpoint)
+                finally:
+                    reporter.end()
+                result = conclude(folder, prepared, outcome)
+        except VitlabError as error:
+            failure = type(error)(f"{error}; to go on: vitlab train --resume {shlex.quote(str(folder.path))}")
             record_failure(folder, prepared, failure)
             raise failure from error
-        finally:
-            reporter.end()
-        result = result_of(prepared, outcome)
-        if outcome.status == "done":
-            prepared.model.load_state_dict(outcome.weights)
-            result |= test_numbers(prepared) | {"model_sha256": folder.save_weights(outcome.weights)}
-        folder.write("result.json", result)
         return result | ({"signal": stop.signum} if outcome.status == "interrupted" else {})
 
 
-def translate(error: Exception) -> VitlabError:
-    """A failure in training as one that users can cause; anything else is our own mistake and goes on as it is."""
-    if isinstance(error, VitlabError):
-        return error
-    text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        advice = "use a smaller --batch-size, --eval-batch-size or model"
-        return OutOfMemoryError(f"out of memory while training; {advice}")
-    raise error
+def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """Write the selected weights and result.json; a run that is done meets the test images here, once."""
+    result = result_of(prepared, outcome)
+    if outcome.status == "done":
+        prepared.model.load_state_dict(outcome.weights)
+        result |= test_numbers(prepared) | {"model_sha256": folder.save_weights(outcome.weights)}
+    folder.write("result.json", result)
+    return result
+
+
+@contextlib.contextmanager
+def memory_errors(doing: str) -> Iterator[None]:
+    """Turn a failed allocation, which torch reports as a RuntimeError, into OutOfMemoryError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        signs = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+            raise
+        advice = "free some, or use a smaller model, --batch-size, --eval-batch-size or --image-size"
+        raise OutOfMemoryError(f"out of memory while {doing}; {advice}") from error
 
 
 def record_failure(folder: RunFolder, prepared: Prepared, failure: VitlabError) -> None:
@@ -164,11 +186,12 @@ def record_failure(folder: RunFolder, prepared: Prepared, failure: VitlabError) 
 
 
 def check_free_space(path: Path, model: nn.Module) -> None:
-    """StorageError before the first step if the disk will not hold the run's checkpoints."""
+    """StorageError before anything is written if the disk will not hold the run's checkpoints."""
     # A checkpoint holds weights, two moments of Adam, and up to two more copies (average, best); two
     # checkpoints are kept while a third is written, beside the final weights.
     needed = count_parameters(model) * 4 * (3 * 5 + 1) + 1_000_000
-    free = shutil.disk_usage(path).free
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise StorageError(
             f"{path} has {free / 1e6:.1f} MB of free space, but this run may need {needed / 1e6:.1f} MB; "
@@ -176,18 +199,26 @@ def check_free_space(path: Path, model: nn.Module) -> None:
         )
 
 
-def evaluate_run(path: Path, split: str = "test", reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Accuracy of a finished run's weights on its "test" or "val" images; DataError if those have changed."""
+def evaluate_run(
+    path: Path, split: str = "test", reporter: Reporter = SILENT, *, data: str | None = None
+) -> dict[str, Any]:
+    """Accuracy of a finished run's weights on its "test" or "val" images; DataError if those have changed.
+
+    ``data`` names the place that the images have moved to, if they have.
+    """
     folder = RunFolder(path)
     config = folder.config()
-    weights = folder.load_weights()
-    prepared = prepare(config, reporter.note)
-    check_same_data(folder, prepared)
-    images = prepared.dataset.test if split == "test" else prepared.dataset.val
-    if images is None:
-        raise DataError(f"{config.data.data} has no {split} images in this run; choose the other --split")
-    put_weights(prepared.model, weights, path)
-    return {"run": str(path), "split": split} | measure(prepared, images)
+    weights = folder.load_weights(config.digest())
+    with memory_errors("evaluating"):
+        prepared = prepare(config, reporter.note, data)
+        check_same_data(folder, prepared)
+        images = {"test": prepared.dataset.test, "val": prepared.dataset.val}
+        chosen = images.pop(split)
+        if chosen is None:
+            others = [f"; use --split {name}" for name, other in images.items() if other is not None]
+            raise DataError(f"{path} has no {split} images{''.join(others)}")
+        put_weights(prepared.model, weights, path)
+        return {"run": str(path), "split": split} | measure(prepared, chosen)
 
 
 def load_model(path: Path) -> tuple[ViT | CNN, Preprocess, tuple[str, ...]]:
@@ -196,7 +227,8 @@ def load_model(path: Path) -> tuple[ViT | CNN, Preprocess, tuple[str, ...]]:
     Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
     """
     folder = RunFolder(path)
-    config, weights, data = folder.config(), folder.load_weights(), folder.data()
+    config, data = folder.config(), folder.data()
+    weights = folder.load_weights(config.digest())
     try:
         classes, settings = tuple(data["classes"]), data["preprocess"]
         preprocess = Preprocess(settings["image_size"], tuple(settings["mean"]), tuple(settings["std"]))

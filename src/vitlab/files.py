@@ -99,7 +99,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing") from error
+        raise RunError(f"{path} is missing; restore it from a copy, or train again") from error
     except OSError as error:
         raise storage_error("read", path, error) from error
 
@@ -109,4 +109,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path).decode())
     except ValueError as error:
-        raise RunError(f"{path} is damaged: it is not valid JSON") from error
+        raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a copy, or train again") from error

@@ -30,11 +30,14 @@ class Prepared:
     model: nn.Module
 
 
-def prepare(config: RunConfig, note: Callable[[str], None]) -> Prepared:
-    """Load and cut the data, choose the machine, build the network; ``note`` hears a line about each."""
+def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = None) -> Prepared:
+    """Load and cut the data, choose the machine, build the network; ``note`` hears a line about each.
+
+    ``data`` names another place of the same images, if they have moved.
+    """
     machine = choose_machine(config.machine)
     note(machine.describe())
-    dataset = cut(load_dataset(config.data.data, note), config)
+    dataset = cut(load_dataset(data or config.data.data, note), config)
     card = dataset.card
     check_flip(config.augment, card.may_flip, card.name)
     note(data_line(dataset))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,15 +80,36 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any]:
         """environment.json."""
-        return _table(self.path / "environment.json")
+        return self._table("environment.json", {"torch": str, "device": str, "threads": int, "resumed": list})
 
     def data(self) -> dict[str, Any]:
         """data.json: the classes, the preprocessing and the digest of the images."""
-        return _table(self.path / "data.json")
+        return self._table("data.json", {"sha256": str, "classes": list, "channels": int, "preprocess": dict})
 
     def result(self) -> dict[str, Any] | None:
         """result.json, or None while the run has not ended."""
-        return _table(self.path / "result.json") if (self.path / "result.json").exists() else None
+        if not (self.path / "result.json").exists():
+            return None
+        try:
+            return self._table("result.json", {"status": str})
+        except RunError as error:
+            raise RunError(f"{error}; {self._rebuild()}") from error
+
+    def _table(self, name: str, required: dict[str, type]) -> dict[str, Any]:
+        """A JSON file that must hold a table with at least these names, of these types."""
+        path = self.path / name
+        value = files.read_json(path)
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: it is not a table of names and values")
+        for key, kind in required.items():
+            if not isinstance(value.get(key), kind):
+                raise RunError(f"{path} is damaged: it has no usable {key!r}; restore it from a copy, or train again")
+        return value
+
+    def _rebuild(self) -> str:
+        """Advice when what a run ended with is damaged but its checkpoints are there."""
+        name = shlex.quote(str(self.path))
+        return f"delete {self.path / 'result.json'}, and `vitlab train --resume {name}` makes it again"
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl, one an epoch."""
@@ -120,27 +142,34 @@ class RunFolder:
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
-    def load_weights(self) -> dict[str, Tensor]:
-        """The selected weights, on the CPU; RunError unless every byte is as result.json says."""
+    def load_weights(self, config_digest: str) -> dict[str, Tensor]:
+        """The selected weights, on the CPU; RunError unless all bytes and the configuration are as result.json says."""
         result = self.result()
+        if result is not None and result["status"] == "diverged":
+            raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
         if result is None or result.get("model_sha256") is None:
+            name = shlex.quote(str(self.path))
+            raise RunError(f"{self.path} has no finished model; `vitlab train --resume {name}` continues the training")
+        if result.get("config_digest") != config_digest:
             raise RunError(
-                f"{self.path} has no finished model; `vitlab train --resume {self.path}` continues the training"
+                f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
+        if not self.model_path.exists():
+            raise RunError(f"{self.model_path} is missing; {self._rebuild()}")
         data = files.read_bytes(self.model_path)
         if files.sha256(data) != result["model_sha256"]:
-            raise RunError(f"{self.model_path} is damaged: its SHA-256 is not the one in result.json; train again")
+            raise RunError(f"{self.model_path} is damaged: its SHA-256 is another; {self._rebuild()}")
         return _unpack(data, self.model_path)[0]
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
         """Write a resumable state, then forget all but the newest few."""
         folder = self.path / "checkpoints"
         files.make_folder(folder)
-        metadata = {"format": CHECKPOINT_FORMAT, "counters": files.to_json(checkpoint.counters, indent=None)}
+        counters = files.to_json(checkpoint.counters, indent=None)
+        metadata = {"format": CHECKPOINT_FORMAT, "config_digest": config_digest, "counters": counters}
         data = _pack(checkpoint.tensors, metadata)
-        files.write_bytes(
-            folder / f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors", data
-        )
+        name = f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors"
+        files.write_bytes(folder / name, data)
         for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
             files.remove(old)
 
@@ -149,35 +178,37 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("step-*.safetensors")
         return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
 
-    def load_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+    def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint whose every byte is right (None: start anew), and a line for each damaged one."""
         damaged: list[str] = []
         for path in self.checkpoints():
             data = files.read_bytes(path)
             if path.name.split("-")[2] == f"{files.sha256(data)[:32]}.safetensors":
                 tensors, metadata = _unpack(data, path)
-                if metadata.get("format") != CHECKPOINT_FORMAT:
-                    raise RunError(
-                        f"{path} was written by another version of vitlab; resume it with that one, or start a new run"
-                    )
+                _check_origin(metadata, config_digest, path)
                 return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
-            damaged.append(f"{path} is damaged (its SHA-256 is not the one in its name); using an older one")
+            damaged.append(f"{path} is damaged: its SHA-256 is not the one in its name; it is passed over")
+        if damaged:
+            damaged.append("no checkpoint is whole: training starts anew")
         return None, damaged
+
+
+def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> None:
+    """RunError for a checkpoint of another version of vitlab, or of another configuration."""
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise RunError(f"{path} is of another version of vitlab; resume it with that one, or start a new run")
+    if metadata.get("config_digest") != config_digest:
+        raise RunError(f"config.json has been changed since {path} was written; restore it, or start a new run")
 
 
 def create_run(path: Path) -> RunFolder:
     """A new, empty run folder; RunError when something is there already."""
     files.make_folder(path)
     if any(entry.name not in BEFORE_CONFIG and entry.suffix != ".tmp" for entry in path.iterdir()):
-        raise RunError(f"{path} is not empty; choose another --out, or continue that run with --resume {path}")
+        raise RunError(
+            f"{path} is not empty; choose another --out, or continue that run with --resume {shlex.quote(str(path))}"
+        )
     return RunFolder(path)
-
-
-def _table(path: Path) -> dict[str, Any]:
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: it is not a table of names and values")
-    return value
 
 
 def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

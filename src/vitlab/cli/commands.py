@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import shlex
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from vitlab.files import to_json
 from vitlab.presets import PRESETS, preset_config
 
 
-def version() -> int:
-    """vitlab --version."""
-    print(f"vitlab {metadata.version('vitlab')}")
+def version_or_help(version: bool, parser: argparse.ArgumentParser) -> int:
+    """vitlab --version, or vitlab alone."""
+    if version:
+        print(f"vitlab {metadata.version('vitlab')}")
+    else:
+        parser.print_help()
     return 0
 
 
@@ -26,9 +30,10 @@ def train(arguments: argparse.Namespace) -> int:
     """vitlab train."""
     knobs = given_knobs(arguments)
     if arguments.resume is not None:
-        if arguments.preset or arguments.config or arguments.out:
+        if arguments.preset or arguments.config or arguments.out or arguments.print_config:
             raise ConfigError(
-                "--resume continues a run with its own configuration; --preset, --config and --out do not go with it"
+                "--resume continues a run with its own configuration; "
+                "leave out --preset, --config, --out and --print-config"
             )
         path, config = arguments.resume, None
     else:
@@ -63,14 +68,14 @@ def conclude_train(result: dict[str, Any], path: Path, arguments: argparse.Names
     if not arguments.json:
         print_result(result, path)
     if result["status"] == "interrupted":
-        message = f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {path}"
+        message = f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {quoted(path)}"
         emit_json(result, arguments)
         raise Interrupted(message, signum)
     if result["status"] == "diverged":
         emit_json(result, arguments)
         raise DivergedError(
             f"the loss stopped being a finite number in step {result['steps'] + 1}; "
-            f"the last good checkpoint is kept in {path}; try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+            f"what was saved until then is kept in {path}; try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
         )
     emit_json(result, arguments)
     return 0
@@ -89,7 +94,19 @@ def print_result(result: dict[str, Any], path: Path) -> None:
     print_accuracy(result)
     speed, where = result["images_per_second"], f"{result['threads']} threads on {result['device']}"
     print(f"trained in {result['train_seconds']:.1f} s ({speed:,.0f} images/s, {where})")
-    print(f"saved in {path}   next: vitlab evaluate {path}")
+    print(f"saved in {path}{next_command(result, path)}")
+
+
+def next_command(result: dict[str, Any], path: Path) -> str:
+    """What one may want to type now."""
+    if result["test_top1"] is not None:
+        return f"   next: vitlab evaluate {quoted(path)}"
+    return f"   next: vitlab evaluate {quoted(path)} --split val" if result["val_top1"] is not None else ""
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def print_accuracy(result: dict[str, Any]) -> None:
@@ -117,7 +134,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vitlab.cli.progress import choose_reporter
     from vitlab.experiment import evaluate_run
 
-    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet))
+    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet), data=arguments.data)
     if arguments.json:
         print(to_json(numbers, indent=None))
         return 0

@@ -14,6 +14,8 @@ from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_ty
 from vitlab.errors import ConfigError
 from vitlab.presets import DEFAULT_PRESET, preset_config
 
+CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that answers a mistake with one line, and knows what was probably meant."""
@@ -30,7 +32,15 @@ class OneLineParser(argparse.ArgumentParser):
         if words:
             known = [flag for action in self._actions for flag in action.option_strings]
             word = words[0].split("=")[0]
-            raise ConfigError(f"unknown option {word!r}{did_you_mean(word, known)}; `{self.prog} --help` lists them")
+            kind = "unknown option" if word.startswith("-") else "unexpected word"
+            raise ConfigError(f"{kind} {word!r}{did_you_mean(word, known)}; `{self.prog} --help` explains the options")
+
+
+def path_argument(text: str) -> Path:
+    """A path from the command line; an empty one would mean the working folder, which nobody means."""
+    if not text:
+        raise argparse.ArgumentTypeError("needs a path")
+    return Path(text)
 
 
 def add_knobs(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +107,10 @@ def read_config(path: Path) -> RunConfig:
     try:
         return RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}") from None
+        raise ConfigError(f"there is no config file {path}; {CONFIG_ADVICE}") from None
     except OSError as error:
-        raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read the config file {path} ({error.strerror}); {CONFIG_ADVICE}") from None
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise ConfigError(f"{path}: {error}") from None
-        raise ConfigError(f"{path} is not valid JSON ({error})") from None
+        raise ConfigError(f"{path} is not valid JSON ({error}); {CONFIG_ADVICE}") from None

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitlab.cli import commands
-from vitlab.cli.flags import OneLineParser, add_knobs
-from vitlab.errors import VitlabError
+from vitlab.cli.flags import OneLineParser, add_knobs, path_argument
+from vitlab.errors import StorageError, VitlabError, storage_error
 
 EXIT_CODES = """exit codes:
   0 done   2 wrong option or value   3 data   4 diverged   5 out of memory   6 disk
   7 run folder in use   8 run folder missing, damaged or unsuitable   130 Ctrl-C   143 SIGTERM"""
 
 
+OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own) and return its exit code."""
     words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     try:
         return dispatch([word for word in words if word != "--debug"])
@@ -31,24 +38,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vitlab: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `vitlab presets | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more
+        if isinstance(error, BrokenPipeError):  # the reader has gone, as in `vitlab presets | head -1`
+            return 141
+        print(f"vitlab: {storage_error('write', 'the output', error)}", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def dispatch(words: list[str]) -> int:
     """Parse and call."""
     parser, subparsers = build_parser()
     arguments, unknown = parser.parse_known_args(words)
-    if arguments.version:
-        return commands.version()
-    if arguments.command is None:
-        parser.refuse_unknown(unknown)
-        parser.print_help()
-        return 0
-    subparsers[arguments.command].refuse_unknown(unknown)
+    (subparsers[arguments.command] if arguments.command else parser).refuse_unknown(unknown)
     code: int = arguments.call(arguments)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # as it is with `>&-`
+        sys.stdout.flush()
     return code
 
 
@@ -60,7 +67,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
         epilog=EXIT_CODES + "\n\n--debug shows where an error came from.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, call=lambda arguments: commands.version_or_help(arguments.version, parser))
     children = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=OneLineParser)
     made = {
         "train": _train(children),
@@ -86,10 +93,14 @@ def _train(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser
         help="start from a named configuration; `vitlab presets` lists them [small]",
     )
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="start from a JSON file, such as a run's config.json"
+        "--config", metavar="FILE", type=path_argument, help="start from a JSON file, such as a run's config.json"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the run folder to make [runs/DATE-PRESET-DATA-sSEED]")
-    parser.add_argument("--resume", metavar="RUN", type=Path, help="continue a run that was interrupted or killed")
+    parser.add_argument(
+        "--out", metavar="DIR", type=path_argument, help="the run folder to make [runs/DATE-PRESET-DATA-sSEED]"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", type=path_argument, help="continue a run that was interrupted or killed"
+    )
     parser.add_argument("--allow-drift", action="store_true", help="resume although machine, threads or torch differ")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration as JSON and stop")
     _add_output(parser)
@@ -102,8 +113,9 @@ def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLinePar
     parser = children.add_parser(
         "evaluate", help="accuracy of a finished run", description="Accuracy of a finished run."
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
+    parser.add_argument("run", metavar="RUN", type=path_argument, help="a run folder")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images [test]")
+    parser.add_argument("--data", metavar="PLACE", help="where the run's images are now, if they have moved")
     _add_output(parser)
     parser.set_defaults(call=commands.evaluate, command="evaluate")
     return parser
@@ -113,7 +125,9 @@ def _data(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
     parser = children.add_parser(
         "data", help="list, fetch or check data sets", description="List, fetch or check data sets."
     )
-    parser.add_argument("action", choices=("list", "fetch", "check"), help="what to do")
+    parser.add_argument(
+        "action", choices=("list", "fetch", "check"), nargs="?", default="list", help="what to do [list]"
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help="data sets to fetch or check")
     _add_output(parser)
     parser.set_defaults(call=commands.data, command="data")

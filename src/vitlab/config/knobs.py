@@ -173,6 +173,6 @@ def digest(values: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' when a known word is close, else an empty string."""
+    """' (did you mean X?)' when a known word is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -105,7 +105,7 @@ class ModelConfig:
 
     def _check_patches(self) -> None:
         if self.patch_size > self.image_size:
-            side = next((p for p in (7, 4, 2) if p <= self.image_size), 1)
+            side = next((p for p in (7, 4, 2) if 2 * p <= self.image_size), 1)
             grid = self.image_size // side
             raise ConfigError(
                 f"patch_size {self.patch_size} is larger than image_size {self.image_size}; "

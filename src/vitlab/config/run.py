@@ -27,11 +27,13 @@ class RunConfig:
         for section in sections(self).values():
             check_limits(section)
         if self.optim.min_lr > self.optim.lr:
-            raise ConfigError(f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}; the rate would rise")
+            raise ConfigError(
+                f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower it"
+            )
         if self.optim.warmup_epochs > self.train.epochs:
             raise ConfigError(
                 f"warmup_epochs {self.optim.warmup_epochs:g} is longer than the whole training "
-                f"of {self.train.epochs} epochs"
+                f"of {self.train.epochs} epochs; lower it, or raise epochs"
             )
 
     def with_knobs(self, **values: Any) -> RunConfig:

@@ -153,7 +153,9 @@ class MachineConfig:
     precision: Literal["auto", "fp32", "bf16"] = knob(
         "auto", "Number format of matrix products; auto is bf16 on a GPU and fp32 on a CPU."
     )
-    threads: int | None = knob(None, "CPU threads; none takes all cores that this process may use.", at_least=1)
+    threads: int | None = knob(
+        None, "CPU threads; none takes all cores that this process may use.", at_least=1, at_most=1024
+    )
     attention: Literal["auto", "explicit", "fused"] = knob(
         "auto",
         "Attention as plain matrix products or torch's fused kernel; "

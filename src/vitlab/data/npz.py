@@ -31,7 +31,7 @@ def read_npz(file: IO[bytes], path: Path) -> tuple[dict[str, Split], tuple[str, 
     splits: dict[str, Split] = {}
     for part, (images, labels) in keys.items():
         if images in arrays and labels in arrays:
-            splits[part] = Split(_images(arrays[images], path), _labels(arrays[labels], path))
+            splits[part] = _split(arrays[images], arrays[labels], path)
         elif part == "train":
             raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {held}")
         elif images in arrays or labels in arrays:
@@ -57,7 +57,18 @@ def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, Arrays]:
         raise
     except Exception as error:  # NumPy and zipfile have a dozen types for damage
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a readable .npz file ({reason})") from error
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects, which could run code"
+        advice = "use numpy.savez(path, x_train=images, y_train=labels) to write one"
+        raise DataError(f"{path} is not a readable .npz file ({reason}); {advice}") from error
+
+
+def _split(images: npt.NDArray[Any], labels: npt.NDArray[Any], path: Path) -> Split:
+    pixels, numbers = _images(images, path), _labels(labels, path)
+    try:
+        return Split(pixels, numbers)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; correct the arrays and save them again") from error
 
 
 def _images(images: npt.NDArray[Any], path: Path) -> Images:
