@@ -19,9 +19,11 @@ def predict_logits(
     """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout."""
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), machine.autocast():
-        logits = [model(preprocess(images)).float() for images in plain_batches(split, batch_size)]
-    model.train(was_training)
+    try:
+        with torch.inference_mode(), machine.autocast():
+            logits = [model(preprocess(images)).float() for images in plain_batches(split, batch_size)]
+    finally:
+        model.train(was_training)
     return torch.cat(logits)
 
 

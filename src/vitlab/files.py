@@ -28,7 +28,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically and durably; StorageError leaves ``path`` as it was."""
+    """Write ``data`` to ``path`` atomically and durably; on StorageError ``path`` is whole: old, or already new."""
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -81,7 +81,7 @@ def sha256(data: bytes | memoryview) -> str:
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
     """``value`` as strict JSON: a NaN or infinity is a mistake of ours and raises ValueError."""
-    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(value, indent=indent, allow_nan=False)  # in ASCII: a path need not be valid UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -108,5 +108,5 @@ def read_json(path: Path) -> Any:
     """The JSON value in ``path``; RunError when it is missing or not JSON."""
     try:
         return json.loads(read_bytes(path).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a copy, or train again") from error

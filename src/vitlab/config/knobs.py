@@ -82,16 +82,16 @@ def describe(kind: Any) -> str:
 
 def parse(name: str, kind: Any, text: str) -> Any:
     """The value that ``text`` (one word of a command line) means for the knob ``name``."""
-    kind, optional = inner_type(kind)
+    inner, optional = inner_type(kind)
     if optional and text.lower() == "none":
         return None
-    readers: dict[Any, Any] = {int: int, float: float, str: str, bool: _parse_bool}
-    reader = int if typing.get_origin(kind) is tuple else readers.get(kind, str)
+    readers: dict[Any, Any] = {int: int, float: float, bool: _parse_bool}
+    one = int if typing.get_origin(inner) is tuple else kind  # of a tuple, the words come one by one
     try:
-        return coerce(name, int if reader is int else kind, reader(text))
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
+        return coerce(name, one, readers.get(inner_type(one)[0], str)(text))
+    except ConfigError:
+        raise
+    except ValueError:
         raise ConfigError(f"{name} must be {describe(kind)}, not {text!r}") from None
 
 
@@ -103,22 +103,26 @@ def _parse_bool(text: str) -> bool:
 
 def coerce(name: str, kind: Any, value: Any) -> Any:
     """``value`` as the type ``kind``, or ConfigError: never a silent conversion that loses something."""
-    kind, optional = inner_type(kind)
+    inner, optional = inner_type(kind)
     if value is None and optional:
         return None
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+    if typing.get_origin(inner) is tuple and isinstance(value, list | tuple):
         return tuple(coerce(name, int, entry) for entry in value)
-    if choices(kind):
-        if value in choices(kind):
-            return value
-        raise ConfigError(
-            f"{name} must be one of {', '.join(choices(kind))}, not {value!r}{did_you_mean(str(value), choices(kind))}"
-        )
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    words = choices(inner)
+    if words and value not in words:
+        hint = did_you_mean(str(value), words)
+        raise ConfigError(f"{name} must be one of {', '.join(words)}, not {value!r}{hint}")
+    if inner is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
-    if kind in (int, bool, str) and type(value) is kind:
+    if words or (inner in (int, float, bool, str) and type(value) is inner):
         return value
-    raise ConfigError(f"{name} must be {describe(kind)}, not {value!r}")
+    raise ConfigError(f"{name} must be {describe(kind)}, not {shorten(value)}")
+
+
+def shorten(value: Any) -> str:
+    """A value for a message, however long it is."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def check_limits(section: Any) -> None:
@@ -133,7 +137,7 @@ def check_limits(section: Any) -> None:
 
 
 def _check_range(name: str, value: float, limits: Any) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name} must be a finite number, not {value}")
     rules = {
         "at_least": ("at least", value >= limits.get("at_least", value)),
@@ -143,7 +147,7 @@ def _check_range(name: str, value: float, limits: Any) -> None:
     }
     for rule, (words, holds) in rules.items():
         if not holds:
-            raise ConfigError(f"{name} must be {words} {limits[rule]:g}, not {value:g}")
+            raise ConfigError(f"{name} must be {words} {limits[rule]:g}, not {shorten(value)}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

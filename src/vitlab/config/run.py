@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vitlab.config.knobs import check_limits, digest, flat_fields, from_dict, to_dict
+from vitlab.config.knobs import check_limits, did_you_mean, digest, flat_fields, from_dict, to_dict
 from vitlab.config.model import ModelConfig
 from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
 from vitlab.errors import ConfigError
@@ -42,7 +42,7 @@ class RunConfig:
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in owners:
-                raise ConfigError(f"there is no knob {name!r}; `vitlab train --help` lists them")
+                raise ConfigError(f"there is no knob {name!r}{did_you_mean(name, owners)}; docs/knobs.md lists them")
             changed.setdefault(owners[name], {})[name] = value
         parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
         return replace(self, **parts)
@@ -59,10 +59,12 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ when anything that shapes the result differs.
 
-        The preset's name and the machine section are left out: they do not change what is computed.
+        Left out are the preset's name, the machine, and what changes speed and safety only.
         """
         values = self.to_dict()
-        return digest({key: value for key, value in values.items() if key not in ("preset", "machine")})
+        del values["preset"], values["machine"]
+        del values["train"]["eval_batch_size"], values["train"]["checkpoint_seconds"]
+        return digest(values)
 
 
 def sections(config: RunConfig) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class AugmentConfig:
     )
     shift: float = knob(0.0, "Largest random shift in pixels, drawn apart for the two directions.", at_least=0.0)
     shear: float = knob(
-        0.0, "Largest random slant in degrees, drawn apart for rows and columns.", at_least=0.0, below=60.0
+        0.0, "Largest random slant in degrees, drawn apart for rows and columns.", at_least=0.0, below=45.0
     )
     flip: bool = knob(False, "Mirror half of the images left to right; refused where that changes the meaning.")
     force_flip: bool = knob(False, "Flip even where the data set's card forbids it: a mirrored 3 is no digit.")
@@ -134,7 +134,9 @@ class TrainConfig:
     eval_batch_size: int = knob(
         1000, "Images per step when evaluating; changes memory and speed, not results.", at_least=1
     )
-    seed: int = knob(0, "Number that all randomness comes from; the same seed repeats a run bit for bit.", at_least=0)
+    seed: int = knob(
+        0, "Number that all randomness comes from; the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
+    )
     select: Literal["best", "last"] = knob(
         "best", "Which weights are kept: those of the epoch with the best validation accuracy, or the last."
     )

@@ -32,7 +32,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
     parts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = name.split(".")[0]
-        parts[part] = parts.get(part, 0) + parameter.numel()
+        parts[part] = parts.get(part, 0) + parameter.numel() * parameter.requires_grad
     return parts
 
 

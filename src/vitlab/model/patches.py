@@ -11,7 +11,7 @@ def patchify(images_BCHW: Tensor, patch_size: int, overlap: int = 0) -> Tensor:
 
     Inside a patch the order is row, column, channel, which is also that of TensorFlow's
     `extract_patches`. What does not fill a patch at the right and the bottom is cut off. With
-    ``overlap`` each patch sees that many pixels more on all sides; beyond the image they are 0.
+    ``overlap`` each patch sees that many pixels more on all sides; where the image ends or was cut they are 0.
     """
     batch, channels, height, width = images_BCHW.shape
     rows, columns = height // patch_size, width // patch_size

@@ -1,0 +1,12 @@
+"""For all tests: one thread each, because two that wait for each other on a busy machine take ten times as long."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what a test before may have chosen."""
+    torch.set_num_threads(1)

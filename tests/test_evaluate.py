@@ -1,0 +1,100 @@
+"""Numbers of a model's quality against scikit-learn and SciPy, and logits that depend on nothing but the images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest  # type: ignore[import-untyped]
+from sklearn.metrics import log_loss, top_k_accuracy_score
+
+from tests.tiny import glyphs, on_cpu, tiny_model_config
+from vitlab.evaluate import metrics, predict_logits, top_k, wilson_interval
+from vitlab.machine import Machine
+from vitlab.model import build_model
+from vitlab.preprocess import Preprocess
+
+LOGITS = torch.tensor([[9.0, 1.0, 5.0, 3.0], [1.0, 9.0, 5.0, 3.0], [1.0, 3.0, 5.0, 9.0]])
+LABELS = torch.tensor([0, 2, 0])  # first, second and last in rank
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 1 / 3), (2, 2 / 3), (3, 2 / 3), (4, 1.0), (5, 1.0)])
+def test_top_k_counts_labels_among_the_k_highest(k: int, expected: float) -> None:
+    assert top_k(LOGITS, LABELS, k) == pytest.approx(expected)
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    draw = np.random.default_rng(0)
+    logits, labels = draw.normal(size=(211, 11)).astype(np.float32), draw.integers(0, 11, 211)
+    found = metrics(torch.from_numpy(logits), torch.from_numpy(labels))
+    chances = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(1, keepdims=True)
+    assert found["top1"] == pytest.approx(top_k_accuracy_score(labels, logits, k=1))
+    assert found["top5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5))
+    assert found["loss"] == pytest.approx(log_loss(labels, chances), rel=1e-5)
+    assert 0.02 < found["top1"] < found["top5"] < 0.98
+
+
+def test_metrics_of_perfect_hopeless_and_undecided_logits() -> None:
+    labels = torch.arange(7)
+    sure = torch.eye(7) * 50
+    assert metrics(sure, labels) == pytest.approx({"top1": 1.0, "top5": 1.0, "loss": 0.0})
+    assert metrics(-sure, labels) == pytest.approx({"top1": 0.0, "top5": 0.0, "loss": 50 + math.log(6)})
+    assert metrics(torch.zeros(7, 7), labels)["loss"] == pytest.approx(math.log(7))
+
+
+@pytest.mark.parametrize(("good", "count"), [(95, 100), (0, 17), (17, 17), (9894, 10000), (1, 3)])
+def test_wilson_interval_is_scipys(good: int, count: int) -> None:
+    expected = binomtest(good, count).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(good / count, count) == pytest.approx((expected.low, expected.high), abs=2e-5)
+
+
+def test_wilson_interval_of_95_in_100() -> None:
+    assert wilson_interval(0.95, 100) == pytest.approx((0.8882, 0.9785), abs=1e-4)
+
+
+# Logits
+
+
+def machine(precision: str = "fp32") -> Machine:
+    return Machine(torch.device("cpu"), precision, 1, "auto", "test")
+
+
+def shaken_model() -> Any:
+    torch.manual_seed(0)
+    model = build_model(tiny_model_config(image_size=10, dropout=0.5, drop_path=0.5), 1, 3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+DATA = on_cpu(glyphs(23))
+PREPROCESS = Preprocess(10, (0.3,), (0.5,))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 23, 1000])
+def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(batch_size: int) -> None:
+    model = shaken_model()
+    logits = predict_logits(model, DATA, PREPROCESS, machine(), batch_size)
+    with torch.no_grad():
+        expected = torch.cat([model.eval()(PREPROCESS(image[None])) for image in DATA.images])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+    assert len(torch.unique(expected[:, 0].round(decimals=4))) == 23  # no two images alike: an order can be wrong
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predicting_switches_dropout_off_and_restores_the_mode(training: bool) -> None:
+    model = shaken_model().train(training)
+    logits = [predict_logits(model, DATA, PREPROCESS, machine(), 7) for _ in range(2)]
+    assert torch.equal(*logits)
+    assert not logits[0].requires_grad
+    assert {module.training for module in model.modules()} == {training}
+
+
+def test_logits_are_float32_also_when_products_are_bf16() -> None:
+    exact, coarse = (predict_logits(shaken_model(), DATA, PREPROCESS, machine(p), 7) for p in ("fp32", "bf16"))
+    assert exact.dtype == coarse.dtype == torch.float32
+    assert not torch.equal(exact, coarse)  # bf16 was used
+    assert (exact - coarse).abs().max() < 0.1 * exact.abs().max()

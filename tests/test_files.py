@@ -1,0 +1,242 @@
+"""The door to the disk: a file is whole or absent, an error leaves what was there, and JSON is strict."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitlab.errors import RunError, StorageError
+from vitlab.files import (
+    make_folder,
+    publish,
+    read_bytes,
+    read_json,
+    remove,
+    sha256,
+    to_json,
+    write_bytes,
+    write_json,
+    write_json_lines,
+)
+
+OLD, NEW = b"old" * 1001, b"newer" * 101  # small enough to wait in a buffer
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A file that is already there, alone in its folder."""
+    path = tmp_path / "state.bin"
+    path.write_bytes(OLD)
+    return path
+
+
+def failing(error: BaseException) -> Any:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    return fail
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_writing_replaces_the_whole_file_and_leaves_nothing_else(target: Path) -> None:
+    write_bytes(target, NEW)
+    assert target.read_bytes() == NEW
+    assert names(target.parent) == ["state.bin"]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "disk is full"), (errno.EIO, "input/output"), (errno.EROFS, "read-only")]
+)
+def test_a_failed_write_leaves_the_old_file_and_no_other(
+    target: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, hint: str
+) -> None:
+    monkeypatch.setattr(os, call, failing(OSError(number, os.strerror(number))))
+    with pytest.raises(StorageError, match=hint) as caught:
+        write_bytes(target, NEW)
+    monkeypatch.undo()
+    assert str(target) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert target.read_bytes() == OLD
+    assert names(target.parent) == ["state.bin"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_fills_up_in_the_middle_of_a_write(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_file = os.fdopen
+
+    def on_a_full_disk(handle: int, mode: str) -> Any:
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, handle)
+        os.close(full)
+        return open_file(handle, mode)
+
+    monkeypatch.setattr(os, "fdopen", on_a_full_disk)
+    with pytest.raises(StorageError, match="disk is full"):
+        write_bytes(target, NEW)
+    assert target.read_bytes() == OLD
+    assert names(target.parent) == ["state.bin"]
+
+
+def test_a_failed_folder_flush_is_reported_and_the_file_is_whole(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitlab.files._flush_folder", failing(OSError(errno.EIO, "io")))
+    with pytest.raises(StorageError):
+        write_bytes(target, NEW)
+    assert target.read_bytes() == NEW
+    assert names(target.parent) == ["state.bin"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(target, NEW)
+    assert target.read_bytes() == OLD
+    assert names(target.parent) == ["state.bin"]
+
+
+@pytest.fixture
+def journal(target: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is flushed and renamed, in order; at the rename, the state of both files is checked."""
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(handle: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        assert is_folder or os.fstat(handle).st_size == len(NEW)  # nothing waits in Python's buffer
+        events.append("flush folder" if is_folder else "flush file")
+        fsync(handle)
+
+    def rename(source: Any, destination: Any) -> None:
+        assert Path(source).parent == Path(destination).parent
+        assert Path(source).read_bytes() == NEW
+        assert Path(destination).read_bytes() == OLD
+        events.append("rename")
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
+    return events
+
+
+@pytest.mark.parametrize("way", ["write_bytes", "publish"])
+def test_bytes_are_on_the_disk_before_the_rename_and_the_rename_after(
+    target: Path, journal: list[str], way: str
+) -> None:
+    if way == "write_bytes":
+        write_bytes(target, NEW)
+    else:
+        (target.parent / "part").write_bytes(NEW)
+        publish(target.parent / "part", target)
+    assert journal == ["flush file", "rename", "flush folder"]
+    assert target.read_bytes() == NEW
+    assert names(target.parent) == ["state.bin"]
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_failed_publish_leaves_the_old_file(target: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    part = target.parent / "part"
+    part.write_bytes(NEW)
+    monkeypatch.setattr(os, call, failing(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(StorageError, match="disk is full"):
+        publish(part, target)
+    assert target.read_bytes() == OLD
+    assert part.read_bytes() == NEW
+
+
+def test_publishing_a_file_that_is_missing_is_a_storage_error(target: Path) -> None:
+    with pytest.raises(StorageError, match=r"state\.bin"):
+        publish(target.parent / "part", target)
+    assert target.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("place", ["missing/new.bin", "state.bin/new.bin", "x" * 300])
+def test_writing_where_no_file_can_be_is_a_storage_error(target: Path, place: str) -> None:
+    with pytest.raises(StorageError, match="cannot write"):
+        write_bytes(target.parent / place, NEW)
+    assert names(target.parent) == ["state.bin"]
+
+
+def test_folders_are_made_with_their_parents_and_may_be_there(target: Path) -> None:
+    folder = target.parent / "a" / "b"
+    make_folder(folder)
+    make_folder(folder)
+    assert folder.is_dir()
+    for path in (target, target / "a"):
+        with pytest.raises(StorageError, match="cannot create the folder"):
+            make_folder(path)
+
+
+def test_remove_deletes_what_is_there_and_is_content_with_nothing(target: Path) -> None:
+    remove(target)
+    assert names(target.parent) == []
+    remove(target)
+    with pytest.raises(StorageError, match="cannot delete"):
+        remove(target.parent)
+
+
+def test_sha256_is_the_published_digest() -> None:
+    # FIPS 180-2, appendix B.1
+    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(memoryview(NEW)) == hashlib.sha256(NEW).hexdigest()
+
+
+# JSON
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_does_not_have_are_refused_before_anything_is_written(target: Path, number: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"loss": [number]})
+    for write in (write_json, write_json_lines):
+        with pytest.raises(ValueError, match="JSON"):
+            write(target, [number])
+    assert target.read_bytes() == OLD
+
+
+VALUE = {"name": "Zürich 数", "path": "\udcff", "rows": [1, 2.5, None, True], "nested": {"b": 1, "a": []}}
+
+
+def test_json_comes_back_as_it_was(target: Path) -> None:
+    write_json(target, VALUE)
+    assert read_json(target) == VALUE
+    text = target.read_text("utf-8")
+    assert text.endswith("}\n")
+    assert text.isascii()  # and so a path that is not valid UTF-8 can be written, too
+    assert json.loads(text) == VALUE
+
+
+def test_json_lines_hold_one_row_a_line(target: Path) -> None:
+    rows = [VALUE, {"text": "two\nlines"}, 3]
+    write_json_lines(target, iter(rows))
+    lines = target.read_bytes().decode().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == rows
+    write_json_lines(target, [])
+    assert target.read_bytes() == b""
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"a": 1', b"\xff\xfe", b"{'a': 1}", b"1 2"])
+def test_damaged_json_is_a_run_error_that_names_the_file(target: Path, data: bytes) -> None:
+    target.write_bytes(data)
+    with pytest.raises(RunError, match=r"state\.bin is damaged"):
+        read_json(target)
+
+
+def test_a_missing_file_is_a_run_error_and_an_unreadable_one_a_storage_error(target: Path) -> None:
+    for read in (read_bytes, read_json):
+        with pytest.raises(RunError, match=r"absent is missing"):
+            read(target.parent / "absent")
+        with pytest.raises(StorageError, match="cannot read"):
+            read(target.parent)
+    assert read_bytes(target) == OLD

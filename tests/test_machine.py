@@ -1,0 +1,243 @@
+"""Device, precision, threads, generators and clock; and that no other file knows their words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import vitlab
+from vitlab import machine as module
+from vitlab.config import MachineConfig
+from vitlab.errors import ConfigError
+from vitlab.machine import (
+    EXPLICIT_TOKENS_ON_CPU,
+    Machine,
+    Stopwatch,
+    available_cores,
+    choose_machine,
+    environment,
+    gemm_gflops,
+    private_randomness,
+    seed_torch,
+)
+
+CPU = Machine(torch.device("cpu"), "fp32", 1, "auto", "test")
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+
+
+# Choice
+
+
+def test_the_cpu_as_asked() -> None:
+    chosen = choose_machine(MachineConfig(device="cpu", threads=1))
+    assert (chosen.device.type, chosen.precision, chosen.threads) == ("cpu", "fp32", 1)
+    assert torch.get_num_threads() == 1
+    assert chosen.describe() == f"cpu, fp32, 1 threads, torch {torch.__version__} (as asked)"
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "expected"),
+    [
+        ("auto", False, ("cpu", "fp32", "no CUDA GPU")),
+        ("auto", True, ("cuda", "bf16", "CUDA GPU found")),
+        ("cuda", True, ("cuda", "bf16", "as asked")),
+        ("cpu", True, ("cpu", "fp32", "as asked")),
+    ],
+)
+def test_automatic_choices_and_their_reason(
+    monkeypatch: pytest.MonkeyPatch, device: Any, there: bool, expected: tuple[str, str, str]
+) -> None:
+    pretend_gpu(monkeypatch, there)
+    chosen = choose_machine(MachineConfig(device=device, threads=1))
+    assert (chosen.device.type, chosen.precision, chosen.reason) == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--device cpu"):
+        choose_machine(MachineConfig(device="cuda"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_that_was_asked_for_is_used_in_products(precision: Any) -> None:
+    chosen = choose_machine(MachineConfig(device="cpu", precision=precision, threads=1))
+    with chosen.autocast():
+        product = torch.ones(3, 5) @ torch.ones(5, 2)
+    assert product.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    assert (torch.ones(3, 5) @ torch.ones(5, 2)).dtype == torch.float32
+
+
+def test_all_cores_that_the_process_may_use_unless_said_otherwise() -> None:
+    chosen = choose_machine(MachineConfig(device="cpu"))
+    assert chosen.threads == available_cores() == torch.get_num_threads() >= 1
+
+
+def test_cores_are_those_of_the_process_where_the_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 3, 7}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == 64
+
+
+@pytest.mark.parametrize(
+    ("attention", "device", "tokens", "fused"),
+    [
+        ("auto", "cpu", EXPLICIT_TOKENS_ON_CPU, False), ("auto", "cpu", EXPLICIT_TOKENS_ON_CPU + 1, True),
+        ("auto", "cuda", 1, True), ("fused", "cpu", 1, True), ("explicit", "cpu", 9999, False),
+        ("explicit", "cuda", 9999, False),
+    ],
+)  # fmt: skip
+def test_attention_is_fused_as_asked_or_where_it_pays(attention: str, device: str, tokens: int, fused: bool) -> None:
+    assert Machine(torch.device(device), "fp32", 1, attention, "test").fuses_attention(tokens) is fused
+
+
+def test_the_environment_can_be_kept_as_json() -> None:
+    found = json.loads(json.dumps(environment(CPU)))
+    assert found["torch"] == torch.__version__
+    assert (found["device"], found["precision"], found["threads"], found["attention"]) == ("cpu", "fp32", 1, "auto")
+    assert all(found.values())
+
+
+# Generators
+
+
+def test_a_generator_is_a_function_of_its_arguments_and_touches_nothing_else() -> None:
+    def draw(*arguments: Any) -> list[float]:
+        numbers: list[float] = torch.rand(5, generator=CPU.generator(*arguments)).tolist()
+        return numbers
+
+    before = torch.get_rng_state()
+    one = draw(0, "order", 3)
+    torch.rand(7)
+    assert draw(0, "order", 3) == one
+    others = [draw(1, "order", 3), draw(0, "augment", 3), draw(0, "order", 4), draw(0, "order")]
+    assert one not in others
+    torch.set_rng_state(before)
+    draw(0, "order", 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seed_torch_makes_the_global_generator_a_function_of_its_arguments() -> None:
+    draws = []
+    with private_randomness():
+        for arguments in ((0, "init"), (0, "init"), (1, "init"), (0, "dropout"), (0, "init", 1)):
+            seed_torch(*arguments)
+            draws.append(torch.rand(1).item())
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 4
+
+
+def test_private_randomness_gives_the_callers_state_back_also_after_an_error() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+
+    def disturb() -> None:
+        with private_randomness():
+            seed_torch(1, "init")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        disturb()
+    assert torch.equal(torch.rand(3), expected)
+
+
+# Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock whose hands the test moves."""
+    fake = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: fake.now))
+    return fake
+
+
+def test_a_stopwatch_adds_up_and_does_not_count_pauses(clock: SimpleNamespace) -> None:
+    watch = CPU.stopwatch()
+    clock.now += 1000
+    assert watch.seconds == 0
+    watch.start()
+    clock.now += 3
+    assert watch.seconds == 3
+    assert watch.stop() == 3
+    clock.now += 1000
+    assert watch.seconds == 3
+    watch.start()
+    clock.now += 4
+    assert watch.stop() == watch.stop() == watch.seconds == 7
+
+
+def test_a_stopwatch_goes_on_from_the_seconds_of_an_earlier_process(clock: SimpleNamespace) -> None:
+    watch = CPU.stopwatch(50.0)
+    watch.start()
+    clock.now += 3
+    assert watch.stop() == 53
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stopwatch_waits_for_queued_work_of_a_gpu_before_it_looks(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace, device: str
+) -> None:
+    waits = []
+
+    def wait(device: torch.device) -> None:
+        waits.append(device.type)
+        clock.now += 10  # the queued work
+
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    watch = Stopwatch(torch.device(device))
+    watch.start()
+    clock.now += 3
+    assert watch.stop() == (13 if device == "cuda" else 3)
+    assert waits == (["cuda", "cuda"] if device == "cuda" else [])
+
+
+def test_the_rate_of_products_counts_two_operations_for_each_multiply_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    # Looks at the clock: start 0; 1 and 2 are under 3 seconds, so two products; 3 is not; stop at 4.
+    assert gemm_gflops(CPU, size=10, seconds=3.0) == pytest.approx(2 * 10**3 * 2 / 4 / 1e9)
+
+
+# One owner
+
+WORDS = {"cuda", "bfloat16", "manual_seed", "synchronize", "perf_counter"}
+NAMES_THE_DEVICE = "sections.py"  # config: the choices of the knob `device`
+
+
+def words_of(path: Path) -> set[str]:
+    """Identifiers, and strings that are nothing but one of the words; comments and prose do not count."""
+    with open(path, "rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    identifiers = {token.string for token in tokens if token.type == tokenize.NAME}
+    strings = {token.string.strip("\"'") for token in tokens if token.type == tokenize.STRING}
+    return WORDS & (identifiers | strings)
+
+
+def test_only_machine_knows_the_words_of_devices_clocks_and_global_seeds() -> None:
+    folder = Path(vitlab.__file__).parent
+    found = {path.name: words_of(path) for path in sorted(folder.rglob("*.py"))}
+    assert found.pop("machine.py") == WORDS
+    assert found.pop(NAMES_THE_DEVICE) == {"cuda"}
+    assert {name: words for name, words in found.items() if words} == {}

@@ -1,0 +1,206 @@
+"""AdamW against its formulas, which weights decay, the learning rate at named steps, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.tiny import tiny_model_config
+from vitlab.config import ModelConfig, OptimConfig
+from vitlab.model import build_model
+from vitlab.optim import build_optimizer, decay_groups, load_optimizer_tensors, lr_at, optimizer_tensors, set_lr
+
+# Learning rate: 2 epochs of 5 steps warm-up, 30 steps in all, from 1.0 down to 0.1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "expected"),
+    [
+        ("linear", 0, 0.1), ("linear", 4, 0.5), ("linear", 9, 1.0), ("linear", 10, 1.0), ("linear", 20, 0.55),
+        ("linear", 29, 0.145), ("linear", 30, 0.1),
+        ("cosine", 0, 0.1), ("cosine", 9, 1.0), ("cosine", 10, 1.0), ("cosine", 15, 0.1 + 0.45 * (1 + math.sqrt(0.5))),
+        ("cosine", 20, 0.55), ("cosine", 25, 0.1 + 0.45 * (1 - math.sqrt(0.5))), ("cosine", 30, 0.1),
+        ("constant", 0, 0.1), ("constant", 9, 1.0), ("constant", 10, 1.0), ("constant", 29, 1.0),
+    ],
+)  # fmt: skip
+def test_learning_rate_at_named_steps(schedule: Any, step: int, expected: float) -> None:
+    config = OptimConfig(lr=1.0, min_lr=0.1, schedule=schedule, warmup_epochs=2.0)
+    assert lr_at(step, config, total_steps=30, steps_per_epoch=5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_without_warm_up_the_first_step_has_the_full_rate(schedule: Any) -> None:
+    assert lr_at(0, OptimConfig(lr=0.3, schedule=schedule), 7, 7) == pytest.approx(0.3)
+
+
+def test_a_part_of_an_epoch_can_warm_up() -> None:
+    config = OptimConfig(lr=1.0, warmup_epochs=0.4, schedule="constant")
+    assert [lr_at(step, config, 10, 5) for step in range(3)] == pytest.approx([0.5, 1.0, 1.0])
+
+
+def test_warm_up_can_last_the_whole_training() -> None:
+    config = OptimConfig(lr=1.0, warmup_epochs=2.0)
+    assert [lr_at(step, config, 4, 2) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+@given(
+    st.sampled_from(["constant", "linear", "cosine"]),
+    st.integers(1, 6),
+    st.integers(1, 11),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_rate_rises_to_lr_then_never_rises_again_nor_falls_below_min_lr(
+    schedule: Any, epochs: int, per_epoch: int, warm_share: float, min_share: float
+) -> None:
+    config = OptimConfig(lr=0.7, min_lr=0.7 * min_share, schedule=schedule, warmup_epochs=warm_share * epochs)
+    total = epochs * per_epoch
+    rates = [lr_at(step, config, total, per_epoch) for step in range(total)]
+    peak = max(round(warm_share * epochs * per_epoch) - 1, 0)
+    assert rates[peak] == pytest.approx(0.7)
+    assert all(a < b for a, b in pairwise(rates[: peak + 1]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[peak:]))
+    assert min(rates[peak:]) >= config.min_lr - 1e-12
+
+
+# Which weights decay
+
+MATRICES = {
+    "patch_embed.weight", "head.1.weight", "head.4.weight",
+    *(f"blocks.{i}.{part}.weight" for i in range(3) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
+}  # fmt: skip
+
+
+def test_matrices_decay_and_biases_norms_and_positions_do_not() -> None:
+    model = build_model(tiny_model_config(pool="cls", head_hidden=(13,)), 1, 7)
+    decayed, free = decay_groups(model, OptimConfig())
+    assert set(decayed) == MATRICES
+    assert {"cls_token", "pos_embed", "norm.weight", "blocks.0.norm1.weight", "patch_embed.bias"} <= set(free)
+    assert sorted(decayed + free) == sorted(name for name, _ in model.named_parameters())
+
+
+def test_decay_all_means_all() -> None:
+    model = build_model(tiny_model_config(pool="cls"), 1, 7)
+    assert decay_groups(model, OptimConfig(decay_all=True)) == ([name for name, _ in model.named_parameters()], [])
+
+
+def test_convolutions_decay() -> None:
+    decayed, free = decay_groups(build_model(ModelConfig(arch="cnn"), 1, 7), OptimConfig())
+    assert decayed == ["convs.0.weight", "convs.1.weight", "head.1.weight"]
+    assert free == ["convs.0.bias", "convs.1.bias", "head.1.bias"]
+
+
+# AdamW
+
+
+def adamw(weight: Any, gradients: list[Any], config: OptimConfig, decay: float) -> Any:
+    """Loshchilov and Hutter 2019, algorithm 2, in double precision."""
+    mean, square = np.zeros_like(weight), np.zeros_like(weight)
+    for step, gradient in enumerate(gradients, start=1):
+        weight = weight - config.lr * decay * weight
+        mean = config.beta1 * mean + (1 - config.beta1) * gradient
+        square = config.beta2 * square + (1 - config.beta2) * gradient**2
+        unbiased, spread = mean / (1 - config.beta1**step), np.sqrt(square / (1 - config.beta2**step))
+        weight = weight - config.lr * unbiased / (spread + config.adam_eps)
+    return weight
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_are_those_of_the_adamw_paper(steps: int, decay_all: bool) -> None:
+    draw = np.random.default_rng(0)
+    config = OptimConfig(lr=0.03, weight_decay=0.7, beta1=0.8, beta2=0.95, adam_eps=1e-2, decay_all=decay_all)
+    layer = nn.Linear(5, 3)
+    optimizer = build_optimizer(layer, config)
+    before = {name: p.detach().numpy().astype(np.float64) for name, p in layer.named_parameters()}
+    gradients = {name: [draw.normal(size=value.shape) for _ in range(steps)] for name, value in before.items()}
+    for step in range(steps):
+        for name, p in layer.named_parameters():
+            p.grad = torch.tensor(gradients[name][step], dtype=torch.float32)
+        optimizer.step()
+    for name, p in layer.named_parameters():
+        decay = 0.7 if decay_all or name == "weight" else 0.0
+        expected = adamw(before[name], gradients[name], config, decay)
+        np.testing.assert_allclose(p.detach().numpy(), expected, atol=1e-6)
+
+
+def test_decay_01_at_lr_0001_is_tensorflow_addons_00001_on_every_variable() -> None:
+    layer = nn.Linear(3, 2)
+    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.bias)
+    optimizer = build_optimizer(layer, OptimConfig(lr=1e-3, weight_decay=0.1, decay_all=True, adam_eps=1e-7))
+    for p in layer.parameters():
+        p.grad = torch.zeros_like(p)
+    for _ in range(2700):
+        optimizer.step()
+    for p in layer.parameters():
+        torch.testing.assert_close(p.detach(), torch.full_like(p, 0.763), atol=5e-4, rtol=0)
+
+
+def test_set_lr_is_used_for_all_groups() -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = build_optimizer(layer, OptimConfig(lr=1.0, weight_decay=0.5))
+    set_lr(optimizer, 0.0)
+    before = [p.detach().clone() for p in layer.parameters()]
+    for p in layer.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert len(optimizer.param_groups) == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+
+
+# Going on from a checkpoint
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(x).pow(2).sum().backward()
+        optimizer.step()
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 7), nn.GELU(), nn.Linear(7, 2))
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Own memory: ``optimizer_tensors`` gives the optimizer's live tensors."""
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def test_an_optimizer_loaded_from_its_tensors_goes_on_bit_for_bit() -> None:
+    config = OptimConfig(lr=0.01, weight_decay=0.1)
+    unbroken = network()
+    optimizer = build_optimizer(unbroken, config)
+    train(unbroken, optimizer, range(3))
+    weights, memory = copied(unbroken.state_dict()), copied(optimizer_tensors(optimizer, unbroken))
+    train(unbroken, optimizer, range(3, 7))
+
+    resumed = network()
+    resumed.load_state_dict(weights)
+    fresh = build_optimizer(resumed, config)
+    load_optimizer_tensors(fresh, resumed, memory)
+    train(resumed, fresh, range(3, 7))
+    assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True))
+
+
+def test_optimizer_tensors_are_named_by_parameter_and_empty_before_the_first_step() -> None:
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig())
+    assert optimizer_tensors(optimizer, model) == {}
+    train(model, optimizer, range(1))
+    names = {f"{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+    assert set(optimizer_tensors(optimizer, model)) == {
+        f"{name}/{entry}" for name in names for entry in ("step", "exp_avg", "exp_avg_sq")
+    }
