@@ -114,7 +114,7 @@ SMALL = Preset(
     ),
     about="a textbook ViT of 49 overlapping patches and two blocks, sized for a laptop.",
     source="vitlab",
-    expected="to be measured",
+    expected="99.30 +- 0.04 % (3 seeds) after two to three minutes of training on two shared cores; see the README.",
 )
 
 KERAS_CNN = Preset(
