@@ -3,14 +3,15 @@
     python -m tests.killing 30        kills 30 runs, every second one several times, and prints survived / tried
 
 Survived means: the resumed run ends, its final weights have the same SHA-256, and its history is equal
-in all columns that are not times. Moments are drawn from the last three quarters of the process's
-life, so that kills fall into start-up, training, writing of checkpoints, evaluation and the very end.
+in all columns that are not times. Only kills that met a living process count, and every run gets one at
+least. Nine of ten moments are drawn from the training itself, which includes evaluation and the
+writing of checkpoints, and begin when its first file is seen; the tenth falls into the start-up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -27,6 +28,7 @@ from vitlab.files import to_json
 
 TIME_COLUMNS = ("train_seconds", "wall_seconds")
 PATIENCE_SECONDS = 120.0
+STARTUP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,66 @@ def train_words(config: Path, run: Path) -> list[str]:
     return [sys.executable, "-m", "vitlab", "train", "--quiet", *words]
 
 
-def run_once(config: Path, run: Path, kill_after: float | None) -> tuple[int, float]:
-    """Run the command, killing it after some seconds if asked; returns its exit code and how long it lived."""
-    began = time.monotonic()
-    process = subprocess.Popen(train_words(config, run), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    try:
-        _, errors = process.communicate(timeout=PATIENCE_SECONDS if kill_after is None else kill_after)
-    except subprocess.TimeoutExpired:
+def run_to_end(config: Path, run: Path) -> float:
+    """Begin or continue the run until it ends; returns the seconds between its first sign of training and its end."""
+    with launched(config, run) as process:
+        began = wait_for_training(process, run)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, errors.decode()
+    return time.monotonic() - began
+
+
+def run_and_kill(config: Path, run: Path, delay: float, *, in_training: bool) -> bool:
+    """Kill the run ``delay`` seconds after the start of its process or of training; was it still alive?"""
+    with launched(config, run) as process:
+        if in_training:
+            wait_for_training(process, run)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(delay)
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(f"exit code {process.returncode}: {errors.decode()}")
-    return process.returncode, time.monotonic() - began
+    assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+    return process.returncode == -signal.SIGKILL
 
 
-def survive(config: Path, run: Path, whole: Trace, moments: list[float]) -> bool:
-    """Kill the run at each of ``moments`` (seconds of life), let it end, and compare it with the unbroken one."""
-    for moment in moments:
-        run_once(config, run, moment)
-    code, _ = run_once(config, run, None)
-    return code == 0 and trace(run) == whole
+def launched(config: Path, run: Path) -> subprocess.Popen[bytes]:
+    """The training as a process of its own."""
+    return subprocess.Popen(train_words(config, run), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def wait_for_training(process: subprocess.Popen[bytes], run: Path) -> float:
+    """Wait until the run folder changes, or the process has ended; returns the time."""
+    before = newest_change(run)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while process.poll() is None and newest_change(run) == before and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def newest_change(run: Path) -> int:
+    """When the newest checkpoint's folder was changed, in nanoseconds; 0 before there is one."""
+    with contextlib.suppress(OSError):
+        return (run / "checkpoints").stat().st_mtime_ns
+    return 0
+
+
+def kill_and_compare(config: Path, run: Path, whole: Trace, kills: int, duration: float, draw: random.Random) -> bool:
+    """Kill the run ``kills`` times while it lives, let it end, and compare it with the unbroken one.
+
+    A run that ends before its kill has been survived by nobody: it is begun again with half the time.
+    """
+    share = 1.0
+    delivered = 0
+    while delivered < kills:
+        in_training = draw.random() < 0.9
+        delay = draw.uniform(0.0, duration * share / kills) if in_training else draw.uniform(0.0, STARTUP_SECONDS)
+        if run_and_kill(config, run, delay, in_training=in_training):
+            delivered += 1
+        else:
+            shutil.rmtree(run)
+            delivered, share = 0, share / 2
+    run_to_end(config, run)
+    return trace(run) == whole
 
 
 def prepare(folder: Path, **knobs: object) -> Path:
@@ -90,20 +132,17 @@ def main(tries: int, seed: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = prepare(folder, epochs=60, ema_decay=0.9, select="best")
-        _, life = run_once(config, folder / "whole", None)
+        duration = run_to_end(config, folder / "whole")
         whole = trace(folder / "whole")
         for number in range(tries):
-            kills_of_run = 1 + number % 2 * draw.randint(1, 3)
-            moments = [draw.uniform(life / 4, life) for _ in range(kills_of_run)]
-            good = survive(config, folder / f"run{number}", whole, moments)
-            survived, kills = survived + good, kills + len(moments)
-            times = ", ".join(f"{moment:.2f}" for moment in moments)
-            print(f"{number + 1}: killed after {times} s: {'equal' if good else 'DIFFERENT'}", flush=True)
+            wanted = 1 + number % 2 * draw.randint(1, 3)
+            good = kill_and_compare(config, folder / f"run{number}", whole, wanted, duration, draw)
+            survived, kills = survived + good, kills + wanted
+            print(f"{number + 1}: killed {wanted} times: {'equal' if good else 'DIFFERENT'}", flush=True)
             shutil.rmtree(folder / f"run{number}")
-    print(f"survived {survived} of {tries} (kills: {kills}, seed {seed}, unbroken run {life:.1f} s)")
+    print(f"survived {survived} of {tries} (kills: {kills}, seed {seed}, unbroken training {duration:.1f} s)")
     return int(survived < tries)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONPATH", os.getcwd())
     raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 30, int(sys.argv[2]) if len(sys.argv) > 2 else 0))

@@ -63,14 +63,28 @@ def test_stratified_takes_the_same_share_of_each_class() -> None:
 
 def test_stratified_cuts_as_many_as_last_when_classes_are_tiny() -> None:
     split = numbered([label for label in range(11) for _ in range(4)])
-    for fraction in (0.1, 0.3, 0.77):
-        _, last = cut_validation(split, fraction, "last", seed=0)
+    for fraction in (0.1, 0.3, 0.7):
         _, drawn = cut_validation(split, fraction, "stratified", seed=0)
-        assert last is not None
         assert drawn is not None
-        assert len(drawn) == len(last)
+        assert len(drawn) == 44 - int(44 * (1 - fraction))  # as many as Keras would cut
         counts = np.bincount(drawn.labels, minlength=11)
         assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(("how", "labels"), [("last", [0] * 9 + [1]), ("last", [0, 1, 2] * 3 + [3])])
+def test_a_class_is_never_left_without_training_images(how: str, labels: list[int]) -> None:
+    """The best epoch would be chosen on a class that nobody has learned."""
+    with pytest.raises(ConfigError, match="stratified"):
+        cut_validation(numbered(labels), 0.1, how, seed=0)
+
+
+def test_stratified_leaves_every_class_an_image_to_learn_from() -> None:
+    train, val = cut_validation(numbered([0] * 50 + [1]), 0.5, "stratified", seed=0)
+    assert 1 in train.labels
+    assert val is not None
+    assert 1 not in val.labels
+    with pytest.raises(ConfigError, match="spare"):
+        cut_validation(numbered(list(range(20))), 0.1, "stratified", seed=0)
 
 
 def test_stratified_depends_on_the_seed_alone() -> None:

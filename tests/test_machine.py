@@ -42,6 +42,7 @@ def same_threads_afterwards() -> Iterator[None]:
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
 
 
 # Choice
@@ -139,7 +140,7 @@ def test_a_generator_is_a_function_of_its_arguments_and_touches_nothing_else() -
 
 def test_seed_torch_makes_the_global_generator_a_function_of_its_arguments() -> None:
     draws = []
-    with private_randomness():
+    with private_randomness(torch.device("cpu")):
         for arguments in ((0, "init"), (0, "init"), (1, "init"), (0, "dropout"), (0, "init", 1)):
             seed_torch(*arguments)
             draws.append(torch.rand(1).item())
@@ -153,7 +154,7 @@ def test_private_randomness_gives_the_callers_state_back_also_after_an_error() -
     torch.manual_seed(5)
 
     def disturb() -> None:
-        with private_randomness():
+        with private_randomness(torch.device("cpu")):
             seed_torch(1, "init")
             raise KeyError
 

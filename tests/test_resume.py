@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import random
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import killing
 from tests.tiny import tiny_config, write_npz
-from vitlab import files, resume_run, train_run
+from vitlab import Reporter, RunFolder, files, resume_run, train_run
 from vitlab.errors import StorageError
+from vitlab.train import Counters
 
 
 def test_a_process_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     config = killing.prepare(tmp_path, epochs=40, ema_decay=0.9)
-    _, life = killing.run_once(config, tmp_path / "whole", None)
-    seed = random.randrange(10**6)
-    draw = random.Random(seed)
-    moments = [draw.uniform(life / 4, life), draw.uniform(life / 2, life)]
-    whole = killing.trace(tmp_path / "whole")
-    assert killing.survive(config, tmp_path / "killed", whole, moments), f"seed {seed}, moments {moments}"
+    duration = killing.run_to_end(config, tmp_path / "whole")
+    whole, seed = killing.trace(tmp_path / "whole"), random.randrange(10**6)
+    survived = killing.kill_and_compare(config, tmp_path / "killed", whole, 2, duration, random.Random(seed))
+    assert survived, f"seed {seed}"
+
+
+def test_damaged_checkpoints_do_not_stand_in_the_way_of_new_ones(tmp_path: Path) -> None:
+    """Damage, resume, interrupt, resume: the second resume continues where the first one stopped."""
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), checkpoint_seconds=0.0)
+    train_run(config, tmp_path / "whole")
+    run = RunFolder(tmp_path / "run")
+    interrupted_at(13, lambda reporter: train_run(config, run.path, reporter))
+    for path in run.checkpoints():
+        path.write_bytes(path.read_bytes()[:-1])
+    notes = interrupted_at(5, lambda reporter: resume_run(run.path, reporter))
+    assert [note for note in notes if "starts anew" in note]
+    assert [int(path.name.split("-")[1]) for path in run.checkpoints()] == [5, 4]
+    first: list[int] = []
+    resume_run(run.path, Reporter(step=lambda task, counters, loss: first.append(counters.step)))
+    assert first[0] == 6
+    assert killing.trace(run.path) == killing.trace(tmp_path / "whole")
+
+
+def interrupted_at(step: int, start: Callable[[Reporter], object]) -> list[str]:
+    """Press Ctrl-C in a step; returns what was noted."""
+    notes: list[str] = []
+
+    def press(task: object, counters: Counters, loss: float) -> None:
+        if counters.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    start(Reporter(note=notes.append, step=press))
+    return notes
 
 
 def test_a_disk_that_refuses_any_one_write_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,14 @@ import torch
 
 from tests.tiny import tiny_config
 from vitlab import RunFolder
+from vitlab.checkpoint import Checkpoint
 from vitlab.errors import RunError, RunInUseError
-from vitlab.runs import create_run
-from vitlab.train import Checkpoint
+from vitlab.runs import RESULT_NAMES, check_empty
+
+
+def new_run(folder: Path) -> RunFolder:
+    (folder / "run").mkdir()
+    return RunFolder(folder / "run")
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -22,7 +27,7 @@ def checkpoint(step: int) -> Checkpoint:
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     run.save_checkpoint(checkpoint(11), "digest")
     loaded, damaged = run.load_checkpoint("digest")
     assert loaded is not None
@@ -33,18 +38,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_newest_two_are_kept_and_newest_means_step_not_date_or_name_length(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     for step in (9, 10, 100, 11):
         run.save_checkpoint(checkpoint(step), "digest")
     assert [int(path.name.split("-")[1]) for path in run.checkpoints()] == [100, 11]
 
 
 def test_nothing_saved_means_a_fresh_start(tmp_path: Path) -> None:
-    assert create_run(tmp_path / "run").load_checkpoint("digest") == (None, [])
+    assert new_run(tmp_path).load_checkpoint("digest") == (None, [])
 
 
 def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     run.save_checkpoint(checkpoint(1), "digest")
     run.save_checkpoint(checkpoint(2), "digest")
     newest = run.checkpoints()[0]
@@ -61,7 +66,7 @@ def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Pa
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     monkeypatch.setattr("vitlab.runs.CHECKPOINT_FORMAT", "0")
     run.save_checkpoint(checkpoint(1), "digest")
     monkeypatch.undo()
@@ -70,11 +75,12 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     weights = {"a": torch.arange(13.0), "b": torch.ones(2, 3, dtype=torch.int64)}
     with pytest.raises(RunError, match="no finished model"):
         run.load_weights("digest")
-    run.write("result.json", {"status": "done", "config_digest": "digest", "model_sha256": run.save_weights(weights)})
+    ending = {"status": "done", "config_digest": "digest", "model_sha256": run.save_weights(weights)}
+    run.write("result.json", dict.fromkeys(RESULT_NAMES) | ending)
     loaded = run.load_weights("digest")
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     data = bytearray(run.model_path.read_bytes())
@@ -85,7 +91,7 @@ def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
+    run = new_run(tmp_path)
     with run.locked(), pytest.raises(RunInUseError, match="another vitlab process"), RunFolder(run.path).locked():
         pass
     with run.locked():  # and it is free again
@@ -95,19 +101,20 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty"):
-        create_run(tmp_path)
+        check_empty(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_what_a_killed_creation_left_is_taken_over(tmp_path: Path) -> None:
     for name in ("data.json", "environment.json", ".config.json.abc.tmp", ".lock"):
         (tmp_path / name).write_text("{}")
-    create_run(tmp_path).sweep()
+    check_empty(tmp_path)
+    RunFolder(tmp_path).sweep([])
     assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_configuration_and_history_come_back(tmp_path: Path) -> None:
-    run, config = create_run(tmp_path / "run"), tiny_config("mnist", head_hidden=(5, 3), grad_clip=None)
+    run, config = new_run(tmp_path), tiny_config("mnist", head_hidden=(5, 3), grad_clip=None)
     run.write("config.json", config.to_dict())
     assert run.config() == config
     rows: list[dict[str, Any]] = [{"epoch": 1, "val_top1": 0.1}, {"epoch": 2, "val_top1": None}]

@@ -12,9 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from vitlab import files
+from vitlab.checkpoint import Checkpoint
 from vitlab.config import RunConfig, sections
+from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError
 from vitlab.interrupts import stop_on_signals
@@ -23,11 +27,8 @@ from vitlab.model import CNN, ViT, build_model, count_parameters
 from vitlab.prepare import Prepared, prepare
 from vitlab.preprocess import Preprocess
 from vitlab.record import describe_data, facts, measure, origin, result_of, test_numbers, utc_now
-from vitlab.runs import RunFolder, create_run
-from vitlab.train import Checkpoint, Counters, Hooks, Outcome, Row, Task, fit
-
-# What must be equal for a resumed run to be the unbroken one, bit for bit.
-FINGERPRINT = ("torch", "device", "device_name", "cpu_capability", "threads", "precision", "attention")
+from vitlab.runs import FINGERPRINT, RunFolder, check_empty
+from vitlab.train import Counters, Hooks, Outcome, Row, Task, fit
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,17 @@ SILENT = Reporter()
 def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Train ``config`` into the new run folder ``path`` and return result.json; wrong data or knobs write nothing."""
     config = config.with_knobs(data=absolute(config.data.data))
+    check_empty(path)
     with memory_errors("preparing the run"):
         prepared = prepare(config, reporter.note)
-    check_free_space(path, prepared.model)
-    folder = create_run(path)
+    check_free_space(path, prepared)
+    folder = RunFolder(path)
+    files.make_folder(path)
     with folder.locked():
+        check_empty(path)  # again: another process may have come first
+        circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         folder.write("data.json", describe_data(prepared.dataset, prepared.task.preprocess))
-        folder.write("environment.json", environment(prepared.task.machine) | origin() | {"resumed": []})
+        folder.write("environment.json", environment(prepared.task.machine) | origin() | circumstances)
         folder.write("config.json", config.to_dict())  # last: from here on it is a run that --resume continues
         return carry_out(folder, prepared, reporter, None)
 
@@ -64,27 +69,36 @@ def resume_run(
     """Continue the run in ``path``; a run that is done is returned as it is.
 
     ``asked`` are knobs given beside it: they must be what the run already has (RunError otherwise), but
-    for ``data``, which may name the place that the same bytes have moved to. Another machine, thread
-    count or torch is refused unless ``allow_drift``.
+    for ``data``, which may name the place that the same bytes have moved to, and those of the machine.
+    Another processor, precision, thread count or torch is refused unless ``allow_drift``.
     """
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)
-    result = folder.result()
-    if result is not None and result["status"] == "done":
-        reporter.note(f"{path} is finished; nothing is left to do")
-        return result
-    if result is not None and result["status"] == "diverged":
-        lr = f"{config.optim.lr:g}"
-        raise RunError(f"{path} diverged and would do so again; start a new run with a lower lr than {lr}")
     with folder.locked():
+        result = folder.result()
+        if result is not None and result["status"] == "done":
+            reporter.note(f"{path} is finished; nothing is left to do")
+            return result
+        if result is not None and result["status"] == "diverged":
+            lr = f"{config.optim.lr:g}"
+            raise RunError(f"{path} diverged and would do so again; start a new run with a lower lr than {lr}")
+        here = {"threads": folder.environment()["threads"]} | machine_knobs(asked)
         with memory_errors("preparing the run"):
-            prepared = prepare(config, reporter.note, asked.get("data"))
+            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
         checkpoint, damaged = folder.load_checkpoint(config.digest())
-        for line in damaged:
-            reporter.note(line)
+        for file in damaged:
+            reporter.note(f"{file} is damaged: its SHA-256 is not the one in its name; it is deleted")
+        if checkpoint is None and damaged:
+            reporter.note("no checkpoint is whole: training starts anew")
         record_resume(folder, prepared, allow_drift)
+        folder.sweep(damaged)
         return carry_out(folder, prepared, reporter, checkpoint)
+
+
+def machine_knobs(asked: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``asked`` that say how to compute, not what."""
+    return {name: value for name, value in asked.items() if flat_fields(RunConfig)[name][0] == "machine"}
 
 
 def absolute(data: str) -> str:
@@ -94,10 +108,10 @@ def absolute(data: str) -> str:
 
 
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
-    """RunError if a knob in ``asked``, other than the place of the data, differs from the run's own."""
+    """RunError if a knob in ``asked`` that shapes the result differs from the run's own."""
     own = {name: getattr(section, name) for section in sections(config).values() for name in vars(section)}
     for name, value in asked.items():
-        if name != "data" and value != own[name]:
+        if name != "data" and name not in machine_knobs(asked) and value != own[name]:
             raise RunError(
                 f"{path} was started with {name} {own[name]}, not {value}; "
                 f"a resumed run keeps its configuration: leave that option out, or start a new run"
@@ -116,7 +130,6 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
     resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
     folder.write("environment.json", stored | {"resumed": resumed})
     folder.forget_result()
-    folder.sweep()
 
 
 def check_same_data(folder: RunFolder, prepared: Prepared) -> None:
@@ -160,7 +173,9 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome) -> dict[st
     result = result_of(prepared, outcome)
     if outcome.status == "done":
         prepared.model.load_state_dict(outcome.weights)
-        result |= test_numbers(prepared) | {"model_sha256": folder.save_weights(outcome.weights)}
+        result |= test_numbers(prepared)
+    if outcome.status != "interrupted" and outcome.weights:
+        result |= {"model_sha256": folder.save_weights(outcome.weights)}
     folder.write("result.json", result)
     return result
 
@@ -185,12 +200,14 @@ def record_failure(folder: RunFolder, prepared: Prepared, failure: VitlabError) 
         folder.write("result.json", facts(prepared) | {"status": kind, "error": str(failure)})
 
 
-def check_free_space(path: Path, model: nn.Module) -> None:
+def check_free_space(path: Path, prepared: Prepared) -> None:
     """StorageError before anything is written if the disk will not hold the run's checkpoints."""
-    # A checkpoint holds weights, two moments of Adam, and up to two more copies (average, best); two
-    # checkpoints are kept while a third is written, beside the final weights.
-    needed = count_parameters(model) * 4 * (3 * 5 + 1) + 1_000_000
-    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    # A checkpoint holds weights, two moments of Adam, and perhaps the average's and the best epoch's
+    # weights; two checkpoints are kept while a third is written, beside the final weights.
+    copies = 3 + bool(prepared.config.optim.ema_decay) + (prepared.config.train.select == "best")
+    needed = count_parameters(prepared.model) * 4 * (3 * copies + 1) + 1_000_000
+    absolute_path = path.absolute()
+    existing = next(folder for folder in (absolute_path, *absolute_path.parents) if os.path.exists(folder))
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise StorageError(
@@ -200,17 +217,18 @@ def check_free_space(path: Path, model: nn.Module) -> None:
 
 
 def evaluate_run(
-    path: Path, split: str = "test", reporter: Reporter = SILENT, *, data: str | None = None
+    path: Path, split: str = "test", reporter: Reporter = SILENT, *, asked: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Accuracy of a finished run's weights on its "test" or "val" images; DataError if those have changed.
 
-    ``data`` names the place that the images have moved to, if they have.
+    ``asked`` may hold the machine's knobs, and ``data``: the place that the images have moved to.
     """
+    asked = asked or {}
     folder = RunFolder(path)
     config = folder.config()
     weights = folder.load_weights(config.digest())
     with memory_errors("evaluating"):
-        prepared = prepare(config, reporter.note, data)
+        prepared = prepare(config.with_knobs(**machine_knobs(asked)), reporter.note, asked.get("data"))
         check_same_data(folder, prepared)
         images = {"test": prepared.dataset.test, "val": prepared.dataset.val}
         chosen = images.pop(split)
@@ -231,11 +249,13 @@ def load_model(path: Path) -> tuple[ViT | CNN, Preprocess, tuple[str, ...]]:
     weights = folder.load_weights(config.digest())
     try:
         classes, settings = tuple(data["classes"]), data["preprocess"]
-        preprocess = Preprocess(settings["image_size"], tuple(settings["mean"]), tuple(settings["std"]))
-        with private_randomness():
+        preprocess = Preprocess(
+            int(settings["image_size"]), *(tuple(map(float, settings[name])) for name in ("mean", "std"))
+        )
+        with private_randomness(torch.device("cpu")):
             model = build_model(config.model, data["channels"], len(classes))
-    except (KeyError, TypeError):
-        raise RunError(f"{path / 'data.json'} is damaged: names are missing") from None
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{path / 'data.json'} is damaged: values are missing or wrong; train again") from None
     put_weights(model, weights, path)
     return model.eval(), preprocess, classes
 

@@ -64,7 +64,8 @@ def choose_machine(config: MachineConfig) -> Machine:
     on_gpu = has_gpu and config.device != "cpu"
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if on_gpu else "fp32"
+        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means float32; matrix products have it off already
     threads = config.threads or available_cores()
     torch.set_num_threads(threads)
     reason = "as asked" if config.device != "auto" else "CUDA GPU found" if on_gpu else "no CUDA GPU"
@@ -84,9 +85,9 @@ def seed_torch(seed: int, purpose: str, *counters: int) -> None:
 
 
 @contextmanager
-def private_randomness() -> Iterator[None]:
-    """Leave the caller's global random state as it was."""
-    with torch.random.fork_rng():
+def private_randomness(device: torch.device) -> Iterator[None]:
+    """Leave the caller's global random state, on the CPU and on ``device``, as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 

@@ -45,9 +45,10 @@ def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int
     """Learning rate of step 0 .. total_steps - 1: a rise over the warm-up, then the schedule.
 
     The first step of a warm-up of w steps has lr / w, the last has lr; the step after the last one
-    would have min_lr.
+    would have min_lr. A warm-up ends with the first half of the training, so that a trial of one epoch
+    still sees the rate fall.
     """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps // 2)
     if step < warmup:
         return config.lr * (step + 1) / warmup
     progress = (step - warmup) / max(total_steps - warmup, 1)

@@ -41,8 +41,10 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     card = dataset.card
     check_flip(config.augment, card.may_flip, card.name)
     note(data_line(dataset))
+    if card.height != card.width:
+        note(f"images of {card.height} x {card.width} are squeezed into squares of {config.model.image_size} pixels")
     preprocess = make_preprocess(config, dataset)
-    with private_randomness():
+    with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         fused = machine.fuses_attention(tokens=config.model.grid**2)
         model = build_model(config.model, card.channels, len(card.classes), fused_attention=fused)

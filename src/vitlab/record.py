@@ -6,6 +6,7 @@ import datetime
 import math
 import subprocess
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,22 +117,15 @@ def origin() -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """The commit of vitlab's own source, if it runs from a checkout; "+" marks uncommitted changes."""
-    source = Path(__file__).parent
+    source = Path(__file__)
     try:
-        describe = [
-            "git",
-            "-C",
-            str(source),
-            "describe",
-            "--always",
-            "--dirty=+",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        done = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=False)
+        git = partial(subprocess.run, cwd=source.parent, capture_output=True, text=True, timeout=10, check=False)
+        # Installed into another project's environment, we would else report that project's commit.
+        if git(["git", "ls-files", "--error-unmatch", source.name]).returncode:
+            return None
+        return git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
 
 
 def utc_now() -> str:

@@ -14,6 +14,7 @@ No result.json means that the run is going on or was killed; either way `--resum
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -28,15 +29,29 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitlab import files
+from vitlab.checkpoint import Checkpoint
 from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
-from vitlab.train import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "1"  # to be raised when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
 # What a process that was killed while it made the folder can have left there; config.json comes last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")
+# What must be equal for a resumed run to be the unbroken one, bit for bit.
+FINGERPRINT = {
+    "torch": str,
+    "device": str,
+    "device_name": str,
+    "cpu_capability": str,
+    "threads": int,
+    "precision": str,
+    "attention": str,
+}
+RESULT_NAMES = (
+    *("test_top1", "test_top1_interval", "test_top5", "test_loss", "test_images", "val_top1", "selected_epoch"),
+    *("train_seconds", "images_per_second", "threads", "device", "model_sha256", "config_digest"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
-        if not (self.path / "config.json").is_file():
+        if not os.path.isfile(self.path / "config.json"):  # that of Path raises for names that no file can have
             raise RunError(
                 f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder at the end"
             )
@@ -80,7 +95,7 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any]:
         """environment.json."""
-        return self._table("environment.json", {"torch": str, "device": str, "threads": int, "resumed": list})
+        return self._table("environment.json", FINGERPRINT | {"resumed": list})
 
     def data(self) -> dict[str, Any]:
         """data.json: the classes, the preprocessing and the digest of the images."""
@@ -91,7 +106,7 @@ class RunFolder:
         if not (self.path / "result.json").exists():
             return None
         try:
-            return self._table("result.json", {"status": str})
+            return self._table("result.json", {"status": str} | dict.fromkeys(RESULT_NAMES, object))
         except RunError as error:
             raise RunError(f"{error}; {self._rebuild()}") from error
 
@@ -102,7 +117,7 @@ class RunFolder:
         if not isinstance(value, dict):
             raise RunError(f"{path} is damaged: it is not a table of names and values")
         for key, kind in required.items():
-            if not isinstance(value.get(key), kind):
+            if key not in value or not isinstance(value[key], kind):
                 raise RunError(f"{path} is damaged: it has no usable {key!r}; restore it from a copy, or train again")
         return value
 
@@ -123,11 +138,6 @@ class RunFolder:
         """Delete result.json, because the run goes on."""
         files.remove(self.path / "result.json")
 
-    def sweep(self) -> None:
-        """Delete the temporary files of a writer that was killed; for the holder of the lock only."""
-        for leftover in self.path.rglob(".*.tmp"):
-            files.remove(leftover)
-
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write one of the JSON files."""
         files.write_json(self.path / name, value)
@@ -145,9 +155,9 @@ class RunFolder:
     def load_weights(self, config_digest: str) -> dict[str, Tensor]:
         """The selected weights, on the CPU; RunError unless all bytes and the configuration are as result.json says."""
         result = self.result()
-        if result is not None and result["status"] == "diverged":
+        if result is not None and result["status"] == "diverged" and result["model_sha256"] is None:
             raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
-        if result is None or result.get("model_sha256") is None:
+        if result is None or result["model_sha256"] is None:
             name = shlex.quote(str(self.path))
             raise RunError(f"{self.path} has no finished model; `vitlab train --resume {name}` continues the training")
         if result.get("config_digest") != config_digest:
@@ -170,7 +180,8 @@ class RunFolder:
         data = _pack(checkpoint.tensors, metadata)
         name = f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors"
         files.write_bytes(folder / name, data)
-        for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
+        others = [path for path in self.checkpoints() if path.name != name]
+        for old in others[KEPT_CHECKPOINTS - 1 :]:
             files.remove(old)
 
     def checkpoints(self) -> list[Path]:
@@ -178,19 +189,22 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("step-*.safetensors")
         return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
 
-    def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint whose every byte is right (None: start anew), and a line for each damaged one."""
-        damaged: list[str] = []
+    def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[Path]]:
+        """The newest checkpoint whose every byte is right (None: start anew), and the damaged ones before it."""
+        damaged: list[Path] = []
         for path in self.checkpoints():
             data = files.read_bytes(path)
             if path.name.split("-")[2] == f"{files.sha256(data)[:32]}.safetensors":
                 tensors, metadata = _unpack(data, path)
                 _check_origin(metadata, config_digest, path)
                 return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
-            damaged.append(f"{path} is damaged: its SHA-256 is not the one in its name; it is passed over")
-        if damaged:
-            damaged.append("no checkpoint is whole: training starts anew")
+            damaged.append(path)
         return None, damaged
+
+    def sweep(self, damaged: list[Path]) -> None:
+        """Delete damaged checkpoints, which would stand in the way of new ones, and what a killed writer left."""
+        for path in [*damaged, *self.path.rglob(".*.tmp")]:
+            files.remove(path)
 
 
 def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> None:
@@ -201,14 +215,15 @@ def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> N
         raise RunError(f"config.json has been changed since {path} was written; restore it, or start a new run")
 
 
-def create_run(path: Path) -> RunFolder:
-    """A new, empty run folder; RunError when something is there already."""
-    files.make_folder(path)
-    if any(entry.name not in BEFORE_CONFIG and entry.suffix != ".tmp" for entry in path.iterdir()):
-        raise RunError(
-            f"{path} is not empty; choose another --out, or continue that run with --resume {shlex.quote(str(path))}"
-        )
-    return RunFolder(path)
+def check_empty(path: Path) -> None:
+    """RunError when ``path`` holds anything but what a process that was killed at the very start can leave."""
+    try:
+        names = [entry.name for entry in path.iterdir()] if os.path.lexists(path) else []
+    except OSError as error:
+        raise storage_error("use the folder", path, error) from error
+    if any(name not in BEFORE_CONFIG and not name.endswith(".tmp") for name in names):
+        advice = f"choose another --out, or continue that run with --resume {shlex.quote(str(path))}"
+        raise RunError(f"{path} is not empty; {advice}")
 
 
 def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

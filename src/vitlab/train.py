@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vitlab.augment import augment, is_active
+from vitlab.checkpoint import Checkpoint
 from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit, epoch_batches
 from vitlab.evaluate import metrics, predict_logits
@@ -39,14 +40,6 @@ class Counters:
     best_top1: float = -1.0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
-
-
-@dataclass
-class Checkpoint:
-    """Everything from which training continues exactly: named tensors, and the Counters as a dict."""
-
-    tensors: dict[str, Tensor]
-    counters: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,10 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended: status "done", "diverged" or "interrupted"; the weights are those of ``selected_epoch``."""
+    """How training ended: status "done", "diverged" or "interrupted".
+
+    The weights are those of ``selected_epoch``; of a run that diverged they are the best epoch's, or none.
+    """
 
     status: str
     weights: dict[str, Tensor]
@@ -114,7 +110,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     counters, train = state.counters, task.config.train
     state.wall.start()
     saved_at = state.wall.seconds
-    with private_randomness():
+    with private_randomness(task.machine.device):
         while len(counters.rows) < train.epochs:
             epoch = len(counters.rows)
             order = task.machine.generator(train.seed, "order", epoch)
@@ -163,8 +159,9 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> floa
     """One batch forward, backward and into the weights; returns its mean loss; changes nothing if it is not finite."""
     config, step = task.config, state.counters.step
     seed_torch(config.train.seed, "dropout", step)
+    inputs = training_inputs(task, images, step)  # in float32: half precision would move pixels
     with task.machine.autocast():
-        logits = state.model(training_inputs(task, images, step)).float()
+        logits = state.model(inputs).float()
     loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
     mean_loss = loss.item()
     if not math.isfinite(mean_loss):
@@ -227,6 +224,8 @@ def finish(status: str, state: State) -> Outcome:
     counters.train_seconds, counters.wall_seconds = state.clock.stop(), state.wall.stop()
     if state.best:
         return Outcome(status, state.best, counters.best_epoch, counters)
+    if status == "diverged":
+        return Outcome(status, {}, 0, counters)
     return Outcome(status, clone(state.evaluated.state_dict()), len(counters.rows), counters)
 
 

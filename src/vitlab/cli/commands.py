@@ -65,32 +65,26 @@ def default_folder(config: RunConfig) -> Path:
 def conclude_train(result: dict[str, Any], path: Path, arguments: argparse.Namespace) -> int:
     """Print how a run ended; raises for an end that is not a good one."""
     signum = result.pop("signal", 0)
-    if not arguments.json:
-        print_result(result, path)
-    if result["status"] == "interrupted":
-        message = f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {quoted(path)}"
-        emit_json(result, arguments)
-        raise Interrupted(message, signum)
-    if result["status"] == "diverged":
-        emit_json(result, arguments)
-        raise DivergedError(
-            f"the loss stopped being a finite number in step {result['steps'] + 1}; "
-            f"what was saved until then is kept in {path}; try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
-        )
-    emit_json(result, arguments)
-    return 0
-
-
-def emit_json(result: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """The result as the last line of standard output, if that was asked for."""
     if arguments.json:
         print(to_json(result, indent=None), flush=True)
+    elif result["status"] == "done":
+        print_result(result, path)
+    if result["status"] == "interrupted":
+        raise Interrupted(
+            f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {quoted(path)}", signum
+        )
+    if result["status"] == "diverged":
+        kept = f"the weights of epoch {result['selected_epoch']} are kept in {path}"
+        raise DivergedError(
+            f"the loss stopped being a finite number in step {result['steps'] + 1}; "
+            f"{kept if result['model_sha256'] else f'no epoch ended well before it, see {path}'}; "
+            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+        )
+    return 0
 
 
 def print_result(result: dict[str, Any], path: Path) -> None:
     """The result for people; the last line names the run folder and what to do next."""
-    if result["status"] != "done":
-        return
     print_accuracy(result)
     speed, where = result["images_per_second"], f"{result['threads']} threads on {result['device']}"
     print(f"trained in {result['train_seconds']:.1f} s ({speed:,.0f} images/s, {where})")
@@ -114,11 +108,17 @@ def print_accuracy(result: dict[str, Any]) -> None:
     if result["test_top1"] is None:
         print("no test images, so no test accuracy" + validation_phrase(result))
         return
-    low, high = result["test_top1_interval"]
-    print(
-        f"test top-1 {100 * result['test_top1']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
-        f"top-5 {100 * result['test_top5']:.2f} %, loss {result['test_loss']:.4f}, on {result['test_images']:,} images"
-        f"{validation_phrase(result)}"
+    test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
+    print(accuracy_line("test", test) + validation_phrase(result))
+
+
+def accuracy_line(split: str, numbers: dict[str, Any]) -> str:
+    """Top-1 with its interval, top-5 and loss of a split, for people."""
+    low, high = numbers["top1_interval"]
+    loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:.4f}"
+    return (
+        f"{split} top-1 {100 * numbers['top1']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
+        f"top-5 {100 * numbers['top5']:.2f} %, loss {loss}, on {numbers['images']:,} images"
     )
 
 
@@ -134,15 +134,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vitlab.cli.progress import choose_reporter
     from vitlab.experiment import evaluate_run
 
-    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet), data=arguments.data)
+    knobs = given_knobs(arguments)
+    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet), asked=knobs)
     if arguments.json:
         print(to_json(numbers, indent=None))
         return 0
-    low, high = numbers["top1_interval"]
-    print(
-        f"{numbers['split']} top-1 {100 * numbers['top1']:.2f} % (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
-        f"top-5 {100 * numbers['top5']:.2f} %, loss {numbers['loss']:.4f}, on {numbers['images']:,} images"
-    )
+    print(accuracy_line(numbers["split"], numbers))
     return 0
 
 
@@ -172,6 +169,8 @@ def data(arguments: argparse.Namespace) -> int:
     from vitlab.cli import data_commands
 
     if arguments.action == "list":
+        if arguments.names:
+            raise ConfigError("vitlab data list takes no names; `vitlab data check NAME` looks at one")
         return data_commands.list_data(arguments.json)
     if not arguments.names:
         raise ConfigError(f"vitlab data {arguments.action} needs the name of a data set; `vitlab data list` shows them")

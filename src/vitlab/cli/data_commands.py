@@ -64,5 +64,8 @@ def check_data(names: list[str], as_json: bool) -> int:
         print(to_json(rows, indent=None))
     bad = [row for row in rows if row["state"] != "ok"]
     if bad:
-        raise DataError(f"{len(bad)} of {len(rows)} files are not as they should be; `vitlab data fetch` replaces them")
+        raise DataError(
+            f"{len(bad)} of {len(rows)} files are not as they should be; "
+            "`vitlab data fetch` replaces those in the cache"
+        )
     return 0

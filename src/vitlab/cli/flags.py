@@ -43,11 +43,11 @@ def path_argument(text: str) -> Path:
     return Path(text)
 
 
-def add_knobs(parser: argparse.ArgumentParser) -> None:
-    """A flag for every knob; what is not given stays absent from the parsed arguments."""
+def add_knobs(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> None:
+    """A flag for every knob (of the sections ``only``); what is not given stays absent from the parsed arguments."""
     defaults = sections(preset_config(DEFAULT_PRESET))
     for section, section_type in field_types(RunConfig).items():
-        if section not in defaults:
+        if section not in (only or defaults):
             continue
         group = parser.add_argument_group(section, section_type.__doc__)
         for f in fields(section_type):
@@ -110,7 +110,7 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"there is no config file {path}; {CONFIG_ADVICE}") from None
     except OSError as error:
         raise ConfigError(f"cannot read the config file {path} ({error.strerror}); {CONFIG_ADVICE}") from None
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"{path}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); {CONFIG_ADVICE}") from None

@@ -93,7 +93,10 @@ def _train(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser
         help="start from a named configuration; `vitlab presets` lists them [small]",
     )
     parser.add_argument(
-        "--config", metavar="FILE", type=path_argument, help="start from a JSON file, such as a run's config.json"
+        "--config",
+        metavar="FILE",
+        type=path_argument,
+        help="start from a JSON file, as in a run folder; names left out take their default",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=path_argument, help="the run folder to make [runs/DATE-PRESET-DATA-sSEED]"
@@ -115,8 +118,9 @@ def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLinePar
     )
     parser.add_argument("run", metavar="RUN", type=path_argument, help="a run folder")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images [test]")
-    parser.add_argument("--data", metavar="PLACE", help="where the run's images are now, if they have moved")
+    parser.add_argument("--data", metavar="PLACE", help="where the run's images are now", default=argparse.SUPPRESS)
     _add_output(parser)
+    add_knobs(parser, only=("machine",))
     parser.set_defaults(call=commands.evaluate, command="evaluate")
     return parser
 

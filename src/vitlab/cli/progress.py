@@ -17,7 +17,7 @@ REFRESH_SECONDS = 0.2
 
 def choose_reporter(quiet: bool) -> Reporter:
     """What suits standard error."""
-    if quiet:
+    if quiet or sys.stderr is None:  # as it is with `2>&-`
         return Reporter()
     if not sys.stderr.isatty():
         print_line = partial(print, file=sys.stderr, flush=True)

@@ -18,35 +18,45 @@ class ModelConfig:
         28,
         "Side of the square input in pixels; images of another size are resized, which allows more patch sizes.",
         at_least=1,
+        at_most=4096,
     )
     patch_size: int = knob(
         7,
         "Side of a patch in pixels. Smaller patches catch finer detail but give more tokens, and time grows "
         "with their number. What does not fill a patch at the right and bottom edge is cut off.",
         at_least=1,
+        at_most=4096,
     )
     patch_overlap: int = knob(
         0,
         "Pixels by which a patch also looks into its neighbours on each side; the grid stays the same.",
         at_least=0,
+        at_most=4096,
     )
     embed_dim: int = knob(
         48,
         "Length of the vector that stands for a patch: longer holds more complex features, for more time and memory.",
         at_least=1,
+        at_most=65_536,
     )
     depth: int = knob(
-        4, "Number of transformer blocks; each lets the patches exchange information once more.", at_least=1
+        4,
+        "Number of transformer blocks; each lets the patches exchange information once more.",
+        at_least=1,
+        at_most=1000,
     )
     num_heads: int = knob(
-        4, "Number of attention heads: so many different ways to look at the other patches.", at_least=1
+        4, "Number of attention heads: so many different ways to look at the other patches.", at_least=1, at_most=1024
     )
     head_dim: int | None = knob(
         None,
         "Width of one attention head; none means embed_dim / num_heads (Keras' key_dim is this width).",
         at_least=1,
+        at_most=65_536,
     )
-    mlp_ratio: float = knob(2.0, "Width of the block's hidden layer as a multiple of embed_dim.", above=0.0)
+    mlp_ratio: float = knob(
+        2.0, "Width of the block's hidden layer as a multiple of embed_dim.", above=0.0, at_most=1000.0
+    )
     mlp_last_gelu: bool = knob(
         False, "Apply GELU and dropout after the block's second dense layer too, as the Keras example does."
     )
@@ -59,6 +69,7 @@ class ModelConfig:
         (),
         "Widths of dense layers with GELU between the pooled vector and the answer; none is usual.",
         at_least=1,
+        at_most=1_000_000,
     )
     pos_embed: Literal["learned", "sincos", "none"] = knob(
         "learned",
@@ -87,7 +98,7 @@ class ModelConfig:
         "How weights start: as in the ViT papers, or with Keras' Glorot limits (for the seed's networks).",
     )
     cnn_channels: tuple[int, ...] = knob(
-        (32, 64), "Channels of the CNN's convolutions, one number a layer.", at_least=1
+        (32, 64), "Channels of the CNN's convolutions, one number a layer.", at_least=1, at_most=100_000
     )
 
     def __post_init__(self) -> None:

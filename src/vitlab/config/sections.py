@@ -25,7 +25,10 @@ class DataConfig:
         below=1.0,
     )
     limit_train: int | None = knob(
-        None, "Use only the first N training images of the shuffled split; for quick trials.", at_least=1
+        None,
+        "Use only the first N training images of the shuffled split; for quick trials.",
+        at_least=1,
+        at_most=1_000_000_000,
     )
     normalize: bool = knob(
         True,
@@ -86,7 +89,9 @@ class OptimConfig:
         "cosine", "How the rate falls from lr to min_lr after the warm-up."
     )
     warmup_epochs: float = knob(
-        0.0, "Epochs over which the rate rises from 0 to lr; a ViT starts badly without.", at_least=0.0
+        0.0,
+        "Epochs over which the rate rises from 0 to lr, at most half of them; a ViT starts badly without.",
+        at_least=0.0,
     )
     weight_decay: float = knob(
         0.05,
@@ -125,14 +130,17 @@ class OptimConfig:
 class TrainConfig:
     """Length, batches, randomness and what is kept."""
 
-    epochs: int = knob(10, "Passes over the training images; start with 1 to keep the waiting short.", at_least=1)
+    epochs: int = knob(
+        10, "Passes over the training images; start with 1 to keep the waiting short.", at_least=1, at_most=1_000_000
+    )
     batch_size: int = knob(
         128,
         "Images per step: larger is faster and steadier, needs more memory and makes fewer steps.",
         at_least=1,
+        at_most=10_000_000,
     )
     eval_batch_size: int = knob(
-        1000, "Images per step when evaluating; changes memory and speed, not results.", at_least=1
+        1000, "Images per step when evaluating; changes memory and speed, not results.", at_least=1, at_most=10_000_000
     )
     seed: int = knob(
         0, "Number that all randomness comes from; the same seed repeats a run bit for bit.", at_least=0, at_most=2**53

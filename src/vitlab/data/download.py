@@ -9,6 +9,7 @@ sources.py to say.
 from __future__ import annotations
 
 import importlib
+import os
 import queue
 import threading
 import time
@@ -22,7 +23,7 @@ from vitlab.errors import DataError, storage_error
 
 START_SECONDS = 3.0  # from the request to the answer
 STALL_SECONDS = 5.0  # within which the next MIN_BYTES must have arrived
-MIN_BYTES = 16 * 1024
+MIN_BYTES = 64 * 1024
 CHUNK_BYTES = 8 * 1024
 
 Chunks = Generator[bytes, None, None]
@@ -153,7 +154,8 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
 def _package_chunks(package: Package, most: int, announce: Callable[[int], None]) -> Chunks:
     import pypi_simple
 
-    with pypi_simple.PyPISimple() as index:
+    named = os.environ.get("PIP_INDEX_URL")  # where a company keeps its own index, pip's is usually out of reach
+    with pypi_simple.PyPISimple(named) if named else pypi_simple.PyPISimple() as index:
         scheme = urlsplit(index.endpoint).scheme
         page = index.get_project_page(package.project, timeout=(START_SECONDS, STALL_SECONDS))
     for listed in page.packages:

@@ -38,6 +38,9 @@ class Found:
 
 def obtain(card: Card, log: Log) -> list[Found]:
     """Every file of ``card``, verified; DataError says which file to put where when one cannot be had."""
+    for named in filter(None, os.environ.get("VITLAB_DATA", "").split(os.pathsep)):
+        if not os.path.isdir(os.path.expanduser(named)):
+            log(f"VITLAB_DATA names {named}, which is no folder; it is passed over")
     failed_hosts: dict[str, str] = {}
     return [_find(card, file, log) or _fetch(card, file, failed_hosts, log) for file in card.files]
 
@@ -47,7 +50,7 @@ def cache_root() -> Path:
     import platformdirs
 
     root = os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")
-    return Path(root).expanduser() / "data"
+    return Path(os.path.expanduser(root)) / "data"
 
 
 def cache_folder(card: Card) -> Path:
@@ -60,7 +63,7 @@ def local_paths(card: Card, file: DataFile) -> list[tuple[Path, str]]:
     folder = card.folder or card.name
     places: list[tuple[Path, str]] = []
     for named in filter(None, os.environ.get("VITLAB_DATA", "").split(os.pathsep)):
-        root = Path(named).expanduser()
+        root = Path(os.path.expanduser(named))  # that of Path raises for users there are not
         places += [(root / folder, "VITLAB_DATA"), (root, "VITLAB_DATA")]
     places.append((cache_folder(card), "the cache"))
     places += [(Path(system), "a system folder") for system in card.system_folders]

@@ -71,9 +71,19 @@ def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[
         empty = "training" if num_train == 0 else "validation"
         raise ConfigError(f"val_fraction {fraction} of {len(split)} images leaves no {empty} image; change it")
     if how == "last":
-        return split.take(np.arange(num_train)), split.take(np.arange(num_train, len(split)))
-    is_val = _draw_stratified(split.labels, len(split) - num_train, seed)
-    return split.take(np.flatnonzero(~is_val)), split.take(np.flatnonzero(is_val))
+        is_val = np.arange(len(split)) >= num_train
+    else:
+        is_val = _draw_stratified(split.labels, len(split) - num_train, seed)
+    if not is_val.any():
+        raise ConfigError("no class has an image to spare for validation; use val_fraction 0, or more images")
+    train, val = split.take(np.flatnonzero(~is_val)), split.take(np.flatnonzero(is_val))
+    lost = np.setdiff1d(val.labels, train.labels)
+    if len(lost):
+        raise ConfigError(
+            f"val_split {how} leaves {len(lost)} of the classes without a training image, first number {lost[0]}; "
+            f"use val_split stratified, or val_fraction 0"
+        )
+    return train, val
 
 
 def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -84,6 +94,7 @@ def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.
     quotas = sizes * num_val // len(labels)
     remainders = sizes * num_val % len(labels)
     quotas[np.argsort(-remainders, kind="stable")[: num_val - quotas.sum()]] += 1
+    quotas = np.minimum(quotas, np.maximum(sizes - 1, 0))  # a class keeps an image to be learned from
     mask = np.zeros(len(labels), dtype=np.bool_)
     for label, quota in enumerate(quotas):
         members = np.flatnonzero(labels == label)
