@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import first_table
 from docs import make_knobs
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
+from vitlab.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -66,3 +71,23 @@ def test_the_tour_shows_every_file() -> None:
         if path.name.startswith("_") or path.name == "py.typed":
             continue
         assert f"  {path.name}{'/' if path.is_dir() else ''} " in tour, path.name
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    texts = [page.read_text() for page in PAGES] + [str(preset) for preset in PRESETS.values()]
+    for sign in ("@@", "TODO", "FIXME", "to be measured", "TBD"):
+        assert not [text[:40] for text in texts if sign in text], sign
+
+
+def test_the_readmes_table_is_the_measured_one() -> None:
+    readme = (ROOT / "README.md").read_text()
+    measured = json.loads((ROOT / "benchmarks" / "results" / "first-table-epyc-2-threads.json").read_text())
+    for line in first_table.table(measured).splitlines()[:4]:
+        assert line in readme
+
+
+def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
+    block = next(text for text in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "first" / "result.json").exists()

@@ -295,6 +295,32 @@ MISTAKES = [
         8,
         ("threads was 1, is now 2", "bit-exact", "--allow-drift"),
     ),
+    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("no run folder", "config.json")),
+    Mistake(
+        "environment.json without a name",
+        "train --resume unfinished",
+        8,
+        ("environment.json", "damaged", "'precision'"),
+        edit("unfinished/environment.json", '"precision"', '"precisely"'),
+    ),
+    Mistake(
+        "result.json with a status only",
+        "train --resume finished",
+        8,
+        ("result.json", "damaged", "delete"),
+        text("finished/result.json", '{"status": "done"}'),
+    ),
+    *(
+        Mistake(f"{knob} beyond all measure", f"{TRAIN} --{knob} {10**20}", 2, (knob.replace("-", "_"), "at most"))
+        for knob in ("batch-size", "eval-batch-size", "image-size", "embed-dim", "head-dim", "mlp-ratio", "depth")
+    ),
+    Mistake(
+        "a --config that is nested too deeply",
+        "train --config deep.json",
+        2,
+        ("deep.json", "JSON"),
+        text("deep.json", "[" * 200_000),
+    ),
     Mistake(
         "other data",
         "train --resume unfinished --data toy.npz",
