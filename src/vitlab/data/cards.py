@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlab.data.splits import Split
+from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
 
 
@@ -67,6 +67,25 @@ class Card:
     package: Package | None = None
     transposed: bool = False
     first_label: int = 0
+
+
+def own_card(
+    name: str, title: str, images: Images, classes: tuple[str, ...], source: str, layout: Literal["folder", "npz"]
+) -> Card:
+    """The card of images that somebody brings; whether they may be flipped is for their owner to decide."""
+    _, height, width, channels = images.shape
+    return Card(
+        name=name,
+        title=title,
+        height=height,
+        width=width,
+        channels=channels,
+        classes=classes,
+        may_flip=True,
+        licence="unknown",
+        source=source,
+        layout=layout,
+    )
 
 
 @dataclass(frozen=True, eq=False)

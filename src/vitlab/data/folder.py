@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlab.data.cards import Card, Dataset
+from vitlab.data.cards import Dataset, own_card
 from vitlab.data.pixels import decode, resize
-from vitlab.data.splits import MAX_BYTES, Images, Split, pixel_statistics
+from vitlab.data.splits import MAX_BYTES, Images, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
 
@@ -50,23 +50,8 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     _report(harvest, log)
     _check_counts(folders, harvest)
     splits = _to_splits(harvest, log)
-    mean, std = pixel_statistics(splits["train"].images)
-    _, height, width, channels = splits["train"].images.shape
     name = root.resolve().name
-    card = Card(
-        name=name,
-        title=f"images of the folder {name}",
-        height=height,
-        width=width,
-        channels=channels,
-        classes=classes,
-        may_flip=True,  # unknown; whoever brings the images decides
-        licence="unknown",
-        source=str(root),
-        layout="folder",
-        mean=mean,
-        std=std,
-    )
+    card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
     digest = sha256("\n".join(harvest.digests).encode(errors="surrogateescape"))
     unreadable = tuple(harvest.unreadable)
     return Dataset(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlab.data.cards import Card, Dataset
+from vitlab.data.cards import Card, Dataset, own_card
 from vitlab.data.catalogue import CATALOGUE
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import splits_from_cifar, splits_from_idx
@@ -36,12 +36,12 @@ def load_dataset(name: str, log: Log = _silent) -> Dataset:
     this machine. DataError when there is no such set, or its bytes cannot be had or do not fit.
     """
     if name in CATALOGUE:
-        return _load_card(CATALOGUE[name], log)
+        return _with_statistics(_load_card(CATALOGUE[name], log))
     path = os.path.expanduser(name)
     if path.endswith(".npz"):
-        return _load_npz(Path(path))
+        return _with_statistics(_load_npz(Path(path)))
     if os.path.isdir(path):  # of os.path, since those of Path raise for names that no file can have
-        return load_folder(Path(path), log)
+        return _with_statistics(load_folder(Path(path), log))
     raise DataError(_unknown(name))
 
 
@@ -54,12 +54,12 @@ def _unknown(name: str) -> str:
 def _load_card(card: Card, log: Log) -> Dataset:
     if card.layout == "sklearn":
         train, test = _read_sklearn_digits(card)
-        return _dataset(card, train, test, _joint_digest(card), "scikit-learn")
+        return Dataset(card, train, None, test, _joint_digest(card), "scikit-learn")
     found = obtain(card, log)
     parts = [part for one in found for part in one.parts]
     train, test = (splits_from_cifar if card.layout == "cifar" else splits_from_idx)(card, parts)
     origin = " and ".join(dict.fromkeys(one.origin for one in found))
-    return _dataset(card, train, test, _joint_digest(card), origin)
+    return Dataset(card, train, None, test, _joint_digest(card), origin)
 
 
 def _joint_digest(card: Card) -> str:
@@ -68,14 +68,12 @@ def _joint_digest(card: Card) -> str:
     return sha256("\n".join(lines).encode())
 
 
-def _dataset(
-    card: Card, train: Split, test: Split | None, digest: str, origin: str, val: Split | None = None
-) -> Dataset:
-    """A Dataset whose card has mean and std, computed from the training images where it has none."""
-    if (card.mean is None or card.std is None) and len(train):
-        mean, std = pixel_statistics(train.images)
-        card = replace(card, mean=mean, std=std)
-    return Dataset(card, train, val, test, digest, origin)
+def _with_statistics(dataset: Dataset) -> Dataset:
+    """The same, with mean and std on its card, computed from the training images where there were none."""
+    if dataset.card.mean is not None and dataset.card.std is not None:
+        return dataset
+    mean, std = pixel_statistics(dataset.train.images)
+    return replace(dataset, card=replace(dataset.card, mean=mean, std=std))
 
 
 def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:
@@ -103,20 +101,8 @@ def _load_npz(path: Path) -> Dataset:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {str(path)!r}: {reason}; name an .npz file that exists") from error
     train = splits["train"]
-    _, height, width, channels = train.images.shape
-    card = Card(
-        name=path.stem,
-        title=f"arrays of {path.name}",
-        height=height,
-        width=width,
-        channels=channels,
-        classes=classes,
-        may_flip=True,  # unknown; whoever brings the images decides
-        licence="unknown",
-        source=str(path),
-        layout="npz",
-    )
-    return _dataset(card, train, splits.get("test"), digest, f"the file {path}", splits.get("val"))
+    card = own_card(path.stem, f"arrays of {path.name}", train.images, classes, str(path), "npz")
+    return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}")
 
 
 def fetch(name: str, log: Log = _silent) -> list[tuple[str, str]]:
