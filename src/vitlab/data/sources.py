@@ -178,5 +178,5 @@ def _advice(card: Card, file: DataFile, folder: Path, failed_hosts: dict[str, st
     reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
     return (
         f"cannot get {file.name} of {card.name} ({reasons}); "
-        f"put {names} into {folder}, or name a folder that holds it in VITLAB_DATA"
+        f"put {names} into {folder}, or name a folder that holds it in VITLAB_DATA; --data digits needs no network"
     )
