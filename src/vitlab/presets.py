@@ -6,8 +6,10 @@ The seed is the student project page "Visual transformer and the MNIST dataset" 
 - 4 heads of width projection_dim each (Keras' key_dim), GELU and dropout 0.1 after both dense layers of
   a block, flatten head of 2048 and 1024 units with dropout 0.5, as in the Keras example it modifies.
 - AdamW of TensorFlow Addons with 1e-4 is weight_decay 0.1 on all parameters here (see optim.py).
-- Augmentation of the Keras example without flips: rotation to 7.2 degrees (factor 0.02), zoom to 20 %,
-  holes filled by reflection; here in one resampling instead of two.
+- Augmentation of the Keras example: rotation to 7.2 degrees (factor 0.02), zoom to 20 %, holes filled by
+  reflection; here in one resampling instead of two. "Some of the earlier runs" on the page mirrored the
+  digits too. We take these to be its two tables, whose accuracies are met with flips and exceeded by
+  three points without (docs/seed-results.md); its best run has none.
 - The last tenth validates; the best epoch by validation accuracy is kept.
 """
 
@@ -36,12 +38,12 @@ class Preset:
 
 
 def seed_network(
-    image_size: int, patch_size: int, embed_dim: int, depth: int, batch_size: int, epochs: int
+    image_size: int, patch_size: int, embed_dim: int, depth: int, batch_size: int, epochs: int, flip: bool
 ) -> RunConfig:
     """One run of the seed page."""
     return RunConfig(
         data=DataConfig(data="mnist", val_split="last", val_fraction=0.1),
-        augment=AugmentConfig(rotate=7.2, zoom=0.2, fill="reflect"),
+        augment=AugmentConfig(rotate=7.2, zoom=0.2, fill="reflect", flip=flip, force_flip=flip),
         model=ModelConfig(
             image_size=image_size,
             patch_size=patch_size,
@@ -69,7 +71,7 @@ def seed_row(image_size: int, patch_size: int, embed_dim: int, published: str) -
     cut = image_size - grid * patch_size
     edge = f"; {cut} of {image_size} pixels are cut off at the right and bottom" if cut else ""
     return Preset(
-        seed_network(image_size, patch_size, embed_dim, depth=8, batch_size=128, epochs=1),
+        seed_network(image_size, patch_size, embed_dim, depth=8, batch_size=128, epochs=1, flip=True),
         about=f"image {image_size}, patch {patch_size}, dimension {embed_dim}: {grid * grid} patches{edge}.",
         source=SEED_PAGE,
         expected=f"the page: {published}, one run, machine unnamed; rows closer than 0.7 points cannot be told apart.",
@@ -130,7 +132,7 @@ KERAS_CNN = Preset(
 )
 
 SEED_BEST = Preset(
-    seed_network(28, 14, embed_dim=96, depth=16, batch_size=2000, epochs=100),
+    seed_network(28, 14, embed_dim=96, depth=16, batch_size=2000, epochs=100, flip=False),
     about="the seed's best run: 4 patches, 16 layers, dimension 96, 100 epochs in steps of 2,000 images.",
     source=SEED_PAGE,
     expected="the page: 98.94 % in just under 2 hours, on a machine it does not name.",
