@@ -47,8 +47,8 @@ def load_dataset(name: str, log: Log = _silent) -> Dataset:
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known names: {', '.join(CATALOGUE)};"
-    return f"there is no data set or folder {name!r}; {hint} A folder of images or a .npz file may be named too"
+    hint = f" (did you mean {' or '.join(close)}?)" if close else f"; known names: {', '.join(CATALOGUE)}"
+    return f"there is no data set or folder {name!r}{hint}; a folder of images or a .npz file may be named too"
 
 
 def _load_card(card: Card, log: Log) -> Dataset:
