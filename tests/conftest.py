@@ -8,5 +8,6 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Undo what a test before may have chosen."""
+    """Undo what a test before may have chosen for the process."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(False)

@@ -22,16 +22,21 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         clean_tail=0.2,
     ),
     "model": dict(
-        arch="cnn", image_size=32, patch_size=4, patch_overlap=1, embed_dim=64, depth=3, num_heads=3, head_dim=11,
+        arch="cnn", image_size=32, crop=24, patch_size=4, patch_overlap=1, embed_dim=64, depth=3, num_heads=3,
+        head_dim=11, attn_form="none", attn_bias=True, norm="rms", act="relu2", linear_bias=False,
         mlp_ratio=4.0, mlp_last_gelu=True, pool="cls", head_hidden=(13, 11), pos_embed="sincos", dropout=0.1,
         attn_dropout=0.1, head_dropout=0.1, drop_path=0.1, init="keras", cnn_channels=(5, 7),
     ),
     "optim": dict(
-        lr=2e-3, min_lr=1e-4, schedule="linear", warmup_epochs=1.0, weight_decay=0.1, decay_all=True, beta1=0.8,
-        beta2=0.99, adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9,
+        optimizer="muon", muon_lr=0.01, muon_momentum=0.8, muon_weight_decay=0.2, lr=2e-3, min_lr=1e-4,
+        schedule="linear", warmup_epochs=1.0, weight_decay=0.1, decay_all=True, beta1=0.8, beta2=0.99,
+        adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9,
     ),
     "train": dict(epochs=3, batch_size=64, eval_batch_size=500, seed=1, select="last", checkpoint_seconds=5.0),
-    "machine": dict(device="cpu", precision="fp32", threads=1, attention="fused"),
+    "machine": dict(
+        device="cpu", precision="fp32", threads=1, attention="fused", block="plain", compile=True,
+        allocator="system", flush_denormals=False,
+    ),
 }  # fmt: skip
 KNOBS = {name: value for section in OTHER_VALUES.values() for name, value in section.items()}
 
@@ -98,6 +103,7 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
 # Types and limits
 
 WRONG_TYPES: list[tuple[str, Any]] = [
+    ("crop", 2.5), ("crop", True), ("attn_form", "qkvo"), ("optimizer", "sgd"),
     ("depth", True), ("depth", 2.0), ("depth", "2"), ("depth", None), ("depth", [2]), ("seed", 1.5),
     ("lr", "0.1"), ("lr", True), ("lr", None), ("rotate", [1.0]),
     ("flip", 1), ("flip", 0), ("flip", "true"), ("flip", None),
@@ -130,7 +136,8 @@ OUT_OF_RANGE = [
     ("val_fraction", -0.1), ("val_fraction", 1.0), ("limit_train", 0),
     ("rotate", -1.0), ("rotate", 180.5), ("zoom", -0.1), ("zoom", 1.0), ("shift", -1.0), ("shear", -1.0),
     ("shear", 60.0), ("erase", -0.1), ("erase", 1.1), ("clean_tail", -0.1), ("clean_tail", 1.1),
-    ("image_size", 0), ("patch_size", 0), ("patch_overlap", -1), ("embed_dim", 0), ("depth", 0), ("num_heads", 0),
+    ("image_size", 0), ("crop", 0), ("muon_lr", 0.0), ("muon_momentum", 1.0), ("muon_weight_decay", -0.1),
+    ("patch_size", 0), ("patch_overlap", -1), ("embed_dim", 0), ("depth", 0), ("num_heads", 0),
     ("head_dim", 0), ("mlp_ratio", 0.0), ("head_hidden", (5, 0)), ("dropout", -0.1), ("dropout", 1.0),
     ("attn_dropout", -0.1), ("attn_dropout", 1.0), ("head_dropout", -0.1), ("head_dropout", 1.0), ("drop_path", -0.1),
     ("drop_path", 1.0), ("cnn_channels", (0,)),
@@ -144,7 +151,7 @@ ON_THE_EDGE = [
     ("val_fraction", 0.0), ("limit_train", 1), ("rotate", 180.0), ("erase", 1.0), ("clean_tail", 1.0),
     ("patch_size", 1), ("patch_size", 28), ("patch_overlap", 7), ("depth", 1), ("num_heads", 1), ("head_dim", 1),
     ("head_dim", None), ("head_hidden", ()), ("min_lr", 1e-3), ("warmup_epochs", 10.0), ("weight_decay", 0.0),
-    ("beta1", 0.0), ("grad_clip", None), ("epochs", 1), ("batch_size", 1), ("seed", 0), ("threads", 1),
+    ("beta1", 0.0), ("grad_clip", None), ("epochs", 0.01), ("batch_size", 1), ("seed", 0), ("threads", 1),
     ("checkpoint_seconds", 0.0), ("mlp_ratio", 0.02), ("limit_train", None), ("threads", None),
 ]  # fmt: skip
 
@@ -180,7 +187,9 @@ CONFLICTS: list[tuple[dict[str, Any], list[str]]] = [
     (dict(arch="cnn", cnn_channels=()), ["cnn_channels", "at least one"]),
     (dict(arch="cnn", image_size=9, cnn_channels=(3, 5)), ["image_size 9", "2 convolutions"]),
     (dict(min_lr=0.5, lr=0.25), ["min_lr 0.5", "lr 0.25"]),
-    (dict(warmup_epochs=3.5, epochs=3), ["warmup_epochs 3.5", "3 epochs"]),
+    (dict(crop=29), ["crop 29", "image_size 28"]),
+    (dict(crop=5, patch_size=7), ["patch_size 7", "crop 5"]),
+    (dict(attn_form="merged"), ["one head", "not 4", "--num-heads 1"]),
 ]
 
 

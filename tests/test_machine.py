@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
+import sys
 import tokenize
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +33,9 @@ from vitlab.machine import (
     seed_torch,
 )
 
-CPU = Machine(torch.device("cpu"), "fp32", 1, "auto", "test")
+CPU = Machine(
+    torch.device("cpu"), "fp32", 1, attention="auto", block="auto", compile=False, allocator="system", reason="test"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +43,20 @@ def same_threads_afterwards() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
 
 
 # Choice
 
 
 def test_the_cpu_as_asked() -> None:
-    chosen = choose_machine(MachineConfig(device="cpu", threads=1))
+    config = MachineConfig(device="cpu", threads=1, precision="fp32", allocator="system")
+    chosen = choose_machine(config)
     assert (chosen.device.type, chosen.precision, chosen.threads) == ("cpu", "fp32", 1)
     assert torch.get_num_threads() == 1
     assert chosen.describe() == f"cpu, fp32, 1 threads, torch {torch.__version__} (as asked)"
@@ -58,18 +65,75 @@ def test_the_cpu_as_asked() -> None:
 @pytest.mark.parametrize(
     ("device", "there", "expected"),
     [
-        ("auto", False, ("cpu", "fp32", "no CUDA GPU")),
-        ("auto", True, ("cuda", "bf16", "CUDA GPU found")),
-        ("cuda", True, ("cuda", "bf16", "as asked")),
-        ("cpu", True, ("cpu", "fp32", "as asked")),
+        ("auto", False, ("cpu", "no CUDA GPU")),
+        ("auto", True, ("cuda", "CUDA GPU found")),
+        ("cuda", True, ("cuda", "as asked")),
+        ("cpu", True, ("cpu", "as asked")),
     ],
 )
-def test_automatic_choices_and_their_reason(
-    monkeypatch: pytest.MonkeyPatch, device: Any, there: bool, expected: tuple[str, str, str]
+def test_automatic_device_and_its_reason(
+    monkeypatch: pytest.MonkeyPatch, device: Any, there: bool, expected: tuple[str, str]
 ) -> None:
     pretend_gpu(monkeypatch, there)
-    chosen = choose_machine(MachineConfig(device=device, threads=1))
-    assert (chosen.device.type, chosen.precision, chosen.reason) == expected
+    chosen = choose_machine(MachineConfig(device=device, threads=1, precision="fp32"))
+    assert (chosen.device.type, chosen.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("gain", "precision"), [(0.0, "fp32"), (0.02, "fp32"), (1.2, "fp32"), (1.4, "bf16"), (9.0, "bf16")]
+)
+def test_bf16_is_chosen_where_it_was_found_faster(monkeypatch: pytest.MonkeyPatch, gain: float, precision: str) -> None:
+    monkeypatch.setattr(module, "bf16_gain", lambda device: gain)
+    chosen = choose_machine(MachineConfig(device="cpu", threads=1))
+    assert chosen.precision == precision
+    assert f"bf16 products are {gain:.1f} times as fast" in chosen.reason
+    assert choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32")).precision == "fp32"
+
+
+def test_the_gain_of_bf16_is_a_ratio_of_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = iter([6.0, 2.0])  # fp32, then bf16
+    monkeypatch.setattr(module, "best_seconds", lambda call: call() is not None and next(durations))
+    assert module.bf16_gain(torch.device("cpu")) == 3.0
+
+
+def test_bf16_that_computes_nonsense_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "allclose", lambda *args, **options: False)
+    assert module.bf16_gain(torch.device("cpu")) == 0.0
+
+
+def test_denormals_are_flushed_unless_kept() -> None:
+    tiny = torch.tensor([1e-39])
+    choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
+    assert (tiny * 1.0).item() == 0.0
+    choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32", flush_denormals=False))
+    assert (tiny * 1.0).item() > 0.0
+
+
+FAULTS = """
+import resource, sys, torch
+from vitlab.config import MachineConfig
+from vitlab.machine import choose_machine
+machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32", allocator=sys.argv[1]))
+def work():
+    return torch.ones(12_000_000) + 1  # 48 MB: above the most that glibc keeps by itself
+for _ in range(4):
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(machine.allocator, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_kept_memory_is_not_fetched_again() -> None:
+    faults = {}
+    for allocator in ("keep", "system"):
+        words = [sys.executable, "-c", FAULTS, allocator]
+        chosen, count = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        if chosen != allocator:
+            pytest.skip("no glibc here")
+        faults[allocator] = int(count)
+    assert faults["keep"] * 10 < faults["system"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -109,14 +173,14 @@ def test_cores_are_those_of_the_process_where_the_system_tells(monkeypatch: pyte
     ],
 )  # fmt: skip
 def test_attention_is_fused_as_asked_or_where_it_pays(attention: str, device: str, tokens: int, fused: bool) -> None:
-    assert Machine(torch.device(device), "fp32", 1, attention, "test").fuses_attention(tokens) is fused
+    assert replace(CPU, device=torch.device(device), attention=attention).fuses_attention(tokens) is fused
 
 
 def test_the_environment_can_be_kept_as_json() -> None:
     found = json.loads(json.dumps(environment(CPU)))
     assert found["torch"] == torch.__version__
     assert (found["device"], found["precision"], found["threads"], found["attention"]) == ("cpu", "fp32", 1, "auto")
-    assert all(found.values())
+    assert None not in found.values()
 
 
 # Generators

@@ -34,7 +34,7 @@ def tiny_config(data: Path | str, **knobs: object) -> RunConfig:
     base = dict(
         data=str(data), image_size=8, patch_size=2, embed_dim=12, depth=2, num_heads=3, pool="flatten", epochs=3,
         batch_size=17, eval_batch_size=13, lr=3e-3, dropout=0.1, attn_dropout=0.1, drop_path=0.1, rotate=5.0, shift=1.0,
-        threads=1, checkpoint_seconds=0.0, label_smoothing=0.1,
+        threads=1, precision="fp32", checkpoint_seconds=0.0, label_smoothing=0.1,
     )  # fmt: skip
     return RunConfig().with_knobs(**(base | knobs))
 

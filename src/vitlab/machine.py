@@ -5,10 +5,12 @@ The words cuda, bfloat16, manual_seed, synchronize and perf_counter occur here a
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,9 @@ from vitlab.randomness import derive_seed
 
 # Up to so many tokens attention on a CPU is plain matrix products; docs/log.md has the measurements.
 EXPLICIT_TOKENS_ON_CPU = 49
+# By how much bf16 must win in the self-test, so that noise cannot choose it.
+BF16_PAYS = 1.3
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,15 @@ class Machine:
     precision: str
     threads: int
     attention: str
+    block: str
+    compile: bool
+    allocator: str
     reason: str
+
+    @property
+    def looks_are_free(self) -> bool:
+        """Whether reading a number from the device waits for nothing."""
+        return self.device.type == "cpu"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context in which matrix products run in the chosen precision."""
@@ -53,23 +66,71 @@ class Machine:
 
     def describe(self) -> str:
         """One line for the start of a run."""
-        return f"{self.device}, {self.precision}, {self.threads} threads, torch {torch.__version__} ({self.reason})"
+        extras = [
+            word for word, on in (("torch.compile", self.compile), ("memory kept", self.allocator == "keep")) if on
+        ]
+        how = ", ".join([f"{self.threads} threads", *extras])
+        return f"{self.device}, {self.precision}, {how}, torch {torch.__version__} ({self.reason})"
 
 
 def choose_machine(config: MachineConfig) -> Machine:
-    """Set up this process (thread count) and return what was chosen; ConfigError when it cannot be had."""
+    """Set up this process (allocator, threads, denormals), return what was chosen; ConfigError if it cannot be had."""
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
         raise ConfigError("device cuda was asked for, but torch finds no CUDA GPU; use --device cpu or auto")
-    on_gpu = has_gpu and config.device != "cpu"
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+    allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
+    torch.set_flush_denormal(config.flush_denormals)
     torch.backends.cudnn.allow_tf32 = False  # fp32 means float32; matrix products have it off already
     threads = config.threads or available_cores()
     torch.set_num_threads(threads)
-    reason = "as asked" if config.device != "auto" else "CUDA GPU found" if on_gpu else "no CUDA GPU"
-    return Machine(torch.device("cuda" if on_gpu else "cpu"), precision, threads, config.attention, reason)
+    reason = "as asked" if config.device != "auto" else "CUDA GPU found" if device.type == "cuda" else "no CUDA GPU"
+    precision = config.precision
+    if precision == "auto":
+        gain = bf16_gain(device)
+        precision = "bf16" if gain >= BF16_PAYS else "fp32"
+        reason += f"; bf16 products are {gain:.1f} times as fast"
+    return Machine(device, precision, threads, config.attention, config.block, config.compile, allocator, reason)
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep freed memory for the next step; False where there is no glibc.
+
+    By default it returns blocks above 32 MB, and the top of the heap, to the kernel when they are freed; the next
+    step then pays a page fault for every 4 KB of them (docs/log.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(M_MMAP_MAX, 0)) and bool(libc.mallopt(M_TRIM_THRESHOLD, -1))
+    except (OSError, AttributeError):
+        return False
+
+
+def bf16_gain(device: torch.device) -> float:
+    """How many times faster bf16 matrix products are than fp32 on ``device``; 0 if they are wrong.
+
+    Tried, not looked up: processors without the instruction compute bf16 up to hundreds of times slower.
+    """
+    if device.type == "cuda":
+        return 2.0 if torch.cuda.is_bf16_supported(including_emulation=False) else 0.0
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(256, 256, generator=generator) for _ in range(2))
+    a16, b16 = a.to(torch.bfloat16), b.to(torch.bfloat16)
+    if not torch.allclose((a16 @ b16).float(), a @ b, rtol=0.02):
+        return 0.0
+    return best_seconds(lambda: a @ b) / best_seconds(lambda: a16 @ b16)
+
+
+def best_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
+    """Shortest of a few durations, which a busy machine disturbs least."""
+    durations = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - started)
+    return min(durations)
 
 
 def available_cores() -> int:
@@ -134,6 +195,9 @@ def environment(machine: Machine) -> dict[str, Any]:
         "threads": machine.threads,
         "precision": machine.precision,
         "attention": machine.attention,
+        "block": machine.block,
+        "compile": machine.compile,
+        "allocator": machine.allocator,
     }
 
 

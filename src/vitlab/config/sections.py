@@ -77,8 +77,13 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter 2019) and the learning rate over time."""
+    """AdamW (Loshchilov and Hutter 2019), Muon beside it if asked, and the learning rate over time."""
 
+    optimizer: Literal["adamw", "muon"] = knob(
+        "adamw",
+        "AdamW for everything; or Muon (orthogonalised momentum) for the matrices inside the network, and AdamW for "
+        "the first and last layer and whatever is no matrix.",
+    )
     lr: float = knob(
         1e-3,
         "Peak learning rate: small is slow and steady, large is fast and may swing or diverge.",
@@ -99,6 +104,9 @@ class OptimConfig:
         "1 - lr x weight_decay. TensorFlow Addons does not multiply by lr: its 1e-4 at lr 1e-3 is 0.1 here.",
         at_least=0.0,
     )
+    muon_lr: float = knob(0.02, "Peak learning rate of Muon's matrices; it follows the same schedule.", above=0.0)
+    muon_momentum: float = knob(0.95, "Memory of Muon's mean of gradients.", at_least=0.0, below=1.0)
+    muon_weight_decay: float = knob(0.05, "Weight decay of Muon's matrices, times muon_lr a step.", at_least=0.0)
     decay_all: bool = knob(
         False, "Decay biases, norms and positions too, as TensorFlow Addons does; usual is matrices only."
     )
@@ -130,8 +138,11 @@ class OptimConfig:
 class TrainConfig:
     """Length, batches, randomness and what is kept."""
 
-    epochs: int = knob(
-        10, "Passes over the training images; start with 1 to keep the waiting short.", at_least=1, at_most=1_000_000
+    epochs: float = knob(
+        10.0,
+        "Passes over the training images; start with 1 to keep the waiting short. The last may be a part of one.",
+        above=0.0,
+        at_most=1_000_000.0,
     )
     batch_size: int = knob(
         128,
@@ -161,7 +172,7 @@ class MachineConfig:
 
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute: auto takes a CUDA GPU if there is one.")
     precision: Literal["auto", "fp32", "bf16"] = knob(
-        "auto", "Number format of matrix products; auto is bf16 on a GPU and fp32 on a CPU."
+        "auto", "Number format of matrix products; auto is bf16 where a short test finds it faster, else fp32."
     )
     threads: int | None = knob(
         None, "CPU threads; none takes all cores that this process may use.", at_least=1, at_most=1024
@@ -170,4 +181,20 @@ class MachineConfig:
         "auto",
         "Attention as plain matrix products or torch's fused kernel; "
         "auto takes the plain one for short sequences on a CPU.",
+    )
+    block: Literal["auto", "plain", "native"] = knob(
+        "auto",
+        "Transformer blocks by torch's operations, or by vitlab's own C kernel; auto takes the kernel in bf16 on a CPU "
+        "where a C compiler is found and the network has no dropout inside its blocks.",
+    )
+    compile: bool = knob(
+        False, "Let torch.compile make kernels of the network; takes up to half a minute before the first step."
+    )
+    allocator: Literal["keep", "system"] = knob(
+        "keep",
+        "What happens to freed memory on Linux: keep it for the next step, or leave it to the system's allocator, "
+        "which gives large pieces back to the kernel and must fetch them again.",
+    )
+    flush_denormals: bool = knob(
+        True, "Take numbers below 1e-38 as 0: on many processors they are a hundred times slower."
     )
