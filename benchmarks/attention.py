@@ -13,7 +13,7 @@ import statistics
 import torch
 from torch import Tensor
 
-from vitlab.config import MachineConfig
+from vitlab.config import MachineConfig, ModelConfig
 from vitlab.machine import choose_machine
 from vitlab.model.vit import Attention
 
@@ -25,7 +25,8 @@ def main() -> None:
     """Print one line for each number of tokens."""
     machine = choose_machine(MachineConfig())
     print(machine.describe())
-    modules = {name: Attention(48, 2, 24, 0.0, name == "fused").to(machine.device) for name in ("explicit", "fused")}
+    config = ModelConfig(embed_dim=48, num_heads=2)
+    modules = {name: Attention(config, 0, name == "fused").to(machine.device) for name in ("explicit", "fused")}
     for tokens in TOKENS:
         x = torch.randn(128, tokens, 48, device=machine.device, requires_grad=True)
         times: dict[str, list[float]] = {name: [] for name in modules}

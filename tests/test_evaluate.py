@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from scipy.stats import binomtest  # type: ignore[import-untyped]
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config
+from vitlab.config import MachineConfig
 from vitlab.evaluate import metrics, predict_logits, top_k, wilson_interval
-from vitlab.machine import Machine
+from vitlab.machine import Machine, choose_machine
 from vitlab.model import build_model
 from vitlab.preprocess import Preprocess
 
@@ -59,7 +61,7 @@ def test_wilson_interval_of_95_in_100() -> None:
 
 
 def machine(precision: str = "fp32") -> Machine:
-    return Machine(torch.device("cpu"), precision, 1, "auto", "test")
+    return replace(choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32")), precision=precision)
 
 
 def shaken_model() -> Any:
@@ -91,6 +93,19 @@ def test_predicting_switches_dropout_off_and_restores_the_mode(training: bool) -
     assert torch.equal(*logits)
     assert not logits[0].requires_grad
     assert {module.training for module in model.modules()} == {training}
+
+
+def test_with_shifts_probabilities_are_the_mean_over_five_views() -> None:
+    model, data = shaken_model().eval(), DATA.images
+    moved = [torch.roll(data, steps, dims=(1, 2)) for steps in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0))]
+    moved[1][:, :, :2], moved[2][:, :, -2:], moved[3][:, :2], moved[4][:, -2:] = 0, 0, 0, 0
+    plain = Preprocess(8, (0.3,), (0.5,))  # without resizing, which would blur the edges of what was moved
+    model = build_model(tiny_model_config(image_size=8, patch_size=2), 1, 3).eval()
+    torch.nn.init.normal_(model.head[-1].weight)  # type: ignore[arg-type]
+    with torch.no_grad():
+        expected = torch.stack([model(plain(images)).softmax(1) for images in moved]).mean(0)
+    logits = predict_logits(model, DATA, plain, machine(), 7, shifts=2)
+    torch.testing.assert_close(logits.exp(), expected)
 
 
 def test_logits_are_float32_also_when_products_are_bf16() -> None:

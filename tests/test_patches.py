@@ -67,6 +67,20 @@ def test_cut_edges_are_not_seen_through_the_overlap_either() -> None:
     assert torch.equal(patchify(images, 3, 1), patchify(images[:, :, :6, :9], 3, 1))
 
 
+@pytest.mark.parametrize(("overlap", "margin"), [(2, 2), (2, 1), (1, 1), (3, 1)])
+def test_with_a_margin_the_grid_lies_inside_and_overlap_sees_the_margin(overlap: int, margin: int) -> None:
+    """As patches of the whole image shifted by the margin; what even that does not reach is 0."""
+    images = numbered(2, 3, 6 + 2 * margin, 9 + 2 * margin)
+    inner = by_hand(images[:, :, margin:-margin, margin:-margin], 3)
+    patches = patchify(images, 3, overlap, margin)
+    side = 3 + 2 * overlap
+    squares = patches.view(2, 6, side, side, 3)
+    centre = squares[:, :, overlap : side - overlap, overlap : side - overlap].reshape(2, 6, -1)
+    assert centre.tolist() == inner
+    last = F.pad(images, (overlap - margin,) * 4)[:, :, -side:, -side:]
+    assert torch.equal(squares[:, -1], last.permute(0, 2, 3, 1))
+
+
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(0, 5))
 
 

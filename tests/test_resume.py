@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from tests import killing
 from tests.tiny import tiny_config, write_npz
@@ -45,7 +46,7 @@ def interrupted_at(step: int, start: Callable[[Reporter], object]) -> list[str]:
     """Press Ctrl-C in a step; returns what was noted."""
     notes: list[str] = []
 
-    def press(task: object, counters: Counters, loss: float) -> None:
+    def press(task: object, counters: Counters, sums: Tensor) -> None:
         if counters.step == step:
             signal.raise_signal(signal.SIGINT)
 

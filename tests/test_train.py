@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,7 +18,7 @@ from vitlab.config import MachineConfig
 from vitlab.machine import choose_machine, seed_torch
 from vitlab.train import Hooks, Outcome, Task, fit, start, training_inputs
 
-MACHINE = choose_machine(MachineConfig(device="cpu", threads=1))
+MACHINE = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
 
 
 def make_task(val: int = 29, train: int = 71, **knobs: object) -> Task:
@@ -126,7 +126,7 @@ def test_a_request_to_stop_ends_after_the_step_with_a_checkpoint() -> None:
     states: list[Checkpoint] = []
     steps: list[int] = []
     hooks = Hooks(
-        on_step=lambda counters, loss: steps.append(counters.step),
+        on_step=lambda counters, sums: steps.append(counters.step),
         on_state=lambda checkpoint: states.append(copy(checkpoint)),
         should_stop=lambda: len(steps) == 7,
     )
@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_that_very_step(step: int, monkeypatch: 
 
     monkeypatch.setattr(model, "forward", poisoned)
     seen: list[int] = []
-    outcome = fit(model, task, Hooks(on_step=lambda counters, loss: seen.append(counters.step)))
+    outcome = fit(model, task, Hooks(on_step=lambda counters, sums: seen.append(counters.step)))
     assert outcome.status == "diverged"
     assert seen == list(range(1, step))
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_are_never_checkpointed(monkeypatch: pytest.
     model = make_model(task)
     states: list[Checkpoint] = []
 
-    def spoil(counters: object, loss: float) -> None:
+    def spoil(counters: object, sums: Tensor) -> None:
         if len(states) == 3:
             nn.init.constant_(next(model.parameters()), math.inf)
 
@@ -216,7 +216,7 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
     task = make_task(ema_decay=0.7, val=0, epochs=1)
     model = make_model(task)
     history: list[Tensor] = []
-    outcome = fit(model, task, Hooks(on_step=lambda counters, loss: history.append(model.norm.bias.detach().clone())))  # type: ignore[union-attr, operator]
+    outcome = fit(model, task, Hooks(on_step=lambda counters, sums: history.append(model.norm.bias.detach().clone())))  # type: ignore[union-attr, operator]
     average = history[0]
     for value in history[1:]:
         average = 0.7 * average + 0.3 * value
@@ -265,15 +265,51 @@ def test_augmentation_does_not_depend_on_the_precision(monkeypatch: pytest.Monke
 
 
 def test_a_smaller_last_batch_counts_by_its_size() -> None:
-    losses: list[tuple[int, float]] = []
+    """The epoch's loss is the mean over images, not over batches."""
     task = make_task(epochs=1)
-    sizes = [17, 17, 17, 17, 3]
-    outcome = run(task, Hooks(on_step=lambda counters, loss: losses.append((counters.step, loss))))
-    mean = sum(size * loss for size, (_, loss) in zip(sizes, losses, strict=True)) / 71
-    assert outcome.counters.rows[0]["train_loss"] == pytest.approx(mean)
+    model = make_model(task)
+    losses: list[float] = []
+    labels = iter(list(epoch_labels(task)))
+    model.register_forward_hook(lambda module, inputs, logits: losses.append(total_loss(logits, next(labels))))
+    outcome = fit(model, replace(task, val=None))
+    assert len(losses) == 5
+    assert outcome.counters.rows[0]["train_loss"] == pytest.approx(sum(losses) / 71)
+
+
+def epoch_labels(task: Task) -> Iterator[Tensor]:
+    order = torch.randperm(71, generator=task.machine.generator(task.config.train.seed, "order", 0))
+    return iter(task.train.labels[order].split(17))
+
+
+def total_loss(logits: Tensor, labels: Tensor) -> float:
+    return F.cross_entropy(logits.float(), labels, label_smoothing=0.1, reduction="sum").item()
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.2, [1]), (1.0, [5]), (1.4, [5, 7]), (2.6, [5, 10, 13]), (1e-9, [1])])
+def test_the_last_epoch_may_be_a_part_of_one(epochs: float, steps: list[int]) -> None:
+    task = make_task(epochs=epochs)
+    outcome = run(task)
+    assert [row["step"] for row in outcome.counters.rows] == steps
+    assert outcome.counters.step == task.total_steps == steps[-1]
+    assert 0 <= outcome.counters.rows[-1]["train_top1"] <= 1
+
+
+def test_a_run_of_a_part_of_an_epoch_resumes_in_it() -> None:
+    states: list[Checkpoint] = []
+    task = make_task(epochs=1.4)
+    whole = run(task, Hooks(on_state=lambda checkpoint: states.append(copy(checkpoint))))
+    for state in states:
+        resumed = run(task, resume=state)
+        assert equal(resumed.weights, whole.weights)
+        assert timeless(resumed) == timeless(whole)
+
+
+def test_images_seen_are_counted_with_smaller_last_batches() -> None:
+    task = make_task()
+    assert [task.images_in(steps) for steps in (0, 1, 4, 5, 6, 10, 12)] == [0, 17, 68, 71, 88, 142, 176]
 
 
 def test_a_fresh_state_has_no_memory() -> None:
     state = start(make_model(make_task()), make_task(), None)
     assert state.counters.step == 0
-    assert not state.optimizer.state
+    assert not any(optimizer.state for optimizer in state.optimizers)

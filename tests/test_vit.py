@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.model import ViT, build_model, count_parameters, flops_per_image, parameters_by_part
-from vitlab.model.vit import Attention, Block, DropPath, Mlp, attention_weights
+from vitlab.model.vit import PLAIN, Attention, Block, DropPath, Kernels, Mlp, RmsNorm, attention_weights
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -34,7 +35,12 @@ def shaken(module: nn.Module) -> Any:
 
 
 def vit(in_channels: int = 3, *, fused: bool = False, **knobs: object) -> Any:
-    return shaken(ViT(tiny_model_config(**knobs), in_channels, CLASSES, fused))
+    return shaken(ViT(tiny_model_config(**knobs), in_channels, CLASSES, Kernels(sdpa=fused)))
+
+
+def attention(dim: int, heads: int, width: int | None = None, *, fused: bool = False, **knobs: Any) -> Attention:
+    config = ModelConfig(embed_dim=dim, num_heads=heads, head_dim=width, **knobs)
+    return shaken(Attention(config, knobs.pop("tokens", config.grid**2), fused))  # type: ignore[no-any-return]
 
 
 def pictures(batch: int = 5, channels: int = 3, size: int = 15) -> Tensor:
@@ -47,7 +53,7 @@ def pictures(batch: int = 5, channels: int = 3, size: int = 15) -> Tensor:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("heads", [1, 2, 7])
 def test_attention_is_torchs_multihead_attention(heads: int, fused: bool) -> None:
-    ours = shaken(Attention(14, heads, 14 // heads, 0.0, fused))
+    ours: Any = attention(14, heads, fused=fused)
     theirs = nn.MultiheadAttention(14, heads, batch_first=True)
     theirs.load_state_dict(
         {
@@ -71,8 +77,8 @@ def test_attention_is_torchs_multihead_attention(heads: int, fused: bool) -> Non
 def test_any_head_width_gives_the_same_explicit_fused_and_head_by_head(
     batch: int, tokens: int, dim: int, heads: int, width: int
 ) -> None:
-    explicit = shaken(Attention(dim, heads, width, 0.0, fused=False))
-    fused = Attention(dim, heads, width, 0.0, fused=True).eval()
+    explicit: Any = attention(dim, heads, width)
+    fused = attention(dim, heads, width, fused=True)
     fused.load_state_dict(explicit.state_dict())
     x = torch.randn(batch, tokens, dim)
     q, k, v = (x @ w.T + b for w, b in zip(explicit.qkv.weight.chunk(3), explicit.qkv.bias.chunk(3), strict=True))
@@ -101,7 +107,7 @@ def test_fused_calls_torchs_kernel_and_explicit_does_not(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     explicit = vit(depth=3)
-    fused: Any = build_model(explicit.config, 3, CLASSES, fused_attention=True).eval()
+    fused: Any = build_model(explicit.config, 3, CLASSES, Kernels(sdpa=True)).eval()
     fused.load_state_dict(explicit.state_dict())
     images = pictures()
     logits = explicit(images)
@@ -126,11 +132,90 @@ def torch_layer(block: Any, heads: int) -> nn.TransformerEncoderLayer:
 
 
 def test_block_is_torchs_pre_norm_encoder_layer() -> None:
-    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 0.0, fused=False))
+    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 11, 0.0, PLAIN))
     x = torch.randn(3, 11, 14)
     expected = torch_layer(block, heads=2)(x)
     torch.testing.assert_close(block(x), expected)
     torch.testing.assert_close(block.forward_with_weights(x)[0], expected)
+
+
+# Other forms of the block
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_merged_attention_is_one_head_whose_keys_and_values_are_the_tokens(fused: bool) -> None:
+    merged: Any = attention(7, 1, attn_form="merged", fused=fused, linear_bias=False)
+    whole: Any = attention(7, 1, linear_bias=False)
+    with torch.no_grad():
+        whole.qkv.weight.copy_(torch.cat([merged.q.weight, torch.eye(7), torch.eye(7)]))
+        whole.proj.weight.copy_(merged.proj.weight)
+    x = torch.randn(3, 11, 7)
+    torch.testing.assert_close(merged(x), whole(x))
+    torch.testing.assert_close(merged.forward_with_weights(x)[1], whole.forward_with_weights(x)[1])
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_attention_bias_is_the_float_mask_of_torchs_attention(heads: int) -> None:
+    """Batch 1, since torch's layer takes a mask for each head only together with the batch."""
+    ours: Any = attention(6, heads, attn_bias=True, image_size=14)  # 2 x 2 patches
+    theirs = nn.MultiheadAttention(6, heads, batch_first=True)
+    parts = {"in_proj_": ours.qkv, "out_proj.": ours.proj}
+    theirs.load_state_dict({a + kind: getattr(b, kind) for a, b in parts.items() for kind in ("weight", "bias")})
+    x = torch.randn(1, 4, 6)
+    expected, weights = theirs(x, x, x, attn_mask=ours.bias, average_attn_weights=False)
+    torch.testing.assert_close(ours(x), expected)
+    torch.testing.assert_close(ours.forward_with_weights(x)[1], weights)
+    ours.sdpa = True
+    torch.testing.assert_close(ours(x), expected)
+
+
+def test_attention_bias_starts_as_if_it_were_not_there() -> None:
+    model = ViT(tiny_model_config(attn_bias=True, head_dim=None), 3, CLASSES)
+    assert all(block.attn.bias.shape == (2, 9, 9) for block in model.blocks)  # type: ignore[union-attr]
+    assert not any(block.attn.bias.any() for block in model.blocks)  # type: ignore[union-attr, operator]
+
+
+def test_rms_norm_is_torchs() -> None:
+    x = torch.randn(3, 5, 7) * 3
+    torch.testing.assert_close(RmsNorm()(x), F.rms_norm(x, [7], eps=1e-6))
+
+
+def test_relu2_is_the_square_of_the_positive_part() -> None:
+    mlp: Any = shaken(Mlp(ModelConfig(embed_dim=5, num_heads=1, mlp_ratio=2.2, act="relu2")))
+    x = torch.randn(2, 3, 5)
+    hidden = torch.clamp(x @ mlp.fc1.weight.T + mlp.fc1.bias, min=0)
+    torch.testing.assert_close(mlp(x), (hidden * hidden) @ mlp.fc2.weight.T + mlp.fc2.bias)
+
+
+def test_without_attention_no_patch_knows_of_another() -> None:
+    model = vit(attn_form="none", pool="mean", depth=3)
+    images = pictures(1)
+    changed = images.clone()
+    changed[:, :, :5, :5] += 1  # the first patch
+    tokens, others = model.tokens(images), model.tokens(changed)
+    for block in model.blocks:
+        tokens, others = block(tokens), block(others)
+    assert not torch.allclose(tokens[:, 0], others[:, 0])
+    assert torch.equal(tokens[:, 1:], others[:, 1:])
+    logits, weights = model.forward_with_attention(images)
+    assert torch.equal(logits, model(images))
+    assert weights.shape == (3, 1, 0, 9, 9)
+
+
+def test_linear_bias_off_leaves_biases_to_the_first_and_last_layer() -> None:
+    model = vit(linear_bias=False, norm="rms")
+    biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
+    assert biases == {"patch_embed.bias", "head.1.bias"}
+
+
+@pytest.mark.parametrize("form", ["qkv", "merged"])
+def test_with_init_zero_blocks_start_as_the_identity(form: str) -> None:
+    config = tiny_model_config(init="zero", attn_form=form, num_heads=1, head_dim=None)
+    model: Any = ViT(config, 3, CLASSES)
+    x = torch.randn(2, 9, 14)
+    for block in model.blocks:
+        assert torch.equal(block(x), x)
+    assert model.blocks[0].mlp.fc1.weight.std() > 0.1
 
 
 # The whole network
@@ -306,7 +391,7 @@ def test_dropouts_act_in_training_only(knob: str, fused: bool) -> None:
 
 
 def test_dropout_of_an_mlp_acts_on_both_layers() -> None:
-    mlp = Mlp(5, 5, 0.5, last_gelu=False).train()
+    mlp = Mlp(ModelConfig(embed_dim=5, num_heads=1, mlp_ratio=1.0, dropout=0.5)).train()
     for layer in (mlp.fc1, mlp.fc2):
         nn.init.eye_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -338,14 +423,15 @@ def test_drop_path_skips_whole_images_and_keeps_the_mean() -> None:
 
 
 def test_drop_path_skips_the_branch_not_the_residual_line() -> None:
-    block = shaken(Block(tiny_model_config(), 0.999999, fused=False)).train()
+    block = shaken(Block(tiny_model_config(), 9, 0.999999, PLAIN)).train()
     x = torch.randn(7, 9, 14)
     assert torch.equal(block(x), x)
     assert torch.equal(block.forward_with_weights(x)[0], x)
 
 
 def test_last_gelu_is_one_more_gelu() -> None:
-    with_gelu, without = shaken(Mlp(5, 11, 0.0, last_gelu=True)), Mlp(5, 11, 0.0, last_gelu=False).eval()
+    config = ModelConfig(embed_dim=5, num_heads=1, mlp_ratio=2.2)
+    with_gelu, without = shaken(Mlp(replace(config, mlp_last_gelu=True))), Mlp(config).eval()
     without.load_state_dict(with_gelu.state_dict())
     x = torch.randn(2, 3, 5) * 5
     y = without(x)

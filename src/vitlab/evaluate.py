@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +15,38 @@ from vitlab.preprocess import Preprocess
 
 
 def predict_logits(
-    model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int
+    model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, shifts: int = 0
 ) -> Tensor:
-    """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout."""
+    """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout.
+
+    With ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image as it is and moved
+    by that many pixels to the four sides, black moving in.
+    """
+    sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
+    views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), machine.autocast():
-            logits = [model(preprocess(images)).float() for images in plain_batches(split, batch_size)]
+            logits = [
+                mean_prediction([model(preprocess(images, view)).float() for view in views])
+                for images in plain_batches(split, batch_size)
+            ]
     finally:
         model.train(was_training)
     return torch.cat(logits)
+
+
+def mean_prediction(logits: list[Tensor]) -> Tensor:
+    """One view's logits as they are; of several, the logarithm of the mean of their softmax."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.logsumexp(torch.stack(logits).log_softmax(dim=-1), dim=0) - math.log(len(logits))
+
+
+def move(images_BCHW: Tensor, x: int, y: int) -> Tensor:
+    """The images ``x`` pixels further right and ``y`` further down; zeros move in."""
+    return F.pad(images_BCHW, (x, -x, y, -y))
 
 
 def metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:

@@ -37,7 +37,7 @@ class Reporter:
 
     note: Callable[[str], None] = lambda line: None
     begin: Callable[[Task], None] = lambda task: None
-    step: Callable[[Task, Counters, float], None] = lambda task, counters, loss: None
+    step: Callable[[Task, Counters, Tensor], None] = lambda task, counters, sums: None
     epoch: Callable[[Task, Row], None] = lambda task, row: None
     end: Callable[[], None] = lambda: None
 
@@ -83,7 +83,8 @@ def resume_run(
         if result is not None and result["status"] == "diverged":
             lr = f"{config.optim.lr:g}"
             raise RunError(f"{path} diverged and would do so again; start a new run with a lower lr than {lr}")
-        here = {"threads": folder.environment()["threads"]} | machine_knobs(asked)
+        stored = folder.environment()
+        here = {name: stored[name] for name in ("threads", "precision")} | machine_knobs(asked)
         with memory_errors("preparing the run"):
             prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
         checkpoint, damaged = folder.load_checkpoint(config.digest())
@@ -249,9 +250,8 @@ def load_model(path: Path) -> tuple[ViT | CNN, Preprocess, tuple[str, ...]]:
     weights = folder.load_weights(config.digest())
     try:
         classes, settings = tuple(data["classes"]), data["preprocess"]
-        preprocess = Preprocess(
-            int(settings["image_size"]), *(tuple(map(float, settings[name])) for name in ("mean", "std"))
-        )
+        mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
+        preprocess = Preprocess(int(settings["image_size"]), mean, std, config.model.input_side)
         with private_randomness(torch.device("cpu")):
             model = build_model(config.model, data["channels"], len(classes))
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""AdamW, which weights it decays, and the learning rate as a pure function of the step.
+"""AdamW, Muon, which weights they decay, and the learning rate as a pure function of the step.
 
 Two meanings of weight decay are about. torch and Keras 3 multiply a weight by 1 - lr x weight_decay at
 each step (Loshchilov and Hutter 2019); TensorFlow Addons, which the seed used, subtracts weight_decay x
@@ -10,27 +10,51 @@ with `decay_all`. Adam's epsilon is added after bias correction here and before 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitlab.config import OptimConfig
 
-UNDECAYED_MATRICES = ("pos_embed", "cls_token")  # they are positions, not maps from features to features
+UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
+
+
+# Coefficients of the quintic a x + b x^3 + c x^5 that pushes singular values into about 0.7 to 1.2 in five rounds
+# from whatever they were (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
 
 
 def decay_groups(model: nn.Module, config: OptimConfig) -> tuple[list[str], list[str]]:
-    """Names of the parameters that are decayed and of those that are not."""
+    """Names of AdamW's parameters that are decayed and of those that are not."""
     decayed: list[str] = []
     free: list[str] = []
+    matrices = muon_names(model, config)
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim >= 2 and name not in UNDECAYED_MATRICES
-        (decayed if is_matrix or config.decay_all else free).append(name)
+        is_matrix = parameter.ndim >= 2 and name.split(".")[-1] not in UNDECAYED_MATRICES
+        if name not in matrices:
+            (decayed if is_matrix or config.decay_all else free).append(name)
     return decayed, free
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters, in torch's fused form: one pass over the weights a step."""
+def muon_names(model: nn.Module, config: OptimConfig) -> list[str]:
+    """Names of the parameters that Muon trains: the matrices inside the network, none with AdamW alone.
+
+    Like its authors we leave the first layer, positions and the head, which are no maps from features to
+    features, to AdamW.
+    """
+    if config.optimizer != "muon":
+        return []
+    inside = ("blocks.", "convs.")
+    return [
+        n for n, p in model.named_parameters() if n.startswith(inside) and p.ndim in (2, 4) and n != "convs.0.weight"
+    ]
+
+
+def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW in torch's fused form (one pass over the weights a step), and before it Muon if it is asked for."""
     parameters = dict(model.named_parameters())
     decayed, free = decay_groups(model, config)
     groups = [
@@ -38,7 +62,70 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         for names, decay in ((decayed, config.weight_decay), (free, 0.0))
         if names
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.adam_eps, fused=True)
+    betas = (config.beta1, config.beta2)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps, fused=True)
+    ]
+    matrices = muon_names(model, config)
+    if matrices:
+        optimizers.insert(0, Muon([parameters[name] for name in matrices], config, parts=lambda p: parts_of(model, p)))
+    return optimizers
+
+
+def parts_of(model: nn.Module, parameter: Tensor) -> int:
+    """How many matrices lie above each other in ``parameter``: three in a qkv weight."""
+    return 3 if any(parameter is p for n, p in model.named_parameters() if n.endswith("qkv.weight")) else 1
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is made orthogonal, all matrices of one shape in one batch of products.
+
+    Jordan et al. 2024: with M the momentum's matrix, the step is lr U V^T for M = U S V^T, found by a few rounds of
+    a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], config: OptimConfig, parts: Callable[[Tensor], int]) -> None:
+        by_shape: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for matrix in matrices:
+            by_shape.setdefault((parts(matrix), *matrix.shape), []).append(matrix)
+        groups = [
+            {"params": same, "parts": key[0], "lr_ratio": config.muon_lr / config.lr} for key, same in by_shape.items()
+        ]
+        super().__init__(groups, {"lr": config.muon_lr})
+        self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of all matrices that have a gradient."""
+        for group in self.param_groups:
+            matrices: list[Tensor] = group["params"]
+            for matrix in matrices:
+                if not self.state[matrix]:
+                    self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+            grads = [matrix.grad for matrix in matrices if matrix.grad is not None]
+            memory = [self.state[matrix]["momentum"] for matrix in matrices]
+            torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
+            ahead = torch._foreach_lerp(grads, memory, self.momentum)
+            columns = matrices[0][0].numel()
+            rows = matrices[0].shape[0] // group["parts"]
+            directions = orthogonalize(torch.stack(ahead).view(-1, rows, columns))
+            steps = list(directions.reshape(len(matrices), *matrices[0].shape).unbind(0))
+            torch._foreach_mul_(matrices, 1.0 - group["lr"] * self.decay)
+            torch._foreach_add_(matrices, steps, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+
+def orthogonalize(matrices_GRC: Tensor) -> Tensor:
+    """For each matrix about U V^T of its singular value decomposition, by Newton-Schulz rounds.
+
+    In float32: on a CPU small bfloat16 products are slower (docs/log.md).
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices_GRC.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else matrices_GRC
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else x
 
 
 def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int) -> float:
@@ -62,25 +149,30 @@ def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int
     return config.min_lr + (config.lr - config.min_lr) * share
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use ``lr`` for all groups from here on."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def set_lr(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    """Use ``lr`` from here on; Muon's matrices keep their ratio to it."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's memory as "name/entry" -> tensor, for a checkpoint; empty before the first step."""
+def optimizer_tensors(optimizers: list[torch.optim.Optimizer], model: nn.Module) -> dict[str, Tensor]:
+    """The optimizers' memory as "name/entry" -> tensor, for a checkpoint; empty before the first step."""
     return {
         f"{name}/{entry}": value
         for name, parameter in model.named_parameters()
+        for optimizer in optimizers
         for entry, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    optimizers: list[torch.optim.Optimizer], model: nn.Module, tensors: dict[str, Tensor]
+) -> None:
     """The inverse of ``optimizer_tensors``."""
     parameters = dict(model.named_parameters())
+    owners = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
     for key, value in tensors.items():
         name, entry = key.rsplit("/", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][entry] = value.to(parameter.device)
+        owners[id(parameter)].state[parameter][entry] = value.to(parameter.device)

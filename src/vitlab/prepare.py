@@ -15,7 +15,7 @@ from vitlab.config import RunConfig
 from vitlab.data import Dataset, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.machine import choose_machine, private_randomness, seed_torch
-from vitlab.model import build_model, parameters_by_part
+from vitlab.model import Kernels, build_model, parameters_by_part
 from vitlab.preprocess import Preprocess
 from vitlab.train import Task
 
@@ -46,8 +46,10 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     preprocess = make_preprocess(config, dataset)
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
-        fused = machine.fuses_attention(tokens=config.model.grid**2)
-        model = build_model(config.model, card.channels, len(card.classes), fused_attention=fused)
+        kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.model.grid**2))
+        model = build_model(config.model, card.channels, len(card.classes), kernels)
+    if machine.compile:
+        model.compile()
     note(model_line(config, model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
     task = Task(config, to_device(dataset.train, machine.device), val, preprocess, machine)
@@ -69,9 +71,8 @@ def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
     card = dataset.card
     assert card.mean is not None, "a loaded card always has a mean"
     assert card.std is not None, "a loaded card always has a standard deviation"
-    if not config.data.normalize:
-        return Preprocess(config.model.image_size, (0.0,) * card.channels, (1.0,) * card.channels)
-    return Preprocess(config.model.image_size, card.mean, card.std)
+    mean, std = (card.mean, card.std) if config.data.normalize else ((0.0,) * card.channels, (1.0,) * card.channels)
+    return Preprocess(config.model.image_size, mean, std, config.model.input_side)
 
 
 def data_line(dataset: Dataset) -> str:
@@ -91,7 +92,7 @@ def model_line(config: RunConfig, model: nn.Module) -> str:
     settings = config.model
     if settings.arch == "cnn":
         return f"CNN: {' and '.join(map(str, settings.cnn_channels))} channels, {head}"
-    cut_pixels = settings.image_size - settings.grid * settings.patch_size
+    cut_pixels = settings.inner_side - settings.grid * settings.patch_size
     edge = f", {cut_pixels} pixels cut off at the right and bottom" if cut_pixels else ""
     return (
         f"ViT: {settings.grid} x {settings.grid} patches of {settings.patch_size} pixels{edge}, "

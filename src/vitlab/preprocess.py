@@ -16,17 +16,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Side of the input in pixels; mean and std per channel of pixels in 0 to 1 (0 and 1 leave them as they are)."""
+    """Side of the image in pixels; mean and std per channel of pixels in 0 to 1 (0 and 1 leave them as they are);
+    side of the centre square that is kept in the end, if not all."""
 
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: int | None = None
 
     def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """uint8 [B, H, W, C] -> float32 [B, C, image_size, image_size].
+        """uint8 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
 
         Scaled to 0..1, resized (bilinear, half-pixel centres, no anti-aliasing: Keras' `Resizing`),
-        augmented if asked, normalised. The seed normalises first; with bilinear weights that sum to 1
+        augmented if asked, cropped (of an odd number of pixels right and bottom lose
+        one more), normalised. The seed normalises first; with bilinear weights that sum to 1
         and holes filled by reflection the order makes no difference, and filling holes with zeros
         means black only as long as black is 0.
         """
@@ -36,6 +39,9 @@ class Preprocess:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
         if augment is not None:
             images = augment(images)
+        if self.crop is not None and self.crop < self.image_size:
+            first = (self.image_size - self.crop) // 2
+            images = images[:, :, first : first + self.crop, first : first + self.crop]
         return self.normalize(images)
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:

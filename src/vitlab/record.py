@@ -57,14 +57,13 @@ def facts(prepared: Prepared) -> dict[str, Any]:
 def result_of(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
     """What training found out and cost; the test split is not looked at here."""
     counters, task = outcome.counters, prepared.task
-    images = len(task.train) * len(counters.rows)
-    seconds = counters.rows[-1]["train_seconds"] if counters.rows else counters.train_seconds
+    images, seconds = task.images_in(counters.step), counters.train_seconds
     return facts(prepared) | {
         "status": outcome.status,
         "epochs_done": len(counters.rows),
         "steps": counters.step,
         "train_seconds": round(counters.train_seconds, 3),
-        "images_per_second": round(images / seconds, 1) if images and seconds else None,
+        "images_per_second": round(images / seconds, 1) if images else None,
         "best_epoch": counters.best_epoch or None,
         "selected_epoch": outcome.selected_epoch or None,
         "val_top1": counters.rows[outcome.selected_epoch - 1]["val_top1"] if outcome.selected_epoch else None,

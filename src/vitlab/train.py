@@ -1,5 +1,6 @@
 """The training loop. It touches no disk: what it finds out, it hands to the functions it is given.
 
+On a GPU nothing waits for the device inside an epoch: losses are added up there and read when somebody looks.
 All randomness of a step is derived from (seed, epoch, step), so a state between two steps consists of
 weights and sums only, and training from it continues bit for bit as if nothing had happened.
 """
@@ -22,7 +23,7 @@ from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit, epoch_batches
 from vitlab.evaluate import metrics, predict_logits
 from vitlab.machine import Machine, Stopwatch, private_randomness, seed_torch
-from vitlab.optim import build_optimizer, load_optimizer_tensors, lr_at, optimizer_tensors, set_lr
+from vitlab.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors, set_lr
 from vitlab.preprocess import Preprocess
 
 Row = dict[str, Any]
@@ -30,11 +31,11 @@ Row = dict[str, Any]
 
 @dataclass
 class Counters:
-    """The numbers of a run between two steps, all of them JSON; ``sums`` belong to the running epoch."""
+    """The numbers of a run between two steps, all of them JSON; the sums belong to the running epoch."""
 
     step: int = 0
     loss_sum: float = 0.0
-    correct_sum: int = 0
+    correct_sum: float = 0.0
     rows: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_top1: float = -1.0
@@ -59,16 +60,25 @@ class Task:
 
     @property
     def total_steps(self) -> int:
-        """Batches in the whole training."""
-        return self.config.train.epochs * self.steps_per_epoch
+        """Batches in the whole training, whose last epoch may be a part of one."""
+        return max(1, round(self.config.train.epochs * self.steps_per_epoch))
+
+    def images_in(self, steps: int) -> int:
+        """Training images seen in the first ``steps`` batches."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
 
 
 @dataclass
 class State:
-    """What training changes. ``clock`` counts training steps only, ``wall`` everything."""
+    """What training changes. ``clock`` counts training steps only, ``wall`` everything.
+
+    ``sums`` are the running epoch's loss and correct answers, on the device.
+    """
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
+    sums: Tensor
     average: AveragedModel | None
     best: dict[str, Tensor]
     counters: Counters
@@ -98,7 +108,7 @@ class Outcome:
 class Hooks:
     """What the loop tells the world. ``on_state`` may be called between any two steps."""
 
-    on_step: Callable[[Counters, float], None] = lambda counters, loss: None
+    on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
     on_epoch: Callable[[Row], None] = lambda row: None
     on_state: Callable[[Checkpoint], None] = lambda checkpoint: None
     should_stop: Callable[[], bool] = lambda: False
@@ -111,17 +121,19 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     state.wall.start()
     saved_at = state.wall.seconds
     with private_randomness(task.machine.device):
-        while len(counters.rows) < train.epochs:
+        while len(counters.rows) < math.ceil(task.total_steps / task.steps_per_epoch):
             epoch = len(counters.rows)
             order = task.machine.generator(train.seed, "order", epoch)
             state.model.train()
             state.clock.start()
-            done = counters.step - epoch * task.steps_per_epoch
-            for images, labels in epoch_batches(task.train, train.batch_size, order, first=done):
-                loss = train_step(state, task, images, labels)
-                if not math.isfinite(loss):
+            first = epoch * task.steps_per_epoch
+            batches = epoch_batches(
+                task.train, train.batch_size, order, counters.step - first, task.total_steps - first
+            )
+            for images, labels in batches:
+                if not train_step(state, task, images, labels):
                     return finish("diverged", state)
-                hooks.on_step(counters, loss)
+                hooks.on_step(counters, state.sums)
                 stop = hooks.should_stop()
                 if stop or state.wall.seconds - saved_at >= train.checkpoint_seconds:
                     state.clock.stop()
@@ -148,36 +160,41 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     average = None
     if optim.ema_decay:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
-    optimizer = build_optimizer(model, optim)
-    state = State(model, optimizer, average, {}, Counters(), task.machine.stopwatch(), task.machine.stopwatch())
+    optimizers, sums = build_optimizers(model, optim), torch.zeros(2, dtype=torch.float64, device=task.machine.device)
+    clocks = task.machine.stopwatch(), task.machine.stopwatch()
+    state = State(model, optimizers, sums, average, {}, Counters(), *clocks)
     if resume is not None:
         restore(state, task, resume)
     return state
 
 
-def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> float:
-    """One batch forward, backward and into the weights; returns its mean loss; changes nothing if it is not finite."""
+def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
+    """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
+
+    On a GPU, where looking means waiting, a bad loss is found by its weights: at the end of the epoch at the latest.
+    """
     config, step = task.config, state.counters.step
     seed_torch(config.train.seed, "dropout", step)
     inputs = training_inputs(task, images, step)  # in float32: half precision would move pixels
     with task.machine.autocast():
         logits = state.model(inputs).float()
     loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
-    mean_loss = loss.item()
-    if not math.isfinite(mean_loss):
-        return mean_loss
-    state.optimizer.zero_grad(set_to_none=True)
+    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+        return False
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.optim.grad_clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.grad_clip)
-    set_lr(state.optimizer, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
-    state.optimizer.step()
+    set_lr(state.optimizers, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
+    for optimizer in state.optimizers:
+        optimizer.step()
     if state.average is not None:
         state.average.update_parameters(state.model)
     state.counters.step += 1
-    state.counters.loss_sum += mean_loss * len(labels)
-    state.counters.correct_sum += int((logits.argmax(dim=1) == labels).sum())
-    return mean_loss
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
+    return True
 
 
 def training_inputs(task: Task, images: Tensor, step: int) -> Tensor:
@@ -193,16 +210,18 @@ def close_epoch(state: State, task: Task) -> Row:
     """The history row of a finished epoch; remembers the weights if they are the best so far."""
     counters, config = state.counters, task.config
     last_step = counters.step - 1
+    seen = task.images_in(counters.step) - len(counters.rows) * len(task.train)
+    loss_sum, correct_sum = state.sums.tolist()
     row: Row = {
         "epoch": len(counters.rows) + 1,
         "step": counters.step,
         "lr": lr_at(last_step, config.optim, task.total_steps, task.steps_per_epoch),
-        "train_loss": counters.loss_sum / len(task.train),
-        "train_top1": counters.correct_sum / len(task.train),
+        "train_loss": loss_sum / seen,
+        "train_top1": correct_sum / seen,
         "val_loss": None,
         "val_top1": None,
     }
-    counters.loss_sum, counters.correct_sum = 0.0, 0
+    state.sums.zero_()
     if task.val is not None:
         logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
         numbers = metrics(logits, task.val.labels)
@@ -231,15 +250,17 @@ def finish(status: str, state: State) -> Outcome:
 
 def take_checkpoint(state: State) -> Checkpoint:
     """The State as named tensors and numbers; the tensors are not copies."""
-    state.counters.train_seconds, state.counters.wall_seconds = state.clock.seconds, state.wall.seconds
+    counters = state.counters
+    counters.train_seconds, counters.wall_seconds = state.clock.seconds, state.wall.seconds
+    counters.loss_sum, counters.correct_sum = state.sums.tolist()
     parts = {
         "model": state.model.state_dict(),
-        "optim": optimizer_tensors(state.optimizer, state.model),
+        "optim": optimizer_tensors(state.optimizers, state.model),
         "average": {} if state.average is None else state.average.state_dict(),
         "best": state.best,
     }
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-    return Checkpoint(tensors, dict(vars(state.counters)))
+    return Checkpoint(tensors, dict(vars(counters)))
 
 
 def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
@@ -250,11 +271,12 @@ def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
         part, name = key.split("/", 1)
         parts[part][name] = value.to(device)
     state.model.load_state_dict(parts["model"])
-    load_optimizer_tensors(state.optimizer, state.model, parts["optim"])
+    load_optimizer_tensors(state.optimizers, state.model, parts["optim"])
     if state.average is not None:
         state.average.load_state_dict(parts["average"])
     state.best = parts["best"]
     state.counters = Counters(**checkpoint.counters)
+    state.sums.copy_(torch.tensor([state.counters.loss_sum, state.counters.correct_sum], dtype=torch.float64))
     state.clock = task.machine.stopwatch(state.counters.train_seconds)
     state.wall = task.machine.stopwatch(state.counters.wall_seconds)
 

@@ -86,6 +86,17 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def parse_assignment(word: str) -> tuple[str, Any]:
+    """A knob's name and value from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
+    name, equals, text = word.partition("=")
+    name = name.replace("-", "_")
+    if not equals or name not in flat_fields(RunConfig):
+        raise ConfigError(f"{word!r} is not NAME=VALUE for a knob{did_you_mean(name, flat_fields(RunConfig))}")
+    kind = knob_type(RunConfig, name)
+    is_tuple = typing.get_origin(inner_type(kind)[0]) is tuple
+    return name, _value(name, text.split(",")) if is_tuple else parse(name, kind, text)
+
+
 def _value(name: str, text: Any) -> Any:
     kind = knob_type(RunConfig, name)
     if isinstance(text, list):

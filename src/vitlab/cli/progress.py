@@ -8,6 +8,7 @@ from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from vitlab.experiment import Reporter
 from vitlab.train import Counters, Row, Task
@@ -28,8 +29,8 @@ def choose_reporter(quiet: bool) -> Reporter:
 
 def epoch_line(task: Task, row: Row) -> str:
     """A history row for people."""
-    epochs = task.config.train.epochs
-    number = f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
+    epochs = f"{task.config.train.epochs:g}"
+    number = f"epoch {row['epoch']:>{len(epochs)}}/{epochs}"
     parts = [number, f"loss {row['train_loss']:.4f}", f"top-1 {100 * row['train_top1']:.2f} %"]
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
@@ -61,18 +62,19 @@ class LiveBar:
         self.line = self.bar.add_task("starting", total=task.total_steps, numbers="")
         self.bar.start()
 
-    def step(self, task: Task, counters: Counters, loss: float) -> None:
+    def step(self, task: Task, counters: Counters, sums: Tensor) -> None:
         """Move the bar, if it is time."""
         now = time.monotonic()
         if self.line is None or now - self.shown_at < REFRESH_SECONDS:
             return
         self.shown_at = now
-        epoch, batch = len(counters.rows), task.config.train.batch_size
-        seen = min((counters.step - epoch * task.steps_per_epoch) * batch, len(task.train))
-        rate = (self.bar.tasks[0].speed or 0.0) * batch
-        loss, top1 = counters.loss_sum / seen, 100 * counters.correct_sum / seen
+        epoch = len(counters.rows)
+        seen = task.images_in(counters.step) - epoch * len(task.train)
+        rate = (self.bar.tasks[0].speed or 0.0) * task.config.train.batch_size
+        loss, share = (sums / seen).tolist()
+        top1 = 100 * share
         numbers = f"loss {loss:.3f}  top-1 {top1:.2f} %  {rate:,.0f} images/s "
-        description = f"epoch {epoch + 1}/{task.config.train.epochs}"
+        description = f"epoch {epoch + 1}/{task.config.train.epochs:g}"
         self.bar.update(self.line, completed=counters.step, description=description, numbers=numbers, refresh=True)
 
     def epoch(self, task: Task, row: Row) -> None:

@@ -20,6 +20,13 @@ class ModelConfig:
         at_least=1,
         at_most=4096,
     )
+    crop: int | None = knob(
+        None,
+        "Side in pixels of the centre square that is cut into patches, after augmentation; none: everything. Patches "
+        "with overlap look beyond it. MNIST's outer pixels are almost always empty.",
+        at_least=1,
+        at_most=4096,
+    )
     patch_size: int = knob(
         7,
         "Side of a patch in pixels. Smaller patches catch finer detail but give more tokens, and time grows "
@@ -54,6 +61,19 @@ class ModelConfig:
         at_least=1,
         at_most=65_536,
     )
+    attn_form: Literal["qkv", "merged", "none"] = knob(
+        "qkv",
+        "How attention is written: queries, keys, values and a projection; merged, where one matrix compares tokens "
+        "and one carries what they say (with one head the same functions from half the numbers); or no attention.",
+    )
+    attn_bias: bool = knob(
+        False, "Add a learned number for each pair of places to the attention scores, per head: who looks at whom."
+    )
+    norm: Literal["layer", "rms"] = knob(
+        "layer", "Normalisation of tokens: layer norm, or root mean square only, without gain (cheaper)."
+    )
+    act: Literal["gelu", "relu2"] = knob("gelu", "Activation of the block's hidden layer: GELU, or ReLU squared.")
+    linear_bias: bool = knob(True, "Give the block's dense layers a bias.")
     mlp_ratio: float = knob(
         2.0, "Width of the block's hidden layer as a multiple of embed_dim.", above=0.0, at_most=1000.0
     )
@@ -93,9 +113,10 @@ class ModelConfig:
         at_least=0.0,
         below=1.0,
     )
-    init: Literal["vit", "keras"] = knob(
+    init: Literal["vit", "zero", "keras"] = knob(
         "vit",
-        "How weights start: as in the ViT papers, or with Keras' Glorot limits (for the seed's networks).",
+        "How weights start: as in the ViT papers; the same, but each residual branch's last layer at zero, so that "
+        "blocks start as the identity; or with Keras' Glorot limits (for the seed's networks).",
     )
     cnn_channels: tuple[int, ...] = knob(
         (32, 64), "Channels of the CNN's convolutions, one number a layer.", at_least=1, at_most=100_000
@@ -103,23 +124,25 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.crop is not None and self.crop > self.image_size:
+            raise ConfigError(f"crop {self.crop} is larger than image_size {self.image_size}; lower it, or use none")
         if self.arch == "vit":
             self._check_patches()
             self._check_heads()
         elif not self.cnn_channels:
             raise ConfigError("cnn_channels is empty; the CNN needs at least one layer, for example 32 64")
-        elif cnn_side(self.image_size, len(self.cnn_channels)) < 1:
+        elif cnn_side(self.input_side, len(self.cnn_channels)) < 1:
             raise ConfigError(
-                f"image_size {self.image_size} is too small for {len(self.cnn_channels)} convolutions of 3 x 3, each "
+                f"{self._whole} is too small for {len(self.cnn_channels)} convolutions of 3 x 3, each "
                 f"followed by 2 x 2 pooling; use fewer cnn_channels or a larger image_size"
             )
 
     def _check_patches(self) -> None:
-        if self.patch_size > self.image_size:
-            side = next((p for p in (7, 4, 2) if 2 * p <= self.image_size), 1)
-            grid = self.image_size // side
+        if self.patch_size > self.inner_side:
+            side = next((p for p in (7, 4, 2) if 2 * p <= self.inner_side), 1)
+            grid = self.inner_side // side
             raise ConfigError(
-                f"patch_size {self.patch_size} is larger than image_size {self.image_size}; "
+                f"patch_size {self.patch_size} is larger than {self._whole}; "
                 f"{side} gives a {grid} x {grid} grid of {grid * grid} patches"
             )
         if self.patch_overlap > self.patch_size:
@@ -129,6 +152,8 @@ class ModelConfig:
             )
 
     def _check_heads(self) -> None:
+        if self.attn_form == "merged" and self.num_heads != 1:
+            raise ConfigError(f"attn_form merged has one head, not {self.num_heads}; use --num-heads 1, or qkv")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
             near = sorted(divisors, key=lambda n: abs(n - self.num_heads))[:3]
@@ -145,9 +170,31 @@ class ModelConfig:
             )
 
     @property
+    def _whole(self) -> str:
+        """The knob that says how large the cut square is, for messages."""
+        return f"image_size {self.image_size}" if self.crop is None else f"crop {self.crop}"
+
+    @property
+    def inner_side(self) -> int:
+        """Side in pixels of the square that is cut into patches."""
+        return self.image_size if self.crop is None else self.crop
+
+    @property
+    def margin(self) -> int:
+        """Pixels around that square that overlapping patches see: all that they could, or what the image has."""
+        if self.crop is None or self.arch == "cnn":
+            return 0
+        return min(self.patch_overlap, (self.image_size - self.crop) // 2)
+
+    @property
+    def input_side(self) -> int:
+        """Side in pixels of what the network is given."""
+        return self.inner_side + 2 * self.margin
+
+    @property
     def grid(self) -> int:
         """Patches per side; the integer division is what cuts edges."""
-        return self.image_size // self.patch_size
+        return self.inner_side // self.patch_size
 
     @property
     def width_per_head(self) -> int:

@@ -30,11 +30,6 @@ class RunConfig:
             raise ConfigError(
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower it"
             )
-        if self.optim.warmup_epochs > self.train.epochs:
-            raise ConfigError(
-                f"warmup_epochs {self.optim.warmup_epochs:g} is longer than the whole training "
-                f"of {self.train.epochs} epochs; lower it, or raise epochs"
-            )
 
     def with_knobs(self, **values: Any) -> RunConfig:
         """A copy with knobs changed by their flat names, such as ``patch_size=4``; ConfigError names unknown ones."""

@@ -32,11 +32,14 @@ def to_device(split: Split, device: torch.device) -> DeviceSplit:
 
 
 def epoch_batches(
-    split: DeviceSplit, batch_size: int, generator: torch.Generator, first: int = 0
+    split: DeviceSplit, batch_size: int, generator: torch.Generator, first: int = 0, end: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images once in an order drawn from ``generator``, from batch ``first`` on; the last may be smaller."""
+    """All images once in an order drawn from ``generator``; of their batches those from ``first`` to before ``end``.
+
+    The last of all may be smaller.
+    """
     order = torch.randperm(len(split), generator=generator, device=generator.device)
-    for indices in order.split(batch_size)[first:]:
+    for indices in order.split(batch_size)[first:end]:
         yield split.images[indices], split.labels[indices]
 
 

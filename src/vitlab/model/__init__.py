@@ -10,16 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab.config import ModelConfig
 from vitlab.model.cnn import CNN
-from vitlab.model.vit import ViT
+from vitlab.model.vit import PLAIN, Kernels, ViT
 
-__all__ = ["CNN", "ViT", "build_model", "count_parameters", "flops_per_image", "parameters_by_part"]
+__all__ = ["CNN", "Kernels", "ViT", "build_model", "count_parameters", "flops_per_image", "parameters_by_part"]
 
 
-def build_model(config: ModelConfig, in_channels: int, num_classes: int, *, fused_attention: bool = False) -> ViT | CNN:
+def build_model(config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> ViT | CNN:
     """The network of ``config``, freshly initialised from torch's global generator, on the CPU."""
     if config.arch == "cnn":
         return CNN(config, in_channels, num_classes)
-    return ViT(config, in_channels, num_classes, fused_attention)
+    return ViT(config, in_channels, num_classes, kernels)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -42,5 +42,5 @@ def flops_per_image(config: ModelConfig, in_channels: int, num_classes: int) -> 
     counter: Any = FlopCounterMode(display=False)
     with torch.device("meta"), torch.no_grad(), counter:
         model = build_model(config, in_channels, num_classes).eval()
-        model(torch.empty(1, in_channels, config.image_size, config.image_size))
+        model(torch.empty(1, in_channels, config.input_side, config.input_side))
     return int(counter.get_total_flops())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ class CNN(nn.Module):
         super().__init__()
         channels = (in_channels, *config.cnn_channels)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, kernel_size=3) for a, b in pairwise(channels))
-        side = cnn_side(config.image_size, len(config.cnn_channels))
+        side = cnn_side(config.input_side, len(config.cnn_channels))
         self.head = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(channels[-1] * side**2, num_classes))
         for module in self.modules():  # Keras' defaults
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -25,13 +26,13 @@ class CNN(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """[B, C, image_size, image_size], preprocessed -> logits [B, K]."""
+        """[B, C, side, side], preprocessed -> logits [B, K]."""
         logits_BK: Tensor = self.head(self.features(images_BCHW))
         return logits_BK
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The last feature map, flattened in the order channel, row, column."""
-        x = images_BCHW
+        x = images_BCHW.contiguous(memory_format=torch.channels_last)  # what oneDNN's convolutions are fastest with
         for conv in self.convs:
-            x = F.max_pool2d(F.relu(conv(x)), 2)
+            x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers
         return x.flatten(1)

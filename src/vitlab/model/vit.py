@@ -5,6 +5,7 @@ Letters in names: B images, N tokens, P numbers of a patch, D embed_dim, h heads
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,38 +19,64 @@ from vitlab.model.patches import patch_length, patchify
 NORM_EPS = 1e-6  # as in the paper's code and in the Keras example
 
 
-def attention_weights(q_BhNd: Tensor, k_BhNd: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)), [B, h, N, N]: row i: how much token i takes from each (Vaswani et al. 2017, eq. 1)."""
-    scores = q_BhNd @ k_BhNd.transpose(-2, -1)
-    return torch.softmax(scores * q_BhNd.shape[-1] ** -0.5, dim=-1)
+@dataclass(frozen=True)
+class Kernels:
+    """Which of several equal ways computes attention: ``sdpa`` is torch's kernel, which never holds the weights."""
+
+    sdpa: bool = False
+
+
+PLAIN = Kernels()
+
+
+def attention_weights(q_BhNd: Tensor, k_BhNd: Tensor, bias_hNN: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias), [B, h, N, N]: row i: how much token i takes from each (Vaswani et al. 2017,
+    eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of places)."""
+    scores = (q_BhNd @ k_BhNd.transpose(-2, -1)) * q_BhNd.shape[-1] ** -0.5
+    return torch.softmax(scores if bias_hNN is None else scores + bias_hNN, dim=-1)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; ``fused`` takes torch's kernel, which never holds the weights."""
+    """Multi-head self-attention; ``sdpa`` takes torch's kernel, which never holds the weights.
 
-    def __init__(self, dim: int, num_heads: int, head_dim: int, dropout: float, fused: bool) -> None:
+    ``attn_form`` "merged" has a single head and compares and carries the tokens themselves: the product of the
+    query and key matrices is one matrix, q, and so is that of value and projection, proj.
+    """
+
+    def __init__(self, config: ModelConfig, num_tokens: int, sdpa: bool) -> None:
         super().__init__()
-        self.num_heads, self.head_dim, self.fused = num_heads, head_dim, fused
-        self.qkv = nn.Linear(dim, 3 * num_heads * head_dim)
-        self.proj = nn.Linear(num_heads * head_dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        dim, self.num_heads, self.head_dim = config.embed_dim, config.num_heads, config.width_per_head
+        self.merged, self.sdpa = config.attn_form == "merged", sdpa
+        if self.merged:
+            self.head_dim = dim
+            self.q = nn.Linear(dim, dim, bias=config.linear_bias)
+        else:
+            self.qkv = nn.Linear(dim, 3 * self.num_heads * self.head_dim, bias=config.linear_bias)
+        self.proj = nn.Linear(self.num_heads * self.head_dim, dim, bias=config.linear_bias)
+        self.bias = nn.Parameter(torch.zeros(self.num_heads, num_tokens, num_tokens)) if config.attn_bias else None
+        self.dropout = nn.Dropout(config.attn_dropout)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
         q, k, v = self.heads(x_BND)
-        if self.fused:
+        if self.sdpa:
             rate = self.dropout.p if self.training else 0.0
-            return self.merge(F.scaled_dot_product_attention(q, k, v, dropout_p=rate))
-        return self.merge(self.dropout(attention_weights(q, k)) @ v)
+            mask = None if self.bias is None else self.bias.to(q.dtype)
+            return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate))
+        return self.merge(self.dropout(attention_weights(q, k, self.bias)) @ v)
 
     def forward_with_weights(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, and the attention weights [B, h, N, N] before dropout."""
         q, k, v = self.heads(x_BND)
-        weights_BhNN = attention_weights(q, k)
+        weights_BhNN = attention_weights(q, k, self.bias)
         return self.merge(self.dropout(weights_BhNN) @ v), weights_BhNN
 
     def heads(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [B, h, N, d]."""
+        if self.merged:
+            q_BND = self.q(x_BND)
+            x_BND = x_BND.to(q_BND.dtype)
+            return q_BND.unsqueeze(1), x_BND.unsqueeze(1), x_BND.unsqueeze(1)
         batch, tokens, _ = x_BND.shape
         qkv = self.qkv(x_BND).view(batch, tokens, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -61,21 +88,40 @@ class Attention(nn.Module):
         return out
 
 
-class Mlp(nn.Module):
-    """Dense, GELU, dense; the Keras example has GELU and dropout after the second one too (``last_gelu``)."""
+def relu2(x: Tensor) -> Tensor:
+    """ReLU squared (So et al. 2021, "Primer")."""
+    return F.relu(x).square()
 
-    def __init__(self, dim: int, hidden: int, dropout: float, last_gelu: bool) -> None:
+
+class Mlp(nn.Module):
+    """Dense, activation, dense; the Keras example has GELU and dropout after the second one too (``mlp_last_gelu``)."""
+
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
-        self.last_gelu = last_gelu
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_hidden, bias=config.linear_bias)
+        self.fc2 = nn.Linear(config.mlp_hidden, config.embed_dim, bias=config.linear_bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.act = relu2 if config.act == "relu2" else F.gelu
+        self.last_gelu = config.mlp_last_gelu
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        y = self.fc2(self.dropout(F.gelu(self.fc1(x_BND))))
+        y = self.fc2(self.dropout(self.act(self.fc1(x_BND))))
         out: Tensor = self.dropout(F.gelu(y) if self.last_gelu else y)
         return out
+
+
+class RmsNorm(nn.Module):
+    """x / root mean square of x, without gain (Zhang and Sennrich 2019)."""
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        return x_BND * torch.rsqrt(x_BND.square().mean(dim=-1, keepdim=True) + NORM_EPS)
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The normalisation of tokens that ``config.norm`` names."""
+    return RmsNorm() if config.norm == "rms" else nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
 
 class DropPath(nn.Module):
@@ -96,23 +142,27 @@ class DropPath(nn.Module):
 class Block(nn.Module):
     """Two residual steps: tokens talk (attention), then each thinks for itself (MLP)."""
 
-    def __init__(self, config: ModelConfig, drop_path: float, fused: bool) -> None:
+    def __init__(self, config: ModelConfig, num_tokens: int, drop_path: float, kernels: Kernels) -> None:
         super().__init__()
-        dim = config.embed_dim
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = Attention(dim, config.num_heads, config.width_per_head, config.attn_dropout, fused)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = Mlp(dim, config.mlp_hidden, config.dropout, config.mlp_last_gelu)
+        self.attn = None
+        if config.attn_form != "none":
+            self.norm1 = make_norm(config)
+            self.attn = Attention(config, num_tokens, kernels.sdpa)
+        self.norm2 = make_norm(config)
+        self.mlp = Mlp(config)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        x = x_BND + self.drop_path(self.attn(self.norm1(x_BND)))
+        x = x_BND if self.attn is None else x_BND + self.drop_path(self.attn(self.norm1(x_BND)))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
     def forward_with_weights(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``forward``, and the attention weights [B, h, N, N]."""
+        """As ``forward``, and the attention weights [B, h, N, N] (h 0 without attention)."""
+        if self.attn is None:
+            batch, tokens, _ = x_BND.shape
+            return self.forward(x_BND), x_BND.new_zeros(batch, 0, tokens, tokens)
         y, weights_BhNN = self.attn.forward_with_weights(self.norm1(x_BND))
         x = x_BND + self.drop_path(y)
         return x + self.drop_path(self.mlp(self.norm2(x))), weights_BhNN
@@ -121,7 +171,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches -> tokens -> blocks -> one vector -> class scores."""
 
-    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int, fused_attention: bool = False) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         self.config = config
         dim, num_patches = config.embed_dim, config.grid**2
@@ -135,14 +185,14 @@ class ViT(nn.Module):
             nothing = torch.zeros(self.num_tokens - num_patches, dim)  # the class token has no place
             self.register_buffer("pos_embed", torch.cat([nothing, waves]), persistent=False)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
-        self.blocks = nn.ModuleList(Block(config, rate, fused_attention) for rate in rates)
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate, kernels) for rate in rates)
+        self.norm = make_norm(config)
         pooled = dim * (self.num_tokens if config.pool == "flatten" else 1)
         self.head = make_head(pooled, config.head_hidden, num_classes, config.head_dropout)
         initialize(self, config)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """[B, C, image_size, image_size], preprocessed -> logits [B, K]."""
+        """[B, C, side, side], preprocessed -> logits [B, K]."""
         logits_BK: Tensor = self.head(self.features(images_BCHW))
         return logits_BK
 
@@ -163,10 +213,12 @@ class ViT(nn.Module):
 
     def tokens(self, images_BCHW: Tensor) -> Tensor:
         """Projected patches with their positions, [B, N, D]; the class token, if any, comes first."""
-        x: Tensor = self.patch_embed(patchify(images_BCHW, self.config.patch_size, self.config.patch_overlap))
+        config = self.config
+        patches_BNP = patchify(images_BCHW, config.patch_size, config.patch_overlap, config.margin)
+        x: Tensor = self.patch_embed(patches_BNP)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        return x if self.config.pos_embed == "none" else x + self.pos_embed
+        return x if config.pos_embed == "none" else x + self.pos_embed
 
     def pool(self, x_BND: Tensor) -> Tensor:
         """One vector an image: the class token, the mean, or all tokens side by side."""
