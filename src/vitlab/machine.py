@@ -142,7 +142,10 @@ def available_cores() -> int:
 
 def seed_torch(seed: int, purpose: str, *counters: int) -> None:
     """Make what torch's global generator gives from here on (dropout, initial weights) a function of the arguments."""
-    torch.manual_seed(derive_seed(seed, purpose, *counters))
+    value = derive_seed(seed, purpose, *counters)
+    torch.default_generator.manual_seed(value)  # torch.manual_seed asks after every kind of device, every time
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(value)
 
 
 @contextmanager

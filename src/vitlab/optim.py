@@ -78,54 +78,61 @@ def parts_of(model: nn.Module, parameter: Tensor) -> int:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is made orthogonal, all matrices of one shape in one batch of products.
+    """Momentum whose direction is made orthogonal, all matrices of one size in one batch of products.
 
     Jordan et al. 2024: with M the momentum's matrix, the step is lr U V^T for M = U S V^T, found by a few rounds of
     a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
     """
 
     def __init__(self, matrices: list[nn.Parameter], config: OptimConfig, parts: Callable[[Tensor], int]) -> None:
-        by_shape: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        groups: dict[tuple[int, ...], dict[str, Any]] = {}
         for matrix in matrices:
-            by_shape.setdefault((parts(matrix), *matrix.shape), []).append(matrix)
-        groups = [
-            {"params": same, "parts": key[0], "lr_ratio": config.muon_lr / config.lr} for key, same in by_shape.items()
-        ]
-        super().__init__(groups, {"lr": config.muon_lr})
+            count, columns = parts(matrix), matrix[0].numel()
+            rows = len(matrix) // count
+            size = (min(rows, columns), max(rows, columns))  # a tall matrix is made orthogonal lying down
+            group = groups.setdefault(size, {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr})
+            group["params"].append(matrix)
+            group["shapes"].append((count, rows, columns))
+        super().__init__(list(groups.values()), {"lr": config.muon_lr})
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of all matrices that have a gradient."""
+        """One step of all matrices; each must have a gradient."""
         for group in self.param_groups:
             matrices: list[Tensor] = group["params"]
             for matrix in matrices:
                 if not self.state[matrix]:
                     self.state[matrix]["momentum"] = torch.zeros_like(matrix)
-            grads = [matrix.grad for matrix in matrices if matrix.grad is not None]
+            grads = [matrix.grad for matrix in matrices]
             memory = [self.state[matrix]["momentum"] for matrix in matrices]
             torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
             ahead = torch._foreach_lerp(grads, memory, self.momentum)
-            columns = matrices[0][0].numel()
-            rows = matrices[0].shape[0] // group["parts"]
-            directions = orthogonalize(torch.stack(ahead).view(-1, rows, columns))
-            steps = list(directions.reshape(len(matrices), *matrices[0].shape).unbind(0))
             torch._foreach_mul_(matrices, 1.0 - group["lr"] * self.decay)
-            torch._foreach_add_(matrices, steps, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+            stack = [lying(a.view(shape)) for a, shape in zip(ahead, group["shapes"], strict=True)]
+            directions = orthogonalize(torch.cat(stack)).split([count for count, _, _ in group["shapes"]])
+            for matrix, direction, (count, rows, columns) in zip(matrices, directions, group["shapes"], strict=True):
+                step = direction.mT if rows > columns else direction
+                alpha = -group["lr"] * max(1.0, rows / columns) ** 0.5
+                matrix.view(count, rows, columns).add_(step, alpha=alpha)
+
+
+def lying(matrices_GRC: Tensor) -> Tensor:
+    """The matrices, transposed if they are taller than wide."""
+    return matrices_GRC.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else matrices_GRC
 
 
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:
-    """For each matrix about U V^T of its singular value decomposition, by Newton-Schulz rounds.
+    """For each matrix, no taller than wide, about U V^T of its singular value decomposition, by Newton-Schulz rounds.
 
     In float32: on a CPU small bfloat16 products are slower (docs/log.md).
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrices_GRC.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else matrices_GRC
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = matrices_GRC / (matrices_GRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else x
+    return x
 
 
 def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int) -> float:

@@ -181,8 +181,8 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
     loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
     if task.machine.looks_are_free and not math.isfinite(loss.item()):
         return False
-    for optimizer in state.optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    for parameter in state.model.parameters():
+        parameter.grad = None
     loss.backward()
     if config.optim.grad_clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.grad_clip)
