@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest  # type: ignore[import-untyped]
+from scipy.stats import binomtest
 from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config

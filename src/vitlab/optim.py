@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class Muon(torch.optim.Optimizer):
             for matrix in matrices:
                 if not self.state[matrix]:
                     self.state[matrix]["momentum"] = torch.zeros_like(matrix)
-            grads = [matrix.grad for matrix in matrices]
+            grads = [cast(Tensor, matrix.grad) for matrix in matrices]
             memory = [self.state[matrix]["momentum"] for matrix in matrices]
             torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
             ahead = torch._foreach_lerp(grads, memory, self.momentum)
@@ -128,7 +128,7 @@ def orthogonalize(matrices_GRC: Tensor) -> Tensor:
     In float32: on a CPU small bfloat16 products are slower (docs/log.md).
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrices_GRC / (matrices_GRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x: Tensor = matrices_GRC / (torch.linalg.matrix_norm(matrices_GRC, keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
