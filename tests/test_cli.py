@@ -232,6 +232,13 @@ def test_evaluate_finds_the_numbers_of_the_result_again() -> None:
     assert json.loads(good("evaluate run --split val --json").out)["top1"] == result["val_top1"]
 
 
+def test_evaluate_with_shifts_is_another_measurement_and_says_so() -> None:
+    plain, moved = (json.loads(good(f"evaluate run --json --shifts {shifts}").out) for shifts in (0, 2))
+    assert (plain["shifts"], moved["shifts"]) == (0, 2)
+    assert plain["loss"] != moved["loss"]
+    assert vitlab("evaluate run --shifts many").code == 2
+
+
 def test_evaluate_works_from_another_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "elsewhere").mkdir()
     monkeypatch.chdir(home / "elsewhere")

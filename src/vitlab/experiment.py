@@ -218,9 +218,16 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
 
 
 def evaluate_run(
-    path: Path, split: str = "test", reporter: Reporter = SILENT, *, asked: dict[str, Any] | None = None
+    path: Path,
+    split: str = "test",
+    reporter: Reporter = SILENT,
+    *,
+    asked: dict[str, Any] | None = None,
+    shifts: int = 0,
 ) -> dict[str, Any]:
     """Accuracy of a finished run's weights on its "test" or "val" images; DataError if those have changed.
+
+    With ``shifts`` the mean prediction over each image and its four copies moved by that many pixels.
 
     ``asked`` may hold the machine's knobs, and ``data``: the place that the images have moved to.
     """
@@ -237,7 +244,7 @@ def evaluate_run(
             others = [f"; use --split {name}" for name, other in images.items() if other is not None]
             raise DataError(f"{path} has no {split} images{''.join(others)}")
         put_weights(prepared.model, weights, path)
-        return {"run": str(path), "split": split} | measure(prepared, chosen)
+        return {"run": str(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)
 
 
 def load_model(path: Path) -> tuple[ViT | CNN, Preprocess, tuple[str, ...]]:

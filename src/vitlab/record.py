@@ -78,12 +78,12 @@ def test_numbers(prepared: Prepared) -> dict[str, Any]:
     return {f"test_{name}": value for name, value in measure(prepared, prepared.dataset.test).items()}
 
 
-def measure(prepared: Prepared, split: Split) -> dict[str, Any]:
+def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]:
     """top1 with its 95 % interval, top5, loss and the number of images, for the model as it is."""
     task = prepared.task
     images = to_device(split, task.machine.device)
     logits = predict_logits(
-        prepared.model, images, task.preprocess, task.machine, prepared.config.train.eval_batch_size
+        prepared.model, images, task.preprocess, task.machine, prepared.config.train.eval_batch_size, shifts
     )
     numbers = metrics(logits, images.labels)
     return {

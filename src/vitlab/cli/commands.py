@@ -135,7 +135,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vitlab.experiment import evaluate_run
 
     knobs = given_knobs(arguments)
-    numbers = evaluate_run(arguments.run, arguments.split, choose_reporter(arguments.quiet), asked=knobs)
+    numbers = evaluate_run(
+        arguments.run, arguments.split, choose_reporter(arguments.quiet), asked=knobs, shifts=arguments.shifts
+    )
     if arguments.json:
         print(to_json(numbers, indent=None))
         return 0

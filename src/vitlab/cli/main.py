@@ -119,6 +119,14 @@ def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLinePar
     parser.add_argument("run", metavar="RUN", type=path_argument, help="a run folder")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images [test]")
     parser.add_argument("--data", metavar="PLACE", help="where the run's images are now", default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shifts",
+        metavar="N",
+        type=int,
+        choices=range(0, 29),
+        default=0,
+        help="test-time augmentation: the mean prediction over each image and its copies moved N pixels [0: off]",
+    )
     _add_output(parser)
     add_knobs(parser, only=("machine",))
     parser.set_defaults(call=commands.evaluate, command="evaluate")

@@ -1,0 +1,164 @@
+// The backward pass of a group of images through one block. Gradients with respect to x are in c->x; weight gradients
+// are sums over all rows of the group, computed last, in products that are long enough to be worth their loads.
+
+#ifndef VITLAB_BACKWARD_H
+#define VITLAB_BACKWARD_H
+
+#include "forward.h"
+
+// From dy (c->dy_rows) through fc2, activation, fc1 and norm; then c->dy_rows and dx_pairs hold the sum's gradient.
+static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image) {
+    const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden;
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        left dy = by_rows(c->dy_rows, p->dim, row);
+        multiply(c->tile, p->tile, rows, (int)p->hidden / LANES, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
+        activation_gradient(p, c, row, rows, k->z, c->dz_pairs + hidden_at, c->a_pairs + hidden_at);
+    }
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        left dz = by_rows(c->dz_rows, p->hidden, row);
+        multiply(c->tile, p->tile, rows, (int)p->dim / LANES, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
+        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n2, k->rstd2,
+                      c->dx_pairs + image * p->row_pairs * p->dim);
+    }
+}
+
+// du = dx Wo, in both layouts.
+static void projection_gradient(const plan *p, scratch *c, const packed *w) {
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        left dx = by_rows(c->dy_rows, p->dim, row);
+        multiply(c->tile, p->tile, rows, (int)p->out / LANES, dx, w->proj.backward, p->out, p->dim_pairs, 0);
+        keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, c->du_pairs);
+    }
+}
+
+// The gradient of all heads' scores, to c->p_rows and c->ds_pairs, and its sum over images to ``table``.
+static void scores_gradient(const plan *p, scratch *c, const kept *k, real *table) {
+    const int merged = p->s.attention == MERGED;
+    if (merged)
+        rows_from_pairs(c->n_rows, k->n1, p->dim, (int)p->rows, (int)p->dim);
+    else
+        rows_from_pairs(c->mix_rows, k->mix, p->mix, (int)p->rows, (int)p->mix);
+    for (int head = 0; head < p->s.heads; head++) {
+        const ptrdiff_t at = head * p->s.head_dim, place = head * p->rows * p->keys;
+        if (merged)
+            transpose_head(p, c, c->n_rows, p->dim, 0);
+        else
+            transpose_head(p, c, c->mix_rows, p->mix, p->value_at + at);
+        for (int row = 0, rows; row < p->rows; row += rows) {
+            rows = tile_rows(p->rows - row);
+            left du = by_rows(c->du_rows + at, p->out, row);
+            multiply(c->tile, p->tile, rows, (int)p->keys / LANES, du, c->columns, p->keys, p->head_pairs, 0);
+            softmax_gradient(p, c, row, rows, k->p + place / 2, table ? table + place : NULL, c->p_rows + place,
+                             c->ds_pairs + place / 2);
+        }
+    }
+}
+
+// One tile of the gradients of queries, keys and values: dq = ds k, dk = ds^T q, dv = p^T du. The heads' columns are
+// computed from left to right: the last vector of each spoils the first columns of the next.
+static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, int rows) {
+    const int heads = p->s.heads, width = p->s.head_dim, vecs = p->head_vecs;
+    real *to = c->tile;
+    for (int head = 0; head < heads; head++, to += width) {
+        left ds = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
+        multiply(to, p->tile, rows, vecs, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
+    }
+    for (int head = 0; head < heads; head++, to += width) {
+        left ds = by_columns(c->ds_pairs + head * p->row_pairs * p->keys, p->keys, row);
+        multiply(to, p->tile, rows, vecs, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
+    }
+    for (int head = 0; head < heads; head++, to += width) {
+        left weights = by_columns(k->p + head * p->row_pairs * p->keys, p->keys, row);
+        multiply(to, p->tile, rows, vecs, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
+    }
+}
+
+// From dx (c->dy_rows) through projection, attention and norm; then c->dy_rows and dy_pairs hold the sum's gradient.
+static void attention_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image, real *table) {
+    const int merged = p->s.attention == MERGED, dim_vecs = (int)p->dim / LANES;
+    pair *dmix_pairs = c->dmix_pairs + image * p->row_pairs * p->mix;
+    projection_gradient(p, c, w);
+    scores_gradient(p, c, k, table);
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        if (merged)
+            multiply(c->tile, p->tile, rows, dim_vecs, by_rows(c->p_rows, p->keys, row), k->n1, p->dim, p->row_pairs, 0);
+        else
+            heads_gradient(p, c, k, row, rows);
+        keep_tile(p, c, row, rows, p->mix, NULL, p->mix_tail, c->dmix_rows, dmix_pairs);
+    }
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        left dmix = by_rows(c->dmix_rows, p->mix, row);
+        multiply(c->tile, p->tile, rows, dim_vecs, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
+        if (merged) {  // the tokens were keys and values too
+            left ds = by_columns(c->ds_pairs, p->keys, row), weights = by_columns(k->p, p->keys, row);
+            multiply(c->tile, p->tile, rows, dim_vecs, ds, k->mix, p->mix, p->row_pairs, 1);
+            multiply(c->tile, p->tile, rows, dim_vecs, weights, c->du_pairs, p->out, p->row_pairs, 1);
+        }
+        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n1, k->rstd1,
+                      c->dy_pairs + image * p->row_pairs * p->dim);
+    }
+}
+
+// sum->weight [out][in] += dy^T x and sum->bias += the sum of dy over rows; both are row pairs.
+static void weight_gradient(const gradient *sum, const pair *dy, ptrdiff_t out, const pair *x, ptrdiff_t in, int pairs) {
+    for (ptrdiff_t row = 0; row < out; row += TILE_ROWS) {
+        multiply(sum->weight + row * in, in, TILE_ROWS, (int)in / LANES, by_columns(dy, out, row), x, in, pairs, 1);
+    }
+    add_column_sums(sum->bias, dy, out, (int)out / LANES, pairs);
+}
+
+// One block of ``images`` images whose gradients are in c->x and c->dy_pairs; k is the first image's.
+static void backward_block(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t slot, int images,
+                           const gradients *sum, int has_table) {
+    const kept k = kept_at(saved, p, slot);
+    const int pairs = images * p->row_pairs;
+    for (int image = 0; image < images; image++) {
+        const kept one = kept_at(saved, p, slot + image);
+        const ptrdiff_t at = image * p->row_pairs * p->dim;
+        rows_from_pairs(c->dy_rows, c->dy_pairs + at, p->dim, (int)p->rows, (int)p->dim);
+        mlp_backward(p, c, w, &one, image);
+    }
+    weight_gradient(&sum->fc2, c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
+    weight_gradient(&sum->fc1, c->dz_pairs, p->hidden, k.n2, p->dim, pairs);
+    if (!p->s.attention) {
+        pair *swap = c->dy_pairs;
+        c->dy_pairs = c->dx_pairs, c->dx_pairs = swap;
+        return;
+    }
+    for (int image = 0; image < images; image++) {
+        const kept one = kept_at(saved, p, slot + image);
+        const ptrdiff_t at = image * p->row_pairs * p->dim;
+        rows_from_pairs(c->dy_rows, c->dx_pairs + at, p->dim, (int)p->rows, (int)p->dim);
+        attention_backward(p, c, w, &one, image, has_table ? sum->table : NULL);
+    }
+    weight_gradient(&sum->proj, c->dx_pairs, p->dim, k.u, p->out, pairs);
+    weight_gradient(&sum->mix, c->dmix_pairs, p->mix, k.n1, p->dim, pairs);
+}
+
+// All blocks for images [first, first + images): from dy to dx [tokens][dim] of each.
+static void backward_group(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t first, int images,
+                           const gradients *sums, const real *dy, real *dx) {
+    const ptrdiff_t outside = (ptrdiff_t)p->s.tokens * p->s.dim, inside = p->rows * p->dim;
+    for (int image = 0; image < images; image++) {
+        real *to = c->x + image * inside;
+        fetch_image(p, to, dy + (first + image) * outside);
+        for (ptrdiff_t row = 0; row < p->rows; row += 2) {
+            for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
+                pair *pairs = c->dy_pairs + (image * p->row_pairs + row / 2) * p->dim + i;
+                put_pairs(pairs, load(to + row * p->dim + i), load(to + (row + 1) * p->dim + i));
+            }
+        }
+    }
+    for (int block = p->s.depth - 1; block >= 0; block--) {
+        backward_block(p, c, w + block, saved, block * (ptrdiff_t)p->s.batch + first, images, sums + block,
+                       w[block].table != NULL);
+    }
+    for (int image = 0; image < images; image++) return_image(p, dx + (first + image) * outside, c->x + image * inside);
+}
+
+#endif

@@ -1,0 +1,101 @@
+// What happens to each number of a tile alone: biases, activations, and moving tiles to where they are kept.
+
+#ifndef VITLAB_ELEMENTWISE_H
+#define VITLAB_ELEMENTWISE_H
+
+#include "rows.h"
+
+// The tile's first ``width`` columns plus bias (NULL: none), in both layouts; what lies behind ``tail`` becomes 0.
+static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdiff_t width, const real *bias, bits tail,
+                      half *to_rows, pair *to_pairs) {
+    for (int r = 0; r < rows; r += 2) {
+        const real *tile = c->tile + r * p->tile;
+        for (ptrdiff_t i = 0; i < width; i += LANES) {
+            vec x = load(tile + i), y = load(tile + p->tile + i);
+            if (bias) x += load(bias + i), y += load(bias + i);
+            if (i + LANES == width) x = keep(x, tail), y = keep(y, tail);
+            put_both(to_rows + (row + r) * width + i, width, to_pairs + (row + r) / 2 * width + i, x, y);
+        }
+    }
+}
+
+INLINE void activate_of(const int relu2, const plan *p, const scratch *c, int row, int rows, const real *bias,
+                        pair *z_pairs) {
+    for (int r = 0; r < rows; r += 2) {
+        const real *tile = c->tile + r * p->tile;
+        half *a_rows = c->a_rows + (row + r) * p->hidden;
+        for (ptrdiff_t i = 0; i < p->hidden; i += LANES) {
+            vec b = load(bias + i), z0 = load(tile + i) + b, z1 = load(tile + p->tile + i) + b;
+            vec a0, a1;
+            if (relu2) {
+                z0 = vec_max(zeros(), z0), z1 = vec_max(zeros(), z1);
+                a0 = z0 * z0, a1 = z1 * z1;
+            } else {
+                a0 = gelu(z0).value, a1 = gelu(z1).value;
+            }
+            put_pairs(z_pairs + (row + r) / 2 * p->hidden + i, z0, z1);
+            put_rows(a_rows + i, p->hidden, a0, a1);
+        }
+    }
+}
+
+// Hidden units: z = tile + bias is kept as row pairs (ReLU squared: its positive part), act(z) goes to c->a_rows.
+static void activate(const plan *p, const scratch *c, int row, int rows, const real *bias, pair *z_pairs) {
+    if (p->s.relu2)
+        activate_of(1, p, c, row, rows, bias, z_pairs);
+    else
+        activate_of(0, p, c, row, rows, bias, z_pairs);
+}
+
+INLINE void activation_gradient_of(const int relu2, const plan *p, const scratch *c, int row, int rows,
+                                   const pair *z_pairs, pair *dz_pairs, pair *a_pairs) {
+    for (int r = 0; r < rows; r += 2) {
+        const real *tile = c->tile + r * p->tile;
+        half *dz_rows = c->dz_rows + (row + r) * p->hidden;
+        for (ptrdiff_t i = 0; i < p->hidden; i += LANES) {
+            const ptrdiff_t at = (row + r) / 2 * p->hidden + i;
+            two_rows z = get_pairs(z_pairs + at);
+            vec d0 = load(tile + i), d1 = load(tile + p->tile + i);
+            if (relu2) {  // the slope is 2 z; the weights that made the tile were packed times 2
+                put_both(dz_rows + i, p->hidden, dz_pairs + at, d0 * z.first, d1 * z.second);
+                put_pairs(a_pairs + at, z.first * z.first, z.second * z.second);
+            } else {
+                curve c0 = gelu(z.first), c1 = gelu(z.second);
+                put_both(dz_rows + i, p->hidden, dz_pairs + at, d0 * c0.slope, d1 * c1.slope);
+                put_pairs(a_pairs + at, c0.value, c1.value);
+            }
+        }
+    }
+}
+
+// The tile is the gradient of act(z); that of z goes to c->dz_rows and dz_pairs, and act(z) once more to a_pairs.
+static void activation_gradient(const plan *p, const scratch *c, int row, int rows, const pair *z_pairs, pair *dz_pairs,
+                                pair *a_pairs) {
+    if (p->s.relu2)
+        activation_gradient_of(1, p, c, row, rows, z_pairs, dz_pairs, a_pairs);
+    else
+        activation_gradient_of(0, p, c, row, rows, z_pairs, dz_pairs, a_pairs);
+}
+
+// An image [tokens][dim] of the caller's to padded rows.
+static void fetch_image(const plan *p, real *to, const real *from) {
+    const int dim = p->s.dim, whole = dim / LANES * LANES;
+    for (int row = 0; row < p->s.tokens; row++) {
+        int i = 0;
+        for (; i < whole; i += LANES) store(to + row * p->dim + i, load(from + (ptrdiff_t)row * dim + i));
+        for (; i < dim; i++) to[row * p->dim + i] = from[(ptrdiff_t)row * dim + i];
+        for (; i < p->dim; i++) to[row * p->dim + i] = 0;
+    }
+    for (ptrdiff_t i = p->s.tokens * p->dim; i < p->rows * p->dim; i++) to[i] = 0;
+}
+
+static void return_image(const plan *p, real *to, const real *from) {
+    const int dim = p->s.dim, whole = dim / LANES * LANES;
+    for (int row = 0; row < p->s.tokens; row++) {
+        int i = 0;
+        for (; i < whole; i += LANES) store(to + (ptrdiff_t)row * dim + i, load(from + row * p->dim + i));
+        for (; i < dim; i++) to[(ptrdiff_t)row * dim + i] = from[row * p->dim + i];
+    }
+}
+
+#endif

@@ -1,0 +1,201 @@
+// Sizes, and where everything lies in the two blocks of memory that the caller lends: ``saved`` and ``workspace``.
+//
+// Columns are padded with zeros to whole vectors, an image's tokens to an even number (rows come in pairs). Nothing is
+// allocated here and nothing is global, so that calls from several threads do not meet.
+
+#ifndef VITLAB_PLAN_H
+#define VITLAB_PLAN_H
+
+typedef struct {
+    int batch, tokens, dim, depth, heads, head_dim, hidden;
+    int attention;  // 0 none, 1 queries, keys and values, 2 merged: the normed tokens are keys and values
+    int rms;        // 1 root mean square norm, 0 layer norm
+    int relu2;      // 1 ReLU squared, 0 GELU
+    int threads;
+} vitlab_shape;
+
+enum { NO_ATTENTION, QKV, MERGED };
+
+// Pointers to the weights of one block, in this order; NULL where there is none.
+enum { GAIN1, OFFSET1, MIX, MIX_BIAS, PROJ, PROJ_BIAS, TABLE, GAIN2, OFFSET2, FC1, FC1_BIAS, FC2, FC2_BIAS, WEIGHTS };
+
+enum { TILE_ROWS = 8, MOST_IMAGES = 8, GROUP_BYTES = 320 * 1024 };
+
+typedef struct {
+    vitlab_shape s;
+    ptrdiff_t rows, keys;              // tokens, padded: as rows; as columns of the scores
+    ptrdiff_t dim, mix, out, hidden;   // columns, padded; mix: queries (keys, values) of all heads; out: their result
+    int mix_used, out_used;            // columns, not padded
+    int key_at, value_at;              // where the first head's keys and values begin in a row of mix
+    int dim_pairs, mix_pairs, out_pairs, hidden_pairs, head_pairs, row_pairs;
+    int head_vecs;
+    ptrdiff_t tile;                    // width of a tile's row: the widest product, and one vector that may be spoilt
+    int group;                         // images whose weight gradients are computed in one go
+    bits dim_tail, key_tail, mix_tail, out_tail;
+} plan;
+
+INLINE ptrdiff_t whole_vectors(ptrdiff_t columns) { return (columns + LANES - 1) / LANES * LANES; }
+INLINE ptrdiff_t widest(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+static plan make_plan(const vitlab_shape *s) {
+    plan p = {.s = *s};
+    const int width = s->heads * s->head_dim;
+    p.rows = (s->tokens + 1) / 2 * 2, p.keys = whole_vectors(s->tokens);
+    p.mix_used = s->attention == QKV ? 3 * width : s->dim, p.out_used = s->attention == QKV ? width : s->dim;
+    p.key_at = width, p.value_at = 2 * width;
+    p.dim = whole_vectors(s->dim), p.hidden = whole_vectors(s->hidden);
+    p.mix = whole_vectors(p.mix_used), p.out = whole_vectors(p.out_used);
+    p.dim_pairs = (s->dim + 1) / 2, p.hidden_pairs = (s->hidden + 1) / 2, p.head_pairs = (s->head_dim + 1) / 2;
+    p.mix_pairs = (p.mix_used + 1) / 2, p.out_pairs = (p.out_used + 1) / 2, p.row_pairs = (int)(p.rows / 2);
+    p.head_vecs = (int)(whole_vectors(s->head_dim) / LANES);
+    p.tile = widest(widest(widest(p.dim, p.mix), widest(p.hidden, p.keys)), p.out) + LANES;
+    ptrdiff_t image = p.rows * ((ptrdiff_t)sizeof(real) * p.dim + (ptrdiff_t)sizeof(half) * (2 * p.dim + 2 * p.hidden + p.mix));
+    p.group = (int)(GROUP_BYTES / image);
+    p.group = p.group < 1 ? 1 : p.group > MOST_IMAGES ? MOST_IMAGES : p.group;
+    p.dim_tail = tail_mask(s->dim), p.key_tail = tail_mask(s->tokens);
+    p.mix_tail = tail_mask(p.mix_used), p.out_tail = tail_mask(p.out_used);
+    return p;
+}
+
+// A piece of memory being cut up; starting from 0 it only measures.
+typedef struct {
+    uintptr_t at;
+} arena;
+
+// ``count`` numbers of ``size`` bytes. A vector more may be read behind them, so that a head's columns can end anywhere.
+static void *take(arena *memory, ptrdiff_t count, size_t size) {
+    uintptr_t start = (memory->at + 63) / 64 * 64;
+    memory->at = start + (size_t)count * size + LANES * sizeof(pair);
+    return (void *)start;
+}
+
+// What the backward pass needs from the forward pass, for one block and image, as row pairs; rstd: 1 / spread of a row.
+typedef struct {
+    pair *n1, *mix, *p, *u, *n2, *z;
+    real *rstd1, *rstd2;
+} kept;
+
+static kept take_kept(arena *memory, const plan *p, ptrdiff_t count) {
+    kept k = {0};
+    if (p->s.attention) {
+        k.n1 = take(memory, count * p->row_pairs * p->dim, sizeof(pair));
+        k.mix = take(memory, count * p->row_pairs * p->mix, sizeof(pair));
+        k.p = take(memory, count * p->row_pairs * p->keys * p->s.heads, sizeof(pair));
+        k.u = take(memory, count * p->row_pairs * p->out, sizeof(pair));
+        k.rstd1 = take(memory, count * p->rows, sizeof(real));
+    }
+    k.n2 = take(memory, count * p->row_pairs * p->dim, sizeof(pair));
+    k.z = take(memory, count * p->row_pairs * p->hidden, sizeof(pair));
+    k.rstd2 = take(memory, count * p->rows, sizeof(real));
+    return k;
+}
+
+static kept kept_at(const kept *all, const plan *p, ptrdiff_t slot) {
+    kept k = *all;
+    if (p->s.attention) {
+        k.n1 += slot * p->row_pairs * p->dim;
+        k.mix += slot * p->row_pairs * p->mix;
+        k.p += slot * p->row_pairs * p->keys * p->s.heads;
+        k.u += slot * p->row_pairs * p->out;
+        k.rstd1 += slot * p->rows;
+    }
+    k.n2 += slot * p->row_pairs * p->dim;
+    k.z += slot * p->row_pairs * p->hidden;
+    k.rstd2 += slot * p->rows;
+    return k;
+}
+
+// A dense layer, packed as right factor: of x W^T (forward) and of dy W (backward).
+typedef struct {
+    pair *forward, *backward;
+    real *bias;
+} dense;
+
+typedef struct {
+    dense mix, proj, fc1, fc2;
+    real *table;  // attention bias, NULL if none
+} packed;
+
+static dense take_dense(arena *memory, ptrdiff_t out, ptrdiff_t in) {
+    dense d = {.forward = take(memory, (in / 2 + 4) * out, sizeof(pair))};
+    d.backward = d.forward;  // a call needs only one of them, and they are of one size
+    d.bias = take(memory, out, sizeof(real));
+    return d;
+}
+
+static packed take_packed(arena *memory, const plan *p) {
+    packed w = {0};
+    if (p->s.attention) {
+        w.mix = take_dense(memory, p->mix, p->dim);
+        w.proj = take_dense(memory, p->dim, p->out);
+        w.table = take(memory, p->s.heads * p->rows * p->keys, sizeof(real));
+    }
+    w.fc1 = take_dense(memory, p->hidden, p->dim);
+    w.fc2 = take_dense(memory, p->dim, p->hidden);
+    return w;
+}
+
+// A thread's sums of weight gradients for one block: [out][in], padded, of the packed weights.
+typedef struct {
+    real *weight, *bias;
+} gradient;
+
+typedef struct {
+    gradient mix, proj, fc1, fc2;
+    real *table;
+} gradients;
+
+static gradient take_gradient(arena *memory, ptrdiff_t out, ptrdiff_t in) {
+    gradient g = {.weight = take(memory, out * in, sizeof(real))};
+    g.bias = take(memory, out, sizeof(real));
+    return g;
+}
+
+static gradients take_gradients(arena *memory, const plan *p) {
+    gradients g = {0};
+    if (p->s.attention) {
+        g.mix = take_gradient(memory, p->mix, p->dim);
+        g.proj = take_gradient(memory, p->dim, p->out);
+        g.table = take(memory, p->s.heads * p->rows * p->keys, sizeof(real));
+    }
+    g.fc1 = take_gradient(memory, p->hidden, p->dim);
+    g.fc2 = take_gradient(memory, p->dim, p->hidden);
+    return g;
+}
+
+// A thread's working memory. Names with ``rows`` are row-major halves, with ``pairs`` row pairs.
+typedef struct {
+    real *x, *tile;
+    vec *row;                                     // one pair of rows, where it does not fit registers
+    half *n_rows, *mix_rows, *u_rows, *a_rows;    // forward
+    half *p_rows;                                 // attention weights; in backward their scores' gradient
+    pair *columns;                                // one head's keys or values as column pairs
+    half *dy_rows, *dz_rows, *du_rows, *dmix_rows;  // backward, of one image
+    pair *du_pairs, *ds_pairs;
+    pair *dy_pairs, *dz_pairs, *a_pairs, *dx_pairs, *dmix_pairs;  // of a group of images, for the weight gradients
+} scratch;
+
+static scratch take_scratch(arena *memory, const plan *p) {
+    const ptrdiff_t heads = p->s.heads, tall = widest(p->rows, p->keys), group = p->group;
+    scratch c = {.x = take(memory, group * p->rows * p->dim, sizeof(real))};
+    c.tile = take(memory, TILE_ROWS * p->tile, sizeof(real));
+    c.row = take(memory, 2 * p->tile, sizeof(real));
+    c.n_rows = take(memory, tall * p->dim, sizeof(half));
+    c.mix_rows = take(memory, tall * p->mix, sizeof(half));
+    c.u_rows = c.du_rows = take(memory, p->rows * p->out, sizeof(half));
+    c.a_rows = c.dz_rows = take(memory, p->rows * p->hidden, sizeof(half));
+    c.p_rows = take(memory, heads * p->rows * p->keys, sizeof(half));
+    c.columns = take(memory, (p->head_pairs + 3) * p->keys, sizeof(pair));
+    c.dy_rows = take(memory, p->rows * p->dim, sizeof(half));
+    c.dmix_rows = take(memory, p->rows * p->mix, sizeof(half));
+    c.du_pairs = take(memory, p->row_pairs * p->out, sizeof(pair));
+    c.ds_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));
+    c.dy_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
+    c.dz_pairs = take(memory, group * p->row_pairs * p->hidden, sizeof(pair));
+    c.a_pairs = take(memory, group * p->row_pairs * p->hidden, sizeof(pair));
+    c.dx_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
+    c.dmix_pairs = take(memory, group * p->row_pairs * p->mix, sizeof(pair));
+    return c;
+}
+
+#endif
