@@ -1,0 +1,117 @@
+"""One training of one preset, its test accuracy after every epoch, and nothing chosen by it.
+
+    python -m benchmarks.contestant small --seed 3 [--data mnist] [--knobs epochs=2 depth=1]
+
+Prints JSON lines: the environment, then {"epoch", "train_seconds", "test_top1"} for each epoch, `train_seconds` being
+the training steps alone, then the end: with and without test-time shifts. Before the clock starts two steps are made
+on random pixels and labels by a copy of the network, so that libraries have loaded what they need; the seconds that
+this takes are in the first line, beside those of the imports. The numbers of benchmarks/keras_programs.py have the
+same names.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.time()  # before torch is imported
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+from copy import deepcopy  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from typing import Any  # noqa: E402
+
+import torch  # noqa: E402
+
+from vitlab import RunConfig, preset_config  # noqa: E402
+from vitlab.cli.flags import parse_assignment  # noqa: E402
+from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
+from vitlab.evaluate import predict_logits, top_k  # noqa: E402
+from vitlab.machine import environment  # noqa: E402
+from vitlab.model import flops_per_image, parameters_by_part  # noqa: E402
+from vitlab.prepare import Prepared, prepare  # noqa: E402
+from vitlab.record import origin  # noqa: E402
+from vitlab.train import Hooks, Row, Task, fit  # noqa: E402
+
+
+def main() -> None:
+    """Parse, train, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    knobs = dict(map(parse_assignment, arguments.knobs))
+    compete(preset_config(arguments.preset).with_knobs(seed=arguments.seed, **knobs))
+
+
+def compete(config: RunConfig) -> None:
+    """Train ``config`` to its last step and say what it reached."""
+    imported = time.time() - STARTED
+    prepared = prepare(config, lambda line: None)
+    warmed = warm_up(prepared)
+    card = prepared.dataset.card
+    say(
+        program=config.preset,
+        seed=config.train.seed,
+        environment=environment(prepared.task.machine) | origin(),
+        parameters=parameters_by_part(prepared.model),
+        forward_flops=flops_per_image(config.model, card.channels, len(card.classes)),
+        config=config.to_dict(),
+        import_seconds=round(imported, 2),
+        warm_up_seconds=round(warmed, 2),
+    )
+    assert prepared.dataset.test is not None
+    test = to_device(prepared.dataset.test, prepared.task.machine.device)
+
+    def on_epoch(row: Row) -> None:
+        logits = logits_of(prepared, test)
+        say(
+            epoch=row["epoch"],
+            steps=row["step"],
+            train_seconds=round(row["train_seconds"], 3),
+            test_top1=top_k(logits, test.labels, 1),
+        )
+
+    # The loop's own validation is left out: nothing is selected, and its time is no part of the clock anyway.
+    outcome = fit(prepared.model, replace(prepared.task, val=None), Hooks(on_epoch=on_epoch))
+    prepared.model.load_state_dict(outcome.weights)
+    say(
+        status=outcome.status,
+        train_seconds=round(outcome.counters.train_seconds, 3),
+        test_top1=top_k(logits_of(prepared, test), test.labels, 1),
+        test_top1_shifts=top_k(logits_of(prepared, test, shifts=1), test.labels, 1),
+        process_seconds=round(time.time() - STARTED, 2),
+    )
+
+
+def warm_up(prepared: Prepared) -> float:
+    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took."""
+    started, task = time.time(), prepared.task
+    size = 2 * task.config.train.batch_size
+    shape = (size, *task.train.images.shape[1:])
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, len(prepared.dataset.card.classes), (size,), generator=generator)
+    noise = DeviceSplit(images.to(task.machine.device), labels.to(task.machine.device))
+    model = deepcopy(prepared.model)
+    config = task.config.with_knobs(epochs=1, warmup_epochs=0)
+    fit(model, Task(config, noise, None, task.preprocess, task.machine))
+    predict_logits(model, noise, task.preprocess, task.machine, config.train.eval_batch_size)
+    return time.time() - started
+
+
+def logits_of(prepared: Prepared, split: DeviceSplit, shifts: int = 0) -> torch.Tensor:
+    """The network's logits; with ``shifts``, averaged over that many pixels in four directions."""
+    task = prepared.task
+    size = task.config.train.eval_batch_size
+    return predict_logits(prepared.model, split, task.preprocess, task.machine, size, shifts)
+
+
+def say(**values: Any) -> None:
+    """One line of JSON."""
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    main()

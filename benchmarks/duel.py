@@ -1,0 +1,113 @@
+"""Presets, and the real Keras programs, against each other: accuracy and training time over seeds, interleaved.
+
+    python -m benchmarks.duel fast cnn-tuned keras:keras-cnn --seeds 10 --out benchmarks/results/NAME.json
+    python -m benchmarks.duel --show benchmarks/results/NAME.json --against keras:keras-cnn
+
+Seed by seed and not contestant by contestant, so that a machine that slows down slows all of them; a matrix product
+of known size is timed before each run, so that one can see whether it did. Each run is a process of its own
+(benchmarks/contestant.py; names that begin with keras: are benchmarks/keras_programs.py in TensorFlow's own
+environment). A contestant may carry knobs: `fast/attn_form=none`. The file is rewritten after each run, and runs
+that it already holds are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.keras_env import keras_python
+from benchmarks.verdict import table
+from vitlab import load_dataset
+from vitlab.config import MachineConfig
+from vitlab.errors import StorageError
+from vitlab.files import read_json, write_json
+from vitlab.machine import choose_machine, gemm_gflops
+from vitlab.record import utc_now
+
+Run = dict[str, Any]
+
+
+def duel(contestants: list[str], seeds: range, threads: int, path: Path) -> dict[str, Any]:
+    """Run what ``path`` does not hold yet; returns all that it holds then."""
+    measured: dict[str, Any] = read_json(path) if path.exists() else {"runs": []}
+    machine = choose_machine(MachineConfig(device="cpu", threads=threads))
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            for name in contestants:
+                if any((run["contestant"], run["seed"]) == (name, seed) for run in measured["runs"]):
+                    continue
+                before = round(gemm_gflops(machine), 1)
+                run = start(name, seed, threads, Path(folder))
+                measured["runs"].append({"contestant": name, "seed": seed, "gemm_gflops_before": before} | run)
+                write_json(path, measured)
+                end = run["epochs"][-1]
+                print(
+                    f"{name} seed {seed}: {100 * end['test_top1']:.2f} % in {end['train_seconds']:.1f} s",
+                    file=sys.stderr,
+                )
+    return measured
+
+
+def start(name: str, seed: int, threads: int, folder: Path) -> Run:
+    """One run in a process of its own: what it printed, as a table."""
+    if name.startswith("keras:"):
+        program = Path(__file__).with_name("keras_programs.py")
+        words = [str(keras_python(print)), str(program), name.removeprefix("keras:"), "--data", str(mnist(folder))]
+        words += ["--seed", str(seed), "--threads", str(threads), "--epochs", str(KERAS_EPOCHS[name])]
+    else:
+        preset, *knobs = name.split("/")
+        words = [sys.executable, "-m", "benchmarks.contestant", preset, "--seed", str(seed)]
+        words += ["--knobs", f"threads={threads}", *knobs]
+    started = utc_now()
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    first, *rows = map(json.loads, done.stdout.splitlines())
+    return {"started_utc": started, "about": first, "epochs": [row for row in rows if "epoch" in row], "end": rows[-1]}
+
+
+KERAS_EPOCHS = {"keras:keras-cnn": 15, "keras:seed-best": 100}
+
+
+def mnist(folder: Path) -> Path:
+    """MNIST as one .npz file for a program that knows nothing of vitlab."""
+    path = folder / "mnist.npz"
+    if not path.exists():
+        data = load_dataset("mnist")
+        assert data.test is not None
+        parts = {"train": data.train, "test": data.test}
+        arrays: dict[str, Any] = {f"{name}_images": split.images for name, split in parts.items()}
+        arrays |= {f"{name}_labels": split.labels for name, split in parts.items()}
+        np.savez(path, allow_pickle=False, **arrays)
+    return path
+
+
+def main() -> int:
+    """Measure and keep, or show what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contestants", nargs="*")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=Path)
+    parser.add_argument("--against", default="keras:keras-cnn", help="whose times the others' are divided by")
+    arguments = parser.parse_args()
+    if arguments.show:
+        measured = read_json(arguments.show)
+    elif arguments.out:
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        measured = duel(arguments.contestants, seeds, arguments.threads, arguments.out)
+    else:
+        raise StorageError("--out FILE is needed: a result that is not kept is none")
+    print(table(measured["runs"], arguments.against))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
