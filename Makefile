@@ -1,14 +1,17 @@
-# make train | test | check | venv. Each makes .venv first if it is missing.
+# make train | test | check | bench | venv. Each makes .venv first if it is missing.
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"     any option of `vitlab train`
+#   make bench NAME=my-machine                            every measurement behind the figures of README and docs
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu     a smaller, CPU-only torch
 
 PYTHON ?= python3
 ARGS ?=
 TORCH_INDEX ?=
+NAME ?= here
+RESULTS := benchmarks/results
 BIN := .venv/bin
 
-.PHONY: train test check venv clean
+.PHONY: train test check bench venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -20,6 +23,19 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Takes hours, and a machine that does nothing else; each finished run is kept, so it can be interrupted.
+bench: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks.throughput --out $(RESULTS)/throughput-$(NAME).json
+	$(BIN)/python -m benchmarks.growth --out $(RESULTS)/growth-$(NAME).json --picture $(RESULTS)/growth-$(NAME).png
+	$(BIN)/python -m benchmarks.cold_start fast small --out $(RESULTS)/cold-start-$(NAME).json
+	$(BIN)/python -m benchmarks.inference small --out $(RESULTS)/inference-$(NAME).json
+	$(BIN)/python -m benchmarks.duel fast fast/attn_form=none/attn_bias=false cnn-tuned keras:keras-cnn --seeds 10 \
+		--out $(RESULTS)/duel-fast-$(NAME).json
+	$(BIN)/python -m benchmarks.duel small keras:keras-cnn keras-cnn --seeds 5 --out $(RESULTS)/duel-small-$(NAME).json
+	$(BIN)/python -m benchmarks.duel accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json
+	$(BIN)/python -m benchmarks.duel fashion --seeds 5 --out $(RESULTS)/duel-fashion-$(NAME).json
 
 venv: .venv/ready
 

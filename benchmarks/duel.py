@@ -1,7 +1,7 @@
 """Presets, and the real Keras programs, against each other: accuracy and training time over seeds, interleaved.
 
     python -m benchmarks.duel fast cnn-tuned keras:keras-cnn --seeds 10 --out benchmarks/results/NAME.json
-    python -m benchmarks.duel --show benchmarks/results/NAME.json --against keras:keras-cnn
+    python -m benchmarks.duel --show benchmarks/results/NAME.json --into README.md docs/speed.md
 
 Seed by seed and not contestant by contestant, so that a machine that slows down slows all of them; a matrix product
 of known size is timed before each run, so that one can see whether it did. Each run is a process of its own
@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.keras_env import keras_python
-from benchmarks.verdict import table
+from benchmarks.verdict import fill, table
 from vitlab import load_dataset
 from vitlab.config import MachineConfig
 from vitlab.errors import StorageError
-from vitlab.files import read_json, write_json
+from vitlab.files import read_json, write_bytes, write_json
 from vitlab.machine import choose_machine, gemm_gflops
 from vitlab.record import utc_now
 
@@ -96,6 +96,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path)
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name is renewed")
     parser.add_argument("--against", default="keras:keras-cnn", help="whose times the others' are divided by")
     arguments = parser.parse_args()
     if arguments.show:
@@ -105,7 +106,10 @@ def main() -> int:
         measured = duel(arguments.contestants, seeds, arguments.threads, arguments.out)
     else:
         raise StorageError("--out FILE is needed: a result that is not kept is none")
-    print(table(measured["runs"], arguments.against))
+    made = table(measured["runs"], arguments.against)
+    for page in arguments.into:
+        write_bytes(page, fill(page.read_text(encoding="utf-8"), (arguments.show or arguments.out).stem, made).encode())
+    print(made)
     return 0
 
 

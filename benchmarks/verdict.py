@@ -57,6 +57,27 @@ def table(runs: list[Run], against: str) -> str:
     return "\n".join(lines)
 
 
+def fill(page: str, name: str, made: str) -> str:
+    """``page`` with ``made`` between its lines `<!-- name -->` and `<!-- /name -->`; ValueError if they are missing."""
+    before, opening, rest = page.partition(f"<!-- {name} -->")
+    _, closing, after = rest.partition(f"<!-- /{name} -->")
+    if not closing:
+        raise ValueError(f"the page has no place for {name}")
+    return f"{before}{opening}\n{made}\n{closing}{after}"
+
+
+def circumstances(runs: list[Run]) -> str:
+    """Machine, threads and date of runs, in a sentence."""
+    own: Any = next((run["about"]["environment"] for run in runs if "environment" in run["about"]), None)
+    dates = " and ".join(sorted({str(run["started_utc"])[:10] for run in runs}))
+    if own is None:
+        return dates
+    rates = [run["gemm_gflops_before"] for run in runs]
+    where = f"{own['device_name']}, {own['threads']} threads, {own['precision']}, torch {own['torch']}, {dates}"
+    ceiling = f"a product of 1024 x 1024 before each run: {min(rates):.0f} to {max(rates):.0f} GFLOP/s"
+    return f"{where}, on a shared machine; {ceiling}."
+
+
 def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> list[str]:
     """The cells of one line."""
     top1 = [100 * run["epochs"][-1]["test_top1"] for run in own]

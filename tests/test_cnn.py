@@ -11,6 +11,7 @@ from torch import nn
 
 from vitlab.config import ModelConfig, cnn_side
 from vitlab.model import CNN, build_model, count_parameters, flops_per_image, parameters_by_part
+from vitlab.model.cnn import channels_last
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +84,11 @@ def test_weights_start_in_keras_glorot_limits_and_biases_at_zero() -> None:
         assert 0.98 * limit < layer.weight.abs().max() <= limit
         assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.06)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_is_the_same_images_in_real_strides(channels: int) -> None:
+    images = torch.rand(2, channels, 5, 7)
+    found = channels_last(images)
+    assert torch.equal(found, images)
+    assert found.stride() == (5 * 7 * channels, 1, 7 * channels, channels)

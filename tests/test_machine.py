@@ -176,6 +176,10 @@ def test_attention_is_fused_as_asked_or_where_it_pays(attention: str, device: st
     assert replace(CPU, device=torch.device(device), attention=attention).fuses_attention(tokens) is fused
 
 
+def test_in_bf16_on_a_cpu_attention_is_never_fused() -> None:
+    assert not replace(CPU, precision="bf16").fuses_attention(10_000)
+
+
 def test_the_environment_can_be_kept_as_json() -> None:
     found = json.loads(json.dumps(environment(CPU)))
     assert found["torch"] == torch.__version__

@@ -19,6 +19,13 @@ from typing import Any
 from vitlab.errors import RunError, storage_error
 
 
+def user_cache() -> Path:
+    """Where things are kept that can be made or fetched again: VITLAB_CACHE, else the system's place for that."""
+    import platformdirs
+
+    return Path(os.path.expanduser(os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")))
+
+
 def make_folder(path: Path) -> None:
     """Create ``path`` and its parents; StorageError when the file system refuses."""
     try:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from vitlab.augment import check_flip
-from vitlab.config import RunConfig
+from vitlab.config import ModelConfig, RunConfig
 from vitlab.data import Dataset, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
-from vitlab.machine import choose_machine, private_randomness, seed_torch
+from vitlab.errors import ConfigError, StorageError
+from vitlab.files import user_cache
+from vitlab.machine import Machine, choose_machine, private_randomness, seed_torch
 from vitlab.model import Kernels, build_model, parameters_by_part
+from vitlab.native import NativeError, load
 from vitlab.preprocess import Preprocess
 from vitlab.train import Task
 
@@ -44,9 +47,9 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     if card.height != card.width:
         note(f"images of {card.height} x {card.width} are squeezed into squares of {config.model.image_size} pixels")
     preprocess = make_preprocess(config, dataset)
+    kernels, machine = choose_kernels(config.model, machine, note)
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
-        kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.model.grid**2))
         model = build_model(config.model, card.channels, len(card.classes), kernels)
     if machine.compile:
         model.compile()
@@ -54,6 +57,41 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
     task = Task(config, to_device(dataset.train, machine.device), val, preprocess, machine)
     return Prepared(config, dataset, task, model.to(machine.device))
+
+
+def choose_kernels(config: ModelConfig, machine: Machine, note: Callable[[str], None]) -> tuple[Kernels, Machine]:
+    """How attention and blocks are computed, and the machine with ``block`` as it was decided.
+
+    ConfigError if the native kernel was asked for and cannot be had.
+    """
+    kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.grid**2))
+    plain, reason = replace(machine, block="plain"), why_plain(config, machine)
+    if reason is None:
+        try:
+            library = load("bf16", user_cache() / "native")
+        except (NativeError, StorageError) as error:
+            reason = str(error)
+            if machine.block == "auto":
+                note(f"transformer blocks by torch's own operations: {reason}")
+        else:
+            return replace(kernels, native=library, threads=machine.threads), replace(machine, block="native")
+    if machine.block == "native":
+        raise ConfigError(f"block native cannot be had: {reason}; use --block plain or auto")
+    return kernels, plain
+
+
+def why_plain(config: ModelConfig, machine: Machine) -> str | None:
+    """Why the native kernel does not fit this network or machine; None if it does."""
+    reasons = {
+        "plain blocks were asked for": machine.block == "plain",
+        "the network is no Vision Transformer": config.arch != "vit",
+        "it is for CPUs": machine.device.type != "cpu",
+        "it computes in bf16": machine.precision != "bf16",
+        "torch.compile was asked for": machine.compile,
+        "the network has dropout in its blocks": config.random_blocks,
+        "the network has mlp_last_gelu": config.mlp_last_gelu,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def cut(dataset: Dataset, config: RunConfig) -> Dataset:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from vitlab.data.cards import Card, DataFile, Package
 from vitlab.data.verify import compare, read_parts
 from vitlab.errors import DataError, StorageError, storage_error
-from vitlab.files import make_folder, publish, remove, sha256, write_bytes
+from vitlab.files import make_folder, publish, remove, sha256, user_cache, write_bytes
 
 Log = Callable[[str], None]
 PACKAGE_INDEX = "the package index"
@@ -46,11 +46,8 @@ def obtain(card: Card, log: Log) -> list[Found]:
 
 
 def cache_root() -> Path:
-    """Where downloads are kept: below VITLAB_CACHE, else below the user's cache folder."""
-    import platformdirs
-
-    root = os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")
-    return Path(os.path.expanduser(root)) / "data"
+    """Where downloads are kept."""
+    return user_cache() / "data"
 
 
 def cache_folder(card: Card) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,7 +31,18 @@ class CNN(nn.Module):
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The last feature map, flattened in the order channel, row, column."""
-        x = images_BCHW.contiguous(memory_format=torch.channels_last)  # what oneDNN's convolutions are fastest with
+        x = channels_last(images_BCHW)
         for conv in self.convs:
             x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers
         return x.flatten(1)
+
+
+def channels_last(images_BCHW: Tensor) -> Tensor:
+    """The same numbers in the order row, column, channel, in which convolution and pooling are twice as fast on a CPU.
+
+    With explicit strides: of a single channel `contiguous(memory_format=...)` thinks that it is in both orders, and
+    leaves strides behind that send everything after it down the slow path.
+    """
+    _, channels, height, width = images_BCHW.shape
+    rows = images_BCHW.permute(0, 2, 3, 1).contiguous()
+    return rows.as_strided(images_BCHW.shape, (height * width * channels, 1, width * channels, channels))

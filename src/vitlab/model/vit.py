@@ -1,5 +1,6 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"), pre-norm.
 
+This file is the definition of the block; vitlab.native computes the same on a CPU in fewer passes over memory.
 Letters in names: B images, N tokens, P numbers of a patch, D embed_dim, h heads, d width of a head.
 """
 
@@ -15,15 +16,22 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.model.initialize import initialize
 from vitlab.model.patches import patch_length, patchify
+from vitlab.native import BlockShape, Library, native_blocks
 
 NORM_EPS = 1e-6  # as in the paper's code and in the Keras example
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Which of several equal ways computes attention: ``sdpa`` is torch's kernel, which never holds the weights."""
+    """Which of several equal ways computes attention and blocks.
+
+    ``sdpa`` is torch's attention kernel, which never holds the weights; ``native`` is vitlab's own for the whole stack
+    of blocks, on a CPU and without dropout, run on so many ``threads``.
+    """
 
     sdpa: bool = False
+    native: Library | None = None
+    threads: int = 1
 
 
 PLAIN = Kernels()
@@ -119,6 +127,11 @@ class RmsNorm(nn.Module):
         return x_BND * torch.rsqrt(x_BND.square().mean(dim=-1, keepdim=True) + NORM_EPS)
 
 
+def affine(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Gain and offset of a norm, None twice where it has none."""
+    return (norm.weight, norm.bias) if isinstance(norm, nn.LayerNorm) else (None, None)
+
+
 def make_norm(config: ModelConfig) -> nn.Module:
     """The normalisation of tokens that ``config.norm`` names."""
     return RmsNorm() if config.norm == "rms" else nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
@@ -158,6 +171,16 @@ class Block(nn.Module):
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
+    def kernel_weights(self) -> list[Tensor | None]:
+        """All parameters in the order of ``native.BLOCK_WEIGHTS``, None for what this block has not."""
+        attention: list[Tensor | None] = [None] * 7
+        if self.attn is not None:
+            mix = self.attn.q if self.attn.merged else self.attn.qkv
+            attention = [*affine(self.norm1), mix.weight, mix.bias]
+            attention += [self.attn.proj.weight, self.attn.proj.bias, self.attn.bias]
+        mlp = [self.mlp.fc1.weight, self.mlp.fc1.bias, self.mlp.fc2.weight, self.mlp.fc2.bias]
+        return [*attention, *affine(self.norm2), *mlp]
+
     def forward_with_weights(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, and the attention weights [B, h, N, N] (h 0 without attention)."""
         if self.attn is None:
@@ -185,6 +208,7 @@ class ViT(nn.Module):
             nothing = torch.zeros(self.num_tokens - num_patches, dim)  # the class token has no place
             self.register_buffer("pos_embed", torch.cat([nothing, waves]), persistent=False)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
+        self.kernels = kernels
         self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate, kernels) for rate in rates)
         self.norm = make_norm(config)
         pooled = dim * (self.num_tokens if config.pool == "flatten" else 1)
@@ -198,10 +222,17 @@ class ViT(nn.Module):
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The pooled vector of each image: [B, D], or [B, N D] with pool "flatten"."""
-        x = self.tokens(images_BCHW)
+        return self.pool(self.norm(self.through_blocks(self.tokens(images_BCHW))))
+
+    def through_blocks(self, x_BND: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D], all blocks."""
+        if self.kernels.native is not None:
+            weights = [weight for block in self.blocks for weight in cast(Block, block).kernel_weights()]
+            shape = kernel_shape(self.config)
+            return native_blocks(x_BND, weights, shape, self.kernels.native, self.kernels.threads)
         for block in self.blocks:
-            x = block(x)
-        return self.pool(self.norm(x))
+            x_BND = block(x_BND)
+        return x_BND
 
     def forward_with_attention(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, K] and the attention weights of all blocks and heads, [depth, B, h, N, N]."""
@@ -218,7 +249,9 @@ class ViT(nn.Module):
         x: Tensor = self.patch_embed(patches_BNP)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        return x if config.pos_embed == "none" else x + self.pos_embed
+        if config.pos_embed == "none":
+            return x
+        return x.to(self.pos_embed.dtype) + self.pos_embed  # first cast: torch adds mixed types ten times slower
 
     def pool(self, x_BND: Tensor) -> Tensor:
         """One vector an image: the class token, the mean, or all tokens side by side."""
@@ -229,6 +262,20 @@ class ViT(nn.Module):
                 return x_BND.mean(dim=1)
             case _:
                 return x_BND.flatten(1)
+
+
+def kernel_shape(config: ModelConfig) -> BlockShape:
+    """The blocks of ``config`` as the native kernel is told of them."""
+    return BlockShape(
+        dim=config.embed_dim,
+        depth=config.depth,
+        heads=config.num_heads,
+        head_dim=config.embed_dim if config.attn_form == "merged" else config.width_per_head,
+        hidden=config.mlp_hidden,
+        attention=config.attn_form,
+        rms=config.norm == "rms",
+        relu2=config.act == "relu2",
+    )
 
 
 def make_head(width: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> nn.Sequential:

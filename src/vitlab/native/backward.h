@@ -11,46 +11,45 @@ static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept 
     const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
-        left dy = by_rows(c->dy_rows, p->dim, row);
+        left dy = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
         multiply(c->tile, p->tile, rows, (int)p->hidden / LANES, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
+        look_ahead(p, k->z, p->hidden, row, rows);
         activation_gradient(p, c, row, rows, k->z, c->dz_pairs + hidden_at, c->a_pairs + hidden_at);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left dz = by_rows(c->dz_rows, p->hidden, row);
         multiply(c->tile, p->tile, rows, (int)p->dim / LANES, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
-        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n2, k->rstd2,
+        look_ahead(p, k->n2, p->dim, row, rows);
+        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n2, k->rstd2, c->dy_rows + image * p->rows * p->dim,
                       c->dx_pairs + image * p->row_pairs * p->dim);
     }
 }
 
 // du = dx Wo, in both layouts.
-static void projection_gradient(const plan *p, scratch *c, const packed *w) {
+static void projection_gradient(const plan *p, scratch *c, const packed *w, int image) {
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
-        left dx = by_rows(c->dy_rows, p->dim, row);
+        left dx = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
         multiply(c->tile, p->tile, rows, (int)p->out / LANES, dx, w->proj.backward, p->out, p->dim_pairs, 0);
-        keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, c->du_pairs);
+        keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, p->out, c->du_pairs);
     }
 }
 
 // The gradient of all heads' scores, to c->p_rows and c->ds_pairs, and its sum over images to ``table``.
 static void scores_gradient(const plan *p, scratch *c, const kept *k, real *table) {
     const int merged = p->s.attention == MERGED;
-    if (merged)
-        rows_from_pairs(c->n_rows, k->n1, p->dim, (int)p->rows, (int)p->dim);
-    else
-        rows_from_pairs(c->mix_rows, k->mix, p->mix, (int)p->rows, (int)p->mix);
     for (int head = 0; head < p->s.heads; head++) {
         const ptrdiff_t at = head * p->s.head_dim, place = head * p->rows * p->keys;
         if (merged)
-            transpose_head(p, c, c->n_rows, p->dim, 0);
+            transpose_head(p, c, k->n1, p->dim);
         else
-            transpose_head(p, c, c->mix_rows, p->mix, p->value_at + at);
+            transpose_head(p, c, k->mix + p->value_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p->rows - row);
             left du = by_rows(c->du_rows + at, p->out, row);
             multiply(c->tile, p->tile, rows, (int)p->keys / LANES, du, c->columns, p->keys, p->head_pairs, 0);
+            look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax_gradient(p, c, row, rows, k->p + place / 2, table ? table + place : NULL, c->p_rows + place,
                              c->ds_pairs + place / 2);
         }
@@ -80,7 +79,7 @@ static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, in
 static void attention_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image, real *table) {
     const int merged = p->s.attention == MERGED, dim_vecs = (int)p->dim / LANES;
     pair *dmix_pairs = c->dmix_pairs + image * p->row_pairs * p->mix;
-    projection_gradient(p, c, w);
+    projection_gradient(p, c, w, image);
     scores_gradient(p, c, k, table);
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
@@ -88,7 +87,9 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
             multiply(c->tile, p->tile, rows, dim_vecs, by_rows(c->p_rows, p->keys, row), k->n1, p->dim, p->row_pairs, 0);
         else
             heads_gradient(p, c, k, row, rows);
-        keep_tile(p, c, row, rows, p->mix, NULL, p->mix_tail, c->dmix_rows, dmix_pairs);
+        look_ahead(p, k->mix, p->mix, row, rows);
+        look_ahead(p, k->u, p->out, row, rows);
+        keep_tile(p, c, row, rows, p->mix, NULL, p->mix_tail, c->dmix_rows, p->mix, dmix_pairs);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
@@ -99,7 +100,8 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
             multiply(c->tile, p->tile, rows, dim_vecs, ds, k->mix, p->mix, p->row_pairs, 1);
             multiply(c->tile, p->tile, rows, dim_vecs, weights, c->du_pairs, p->out, p->row_pairs, 1);
         }
-        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n1, k->rstd1,
+        look_ahead(p, k->n1, p->dim, row, rows);
+        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n1, k->rstd1, c->dy_rows + image * p->rows * p->dim,
                       c->dy_pairs + image * p->row_pairs * p->dim);
     }
 }
@@ -119,8 +121,6 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
     const int pairs = images * p->row_pairs;
     for (int image = 0; image < images; image++) {
         const kept one = kept_at(saved, p, slot + image);
-        const ptrdiff_t at = image * p->row_pairs * p->dim;
-        rows_from_pairs(c->dy_rows, c->dy_pairs + at, p->dim, (int)p->rows, (int)p->dim);
         mlp_backward(p, c, w, &one, image);
     }
     weight_gradient(&sum->fc2, c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
@@ -132,8 +132,6 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
     }
     for (int image = 0; image < images; image++) {
         const kept one = kept_at(saved, p, slot + image);
-        const ptrdiff_t at = image * p->row_pairs * p->dim;
-        rows_from_pairs(c->dy_rows, c->dx_pairs + at, p->dim, (int)p->rows, (int)p->dim);
         attention_backward(p, c, w, &one, image, has_table ? sum->table : NULL);
     }
     weight_gradient(&sum->proj, c->dx_pairs, p->dim, k.u, p->out, pairs);
@@ -149,8 +147,9 @@ static void backward_group(const plan *p, scratch *c, const packed *w, const kep
         fetch_image(p, to, dy + (first + image) * outside);
         for (ptrdiff_t row = 0; row < p->rows; row += 2) {
             for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
-                pair *pairs = c->dy_pairs + (image * p->row_pairs + row / 2) * p->dim + i;
-                put_pairs(pairs, load(to + row * p->dim + i), load(to + (row + 1) * p->dim + i));
+                const ptrdiff_t at = (image * p->rows + row) * p->dim;
+                const real *from = to + row * p->dim + i;
+                put_both(c->dy_rows + at + i, p->dim, c->dy_pairs + at / 2 + i, load(from), load(from + p->dim));
             }
         }
     }

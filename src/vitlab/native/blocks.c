@@ -94,14 +94,7 @@ API size_t vitlab_workspace_bytes(const vitlab_shape *shape) {
     const plan p = make_plan(shape);
     arena memory = {0};
     take_shared(&memory, &p, 1);
-    return memory.at + 64;
-}
-
-// Rows that pad an image's tokens to whole vectors are read as keys and never written: they must be numbers.
-static void clear_padding(const plan *p, scratch *c) {
-    const ptrdiff_t tall = widest(p->rows, p->keys);
-    memset(c->n_rows, 0, (size_t)(tall * p->dim) * sizeof(half) + LANES * sizeof(pair));
-    memset(c->mix_rows, 0, (size_t)(tall * p->mix) * sizeof(half) + LANES * sizeof(pair));
+    return memory.at + 4096;  // the threads' parts begin at pages
 }
 
 // y [batch][tokens][dim] from x; ``saved`` NULL: nothing is kept.
@@ -116,9 +109,8 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
-        clear_padding(&p, &t.own);
         for (int block = thread; block < shape->depth; block += threads) {
-            pack_block(&p, m.weights + block, weights + block * WEIGHTS, (half *)t.first_sum, 0);
+            pack_block(&p, m.weights + block, weights + block * WEIGHTS, (pair *)t.first_sum, 0);
         }
 #pragma omp barrier
         const ptrdiff_t first = (ptrdiff_t)shape->batch * thread / threads;
@@ -156,7 +148,6 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
-        clear_padding(&p, &t.own);
         memset(t.first_sum, 0, (size_t)(t.end_of_sums - t.first_sum));
         for (int block = thread; block < shape->depth; block += threads) {
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, NULL, 1);

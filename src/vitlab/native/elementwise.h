@@ -5,16 +5,21 @@
 
 #include "rows.h"
 
-// The tile's first ``width`` columns plus bias (NULL: none), in both layouts; what lies behind ``tail`` becomes 0.
+// The tile's first ``width`` columns plus bias (NULL: none) as row pairs, the first ``row_width`` of them also row-major;
+// what lies behind ``tail`` becomes 0.
 static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdiff_t width, const real *bias, bits tail,
-                      half *to_rows, pair *to_pairs) {
+                      half *to_rows, ptrdiff_t row_width, pair *to_pairs) {
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             vec x = load(tile + i), y = load(tile + p->tile + i);
+            pair *pairs = to_pairs + (row + r) / 2 * width + i;
             if (bias) x += load(bias + i), y += load(bias + i);
             if (i + LANES == width) x = keep(x, tail), y = keep(y, tail);
-            put_both(to_rows + (row + r) * width + i, width, to_pairs + (row + r) / 2 * width + i, x, y);
+            if (i < row_width)
+                put_both(to_rows + (row + r) * row_width + i, row_width, pairs, x, y);
+            else
+                put_pairs(pairs, x, y);
         }
     }
 }
@@ -82,7 +87,8 @@ static void fetch_image(const plan *p, real *to, const real *from) {
     const int dim = p->s.dim, whole = dim / LANES * LANES;
     for (int row = 0; row < p->s.tokens; row++) {
         int i = 0;
-        for (; i < whole; i += LANES) store(to + row * p->dim + i, load(from + (ptrdiff_t)row * dim + i));
+        for (; i < whole; i += LANES) __builtin_prefetch(from + ((ptrdiff_t)p->s.tokens + row) * dim + i, 0, 2);
+        for (i = 0; i < whole; i += LANES) store(to + row * p->dim + i, load(from + (ptrdiff_t)row * dim + i));
         for (; i < dim; i++) to[row * p->dim + i] = from[(ptrdiff_t)row * dim + i];
         for (; i < p->dim; i++) to[row * p->dim + i] = 0;
     }
@@ -93,7 +99,8 @@ static void return_image(const plan *p, real *to, const real *from) {
     const int dim = p->s.dim, whole = dim / LANES * LANES;
     for (int row = 0; row < p->s.tokens; row++) {
         int i = 0;
-        for (; i < whole; i += LANES) store(to + (ptrdiff_t)row * dim + i, load(from + row * p->dim + i));
+        for (; i < whole; i += LANES) __builtin_prefetch(to + ((ptrdiff_t)p->s.tokens + row) * dim + i, 0, 2);
+        for (i = 0; i < whole; i += LANES) store(to + (ptrdiff_t)row * dim + i, load(from + row * p->dim + i));
         for (; i < dim; i++) to[(ptrdiff_t)row * dim + i] = from[row * p->dim + i];
     }
 }

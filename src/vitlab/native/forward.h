@@ -5,9 +5,10 @@
 
 #include "elementwise.h"
 
-// The next tile: 8 rows, or what leaves no tile of 2 rows behind.
-INLINE int tile_rows(ptrdiff_t left_rows) {
-    return left_rows <= TILE_ROWS ? (int)left_rows : left_rows == TILE_ROWS + 2 ? 6 : TILE_ROWS;
+// Rows of the next tile, of an even number that is left: 8 and 6 only, since smaller tiles are slower, as far as it goes.
+INLINE int tile_rows(ptrdiff_t rest) {
+    const ptrdiff_t over = rest % TILE_ROWS;
+    return rest < TILE_ROWS ? (int)rest : over == 0 || over == 6 ? TILE_ROWS : 6;
 }
 
 // Row-major halves as left factor: sums over their columns.
@@ -20,9 +21,17 @@ INLINE left by_columns(const pair *pairs, ptrdiff_t width, ptrdiff_t column) {
     return (left){pairs + column, 1, width};
 }
 
-// One head's keys or values, the columns from ``at`` of rows [keys][width], as right factor of q k^T or du v^T.
-static void transpose_head(const plan *p, scratch *c, const half *rows, ptrdiff_t width, ptrdiff_t at) {
-    column_pairs(c->columns, p->keys, rows + at, width, (int)p->keys, p->head_pairs);
+// Fetches rows [row, row + rows) of the next image's row pairs into the second-level cache. What is saved passes through
+// each core once a call, so it is never there by itself, neither to be read nor to be written.
+INLINE void look_ahead(const plan *p, const pair *pairs, ptrdiff_t width, int row, int rows) {
+    const char *from = (const char *)(pairs + (p->row_pairs + row / 2) * width);
+    const ptrdiff_t bytes = rows / 2 * width * (ptrdiff_t)sizeof(pair);
+    for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
+// One head's keys or values, the columns of row pairs [..][width], as right factor of q k^T or du v^T.
+static void transpose_head(const plan *p, const scratch *c, const pair *pairs, ptrdiff_t width) {
+    column_pairs(c->columns, p->keys, pairs, width, p->row_pairs, p->head_pairs);
     if (p->s.head_dim % 2) drop_seconds(c->columns + (p->head_pairs - 1) * p->keys, (int)p->keys);
 }
 
@@ -31,26 +40,28 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
     for (int head = 0; head < p->s.heads; head++) {
         const ptrdiff_t at = head * p->s.head_dim, place = head * p->rows * p->keys;
         if (merged)
-            transpose_head(p, c, c->n_rows, p->dim, 0);
+            transpose_head(p, c, k->n1, p->dim);
         else
-            transpose_head(p, c, c->mix_rows, p->mix, p->key_at + at);
+            transpose_head(p, c, k->mix + p->key_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p->rows - row);
-            left queries = by_rows(c->mix_rows + at, p->mix, row);
+            left queries = by_rows(c->q_rows + at, p->out, row);
             multiply(c->tile, p->tile, rows, (int)p->keys / LANES, queries, c->columns, p->keys, p->head_pairs, 0);
+            look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax(p, c, row, rows, w->table ? w->table + place : NULL, c->p_rows + place, k->p + place / 2);
         }
     }
 }
 
 // x += proj(softmax(q k^T) v); c->n_rows and k->n1 hold the normed x, and ``next`` receives the norm of the sum.
-static void attention_forward(const plan *p, scratch *c, const packed *w, const kept *k, normed next) {
+static void attention_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     const int merged = p->s.attention == MERGED;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
         multiply(c->tile, p->tile, rows, (int)p->mix / LANES, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
-        keep_tile(p, c, row, rows, p->mix, w->mix.bias, p->mix_tail, c->mix_rows, k->mix);
+        look_ahead(p, k->mix, p->mix, row, rows);
+        keep_tile(p, c, row, rows, p->mix, w->mix.bias, p->mix_tail, c->q_rows, p->out, k->mix);
     }
     attention_weights(p, c, w, k);
     for (int row = 0, rows; row < p->rows; row += rows) {
@@ -61,28 +72,32 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
             const pair *values = merged ? k->n1 : k->mix + p->value_at + at;
             multiply(c->tile + at, p->tile, rows, p->head_vecs, weights, values, width, p->row_pairs, 0);
         }
-        keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->u_rows, k->u);
+        look_ahead(p, k->u, p->out, row, rows);
+        keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->u_rows, p->out, k->u);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left mixed = by_rows(c->u_rows, p->out, row);
         multiply(c->tile, p->tile, rows, (int)p->dim / LANES, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
+        if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->proj.bias, next);
     }
 }
 
 // x += fc2(act(fc1(n))); c->n_rows holds the normed x, and ``next`` receives the norm of the sum.
-static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *k, normed next) {
+static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
         multiply(c->tile, p->tile, rows, (int)p->hidden / LANES, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
+        look_ahead(p, k->z, p->hidden, row, rows);
         activate(p, c, row, rows, w->fc1.bias, k->z);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left units = by_rows(c->a_rows, p->hidden, row);
         multiply(c->tile, p->tile, rows, (int)p->dim / LANES, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
+        if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->fc2.bias, next);
     }
 }
@@ -96,13 +111,19 @@ static normed first_norm(const plan *p, scratch *c, const kept *k) {
 static void forward_image(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t slot,
                           ptrdiff_t stride, const real *x, real *y) {
     kept k = kept_at(saved, p, slot);
+    normed next = first_norm(p, c, &k);
     fetch_image(p, c->x, x);
-    norm_rows(p, c, c->x, first_norm(p, c, &k));
+    for (int row = 0, rows; row < p->rows; row += rows) {
+        rows = tile_rows(p->rows - row);
+        look_ahead(p, next.pairs, p->dim, row, rows);
+        norm(p, c->x, row, rows, &next);
+    }
     for (int block = 0; block < p->s.depth; block++) {
         const kept after = block + 1 < p->s.depth ? kept_at(saved, p, slot + (block + 1) * stride) : k;
-        const normed nothing = {0};
-        if (p->s.attention) attention_forward(p, c, w + block, &k, (normed){c->n_rows, k.n2, k.rstd2});
-        mlp_forward(p, c, w + block, &k, block + 1 < p->s.depth ? first_norm(p, c, &after) : nothing);
+        next = (normed){c->n_rows, k.n2, k.rstd2};
+        if (p->s.attention) attention_forward(p, c, w + block, &k, &next);
+        next = block + 1 < p->s.depth ? first_norm(p, c, &after) : (normed){0};
+        mlp_forward(p, c, w + block, &k, &next);
         k = after;
     }
     return_image(p, y, c->x);

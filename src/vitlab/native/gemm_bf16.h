@@ -14,68 +14,63 @@ typedef struct {
     ptrdiff_t row, step;
 } left;
 
-INLINE void tile_of(const int rows, const int vecs, real *c, ptrdiff_t width, left a, const pair *b, ptrdiff_t b_width,
-                    int steps, int add) {
+INLINE void tile_of(const int rows, const int vecs, real *c, ptrdiff_t width, const pair *a, ptrdiff_t row,
+                    ptrdiff_t step, const pair *b, ptrdiff_t b_width, int steps, int add) {
     __m512 sum[8][4];
-    const pair *upper = a.first, *lower = a.first + 4 * a.row;  // two bases keep the addresses in few registers
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < vecs; v++) {
-            sum[r][v] = add ? _mm512_loadu_ps(c + r * width + LANES * v) : _mm512_setzero_ps();
-        }
+    const real *from = c;
+    UNROLL for (int r = 0; r < rows; r++, from += width) {
+        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = add ? _mm512_loadu_ps(from + LANES * v) : _mm512_setzero_ps();
     }
+    const pair *lower = a + 4 * row;  // two bases keep the addresses in few registers
     for (; steps > 0; steps--) {
         __m512bh right[4];
         UNROLL for (int v = 0; v < vecs; v++) right[v] = (__m512bh)_mm512_loadu_si512(b + LANES * v);
         UNROLL for (int r = 0; r < rows; r++) {
-            pair x = r < 4 ? upper[r * a.row] : lower[(r - 4) * a.row];
-            __m512bh both = (__m512bh)_mm512_set1_epi32((int)x);
+            __m512bh both = (__m512bh)_mm512_set1_epi32((int)(r < 4 ? a[r * row] : lower[(r - 4) * row]));
             UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], both, right[v]);
         }
-        upper += a.step, lower += a.step, b += b_width;
+        a += step, lower += step, b += b_width;
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < vecs; v++) _mm512_storeu_ps(c + r * width + LANES * v, sum[r][v]);
+    __asm__("" : "+r"(c), "+r"(width));  // or the compiler computes all addresses at the start and spills them
+    UNROLL for (int r = 0; r < rows; r++, c += width) {
+        UNROLL for (int v = 0; v < vecs; v++) _mm512_storeu_ps(c + LANES * v, sum[r][v]);
     }
 }
 
-#define TILE(ROWS, VECS)                                                                                             \
-    static __attribute__((noinline)) void tile_##ROWS##_##VECS(real *c, ptrdiff_t width, left a, const pair *b,      \
-                                                               ptrdiff_t b_width, int steps, int add) {              \
-        if (add)                                                                                                     \
-            tile_of(ROWS, VECS, c, width, a, b, b_width, steps, 1);                                                  \
-        else                                                                                                         \
-            tile_of(ROWS, VECS, c, width, a, b, b_width, steps, 0);                                                  \
+// Arguments one by one: a struct on the stack would be read back before its stores have left for the cache, behind
+// those of the last tile.
+#define TILE_ARGUMENTS                                                                                               \
+    real *c, ptrdiff_t width, const pair *a, ptrdiff_t row, ptrdiff_t step, const pair *b, ptrdiff_t b_width, int steps, int add
+#define TILE(ROWS, VECS)                                                           \
+    static __attribute__((noinline)) void tile_##ROWS##_##VECS(TILE_ARGUMENTS) {   \
+        if (add)                                                                   \
+            tile_of(ROWS, VECS, c, width, a, row, step, b, b_width, steps, 1);     \
+        else                                                                       \
+            tile_of(ROWS, VECS, c, width, a, row, step, b, b_width, steps, 0);     \
     }
 #define TILES(ROWS) TILE(ROWS, 1) TILE(ROWS, 2) TILE(ROWS, 3)
 TILES(2) TILES(4) TILES(6) TILES(8)
 TILE(2, 4) TILE(4, 4) TILE(6, 4)
 
-// ``vecs`` vectors of columns, 1 to 4 (with 8 rows: 1 to 3).
-static void panel(real *c, ptrdiff_t width, int rows, int vecs, left a, const pair *b, ptrdiff_t b_width, int steps,
-                  int add) {
-    static void (*const tiles[4][4])(real *, ptrdiff_t, left, const pair *, ptrdiff_t, int, int) = {
-        {tile_2_1, tile_2_2, tile_2_3, tile_2_4},
-        {tile_4_1, tile_4_2, tile_4_3, tile_4_4},
-        {tile_6_1, tile_6_2, tile_6_3, tile_6_4},
-        {tile_8_1, tile_8_2, tile_8_3, 0},
-    };
-    tiles[rows / 2 - 1][vecs - 1](c, width, a, b, b_width, steps, add);
-}
+typedef void tile_function(TILE_ARGUMENTS);
+static tile_function *const tiles[4][4] = {
+    {tile_2_1, tile_2_2, tile_2_3, tile_2_4},
+    {tile_4_1, tile_4_2, tile_4_3, tile_4_4},
+    {tile_6_1, tile_6_2, tile_6_3, tile_6_4},
+    {tile_8_1, tile_8_2, tile_8_3, NULL},
+};
 
 // c[rows][16 vecs] = a b, or c += a b: rows even and at most 8, steps pairs are summed over. Columns go in panels of
 // three vectors, with a last one of 1, 2 or 4.
-static void multiply(real *c, ptrdiff_t width, int rows, int vecs, left a, const pair *b, ptrdiff_t b_width, int steps,
+INLINE void multiply(real *c, ptrdiff_t width, int rows, int vecs, left a, const pair *b, ptrdiff_t b_width, int steps,
                      int add) {
-    for (int v = 0, now; v < vecs; v += now) {
+    for (int v = 0, now; v < vecs; v += now, b += now * LANES, c += now * LANES) {
         now = vecs - v == 4 ? 4 : vecs - v < 3 ? vecs - v : 3;
-        real *to = c + v * LANES;
-        const pair *from = b + v * LANES;
         if (now == 4 && rows == 8) {  // 32 sums would not fit
-            panel(to, width, 4, 4, a, from, b_width, steps, add);
-            left rest = {a.first + 4 * a.row, a.row, a.step};
-            panel(to + 4 * width, width, 4, 4, rest, from, b_width, steps, add);
+            tile_4_4(c, width, a.first, a.row, a.step, b, b_width, steps, add);
+            tile_4_4(c + 4 * width, width, a.first + 4 * a.row, a.row, a.step, b, b_width, steps, add);
         } else {
-            panel(to, width, rows, now, a, from, b_width, steps, add);
+            tiles[rows / 2 - 1][now - 1](c, width, a.first, a.row, a.step, b, b_width, steps, add);
         }
     }
 }

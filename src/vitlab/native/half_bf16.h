@@ -33,11 +33,6 @@ INLINE __m512i interleave(void) {
                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
 }
 
-INLINE __m512i deinterleave(void) {
-    return _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,  //
-                            30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-}
-
 INLINE void put_pairs(pair *to, vec first, vec second) {
     __m512i words = (__m512i)_mm512_cvtne2ps_pbh(second, first);
     _mm512_storeu_si512(to, _mm512_permutexvar_epi16(interleave(), words));
@@ -60,39 +55,35 @@ INLINE void put_both(half *rows, ptrdiff_t width, pair *pairs, vec first, vec se
     _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(interleave(), words));
 }
 
-// Row pairs [rows / 2][width] to row-major [rows][width], ``columns`` of them (a multiple of 16).
-static void rows_from_pairs(half *to, const pair *from, ptrdiff_t width, int rows, int columns) {
-    for (int row = 0; row < rows; row += 2) {
-        for (int i = 0; i < columns; i += LANES) {
-            __m512i pairs = _mm512_loadu_si512(from + row / 2 * width + i);
-            put_row_words(to + row * width + i, width, _mm512_permutexvar_epi16(deinterleave(), pairs));
-        }
-    }
+// Sixteen columns of one row pair, as eight 64-bit items: column pair i of both rows.
+INLINE __m512i column_items(const pair *from) {
+    const __m512i order = _mm512_broadcast_i32x4(_mm_set_epi8(15, 14, 11, 10, 13, 12, 9, 8, 7, 6, 3, 2, 5, 4, 1, 0));
+    return _mm512_shuffle_epi8(_mm512_loadu_si512(from), order);
 }
 
-// Four times four 32-bit words from rows 0, 4, 8, 12 on: each 128-bit lane gets one row's.
-INLINE __m512i four_rows(const half *from, ptrdiff_t width) {
-    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)from));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 4 * width)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 8 * width)), 2);
-    return _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 12 * width)), 3);
-}
-
-// Row-major to column pairs [count][to_width]: 16 rows by four pairs at a time, each transposed within 128-bit lanes.
-// ``rows`` is a multiple of 16; reads and writes up to three pairs more than ``count``.
-static void column_pairs(pair *to, ptrdiff_t to_width, const half *from, ptrdiff_t width, int rows, int count) {
-    for (int row = 0; row < rows; row += LANES) {
-        for (int i = 0; i < count; i += 4) {
-            const half *at = from + row * width + 2 * i;
-            pair *out = to + i * to_width + row;
-            __m512i a = four_rows(at, width), b = four_rows(at + width, width);
-            __m512i c = four_rows(at + 2 * width, width), d = four_rows(at + 3 * width, width);
-            __m512i ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
-            _mm512_storeu_si512(out, _mm512_unpacklo_epi64(ab, cd));
-            _mm512_storeu_si512(out + to_width, _mm512_unpackhi_epi64(ab, cd));
-            ab = _mm512_unpackhi_epi32(a, b), cd = _mm512_unpackhi_epi32(c, d);
-            _mm512_storeu_si512(out + 2 * to_width, _mm512_unpacklo_epi64(ab, cd));
-            _mm512_storeu_si512(out + 3 * to_width, _mm512_unpackhi_epi64(ab, cd));
+// Row pairs [row_pairs][width] to column pairs [count][to_width]: 16 rows by 16 columns at a time, the transpose of an
+// 8 x 8 matrix of 64-bit items. Rows that fill up to_width become zeros. Reads up to a vector, and writes up to seven
+// pairs, more than ``count``.
+static void column_pairs(pair *to, ptrdiff_t to_width, const pair *from, ptrdiff_t width, int row_pairs, int count) {
+    for (int row = 0; row < to_width / 2; row += 8) {
+        for (int i = 0; i < count; i += 8) {
+            __m512i x[8], y[8];
+            UNROLL for (int r = 0; r < 8; r++) {
+                const pair *at = from + (row + r) * width + 2 * i;
+                x[r] = row + r < row_pairs ? column_items(at) : _mm512_setzero_si512();
+            }
+            UNROLL for (int r = 0; r < 8; r += 2) {
+                y[r] = _mm512_unpacklo_epi64(x[r], x[r + 1]), y[r + 1] = _mm512_unpackhi_epi64(x[r], x[r + 1]);
+            }
+            UNROLL for (int h = 0; h < 2; h++) {  // even and odd column pairs
+                __m512i a = _mm512_shuffle_i64x2(y[h], y[2 + h], 0x88), b = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0x88);
+                __m512i c = _mm512_shuffle_i64x2(y[h], y[2 + h], 0xdd), d = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0xdd);
+                pair *out = to + (i + h) * to_width + 2 * row;
+                _mm512_storeu_si512(out, _mm512_shuffle_i64x2(a, b, 0x88));
+                _mm512_storeu_si512(out + 2 * to_width, _mm512_shuffle_i64x2(c, d, 0x88));
+                _mm512_storeu_si512(out + 4 * to_width, _mm512_shuffle_i64x2(a, b, 0xdd));
+                _mm512_storeu_si512(out + 6 * to_width, _mm512_shuffle_i64x2(c, d, 0xdd));
+            }
         }
     }
 }

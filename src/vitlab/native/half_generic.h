@@ -36,19 +36,14 @@ INLINE void put_both(half *rows, ptrdiff_t width, pair *pairs, vec first, vec se
     put_pairs(pairs, first, second);
 }
 
-static void rows_from_pairs(half *to, const pair *from, ptrdiff_t width, int rows, int columns) {
-    for (int row = 0; row < rows; row += 2) {
-        for (int i = 0; i < columns; i += LANES) {
-            two_rows x = get_pairs(from + row / 2 * width + i);
-            put_rows(to + row * width + i, width, x.first, x.second);
+static void column_pairs(pair *to, ptrdiff_t to_width, const pair *from, ptrdiff_t width, int row_pairs, int count) {
+    for (int row = 0; row < to_width / 2; row++) {
+        for (int i = 0; i < count; i++) {
+            const pair *at = from + row * width + 2 * i;
+            pair *out = to + i * to_width + 2 * row;
+            out[0] = row < row_pairs ? (pair){at[0].first, at[1].first} : (pair){0};
+            out[1] = row < row_pairs ? (pair){at[0].second, at[1].second} : (pair){0};
         }
-    }
-}
-
-static void column_pairs(pair *to, ptrdiff_t to_width, const half *from, ptrdiff_t width, int rows, int count) {
-    for (int row = 0; row < rows; row++) {
-        const half *at = from + row * width;
-        for (int i = 0; i < count; i++) to[i * to_width + row] = (pair){at[2 * i], at[2 * i + 1]};
     }
 }
 

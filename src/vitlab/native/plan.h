@@ -117,7 +117,7 @@ typedef struct {
 } packed;
 
 static dense take_dense(arena *memory, ptrdiff_t out, ptrdiff_t in) {
-    dense d = {.forward = take(memory, (in / 2 + 4) * out, sizeof(pair))};
+    dense d = {.forward = take(memory, (in / 2 + 8) * out, sizeof(pair))};
     d.backward = d.forward;  // a call needs only one of them, and they are of one size
     d.bias = take(memory, out, sizeof(real));
     return d;
@@ -166,27 +166,26 @@ static gradients take_gradients(arena *memory, const plan *p) {
 // A thread's working memory. Names with ``rows`` are row-major halves, with ``pairs`` row pairs.
 typedef struct {
     real *x, *tile;
-    vec *row;                                     // one pair of rows, where it does not fit registers
-    half *n_rows, *mix_rows, *u_rows, *a_rows;    // forward
+    half *n_rows, *q_rows, *u_rows, *a_rows;      // forward
     half *p_rows;                                 // attention weights; in backward their scores' gradient
     pair *columns;                                // one head's keys or values as column pairs
-    half *dy_rows, *dz_rows, *du_rows, *dmix_rows;  // backward, of one image
+    half *dz_rows, *du_rows, *dmix_rows;          // backward, of one image
     pair *du_pairs, *ds_pairs;
-    pair *dy_pairs, *dz_pairs, *a_pairs, *dx_pairs, *dmix_pairs;  // of a group of images, for the weight gradients
+    half *dy_rows;                                // of a group of images
+    pair *dy_pairs, *dz_pairs, *a_pairs, *dx_pairs, *dmix_pairs;  // the same, for the weight gradients
 } scratch;
 
 static scratch take_scratch(arena *memory, const plan *p) {
-    const ptrdiff_t heads = p->s.heads, tall = widest(p->rows, p->keys), group = p->group;
+    const ptrdiff_t heads = p->s.heads, group = p->group;
     scratch c = {.x = take(memory, group * p->rows * p->dim, sizeof(real))};
     c.tile = take(memory, TILE_ROWS * p->tile, sizeof(real));
-    c.row = take(memory, 2 * p->tile, sizeof(real));
-    c.n_rows = take(memory, tall * p->dim, sizeof(half));
-    c.mix_rows = take(memory, tall * p->mix, sizeof(half));
+    c.n_rows = take(memory, p->rows * p->dim, sizeof(half));
+    c.q_rows = take(memory, p->rows * p->out, sizeof(half));
     c.u_rows = c.du_rows = take(memory, p->rows * p->out, sizeof(half));
     c.a_rows = c.dz_rows = take(memory, p->rows * p->hidden, sizeof(half));
     c.p_rows = take(memory, heads * p->rows * p->keys, sizeof(half));
-    c.columns = take(memory, (p->head_pairs + 3) * p->keys, sizeof(pair));
-    c.dy_rows = take(memory, p->rows * p->dim, sizeof(half));
+    c.columns = take(memory, (p->head_pairs + 7) * p->keys, sizeof(pair));
+    c.dy_rows = take(memory, group * p->rows * p->dim, sizeof(half));
     c.dmix_rows = take(memory, p->rows * p->mix, sizeof(half));
     c.du_pairs = take(memory, p->row_pairs * p->out, sizeof(pair));
     c.ds_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));

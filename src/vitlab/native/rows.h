@@ -1,35 +1,22 @@
-// What happens to a tile of sums when it leaves a product: norm, softmax, activation, residual, and their gradients.
+// What happens to a tile of sums when it leaves a product, where a row's numbers depend on each other: norm, softmax,
+// and their gradients.
 //
-// Everything works on two rows at a time, since rows are stored in pairs. A function that needs a pair of rows more than
-// once holds it in ``a`` [2 * vecs]; for the usual widths FOR_WIDTH makes copies of the function with a constant number
-// of vectors, whose ``a`` is registers.
+// Statistics of a row are sums over its vectors' lanes. Each alone would be a chain of shuffles that all wait for each
+// other, so a tile's rows first leave one vector of partial sums each, and sum_rows adds up the lanes of all at once.
+// FOR_WIDTH makes copies of a function in which the usual numbers of vectors are constants.
 
 #ifndef VITLAB_ROWS_H
 #define VITLAB_ROWS_H
 
 #include "plan.h"
 
-#define FOR_WIDTH(VECS, MEMORY, FUNCTION, ...)                 \
-    switch (VECS) {                                            \
-        case 3: {                                              \
-            vec a_[6];                                         \
-            FUNCTION(3, a_, __VA_ARGS__);                      \
-            break;                                             \
-        }                                                      \
-        case 4: {                                              \
-            vec a_[8];                                         \
-            FUNCTION(4, a_, __VA_ARGS__);                      \
-            break;                                             \
-        }                                                      \
-        default:                                               \
-            FUNCTION((int)(VECS), MEMORY, __VA_ARGS__);        \
-    }
-
-#ifdef VITLAB_DOUBLE
-#define square_root sqrt
-#else
-#define square_root sqrtf
-#endif
+#define FOR_WIDTH(VECS, FUNCTION, ...)       \
+    if ((VECS) == 3)                         \
+        FUNCTION(3, __VA_ARGS__);            \
+    else if ((VECS) == 4)                    \
+        FUNCTION(4, __VA_ARGS__);            \
+    else                                     \
+        FUNCTION((int)(VECS), __VA_ARGS__);
 
 static const real NORM_EPS = (real)1e-6;
 
@@ -40,173 +27,198 @@ typedef struct {
     real *rstd;
 } normed;
 
-// Centres one row (layer norm) and returns 1 / its spread.
-INLINE real center(const int vecs, vec *a, const plan *p) {
-    vec sum = zeros();
+// The means of a tile's rows x (layer norm; else zeros), and 1 / their spreads.
+INLINE void statistics(const int vecs, const plan *p, const real *x, int rows, real *mean, real *rstd) {
+    vec part[TILE_ROWS] = {0};
+    store(mean, zeros());
     if (!p->s.rms) {
-        UNROLL_VECS for (int v = 0; v < vecs; v++) sum += a[v];
-        vec mean = splat(sum_lanes(sum) / p->s.dim);
-        UNROLL_VECS for (int v = 0; v < vecs; v++) a[v] -= mean;
-        a[vecs - 1] = keep(a[vecs - 1], p->dim_tail);
-    }
-    vec square = zeros();
-    UNROLL_VECS for (int v = 0; v < vecs; v++) square += a[v] * a[v];
-    return 1 / square_root(sum_lanes(square) / p->s.dim + NORM_EPS);
-}
-
-INLINE void norm_pair(const int vecs, vec *a, const plan *p, int row, normed to) {
-    const real first = center(vecs, a, p), second = center(vecs, a + vecs, p);
-    to.rstd[row] = first, to.rstd[row + 1] = second;
-    half *rows = to.rows + row * p->dim;
-    pair *pairs = to.pairs + row / 2 * p->dim;
-    UNROLL_VECS for (int v = 0; v < vecs; v++) {
-        put_both(rows + v * LANES, p->dim, pairs + v * LANES, a[v] * first, a[vecs + v] * second);
-    }
-}
-
-INLINE void norm_rows_of(const int vecs, vec *a, const plan *p, const real *x, normed to) {
-    for (int row = 0; row < p->rows; row += 2) {
-        UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            a[v] = load(x + row * p->dim + v * LANES);
-            a[vecs + v] = load(x + (row + 1) * p->dim + v * LANES);
+        for (int r = 0; r < rows; r++) {
+            vec sum = zeros();
+            UNROLL_VECS for (int v = 0; v < vecs; v++) sum += load(x + r * p->dim + v * LANES);
+            part[r] = sum;
         }
-        norm_pair(vecs, a, p, row, to);
+        store(mean, sum_rows(part) * ((real)1 / p->s.dim));
     }
+    for (int r = 0; r < rows; r++) {
+        vec sum = zeros();
+        UNROLL_VECS for (int v = 0; v < vecs; v++) {
+            vec d = load(x + r * p->dim + v * LANES) - mean[r];
+            if (v == vecs - 1 && !p->s.rms) d = keep(d, p->dim_tail);
+            sum += d * d;
+        }
+        part[r] = sum;
+    }
+    store(rstd, 1 / square_root(sum_rows(part) * ((real)1 / p->s.dim) + NORM_EPS));
 }
 
-// The norm of a whole image x [rows][dim].
-static void norm_rows(const plan *p, scratch *c, const real *x, normed to) {
-    FOR_WIDTH(p->dim / LANES, c->row, norm_rows_of, p, x, to)
-}
-
-INLINE void residual_of(const int vecs, vec *a, const plan *p, scratch *c, int row, int rows, const real *bias, normed to) {
+INLINE void norm_tile(const int vecs, const plan *p, const real *x, int row, int rows, const normed *to) {
+    real mean[LANES], rstd[LANES];
+    statistics(vecs, p, x, rows, mean, rstd);
     for (int r = 0; r < rows; r += 2) {
-        real *x = c->x + (row + r) * p->dim;
-        const real *tile = c->tile + r * p->tile;
+        half *to_rows = to->rows + (row + r) * p->dim;
+        pair *pairs = to->pairs + (row + r) / 2 * p->dim;
+        to->rstd[row + r] = rstd[r], to->rstd[row + r + 1] = rstd[r + 1];
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            vec b = load(bias + v * LANES);
-            a[v] = load(x + v * LANES) + load(tile + v * LANES) + b;
-            a[vecs + v] = load(x + p->dim + v * LANES) + load(tile + p->tile + v * LANES) + b;
-            store(x + v * LANES, a[v]);
-            store(x + p->dim + v * LANES, a[vecs + v]);
+            vec a = load(x + r * p->dim + v * LANES), b = load(x + (r + 1) * p->dim + v * LANES);
+            if (!p->s.rms) {
+                a -= mean[r], b -= mean[r + 1];
+                if (v == vecs - 1) a = keep(a, p->dim_tail), b = keep(b, p->dim_tail);
+            }
+            put_both(to_rows + v * LANES, p->dim, pairs + v * LANES, a * rstd[r], b * rstd[r + 1]);
         }
-        if (to.rows) norm_pair(vecs, a, p, row + r, to);
     }
 }
 
-// x += tile + bias, and the norm of the sum (to.rows NULL: none).
-static void residual(const plan *p, scratch *c, int row, int rows, const real *bias, normed to) {
-    FOR_WIDTH(p->dim / LANES, c->row, residual_of, p, c, row, rows, bias, to)
+// The norm of rows [row, row + rows) of x [..][dim].
+static void norm(const plan *p, const real *x, int row, int rows, const normed *to) {
+    FOR_WIDTH(p->dim / LANES, norm_tile, p, x + row * p->dim, row, rows, to)
 }
 
-INLINE void norm_gradient_of(const int vecs, vec *a, const plan *p, scratch *c, int row, int rows, real *dx,
-                             const pair *normed_pairs, const real *rstd, pair *to) {
+INLINE void residual_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, const real *bias, const normed *to) {
+    real *x = c->x + row * p->dim;
+    for (int r = 0; r < rows; r++) {
+        UNROLL_VECS for (int v = 0; v < vecs; v++) {
+            real *at = x + r * p->dim + v * LANES;
+            store(at, load(at) + load(c->tile + r * p->tile + v * LANES) + load(bias + v * LANES));
+        }
+    }
+    if (to->rows) norm_tile(vecs, p, x, row, rows, to);
+}
+
+// x += tile + bias, and the norm of the sum (to->rows NULL: none).
+static void residual(const plan *p, const scratch *c, int row, int rows, const real *bias, const normed *to) {
+    FOR_WIDTH(p->dim / LANES, residual_tile, p, c, row, rows, bias, to)
+}
+
+INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, real *dx,
+                               const pair *n, const real *rstd, half *to_rows, pair *to_pairs) {
     const real share = (real)1 / p->s.dim;
+    vec part[TILE_ROWS] = {0}, sums[TILE_ROWS] = {0};
+    real dots[LANES], means[LANES];
     for (int r = 0; r < rows; r += 2) {
-        const pair *n = normed_pairs + (row + r) / 2 * p->dim;
-        const real *tile = c->tile + r * p->tile;
         vec dot0 = zeros(), dot1 = zeros(), sum0 = zeros(), sum1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(n + v * LANES);
-            a[v] = load(tile + v * LANES), a[vecs + v] = load(tile + p->tile + v * LANES);
-            dot0 += a[v] * x.first, dot1 += a[vecs + v] * x.second;
-            if (!p->s.rms) sum0 += a[v], sum1 += a[vecs + v];
+            two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
+            vec a = load(c->tile + r * p->tile + v * LANES), b = load(c->tile + (r + 1) * p->tile + v * LANES);
+            dot0 += a * x.first, dot1 += b * x.second;
+            if (!p->s.rms) sum0 += a, sum1 += b;
         }
-        const real d0 = sum_lanes(dot0) * share, d1 = sum_lanes(dot1) * share;
-        const real m0 = p->s.rms ? 0 : sum_lanes(sum0) * share, m1 = p->s.rms ? 0 : sum_lanes(sum1) * share;
+        part[r] = dot0, part[r + 1] = dot1, sums[r] = sum0, sums[r + 1] = sum1;
+    }
+    store(dots, sum_rows(part) * share);
+    store(means, p->s.rms ? zeros() : sum_rows(sums) * share);
+    for (int r = 0; r < rows; r += 2) {
         const real r0 = rstd[row + r], r1 = rstd[row + r + 1];
-        half *rows_to = c->dy_rows + (row + r) * p->dim;
         real *g = dx + (row + r) * p->dim;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(n + v * LANES);
-            vec g0 = load(g + v * LANES) + (a[v] - x.first * d0 - m0) * r0;
-            vec g1 = load(g + p->dim + v * LANES) + (a[vecs + v] - x.second * d1 - m1) * r1;
-            if (v == vecs - 1) g0 = keep(g0, p->dim_tail), g1 = keep(g1, p->dim_tail);
-            store(g + v * LANES, g0), store(g + p->dim + v * LANES, g1);
-            put_both(rows_to + v * LANES, p->dim, to + (row + r) / 2 * p->dim + v * LANES, g0, g1);
+            two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
+            vec a = load(c->tile + r * p->tile + v * LANES), b = load(c->tile + (r + 1) * p->tile + v * LANES);
+            a -= x.first * dots[r], b -= x.second * dots[r + 1];
+            if (!p->s.rms) {
+                a -= means[r], b -= means[r + 1];
+                if (v == vecs - 1) a = keep(a, p->dim_tail), b = keep(b, p->dim_tail);
+            }
+            a = load(g + v * LANES) + a * r0, b = load(g + p->dim + v * LANES) + b * r1;
+            store(g + v * LANES, a), store(g + p->dim + v * LANES, b);
+            put_both(to_rows + (row + r) * p->dim + v * LANES, p->dim, to_pairs + (row + r) / 2 * p->dim + v * LANES, a, b);
         }
     }
 }
 
 // dx += the norm's gradient, where the tile is that of its output n: (dn - n mean(dn n) - mean(dn)) / spread. The sum
-// also goes to c->dy_rows and, as row pairs, to ``to``.
-static void norm_gradient(const plan *p, scratch *c, int row, int rows, real *dx, const pair *normed_pairs,
-                          const real *rstd, pair *to) {
-    FOR_WIDTH(p->dim / LANES, c->row, norm_gradient_of, p, c, row, rows, dx, normed_pairs, rstd, to)
+// is also stored in both layouts.
+static void norm_gradient(const plan *p, const scratch *c, int row, int rows, real *dx, const pair *n, const real *rstd,
+                          half *to_rows, pair *to_pairs) {
+    FOR_WIDTH(p->dim / LANES, norm_gradient_tile, p, c, row, rows, dx, n, rstd, to_rows, to_pairs)
 }
 
-// One row of scores to weights, in place.
-INLINE void softmax_row(const int vecs, vec *a, bits tail) {
-    const bits far_below = (bits)splat((real)-1e30) & ~tail;
-    a[vecs - 1] = (vec)(((bits)a[vecs - 1] & tail) | far_below);
-    vec max = a[0], sum = zeros();
-    UNROLL_VECS for (int v = 1; v < vecs; v++) max = vec_max(max, a[v]);
-    const vec top = splat(max_lanes(max));
-    UNROLL_VECS for (int v = 0; v < vecs; v++) {
-        a[v] = exp_negative(a[v] - top);
-        if (v == vecs - 1) a[v] = keep(a[v], tail);
-        sum += a[v];
+// Score vector v of a tile's row; the columns that pad it get ``padding``.
+INLINE vec score(const plan *p, const real *tile, const real *table, int v, int last, vec padding) {
+    vec x = load(tile + v * LANES);
+    if (table) x += load(table + v * LANES);
+    return last ? (vec)(((bits)x & p->key_tail) | ((bits)padding & ~p->key_tail)) : x;
+}
+
+INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, const real *table,
+                         half *to_rows, pair *to_pairs) {
+    const vec far_below = splat((real)-1e30);
+    const ptrdiff_t table_step = table ? p->keys : 0;
+    vec part[TILE_ROWS] = {0};
+    real stat[LANES];
+    for (int r = 0; r < rows; r++) {
+        vec max = far_below;
+        UNROLL_VECS for (int v = 0; v < vecs; v++) {
+            max = vec_max(max, score(p, c->tile + r * p->tile, table + r * table_step, v, v == vecs - 1, far_below));
+        }
+        part[r] = max;
     }
-    const vec scale = splat(1 / sum_lanes(sum));
-    UNROLL_VECS for (int v = 0; v < vecs; v++) a[v] *= scale;
-}
-
-INLINE void softmax_of(const int vecs, vec *a, const plan *p, scratch *c, int row, int rows, const real *table,
-                       half *to_rows, pair *to_pairs) {
+    store(stat, max_rows(part));
+    for (int r = 0; r < rows; r++) {
+        real *tile = c->tile + r * p->tile;
+        vec sum = zeros();
+        UNROLL_VECS for (int v = 0; v < vecs; v++) {
+            vec x = score(p, tile, table + r * table_step, v, v == vecs - 1, far_below);
+            x = exp_negative(x - stat[r]);
+            if (v == vecs - 1) x = keep(x, p->key_tail);
+            store(tile + v * LANES, x);
+            sum += x;
+        }
+        part[r] = sum;
+    }
+    store(stat, 1 / sum_rows(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            a[v] = load(tile + v * LANES), a[vecs + v] = load(tile + p->tile + v * LANES);
-            if (table) {
-                a[v] += load(table + (row + r) * p->keys + v * LANES);
-                a[vecs + v] += load(table + (row + r + 1) * p->keys + v * LANES);
-            }
-        }
-        softmax_row(vecs, a, p->key_tail);
-        softmax_row(vecs, a + vecs, p->key_tail);
-        half *rows_at = to_rows + (row + r) * p->keys;
-        pair *pairs_at = to_pairs + (row + r) / 2 * p->keys;
-        UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            put_both(rows_at + v * LANES, p->keys, pairs_at + v * LANES, a[v], a[vecs + v]);
+            vec a = load(tile + v * LANES) * stat[r], b = load(tile + p->tile + v * LANES) * stat[r + 1];
+            put_both(to_rows + (row + r) * p->keys + v * LANES, p->keys, to_pairs + (row + r) / 2 * p->keys + v * LANES, a, b);
         }
     }
 }
 
 // The tile's scores (plus a table [rows][keys], if any) to attention weights.
-static void softmax(const plan *p, scratch *c, int row, int rows, const real *table, half *to_rows, pair *to_pairs) {
-    FOR_WIDTH(p->keys / LANES, c->row, softmax_of, p, c, row, rows, table, to_rows, to_pairs)
+static void softmax(const plan *p, const scratch *c, int row, int rows, const real *table, half *to_rows, pair *to_pairs) {
+    if (table) {
+        table += row * p->keys;
+        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, table, to_rows, to_pairs)
+    } else {
+        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, NULL, to_rows, to_pairs)
+    }
 }
 
-INLINE void softmax_gradient_of(const int vecs, vec *a, const plan *p, scratch *c, int row, int rows,
-                                const pair *weights, real *table, half *to_rows, pair *to_pairs) {
+INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *c, int row, int rows,
+                                  const pair *weights, real *table, half *to_rows, pair *to_pairs) {
+    vec part[TILE_ROWS] = {0};
+    real dots[LANES];
     for (int r = 0; r < rows; r += 2) {
-        const pair *w = weights + (row + r) / 2 * p->keys;
         const real *tile = c->tile + r * p->tile;
         vec dot0 = zeros(), dot1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(w + v * LANES);
-            a[v] = load(tile + v * LANES), a[vecs + v] = load(tile + p->tile + v * LANES);
-            dot0 += a[v] * x.first, dot1 += a[vecs + v] * x.second;
+            two_rows w = get_pairs(weights + (row + r) / 2 * p->keys + v * LANES);
+            dot0 += load(tile + v * LANES) * w.first, dot1 += load(tile + p->tile + v * LANES) * w.second;
         }
-        const real d0 = sum_lanes(dot0), d1 = sum_lanes(dot1);
-        half *rows_at = to_rows + (row + r) * p->keys;
-        pair *pairs_at = to_pairs + (row + r) / 2 * p->keys;
+        part[r] = dot0, part[r + 1] = dot1;
+    }
+    store(dots, sum_rows(part));
+    for (int r = 0; r < rows; r += 2) {
+        const real *tile = c->tile + r * p->tile;
+        const ptrdiff_t at = (row + r) / 2 * p->keys;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(w + v * LANES);
-            vec s0 = (a[v] - d0) * x.first, s1 = (a[vecs + v] - d1) * x.second;
-            put_both(rows_at + v * LANES, p->keys, pairs_at + v * LANES, s0, s1);
+            two_rows w = get_pairs(weights + at + v * LANES);
+            vec a = (load(tile + v * LANES) - dots[r]) * w.first;
+            vec b = (load(tile + p->tile + v * LANES) - dots[r + 1]) * w.second;
+            put_both(to_rows + 2 * at + v * LANES, p->keys, to_pairs + at + v * LANES, a, b);
             if (table) {
-                real *t = table + (row + r) * p->keys + v * LANES;
-                store(t, load(t) + s0), store(t + p->keys, load(t + p->keys) + s1);
+                real *t = table + 2 * at + v * LANES;
+                store(t, load(t) + a), store(t + p->keys, load(t + p->keys) + b);
             }
         }
     }
 }
 
-// The tile is the gradient of the attention weights; that of the scores is w (dw - sum(dw w)), also added to ``table``.
-static void softmax_gradient(const plan *p, scratch *c, int row, int rows, const pair *weights, real *table,
+// The tile is the gradient of the attention weights w; that of the scores is w (dw - sum(dw w)), also added to ``table``.
+static void softmax_gradient(const plan *p, const scratch *c, int row, int rows, const pair *weights, real *table,
                              half *to_rows, pair *to_pairs) {
-    FOR_WIDTH(p->keys / LANES, c->row, softmax_gradient_of, p, c, row, rows, weights, table, to_rows, to_pairs)
+    FOR_WIDTH(p->keys / LANES, softmax_gradient_tile, p, c, row, rows, weights, table, to_rows, to_pairs)
 }
 
 #endif

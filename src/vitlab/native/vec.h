@@ -62,23 +62,48 @@ INLINE vec vec_max(vec a, vec b) {
 #endif
 }
 
-INLINE real sum_lanes(vec x) {
+// Eight vectors become one: lane r is the sum (the maximum) of the lanes of x[r]; the upper eight lanes mean nothing.
 #if WITH_INTRINSICS
-    return _mm512_reduce_add_ps(x);
+#define ACROSS_ROWS(NAME, PLUS)                                                                              \
+    INLINE vec NAME(const vec *x) {                                                                          \
+        vec half_sum[2];                                                                                     \
+        for (int i = 0; i < 2; i++) {                                                                        \
+            const vec *y = x + 4 * i;                                                                        \
+            __m512d ab = (__m512d)PLUS(_mm512_unpacklo_ps(y[0], y[1]), _mm512_unpackhi_ps(y[0], y[1]));      \
+            __m512d cd = (__m512d)PLUS(_mm512_unpacklo_ps(y[2], y[3]), _mm512_unpackhi_ps(y[2], y[3]));      \
+            half_sum[i] = PLUS((vec)_mm512_unpacklo_pd(ab, cd), (vec)_mm512_unpackhi_pd(ab, cd));            \
+        }                                                                                                    \
+        vec lower = _mm512_shuffle_f32x4(half_sum[0], half_sum[1], 0x44);                                    \
+        vec sum = PLUS(lower, _mm512_shuffle_f32x4(half_sum[0], half_sum[1], 0xee));                         \
+        sum = PLUS(sum, _mm512_shuffle_f32x4(sum, sum, 0xb1));                                               \
+        return _mm512_shuffle_f32x4(sum, sum, 0x08);                                                         \
+    }
 #else
-    real sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
+#define ACROSS_ROWS(NAME, PLUS)                                                                              \
+    INLINE vec NAME(const vec *x) {                                                                          \
+        vec sum = zeros();                                                                                   \
+        for (int r = 0; r < 8; r++) {                                                                        \
+            sum[r] = x[r][0];                                                                                \
+            for (int i = 1; i < LANES; i++) sum[r] = PLUS(sum[r], x[r][i]);                                  \
+        }                                                                                                    \
+        return sum;                                                                                          \
+    }
 #endif
-}
-
-INLINE real max_lanes(vec x) {
 #if WITH_INTRINSICS
-    return _mm512_reduce_max_ps(x);
+#define LARGER(A, B) vec_max(A, B)
 #else
-    real max = x[0];
-    for (int i = 1; i < LANES; i++) max = max > x[i] ? max : x[i];
-    return max;
+#define LARGER(A, B) ((A) > (B) ? (A) : (B))
+#endif
+#define SUM(A, B) ((A) + (B))
+ACROSS_ROWS(sum_rows, SUM)
+ACROSS_ROWS(max_rows, LARGER)
+
+INLINE vec square_root(vec x) {
+#if WITH_INTRINSICS
+    return _mm512_sqrt_ps(x);
+#else
+    for (int i = 0; i < LANES; i++) x[i] = sizeof(real) == sizeof(float) ? sqrtf((float)x[i]) : sqrt(x[i]);
+    return x;
 #endif
 }
 

@@ -31,7 +31,7 @@ enum { LAYER_MIX, LAYER_PROJ, LAYER_FC1, LAYER_FC2, LAYERS };
 static layer describe(const plan *p, const real *const *w, int which) {
     const int merged = p->s.attention == MERGED;
     const real *gain = merged ? w[GAIN1] : NULL, *offset = merged ? w[OFFSET1] : NULL;
-    const real scale = 1 / square_root((real)p->s.head_dim);
+    const real scale = (real)(1 / sqrt((double)p->s.head_dim));
     switch (which) {
         case LAYER_MIX:
             return (layer){p->mix_used, p->s.dim, w[MIX], w[MIX_BIAS], w[GAIN1], w[OFFSET1], gain, p->out_used, scale};
@@ -76,14 +76,14 @@ static real shifted_bias(const layer *l, int row) {
     return l->offset ? b + dot(l->weight + (ptrdiff_t)row * l->in, l->offset, l->in) : b;
 }
 
-static void pack_forward(const layer *l, dense *to, half *rows_memory) {
+static void pack_forward(const layer *l, dense *to, pair *memory) {
     const ptrdiff_t out = whole_vectors(l->out), in = whole_vectors(l->in);
     for (int row = 0; row < out; row += 2) {
         for (ptrdiff_t i = 0; i < in; i += LANES) {
-            put_rows(rows_memory + row * in + i, in, folded(l, row, i, 1), folded(l, row + 1, i, 1));
+            put_pairs(memory + row / 2 * in + i, folded(l, row, i, 1), folded(l, row + 1, i, 1));
         }
     }
-    column_pairs(to->forward, out, rows_memory, in, (int)out, (l->in + 1) / 2);
+    column_pairs(to->forward, out, memory, in, (int)out / 2, (l->in + 1) / 2);
     for (int row = 0; row < out; row++) to->bias[row] = row < l->out ? shifted_bias(l, row) * row_scale(l, row) : 0;
 }
 
@@ -112,13 +112,13 @@ static dense *dense_of(packed *w, int which) {
 }
 
 // Packs one block for the forward pass, or for the backward pass.
-static void pack_block(const plan *p, packed *to, const real *const *w, half *rows_memory, int backward) {
+static void pack_block(const plan *p, packed *to, const real *const *w, pair *memory, int backward) {
     for (int which = p->s.attention ? LAYER_MIX : LAYER_FC1; which < LAYERS; which++) {
         const layer l = describe(p, w, which);
         if (backward)
             pack_backward(&l, dense_of(to, which), which == LAYER_FC2 && p->s.relu2 ? 2 : 1);
         else
-            pack_forward(&l, dense_of(to, which), rows_memory);
+            pack_forward(&l, dense_of(to, which), memory);
     }
     if (!p->s.attention || !w[TABLE])
         to->table = NULL;

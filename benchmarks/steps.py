@@ -1,0 +1,190 @@
+"""Training steps of a preset, to be timed over and over: the real one, the one without augmentation, its pieces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vitlab import RunConfig
+from vitlab.data.batches import epoch_batches
+from vitlab.errors import DivergedError
+from vitlab.machine import Machine, seed_torch
+from vitlab.optim import lr_at, set_lr
+from vitlab.prepare import Prepared, prepare
+from vitlab.preprocess import Preprocess
+from vitlab.train import State, Task, start, train_step, training_inputs
+
+
+@dataclass
+class Bench:
+    """A preset that can take steps without end."""
+
+    prepared: Prepared
+    state: State
+    batches: Iterator[tuple[Tensor, Tensor]]
+
+    @property
+    def task(self) -> Task:
+        """What is trained on, how, and where."""
+        return self.prepared.task
+
+    def rewind(self) -> None:
+        """Begin the schedule anew before its end, and before its clean tail: each step augments if any does."""
+        augmented = self.task.total_steps * (1.0 - self.task.config.augment.clean_tail)
+        if self.state.counters.step >= augmented:
+            self.state.counters.step = 0
+
+
+def set_up(config: RunConfig) -> Bench:
+    """Data, machine, network and optimizers of ``config``, as a run has them."""
+    prepared = prepare(config, lambda line: None)
+    state = start(prepared.model, prepared.task, None)
+    state.model.train()
+    return Bench(prepared, state, full_batches(prepared.task))
+
+
+def full_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch after another, without the smaller last ones."""
+    size = min(task.config.train.batch_size, len(task.train))
+    for epoch in count():
+        order = task.machine.generator(task.config.train.seed, "order", epoch)
+        yield from (batch for batch in epoch_batches(task.train, size, order) if len(batch[1]) == size)
+
+
+def whole_step(bench: Bench) -> None:
+    """A batch is gathered, and `train_step` does the rest."""
+    bench.rewind()
+    images, labels = next(bench.batches)
+    if not train_step(bench.state, bench.task, images, labels):
+        raise DivergedError("the loss is not finite; the time of such a step says nothing")
+
+
+@dataclass
+class ReadyStep:
+    """`train_step` on one batch whose input is ready: forward, loss, backward, optimizers, bookkeeping."""
+
+    bench: Bench
+    inputs: Tensor
+    labels: Tensor
+
+    def __call__(self) -> None:
+        """One step."""
+        self.bench.rewind()
+        preprocess = cast(Preprocess, lambda images, augment=None: images)
+        task = replace(self.bench.task, preprocess=preprocess)
+        if not train_step(self.bench.state, task, self.inputs, self.labels):
+            raise DivergedError("the loss is not finite; the time of such a step says nothing")
+
+
+def ready_step(bench: Bench) -> ReadyStep:
+    """A step of ``bench`` on images that are augmented already."""
+    images, labels = next(bench.batches)
+    return ReadyStep(bench, training_inputs(bench.task, images, 0), labels)
+
+
+class Laps:
+    """Seconds between one call of ``lap`` and the next, kept under the name given at its end."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.watch, self.before = machine.stopwatch(), 0.0
+        self.seconds: dict[str, list[float]] = {}
+
+    def begin(self) -> None:
+        """A new round: what a lap got in the last one is complete."""
+        self.round: dict[str, float] = {}
+        self.watch.start()
+
+    def lap(self, name: str) -> None:
+        """End a lap; laps of one name in one round are added up."""
+        now = self.watch.stop()
+        self.round[name] = self.round.get(name, 0.0) + now - self.before
+        self.before = now
+        self.watch.start()
+
+    def end(self) -> None:
+        """Keep the round."""
+        for name, seconds in self.round.items():
+            self.seconds.setdefault(name, []).append(seconds)
+
+
+def step_in_pieces(bench: Bench, laps: Laps) -> None:
+    """What `whole_step` does, statement by statement; a test holds the two together."""
+    bench.rewind()
+    state, task = bench.state, bench.task
+    config, step = task.config, state.counters.step
+    laps.begin()
+    images, labels = next(bench.batches)
+    laps.lap("gather")
+    seed_torch(config.train.seed, "dropout", step)
+    laps.lap("bookkeeping")
+    inputs = training_inputs(task, images, step)
+    laps.lap("preprocess and augment")
+    with task.machine.autocast():
+        logits = state.model(inputs).float()
+    laps.lap("forward")
+    loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
+    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+        raise DivergedError("the loss is not finite; the time of such a step says nothing")
+    laps.lap("loss")
+    for parameter in state.model.parameters():
+        parameter.grad = None
+    laps.lap("bookkeeping")
+    loss.backward()
+    laps.lap("backward")
+    if config.optim.grad_clip is not None:
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.grad_clip)
+    set_lr(state.optimizers, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
+    for optimizer in state.optimizers:
+        optimizer.step()
+    laps.lap("optimizers")
+    keep_count(state, logits, loss, labels)
+    laps.lap("bookkeeping")
+    laps.end()
+
+
+def keep_count(state: State, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
+    """The end of `train_step`: running average, sums, counter."""
+    if state.average is not None:
+        state.average.update_parameters(state.model)
+    state.counters.step += 1
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
+
+
+class OperatorTimer(TorchDispatchMode):
+    """Times and counts every torch operator, forward and backward; what an operator calls inside is its own.
+
+    Each time includes the way from Python to the operator and back, some microseconds: it flatters the large ones.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watch = machine.stopwatch()
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func`` with a watch running."""
+        before = self.watch.seconds
+        self.watch.start()
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.seconds[name] = self.seconds.get(name, 0.0) + self.watch.stop() - before
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return result
+
+
+def operators_of(machine: Machine, call: Any) -> OperatorTimer:
+    """The operators of one call."""
+    timer = OperatorTimer(machine)
+    with timer:
+        call()
+    return timer

@@ -1,0 +1,214 @@
+"""Training speed of presets: images a second, and how much of what the processor can do that is.
+
+    python -m benchmarks.throughput [PRESET ...] --out benchmarks/results/NAME.json
+    python -m benchmarks.throughput --profile small --out benchmarks/results/NAME.json
+    python -m benchmarks.throughput --show benchmarks/results/NAME.json
+
+Real training steps on MNIST, the presets in turns of half a second. "step" is all of a step: gather the batch,
+preprocess, augment, forward, loss, backward, optimizers, bookkeeping; "without input" is `train_step` on one batch
+that is preprocessed and augmented already. A preset may carry knobs: `small/precision=fp32`.
+
+GFLOP/s by the usual convention: a step costs three times the operations of its forward pass (the backward pass has
+two products for each of the forward one), 2 for each multiply-add of products and convolutions, nothing for all
+else (`vitlab.model.flops_per_image`), the optimizer's own products among it. The first layer, whose input needs no
+gradient, is counted as the others are.
+The ceiling is a 1024 x 1024 product in the same process (`vitlab.machine.gemm_gflops`), whose bf16 form includes
+the conversion of its float32 inputs, as autocast does it.
+
+``--profile`` times the pieces of the step apart, and then each torch operator by itself: under a dispatch mode, not
+torch.profiler, which disturbs what it measures. Its operator times include some microseconds of Python each. What is
+outside of operators is Python, autograd, and vitlab's own kernel for blocks (knob block).
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+from benchmarks.steps import Bench, Laps, operators_of, ready_step, set_up, step_in_pieces, whole_step
+from benchmarks.timing import (
+    Ceilings,
+    calls_within,
+    carry_out,
+    ceiling_line,
+    circumstances,
+    contestant,
+    interleaved,
+    markdown,
+    options,
+    quartiles,
+    rate,
+    seconds_of,
+    spread,
+)
+from vitlab.config import MachineConfig
+from vitlab.machine import choose_machine, environment
+from vitlab.model import count_parameters, flops_per_image
+from vitlab.presets import PRESETS
+from vitlab.record import origin
+
+DEFAULT = ("fast", "small", "accurate", "fashion", "keras-cnn", "cnn-tuned", "seed-best")
+PASSES = 3  # forward, and twice as much backward
+TOP = 15  # operators shown
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All presets, in turns."""
+    machine = choose_machine(MachineConfig(threads=arguments.threads))
+    names = arguments.presets or [name for name in DEFAULT if name in PRESETS]
+    benches = {name: bench_of(name, machine.threads, machine.precision, arguments.quick) for name in names}
+    rounds, turn = (2, 0.05) if arguments.quick else (arguments.rounds, arguments.turn)
+    calls: dict[str, Any] = {}
+    for name, bench in benches.items():
+        calls |= {f"{name} step": partial(whole_step, bench), f"{name} without input": ready_step(bench)}
+    ceilings = Ceilings(machine, seconds=0.05, size=256) if arguments.quick else Ceilings(machine, seconds=0.5)
+    taken = interleaved(machine, calls, rounds, turn, between=ceilings.measure)
+    return {
+        "environment": environment(machine) | origin(),
+        "settings": {"rounds": rounds, "turn_seconds": turn, "quick": arguments.quick, "passes": PASSES},
+        "ceilings_gflops": ceilings.summary(),
+        "presets": {name: about(bench) | seconds_in(taken, name) for name, bench in benches.items()},
+    }
+
+
+def bench_of(name: str, threads: int, precision: str, quick: bool) -> Bench:
+    """The preset ``name`` on MNIST (mirrored too if it does so), on the machine that all share unless it differs."""
+    small: dict[str, Any] = {"batch_size": 32} if quick else {}
+    here = {"data": "mnist", "force_flip": True, "threads": threads, "precision": precision}
+    return set_up(contestant(name, **(here | small)))
+
+
+def about(bench: Bench) -> dict[str, Any]:
+    """What was measured: configuration, size, cost."""
+    card, config = bench.prepared.dataset.card, bench.prepared.config
+    return {
+        "config": config.to_dict(),
+        "environment": environment(bench.task.machine),
+        "parameters": count_parameters(bench.prepared.model),
+        "batch_size": config.train.batch_size,
+        "forward_flops_per_image": flops_per_image(config.model, card.channels, len(card.classes)),
+    }
+
+
+def seconds_in(taken: dict[str, list[float]], name: str) -> dict[str, Any]:
+    """The two times of a preset."""
+    return {
+        "step_seconds": quartiles(taken[f"{name} step"]),
+        "without_input_seconds": quartiles(taken[f"{name} without input"]),
+    }
+
+
+def report(measured: dict[str, Any]) -> str:
+    """The table of presets, or of the pieces of one."""
+    if "profile" in measured:
+        return profile_report(measured)
+    ceilings = measured["ceilings_gflops"]
+    head = ["preset", "precision, blocks", "parameters", "batch", "ms a step", "images/s", "images/s without input"]
+    head += ["MFLOP forward", "GFLOP/s", "GFLOP/s without input", *(f"of {name} ceiling" for name in ceilings)]
+    rows = [[f"`{name}`", *cells(row, ceilings)] for name, row in measured["presets"].items()]
+    lines = [markdown(head, rows), "", ceiling_line(ceilings)]
+    lines += [f"A step counts as {PASSES} forward passes; shares of the ceilings are those without input."]
+    return "\n".join([*lines, circumstances(measured["environment"])])
+
+
+def cells(row: dict[str, Any], ceilings: dict[str, Any]) -> list[str]:
+    """One line of the table, but for the name."""
+    batch, flops = row["batch_size"], row["forward_flops_per_image"]
+    whole, ready = row["step_seconds"], row["without_input_seconds"]
+    gflops = [gflops_per_second(flops, batch, seconds["median"]) for seconds in (whole, ready)]
+    return [
+        f"{row['environment']['precision']}, {row['environment']['block']}",
+        f"{row['parameters']:,}",
+        f"{batch:,}",
+        spread(whole, 1e3, 2),
+        spread(rate(whole, batch), digits=0),
+        spread(rate(ready, batch), digits=0),
+        f"{flops / 1e6:.2f}",
+        *(f"{value:.1f}" for value in gflops),
+        *(f"{100 * gflops[1] / ceiling['median']:.0f} %" for ceiling in ceilings.values()),
+    ]
+
+
+def gflops_per_second(forward_flops: int, batch: int, seconds: float) -> float:
+    """10^9 operations a second of a training step of ``batch`` images."""
+    return PASSES * forward_flops * batch / seconds / 1e9
+
+
+def profile(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where the time of a step of one preset goes: whole steps, steps in pieces and counted operators in turns."""
+    machine = choose_machine(MachineConfig(threads=arguments.threads))
+    bench = bench_of(arguments.profile, machine.threads, machine.precision, arguments.quick)
+    machine = bench.task.machine
+    rounds, turn = (2, 0.05) if arguments.quick else (arguments.rounds, arguments.turn)
+    step, laps = partial(whole_step, bench), Laps(machine)
+    times = calls_within(machine, step, turn)
+    whole: list[float] = []
+    operators: list[dict[str, float]] = []
+    calls: dict[str, int] = {}
+    for _ in range(rounds):
+        whole += [seconds_of(machine, step) for _ in range(times)]
+        for _ in range(times):
+            step_in_pieces(bench, laps)
+        timers = [operators_of(machine, step) for _ in range(times)]
+        operators += [timer.seconds for timer in timers]
+        calls = timers[-1].calls
+    names = sorted({name for seconds in operators for name in seconds})
+    return about(bench) | {
+        "environment": environment(machine) | origin(),
+        "settings": {"rounds": rounds, "steps_a_turn": times, "quick": arguments.quick},
+        "profile": arguments.profile,
+        "step_seconds": without_values(whole),
+        "pieces": {name: without_values(seconds) for name, seconds in laps.seconds.items()},
+        "operators": {name: without_values([seconds.get(name, 0.0) for seconds in operators]) for name in names},
+        "operator_calls": calls,
+        "operators_seconds": without_values([sum(seconds.values()) for seconds in operators]),
+    }
+
+
+def without_values(values: list[float]) -> dict[str, Any]:
+    """Median and quartiles of more steps than one wants to read, and their number."""
+    return quartiles(values) | {"values": len(values)}
+
+
+def profile_report(measured: dict[str, Any]) -> str:
+    """Two tables: the pieces of the step, and its largest operators."""
+    whole, pieces, operators = measured["step_seconds"], measured["pieces"], measured["operators"]
+    total, calls = whole["median"], measured["operator_calls"]
+
+    def row(name: str, summary: dict[str, Any], *more: str) -> list[str]:
+        return [name, *more, spread(summary, 1e6, 0), share(summary["median"], total)]
+
+    rows = [row(name, summary) for name, summary in pieces.items()]
+    added = sum(summary["median"] for summary in pieces.values())
+    rows += [["their sum", f"{1e6 * added:,.0f}", share(added, total)], row("the step in one piece", whole)]
+    largest = sorted(operators, key=lambda name: -operators[name]["median"])[:TOP]
+    seen = measured["operators_seconds"]
+    lower = [row(f"`{name}`", operators[name], str(calls.get(name, 0))) for name in largest]
+    lower += [row("all operators", seen, str(sum(calls.values())))]
+    outside = max(0.0, total - seen["median"])
+    lower += [["outside of them, at least", "", f"{1e6 * outside:,.0f}", share(outside, total)]]
+    lines = [f"`{measured['profile']}`, {measured['batch_size']} images a step", ""]
+    lines += [markdown(["piece", "µs a step", "of the step"], rows), ""]
+    lines += [markdown(["operator", "calls", "µs a step", "of the step"], lower), ""]
+    return "\n".join([*lines, circumstances(measured["environment"])])
+
+
+def share(part: float, whole: float) -> str:
+    """In percent."""
+    return f"{100 * part / whole:.1f} %"
+
+
+def main() -> int:
+    """Measure and keep, or show what was kept."""
+    parser = options(__doc__)
+    parser.add_argument("presets", nargs="*", help=f"if not given: {' '.join(DEFAULT)}, as far as they exist")
+    parser.add_argument("--profile", metavar="PRESET", help="where the time of one preset's step goes")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--turn", type=float, default=0.5, metavar="SECONDS", help="about so long in one go")
+    arguments = parser.parse_args()
+    return carry_out(arguments, partial(profile if arguments.profile else measure, arguments), report)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,128 @@
+"""Which code computes the blocks: the native kernel where it fits, torch's operations elsewhere, and the same model."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.killing import trace
+from tests.tiny import tiny_config, write_npz
+from vitlab import Reporter, RunFolder, prepare, resume_run, train_run
+from vitlab.config import MachineConfig, ModelConfig
+from vitlab.errors import ConfigError
+from vitlab.files import user_cache
+from vitlab.machine import Machine, choose_machine
+from vitlab.native import NativeError, load
+
+CALM: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, precision="bf16")
+
+
+def machine(**changes: Any) -> Machine:
+    chosen = choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16"))
+    return replace(chosen, **changes)
+
+
+@pytest.fixture
+def kernel() -> None:
+    try:
+        load("bf16", user_cache() / "native")
+    except NativeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "word"),
+    [
+        ({}, {"block": "plain"}, "asked"),
+        ({"arch": "cnn"}, {}, "no Vision"),
+        ({}, {"device": torch.device("meta")}, "CPU"),
+        ({}, {"precision": "fp32"}, "bf16"),
+        ({}, {"compile": True}, "compile"),
+        ({"dropout": 0.1}, {}, "dropout"),
+        ({"attn_dropout": 0.1}, {}, "dropout"),
+        ({"drop_path": 0.1}, {}, "dropout"),
+        ({"mlp_last_gelu": True}, {}, "mlp_last_gelu"),
+    ],
+)
+def test_what_the_kernel_does_not_fit_is_computed_by_torch(model: Any, changes: Any, word: str) -> None:
+    notes: list[str] = []
+    kernels, chosen = prepare.choose_kernels(ModelConfig(**model), machine(**changes), notes.append)
+    assert (kernels.native, chosen.block, notes) == (None, "plain", [])
+    if "block" not in changes:
+        with pytest.raises(ConfigError, match=f"block native cannot be had.*{word}"):
+            prepare.choose_kernels(ModelConfig(**model), machine(block="native", **changes), notes.append)
+
+
+def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kind: str, cache: Path) -> None:
+        raise NativeError("no C compiler")
+
+    monkeypatch.setattr(prepare, "load", refuse)
+    notes: list[str] = []
+    kernels, chosen = prepare.choose_kernels(ModelConfig(), machine(), notes.append)
+    assert (kernels.native, chosen.block) == (None, "plain")
+    assert notes == ["transformer blocks by torch's own operations: no C compiler"]
+    with pytest.raises(ConfigError, match="no C compiler"):
+        prepare.choose_kernels(ModelConfig(), machine(block="native"), notes.append)
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("pool", ["cls", "mean", "flatten"])
+@pytest.mark.parametrize("form", ["qkv", "merged", "none"])
+@pytest.mark.parametrize(("norm", "act"), [("layer", "gelu"), ("rms", "relu2")])
+def test_the_network_is_the_same_with_the_kernel(pool: Any, form: Any, norm: Any, act: Any, tmp_path: Path) -> None:
+    """Up to bf16: the kernel's logits and gradients lie as close to float32 as autocast's."""
+    knobs: dict[str, Any] = CALM | dict(
+        pool=pool, attn_form=form, norm=norm, act=act, num_heads=1 if form == "merged" else 3, attn_bias=form != "none"
+    )
+    data = write_npz(tmp_path / "glyphs.npz")
+    made = [
+        prepare.prepare(tiny_config(data, **knobs | changes), lambda note: None)
+        for changes in ({"block": "native"}, {"block": "plain"}, {"precision": "fp32"})
+    ]
+    assert [p.task.machine.block for p in made] == ["native", "plain", "plain"]
+    results = [outputs(p) for p in made]
+    native, autocast = (distance(result, results[2]) for result in results[:2])
+    assert 0 < native < 1.5 * autocast + 1e-3
+
+
+def outputs(prepared: Any) -> torch.Tensor:
+    """Logits and all gradients, one after the other, of a network whose weights are random everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in prepared.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    images = prepared.task.preprocess(prepared.task.train.images[:19])
+    with prepared.task.machine.autocast():
+        logits = prepared.model(images).float()
+    logits.logsumexp(dim=1).sum().backward()
+    return torch.cat([logits.detach().flatten(), *(p.grad.flatten() for p in prepared.model.parameters())])
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(threads: int, tmp_path: Path) -> None:
+    config = tiny_config(
+        write_npz(tmp_path / "glyphs.npz"), **CALM, threads=threads, optimizer="muon", block="native", norm="rms"
+    )
+    for name in ("whole", "again"):
+        train_run(config, tmp_path / name)
+    assert RunFolder(tmp_path / "whole").environment()["block"] == "native"
+    assert trace(tmp_path / "whole") == trace(tmp_path / "again")
+
+    def press(task: object, counters: Any, sums: object) -> None:
+        if counters.step == 8:
+            signal.raise_signal(signal.SIGINT)
+
+    assert train_run(config, tmp_path / "broken", Reporter(step=press))["status"] == "interrupted"
+    resume_run(tmp_path / "broken")
+    assert trace(tmp_path / "broken") == trace(tmp_path / "whole")
