@@ -78,7 +78,7 @@ class BlocksFunction(torch.autograd.Function):
         return y_BND
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Any, ...]:
         """Gradients of x and of all weights."""
         dy_BND, library, weights = dys[0].contiguous(), ctx.library, ctx.saved_tensors
