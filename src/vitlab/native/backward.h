@@ -8,21 +8,20 @@
 
 // From dy (c->dy_rows) through fc2, activation, fc1 and norm; then c->dy_rows and dx_pairs hold the sum's gradient.
 static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image) {
-    const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden;
+    const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden, dim_at = image * p->rows * p->dim;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left dy = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
-        multiply(c->tile, p->tile, rows, (int)p->hidden / LANES, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->hidden, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activation_gradient(p, c, row, rows, k->z, c->dz_pairs + hidden_at, c->a_pairs + hidden_at);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left dz = by_rows(c->dz_rows, p->hidden, row);
-        multiply(c->tile, p->tile, rows, (int)p->dim / LANES, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->dim, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
         look_ahead(p, k->n2, p->dim, row, rows);
-        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n2, k->rstd2, c->dy_rows + image * p->rows * p->dim,
-                      c->dx_pairs + image * p->row_pairs * p->dim);
+        norm_gradient(p, c, row, rows, c->x + dim_at, k->n2, k->rstd2, c->dy_rows + dim_at, c->dx_pairs + dim_at / 2);
     }
 }
 
@@ -31,7 +30,7 @@ static void projection_gradient(const plan *p, scratch *c, const packed *w, int 
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left dx = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
-        multiply(c->tile, p->tile, rows, (int)p->out / LANES, dx, w->proj.backward, p->out, p->dim_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->out, dx, w->proj.backward, p->out, p->dim_pairs, 0);
         keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, p->out, c->du_pairs);
     }
 }
@@ -48,7 +47,7 @@ static void scores_gradient(const plan *p, scratch *c, const kept *k, real *tabl
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p->rows - row);
             left du = by_rows(c->du_rows + at, p->out, row);
-            multiply(c->tile, p->tile, rows, (int)p->keys / LANES, du, c->columns, p->keys, p->head_pairs, 0);
+            multiply(c->tile, p->tile, rows, p->s.tokens, du, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax_gradient(p, c, row, rows, k->p + place / 2, table ? table + place : NULL, c->p_rows + place,
                              c->ds_pairs + place / 2);
@@ -59,34 +58,37 @@ static void scores_gradient(const plan *p, scratch *c, const kept *k, real *tabl
 // One tile of the gradients of queries, keys and values: dq = ds k, dk = ds^T q, dv = p^T du. The heads' columns are
 // computed from left to right: the last vector of each spoils the first columns of the next.
 static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, int rows) {
-    const int heads = p->s.heads, width = p->s.head_dim, vecs = p->head_vecs;
+    const int heads = p->s.heads, width = p->s.head_dim;
     real *to = c->tile;
     for (int head = 0; head < heads; head++, to += width) {
         left ds = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, vecs, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
+        multiply(to, p->tile, rows, width, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
         left ds = by_columns(c->ds_pairs + head * p->row_pairs * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, vecs, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
+        multiply(to, p->tile, rows, width, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
         left weights = by_columns(k->p + head * p->row_pairs * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, vecs, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
+        multiply(to, p->tile, rows, width, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
     }
 }
 
 // From dx (c->dy_rows) through projection, attention and norm; then c->dy_rows and dy_pairs hold the sum's gradient.
 static void attention_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image, real *table) {
-    const int merged = p->s.attention == MERGED, dim_vecs = (int)p->dim / LANES;
+    const int merged = p->s.attention == MERGED;
+    const ptrdiff_t dim_at = image * p->rows * p->dim;
     pair *dmix_pairs = c->dmix_pairs + image * p->row_pairs * p->mix;
     projection_gradient(p, c, w, image);
     scores_gradient(p, c, k, table);
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
-        if (merged)
-            multiply(c->tile, p->tile, rows, dim_vecs, by_rows(c->p_rows, p->keys, row), k->n1, p->dim, p->row_pairs, 0);
-        else
+        if (merged) {
+            left ds = by_rows(c->p_rows, p->keys, row);
+            multiply(c->tile, p->tile, rows, p->dim, ds, k->n1, p->dim, p->row_pairs, 0);
+        } else {
             heads_gradient(p, c, k, row, rows);
+        }
         look_ahead(p, k->mix, p->mix, row, rows);
         look_ahead(p, k->u, p->out, row, rows);
         keep_tile(p, c, row, rows, p->mix, NULL, p->mix_tail, c->dmix_rows, p->mix, dmix_pairs);
@@ -94,24 +96,25 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left dmix = by_rows(c->dmix_rows, p->mix, row);
-        multiply(c->tile, p->tile, rows, dim_vecs, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->dim, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
         if (merged) {  // the tokens were keys and values too
             left ds = by_columns(c->ds_pairs, p->keys, row), weights = by_columns(k->p, p->keys, row);
-            multiply(c->tile, p->tile, rows, dim_vecs, ds, k->mix, p->mix, p->row_pairs, 1);
-            multiply(c->tile, p->tile, rows, dim_vecs, weights, c->du_pairs, p->out, p->row_pairs, 1);
+            multiply(c->tile, p->tile, rows, p->dim, ds, k->mix, p->mix, p->row_pairs, 1);
+            multiply(c->tile, p->tile, rows, p->dim, weights, c->du_pairs, p->out, p->row_pairs, 1);
         }
         look_ahead(p, k->n1, p->dim, row, rows);
-        norm_gradient(p, c, row, rows, c->x + image * p->rows * p->dim, k->n1, k->rstd1, c->dy_rows + image * p->rows * p->dim,
-                      c->dy_pairs + image * p->row_pairs * p->dim);
+        norm_gradient(p, c, row, rows, c->x + dim_at, k->n1, k->rstd1, c->dy_rows + dim_at, c->dy_pairs + dim_at / 2);
     }
 }
 
 // sum->weight [out][in] += dy^T x and sum->bias += the sum of dy over rows; both are row pairs.
-static void weight_gradient(const gradient *sum, const pair *dy, ptrdiff_t out, const pair *x, ptrdiff_t in, int pairs) {
+static void weight_gradient(const dense *w, const gradient *sum, const pair *dy, ptrdiff_t out, const pair *x,
+                            ptrdiff_t in, int pairs) {
     for (ptrdiff_t row = 0; row < out; row += TILE_ROWS) {
-        multiply(sum->weight + row * in, in, TILE_ROWS, (int)in / LANES, by_columns(dy, out, row), x, in, pairs, 1);
+        left rows = by_columns(dy, out, row);
+        multiply(sum->weight + row * in, in, TILE_ROWS, in, rows, x, in, pairs, 1);
     }
-    add_column_sums(sum->bias, dy, out, (int)out / LANES, pairs);
+    if (w->bias_gradient) add_column_sums(sum->bias, dy, out, (int)out / LANES, pairs);
 }
 
 // One block of ``images`` images whose gradients are in c->x and c->dy_pairs; k is the first image's.
@@ -123,8 +126,8 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
         const kept one = kept_at(saved, p, slot + image);
         mlp_backward(p, c, w, &one, image);
     }
-    weight_gradient(&sum->fc2, c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
-    weight_gradient(&sum->fc1, c->dz_pairs, p->hidden, k.n2, p->dim, pairs);
+    weight_gradient(&w->fc2, &sum->fc2, c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
+    weight_gradient(&w->fc1, &sum->fc1, c->dz_pairs, p->hidden, k.n2, p->dim, pairs);
     if (!p->s.attention) {
         pair *swap = c->dy_pairs;
         c->dy_pairs = c->dx_pairs, c->dx_pairs = swap;
@@ -134,14 +137,15 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
         const kept one = kept_at(saved, p, slot + image);
         attention_backward(p, c, w, &one, image, has_table ? sum->table : NULL);
     }
-    weight_gradient(&sum->proj, c->dx_pairs, p->dim, k.u, p->out, pairs);
-    weight_gradient(&sum->mix, c->dmix_pairs, p->mix, k.n1, p->dim, pairs);
+    weight_gradient(&w->proj, &sum->proj, c->dx_pairs, p->dim, k.u, p->out, pairs);
+    weight_gradient(&w->mix, &sum->mix, c->dmix_pairs, p->mix, k.n1, p->dim, pairs);
 }
 
 // All blocks for images [first, first + images): from dy to dx [tokens][dim] of each.
 static void backward_group(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t first, int images,
                            const gradients *sums, const real *dy, real *dx) {
     const ptrdiff_t outside = (ptrdiff_t)p->s.tokens * p->s.dim, inside = p->rows * p->dim;
+    if (p->unpadded) c->x = dx + first * outside;
     for (int image = 0; image < images; image++) {
         real *to = c->x + image * inside;
         fetch_image(p, to, dy + (first + image) * outside);

@@ -5,14 +5,17 @@
 // its nearest cache. Images are dealt to threads in fixed ranges and gradients added in a fixed order, so that the
 // result is the same, bit for bit, whenever the number of threads is.
 //
-// Files: vec.h functions of 16 numbers; half_*.h storage and layouts; gemm_*.h the innermost products; plan.h sizes and
-// memory; rows.h, elementwise.h what happens between products; weights.h packing; forward.h, backward.h the passes.
+// Files: vec.h functions of 16 numbers; half_*.h storage and layouts; gemm_*.h the innermost products; gelu_*.h one
+// activation; plan.h sizes and memory; rows.h, elementwise.h what happens between products; weights.h packing;
+// forward.h, backward.h the passes. What ends in _bf16.h needs AVX512-BF16, its _generic.h twin only a C compiler.
 
 #include "vec.h"
 #ifdef VITLAB_BF16
 #include "gemm_bf16.h"
+#include "gelu_bf16.h"
 #else
 #include "gemm_generic.h"
+#include "gelu_generic.h"
 #endif
 #include "plan.h"
 #include "rows.h"
@@ -23,6 +26,9 @@
 
 #include <omp.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #define API __attribute__((visibility("default")))
 
@@ -97,6 +103,18 @@ API size_t vitlab_workspace_bytes(const vitlab_shape *shape) {
     return memory.at + 4096;  // the threads' parts begin at pages
 }
 
+// Asks for large pages: what is saved passes through memory once a call, and each small page of it costs a fault when
+// it is new and a look-up whenever it is used.
+static void prefer_large_pages(void *memory, size_t bytes) {
+#if defined __linux__ && defined MADV_HUGEPAGE
+    const uintptr_t page = 2 << 20, first = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
+    if (end > first) madvise((void *)first, end - first, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
 // y [batch][tokens][dim] from x; ``saved`` NULL: nothing is kept.
 API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, const real *x, real *y, void *saved,
                         void *workspace) {
@@ -105,6 +123,7 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
     const shared_memory m = take_shared(&memory, &p, 0);
     const kept all = take_kept(&behind, &p, (ptrdiff_t)shape->depth * shape->batch);
     const ptrdiff_t image_size = (ptrdiff_t)shape->tokens * shape->dim;
+    if (saved) prefer_large_pages(saved, behind.at - (uintptr_t)saved);
 #pragma omp parallel num_threads(shape->threads)
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();

@@ -71,6 +71,10 @@ class Library:
             measure.restype, measure.argtypes = ctypes.c_size_t, [ctypes.POINTER(ShapeStruct)]
         self._local = threading.local()
 
+    def __deepcopy__(self, memo: object) -> Library:
+        """Itself: copies of a network, as an average of its weights is one, share the code."""
+        return self
+
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes that belong to the calling thread until its next call."""
         held: torch.Tensor | None = getattr(self._local, "workspace", None)

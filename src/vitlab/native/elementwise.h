@@ -5,8 +5,8 @@
 
 #include "rows.h"
 
-// The tile's first ``width`` columns plus bias (NULL: none) as row pairs, the first ``row_width`` of them also row-major;
-// what lies behind ``tail`` becomes 0.
+// The tile's first ``width`` columns plus bias (NULL: none) as row pairs, the first ``row_width`` of them also
+// row-major; what lies behind ``tail`` becomes 0.
 static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdiff_t width, const real *bias, bits tail,
                       half *to_rows, ptrdiff_t row_width, pair *to_pairs) {
     for (int r = 0; r < rows; r += 2) {
@@ -82,7 +82,7 @@ static void activation_gradient(const plan *p, const scratch *c, int row, int ro
         activation_gradient_of(0, p, c, row, rows, z_pairs, dz_pairs, a_pairs);
 }
 
-// An image [tokens][dim] of the caller's to padded rows.
+// An image [tokens][dim] of the caller's to padded rows; the next one is fetched into the cache.
 static void fetch_image(const plan *p, real *to, const real *from) {
     const int dim = p->s.dim, whole = dim / LANES * LANES;
     for (int row = 0; row < p->s.tokens; row++) {
@@ -96,6 +96,7 @@ static void fetch_image(const plan *p, real *to, const real *from) {
 }
 
 static void return_image(const plan *p, real *to, const real *from) {
+    if (from == to) return;
     const int dim = p->s.dim, whole = dim / LANES * LANES;
     for (int row = 0; row < p->s.tokens; row++) {
         int i = 0;

@@ -5,7 +5,7 @@
 
 #include "elementwise.h"
 
-// Rows of the next tile, of an even number that is left: 8 and 6 only, since smaller tiles are slower, as far as it goes.
+// Rows of the next tile, of an even number that is left: 8 or 6 as far as it goes, since smaller tiles are slower.
 INLINE int tile_rows(ptrdiff_t rest) {
     const ptrdiff_t over = rest % TILE_ROWS;
     return rest < TILE_ROWS ? (int)rest : over == 0 || over == 6 ? TILE_ROWS : 6;
@@ -21,8 +21,8 @@ INLINE left by_columns(const pair *pairs, ptrdiff_t width, ptrdiff_t column) {
     return (left){pairs + column, 1, width};
 }
 
-// Fetches rows [row, row + rows) of the next image's row pairs into the second-level cache. What is saved passes through
-// each core once a call, so it is never there by itself, neither to be read nor to be written.
+// Fetches rows [row, row + rows) of the next image's row pairs into the second-level cache. What is saved passes
+// through each core once a call, so it is never there by itself, neither to be read nor to be written.
 INLINE void look_ahead(const plan *p, const pair *pairs, ptrdiff_t width, int row, int rows) {
     const char *from = (const char *)(pairs + (p->row_pairs + row / 2) * width);
     const ptrdiff_t bytes = rows / 2 * width * (ptrdiff_t)sizeof(pair);
@@ -46,7 +46,7 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p->rows - row);
             left queries = by_rows(c->q_rows + at, p->out, row);
-            multiply(c->tile, p->tile, rows, (int)p->keys / LANES, queries, c->columns, p->keys, p->head_pairs, 0);
+            multiply(c->tile, p->tile, rows, p->s.tokens, queries, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax(p, c, row, rows, w->table ? w->table + place : NULL, c->p_rows + place, k->p + place / 2);
         }
@@ -59,18 +59,18 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
-        multiply(c->tile, p->tile, rows, (int)p->mix / LANES, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->mix, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
         look_ahead(p, k->mix, p->mix, row, rows);
         keep_tile(p, c, row, rows, p->mix, w->mix.bias, p->mix_tail, c->q_rows, p->out, k->mix);
     }
     attention_weights(p, c, w, k);
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
-        for (int head = 0; head < p->s.heads; head++) {  // in this order: a head's last vector spoils the next's columns
+        for (int head = 0; head < p->s.heads; head++) {  // in order: a head's last vector spoils the next's columns
             const ptrdiff_t at = head * p->s.head_dim, width = merged ? p->dim : p->mix;
             left weights = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
             const pair *values = merged ? k->n1 : k->mix + p->value_at + at;
-            multiply(c->tile + at, p->tile, rows, p->head_vecs, weights, values, width, p->row_pairs, 0);
+            multiply(c->tile + at, p->tile, rows, p->s.head_dim, weights, values, width, p->row_pairs, 0);
         }
         look_ahead(p, k->u, p->out, row, rows);
         keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->u_rows, p->out, k->u);
@@ -78,7 +78,7 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left mixed = by_rows(c->u_rows, p->out, row);
-        multiply(c->tile, p->tile, rows, (int)p->dim / LANES, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->dim, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->proj.bias, next);
     }
@@ -89,14 +89,14 @@ static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
-        multiply(c->tile, p->tile, rows, (int)p->hidden / LANES, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->hidden, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activate(p, c, row, rows, w->fc1.bias, k->z);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         left units = by_rows(c->a_rows, p->hidden, row);
-        multiply(c->tile, p->tile, rows, (int)p->dim / LANES, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
+        multiply(c->tile, p->tile, rows, p->dim, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->fc2.bias, next);
     }
@@ -112,6 +112,7 @@ static void forward_image(const plan *p, scratch *c, const packed *w, const kept
                           ptrdiff_t stride, const real *x, real *y) {
     kept k = kept_at(saved, p, slot);
     normed next = first_norm(p, c, &k);
+    if (p->unpadded) c->x = y;
     fetch_image(p, c->x, x);
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);

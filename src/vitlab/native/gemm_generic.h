@@ -40,12 +40,13 @@ static void small_tile(real *c, ptrdiff_t width, left a, const pair *b, ptrdiff_
     }
 }
 
-static void multiply(real *c, ptrdiff_t width, int rows, int vecs, left a, const pair *b, ptrdiff_t b_width, int steps,
-                     int add) {
+// Columns are rounded up to whole vectors.
+static void multiply(real *c, ptrdiff_t width, int rows, ptrdiff_t columns, left a, const pair *b, ptrdiff_t b_width,
+                     int steps, int add) {
     for (int r = 0; r < rows; r += 2) {
         left from = {a.first + r * a.row, a.row, a.step};
-        for (int v = 0; v < vecs; v++) {
-            small_tile(c + r * width + v * LANES, width, from, b + v * LANES, b_width, steps, add);
+        for (ptrdiff_t i = 0; i < columns; i += LANES) {
+            small_tile(c + r * width + i, width, from, b + i, b_width, steps, add);
         }
     }
 }

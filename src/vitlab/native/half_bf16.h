@@ -76,8 +76,9 @@ static void column_pairs(pair *to, ptrdiff_t to_width, const pair *from, ptrdiff
                 y[r] = _mm512_unpacklo_epi64(x[r], x[r + 1]), y[r + 1] = _mm512_unpackhi_epi64(x[r], x[r + 1]);
             }
             UNROLL for (int h = 0; h < 2; h++) {  // even and odd column pairs
-                __m512i a = _mm512_shuffle_i64x2(y[h], y[2 + h], 0x88), b = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0x88);
-                __m512i c = _mm512_shuffle_i64x2(y[h], y[2 + h], 0xdd), d = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0xdd);
+                __m512i a = _mm512_shuffle_i64x2(y[h], y[2 + h], 0x88), c = _mm512_shuffle_i64x2(y[h], y[2 + h], 0xdd);
+                __m512i b = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0x88);
+                __m512i d = _mm512_shuffle_i64x2(y[4 + h], y[6 + h], 0xdd);
                 pair *out = to + (i + h) * to_width + 2 * row;
                 _mm512_storeu_si512(out, _mm512_shuffle_i64x2(a, b, 0x88));
                 _mm512_storeu_si512(out + 2 * to_width, _mm512_shuffle_i64x2(c, d, 0x88));

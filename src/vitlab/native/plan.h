@@ -19,7 +19,7 @@ enum { NO_ATTENTION, QKV, MERGED };
 // Pointers to the weights of one block, in this order; NULL where there is none.
 enum { GAIN1, OFFSET1, MIX, MIX_BIAS, PROJ, PROJ_BIAS, TABLE, GAIN2, OFFSET2, FC1, FC1_BIAS, FC2, FC2_BIAS, WEIGHTS };
 
-enum { TILE_ROWS = 8, MOST_IMAGES = 8, GROUP_BYTES = 320 * 1024 };
+enum { TILE_ROWS = 8, MOST_IMAGES = 8, GROUP_BYTES = 384 * 1024 };
 
 typedef struct {
     vitlab_shape s;
@@ -28,9 +28,9 @@ typedef struct {
     int mix_used, out_used;            // columns, not padded
     int key_at, value_at;              // where the first head's keys and values begin in a row of mix
     int dim_pairs, mix_pairs, out_pairs, hidden_pairs, head_pairs, row_pairs;
-    int head_vecs;
     ptrdiff_t tile;                    // width of a tile's row: the widest product, and one vector that may be spoilt
     int group;                         // images whose weight gradients are computed in one go
+    int unpadded;                      // whether an image of the caller's is as it would be here
     bits dim_tail, key_tail, mix_tail, out_tail;
 } plan;
 
@@ -47,11 +47,11 @@ static plan make_plan(const vitlab_shape *s) {
     p.mix = whole_vectors(p.mix_used), p.out = whole_vectors(p.out_used);
     p.dim_pairs = (s->dim + 1) / 2, p.hidden_pairs = (s->hidden + 1) / 2, p.head_pairs = (s->head_dim + 1) / 2;
     p.mix_pairs = (p.mix_used + 1) / 2, p.out_pairs = (p.out_used + 1) / 2, p.row_pairs = (int)(p.rows / 2);
-    p.head_vecs = (int)(whole_vectors(s->head_dim) / LANES);
     p.tile = widest(widest(widest(p.dim, p.mix), widest(p.hidden, p.keys)), p.out) + LANES;
-    ptrdiff_t image = p.rows * ((ptrdiff_t)sizeof(real) * p.dim + (ptrdiff_t)sizeof(half) * (2 * p.dim + 2 * p.hidden + p.mix));
-    p.group = (int)(GROUP_BYTES / image);
+    const size_t row_bytes = sizeof(real) * (size_t)p.dim + sizeof(half) * (size_t)(3 * p.dim + 2 * p.hidden + p.mix);
+    p.group = (int)(GROUP_BYTES / ((size_t)p.rows * row_bytes));
     p.group = p.group < 1 ? 1 : p.group > MOST_IMAGES ? MOST_IMAGES : p.group;
+    p.unpadded = p.rows == s->tokens && p.dim == s->dim;
     p.dim_tail = tail_mask(s->dim), p.key_tail = tail_mask(s->tokens);
     p.mix_tail = tail_mask(p.mix_used), p.out_tail = tail_mask(p.out_used);
     return p;
@@ -62,7 +62,7 @@ typedef struct {
     uintptr_t at;
 } arena;
 
-// ``count`` numbers of ``size`` bytes. A vector more may be read behind them, so that a head's columns can end anywhere.
+// ``count`` numbers of ``size`` bytes. A vector more may be read behind them: a head's columns can end anywhere.
 static void *take(arena *memory, ptrdiff_t count, size_t size) {
     uintptr_t start = (memory->at + 63) / 64 * 64;
     memory->at = start + (size_t)count * size + LANES * sizeof(pair);
@@ -109,6 +109,7 @@ static kept kept_at(const kept *all, const plan *p, ptrdiff_t slot) {
 typedef struct {
     pair *forward, *backward;
     real *bias;
+    int bias_gradient;  // whether anybody wants to know it
 } dense;
 
 typedef struct {

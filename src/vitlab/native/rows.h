@@ -74,7 +74,8 @@ static void norm(const plan *p, const real *x, int row, int rows, const normed *
     FOR_WIDTH(p->dim / LANES, norm_tile, p, x + row * p->dim, row, rows, to)
 }
 
-INLINE void residual_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, const real *bias, const normed *to) {
+INLINE void residual_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, const real *bias,
+                          const normed *to) {
     real *x = c->x + row * p->dim;
     for (int r = 0; r < rows; r++) {
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
@@ -109,7 +110,8 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
     store(means, p->s.rms ? zeros() : sum_rows(sums) * share);
     for (int r = 0; r < rows; r += 2) {
         const real r0 = rstd[row + r], r1 = rstd[row + r + 1];
-        real *g = dx + (row + r) * p->dim;
+        const ptrdiff_t at = (row + r) * p->dim;
+        real *g = dx + at;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
             vec a = load(c->tile + r * p->tile + v * LANES), b = load(c->tile + (r + 1) * p->tile + v * LANES);
@@ -120,7 +122,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
             }
             a = load(g + v * LANES) + a * r0, b = load(g + p->dim + v * LANES) + b * r1;
             store(g + v * LANES, a), store(g + p->dim + v * LANES, b);
-            put_both(to_rows + (row + r) * p->dim + v * LANES, p->dim, to_pairs + (row + r) / 2 * p->dim + v * LANES, a, b);
+            put_both(to_rows + at + v * LANES, p->dim, to_pairs + at / 2 + v * LANES, a, b);
         }
     }
 }
@@ -168,15 +170,17 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
     store(stat, 1 / sum_rows(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
+        const ptrdiff_t at = (row + r) * p->keys;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             vec a = load(tile + v * LANES) * stat[r], b = load(tile + p->tile + v * LANES) * stat[r + 1];
-            put_both(to_rows + (row + r) * p->keys + v * LANES, p->keys, to_pairs + (row + r) / 2 * p->keys + v * LANES, a, b);
+            put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / 2 + v * LANES, a, b);
         }
     }
 }
 
 // The tile's scores (plus a table [rows][keys], if any) to attention weights.
-static void softmax(const plan *p, const scratch *c, int row, int rows, const real *table, half *to_rows, pair *to_pairs) {
+static void softmax(const plan *p, const scratch *c, int row, int rows, const real *table, half *to_rows,
+                    pair *to_pairs) {
     if (table) {
         table += row * p->keys;
         FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, table, to_rows, to_pairs)
@@ -194,7 +198,9 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
         vec dot0 = zeros(), dot1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             two_rows w = get_pairs(weights + (row + r) / 2 * p->keys + v * LANES);
-            dot0 += load(tile + v * LANES) * w.first, dot1 += load(tile + p->tile + v * LANES) * w.second;
+            vec a = load(tile + v * LANES), b = load(tile + p->tile + v * LANES);
+            if (v == vecs - 1) a = keep(a, p->key_tail), b = keep(b, p->key_tail);
+            dot0 += a * w.first, dot1 += b * w.second;
         }
         part[r] = dot0, part[r + 1] = dot1;
     }
@@ -206,6 +212,7 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
             two_rows w = get_pairs(weights + at + v * LANES);
             vec a = (load(tile + v * LANES) - dots[r]) * w.first;
             vec b = (load(tile + p->tile + v * LANES) - dots[r + 1]) * w.second;
+            if (v == vecs - 1) a = keep(a, p->key_tail), b = keep(b, p->key_tail);
             put_both(to_rows + 2 * at + v * LANES, p->keys, to_pairs + at + v * LANES, a, b);
             if (table) {
                 real *t = table + 2 * at + v * LANES;
@@ -215,7 +222,8 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     }
 }
 
-// The tile is the gradient of the attention weights w; that of the scores is w (dw - sum(dw w)), also added to ``table``.
+// The tile is the gradient of the attention weights w; that of the scores is w (dw - sum(dw w)), also added to
+// ``table``.
 static void softmax_gradient(const plan *p, const scratch *c, int row, int rows, const pair *weights, real *table,
                              half *to_rows, pair *to_pairs) {
     FOR_WIDTH(p->keys / LANES, softmax_gradient_tile, p, c, row, rows, weights, table, to_rows, to_pairs)

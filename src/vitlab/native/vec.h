@@ -27,7 +27,7 @@ typedef float real;
 #define UNROLL _Pragma("GCC unroll 8")
 #define UNROLL_VECS _Pragma("GCC unroll 4")
 
-enum { LANES = 16 };
+enum { LANES = 16, HALF_LANES = 8 };
 
 typedef real vec __attribute__((vector_size(LANES * sizeof(real))));
 // The same at any address: rows of the caller's tensors need not be aligned.
@@ -126,23 +126,22 @@ INLINE vec exp_negative(vec x) {
 
 #else
 
-// e^x for x <= 0 with a relative error below 2e-7; 0 far below, NaN for NaN. Cody and Waite (1980): x = n ln 2 + r with
-// |r| <= ln 2 / 2, a polynomial for e^r (least maximum error, fitted), and n into the exponent.
+// e^x for x <= 0 with a relative error of about 1e-6 where the result is not negligible; 0 far below, NaN for NaN.
+// x log2(e) = n + r with a whole n and |r| <= 1/2, a polynomial for 2^r (least maximum error, fitted), times 2^n.
 INLINE vec exp_negative(vec x) {
-    const real shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, which lands in the low bits
 #if WITH_INTRINSICS
-    x = vec_max(splat(-110.0f), x);
+    vec t = vec_max(splat(-160.0f), x * 1.44269504f);
+    vec n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-    x = vec_max(splat(-87.0f), x);
+    const real shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, which lands in the low bits
+    vec t = vec_max(splat(-126.0f), x * 1.44269504f), shifted = t + shift, n = shifted - shift;
 #endif
-    vec shifted = x * 1.44269504f + shift;
-    vec n = shifted - shift;
-    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec y = splat(8.3125e-3f);
-    y = y * r + 4.189033e-2f;
-    y = y * r + 1.6667115e-1f;
-    y = y * r + 4.999923e-1f;
-    y = y * r + 1.0f;
+    vec r = t - n;
+    vec y = splat(0.00133002243f);
+    y = y * r + 0.00966975846f;
+    y = y * r + 0.0555056017f;
+    y = y * r + 0.240222807f;
+    y = y * r + 0.693147181f;
     y = y * r + 1.0f;
 #if WITH_INTRINSICS
     return _mm512_scalef_ps(y, n);
@@ -152,30 +151,5 @@ INLINE vec exp_negative(vec x) {
 }
 
 #endif
-
-typedef struct {
-    vec value, slope;
-} curve;
-
-// GELU(z) = z Phi(z), Phi the normal distribution's cumulative function, and its slope Phi(z) + z phi(z).
-INLINE curve gelu(vec z) {
-    vec bell = exp_negative(z * z * (real)-0.5);
-#ifdef VITLAB_DOUBLE
-    vec phi = z;
-    for (int i = 0; i < LANES; i++) phi[i] = 0.5 * erfc(-0.70710678118654752440 * z[i]);
-#else
-    // 1 - erf by Abramowitz and Stegun 7.1.26 (error below 1.5e-7), which reuses the bell; mirrored for z < 0.
-    const bits sign = (bits)splat(-0.0f);
-    vec t = reciprocal(1.0f + 0.23164189f * (vec)((bits)z & ~sign));
-    vec tail = splat(1.061405429f);
-    tail = tail * t - 1.453152027f;
-    tail = tail * t + 1.421413741f;
-    tail = tail * t - 0.284496736f;
-    tail = tail * t + 0.254829592f;
-    vec half_erf = 0.5f - 0.5f * tail * t * bell;
-    vec phi = 0.5f + (vec)((bits)half_erf | ((bits)z & sign));
-#endif
-    return (curve){z * phi, phi + z * bell * (real)0.39894228040143267794};
-}
 
 #endif

@@ -88,6 +88,7 @@ static void pack_forward(const layer *l, dense *to, pair *memory) {
 }
 
 static void pack_backward(const layer *l, dense *to, real factor) {
+    to->bias_gradient = l->bias || l->offset;
     const ptrdiff_t out = whole_vectors(l->out), in = whole_vectors(l->in);
     for (int row = 0; row < out; row += 2) {
         for (ptrdiff_t i = 0; i < in; i += LANES) {
