@@ -18,7 +18,7 @@ INLINE curve gelu(vec z) {
 #else
     // 1 - erf by Abramowitz and Stegun 7.1.26 (error below 1.5e-7), which reuses the bell; mirrored for z < 0.
     const bits sign = (bits)splat(-0.0f);
-    vec t = reciprocal(1.0f + 0.23164189f * (vec)((bits)z & ~sign));
+    vec t = 1.0f / (1.0f + 0.23164189f * (vec)((bits)z & ~sign));
     vec tail = splat(1.061405429f);
     tail = tail * t - 1.453152027f;
     tail = tail * t + 1.421413741f;

@@ -19,8 +19,6 @@ typedef struct {
     vec first, second;
 } two_rows;
 
-INLINE half to_half(real x) { return (half)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(x)), 0); }
-
 // 16 pairs as float: a bf16 number is the upper half of a float.
 INLINE two_rows get_pairs(const pair *from) {
     __m512i pairs = _mm512_loadu_si512(from);

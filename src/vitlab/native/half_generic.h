@@ -14,8 +14,6 @@ typedef struct {
     vec first, second;
 } two_rows;
 
-INLINE half to_half(real x) { return x; }
-
 INLINE two_rows get_pairs(const pair *from) {
     two_rows x;
     for (int i = 0; i < LANES; i++) x.first[i] = from[i].first, x.second[i] = from[i].second;

@@ -107,16 +107,6 @@ INLINE vec square_root(vec x) {
 #endif
 }
 
-// 1 / x. The estimate of 14 bits and one step of Newton's method give full precision in a third of a division's time.
-INLINE vec reciprocal(vec x) {
-#if WITH_INTRINSICS
-    vec r = _mm512_rcp14_ps(x);
-    return r + r * (1 - x * r);
-#else
-    return 1 / x;
-#endif
-}
-
 #ifdef VITLAB_DOUBLE
 
 INLINE vec exp_negative(vec x) {
