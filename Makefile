@@ -31,9 +31,8 @@ bench: venv
 	$(BIN)/python -m benchmarks.growth --out $(RESULTS)/growth-$(NAME).json --picture $(RESULTS)/growth-$(NAME).png
 	$(BIN)/python -m benchmarks.cold_start fast small --out $(RESULTS)/cold-start-$(NAME).json
 	$(BIN)/python -m benchmarks.inference small --out $(RESULTS)/inference-$(NAME).json
-	$(BIN)/python -m benchmarks.duel fast fast/attn_form=none/attn_bias=false cnn-tuned keras:keras-cnn --seeds 10 \
-		--out $(RESULTS)/duel-fast-$(NAME).json
-	$(BIN)/python -m benchmarks.duel small keras:keras-cnn keras-cnn --seeds 5 --out $(RESULTS)/duel-small-$(NAME).json
+	$(BIN)/python -m benchmarks.duel fast fast/attn_form=none/attn_bias=false cnn-tuned small keras:keras-cnn \
+		--seeds 10 --out $(RESULTS)/duel-$(NAME).json
 	$(BIN)/python -m benchmarks.duel accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json
 	$(BIN)/python -m benchmarks.duel fashion --seeds 5 --out $(RESULTS)/duel-fashion-$(NAME).json
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitlab.config import MachineConfig, ModelConfig
 from vitlab.machine import choose_machine
-from vitlab.model.vit import Attention
+from vitlab.model.block import Attention
 
 TOKENS = (4, 16, 49, 64, 100, 144, 196, 256)
 REPEATS = 15

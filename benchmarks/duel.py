@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.keras_env import keras_python
-from benchmarks.verdict import fill, table
+from benchmarks.verdict import SHORT, fill, table
 from vitlab import load_dataset
 from vitlab.config import MachineConfig
 from vitlab.errors import StorageError
@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path)
-    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name is renewed")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name are renewed")
     parser.add_argument("--against", default="keras:keras-cnn", help="whose times the others' are divided by")
     arguments = parser.parse_args()
     if arguments.show:
@@ -106,10 +106,11 @@ def main() -> int:
         measured = duel(arguments.contestants, seeds, arguments.threads, arguments.out)
     else:
         raise StorageError("--out FILE is needed: a result that is not kept is none")
-    made = table(measured["runs"], arguments.against)
+    runs, name = measured["runs"], (arguments.show or arguments.out).stem
+    made = {name: table(runs, arguments.against), f"{name} short": table(runs, arguments.against, SHORT)}
     for page in arguments.into:
-        write_bytes(page, fill(page.read_text(encoding="utf-8"), (arguments.show or arguments.out).stem, made).encode())
-    print(made)
+        write_bytes(page, fill(page.read_text(encoding="utf-8"), made).encode())
+    print(made[name])
     return 0
 
 

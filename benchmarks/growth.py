@@ -18,7 +18,7 @@ optimizers, bookkeeping; points take turns. The time of one image is then explai
 - a: what an image costs beside all this.
 
 The four are found by least squares of relative errors, none below zero. Blocks and attention are torch's plain
-operations, which the formula describes; --knobs changes that (block=auto attention=auto) and any other knob of all.
+operations, which the formula describes; --knobs changes that (kernels=auto attention=auto) and any other knob of all.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ AXES: dict[str, list[dict[str, int]]] = {
     "depth": [{"depth": depth} for depth in (1, 2, 3, 4, 6, 8)],
     "batch_size": [{"batch_size": size} for size in (8, 16, 32, 64, 128, 256, 512, 1024)],
 }
-FORM = {"block": "plain", "attention": "explicit"}  # what the formula of bytes describes
+FORM = {"kernels": "plain", "attention": "explicit"}  # what the formula of bytes describes
 TERMS = {"a": "an image", "b": "FLOPs", "c": "bytes", "d": "operations"}
 LABELS = {"tokens": "tokens", "embed_dim": "width (embed_dim)", "depth": "depth (blocks)", "batch_size": "batch size"}
 

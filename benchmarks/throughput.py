@@ -17,7 +17,7 @@ the conversion of its float32 inputs, as autocast does it.
 
 ``--profile`` times the pieces of the step apart, and then each torch operator by itself: under a dispatch mode, not
 torch.profiler, which disturbs what it measures. Its operator times include some microseconds of Python each. What is
-outside of operators is Python, autograd, and vitlab's own kernel for blocks (knob block).
+outside of operators is Python, autograd, and vitlab's own kernel for blocks (knob kernels).
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def report(measured: dict[str, Any]) -> str:
     if "profile" in measured:
         return profile_report(measured)
     ceilings = measured["ceilings_gflops"]
-    head = ["preset", "precision, blocks", "parameters", "batch", "ms a step", "images/s", "images/s without input"]
+    head = ["preset", "precision, kernels", "parameters", "batch", "ms a step", "images/s", "images/s without input"]
     head += ["MFLOP forward", "GFLOP/s", "GFLOP/s without input", *(f"of {name} ceiling" for name in ceilings)]
     rows = [[f"`{name}`", *cells(row, ceilings)] for name, row in measured["presets"].items()]
     lines = [markdown(head, rows), "", ceiling_line(ceilings)]
@@ -118,7 +118,7 @@ def cells(row: dict[str, Any], ceilings: dict[str, Any]) -> list[str]:
     whole, ready = row["step_seconds"], row["without_input_seconds"]
     gflops = [gflops_per_second(flops, batch, seconds["median"]) for seconds in (whole, ready)]
     return [
-        f"{row['environment']['precision']}, {row['environment']['block']}",
+        f"{row['environment']['precision']}, {row['environment']['kernels']}",
         f"{row['parameters']:,}",
         f"{batch:,}",
         spread(whole, 1e3, 2),

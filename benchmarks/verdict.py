@@ -39,31 +39,39 @@ def mean_sd(values: list[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def table(runs: list[Run], against: str) -> str:
-    """A Markdown table: one line a contestant, times as medians, ``against`` the one they are compared with."""
+SHORT = ("contestant", "parameters", "seeds", "test top-1 %", "training s", "times faster")
+
+
+def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
+    """A Markdown table: one line a contestant, times as medians, ``against`` the one they are compared with.
+
+    ``columns`` chooses some; by default all.
+    """
     names = list(dict.fromkeys(run["contestant"] for run in runs))
     theirs = [run for run in runs if run["contestant"] == against]
-    head = ["contestant", "parameters", "epochs", "seeds", "test top-1 %", "with shifts", "lowest", "p (mean ≤ 99.0)"]
-    head += ["training s", *(f"s to {100 * bar:g} %" for bar in BARS), "times faster"]
+    rows = [cells(name, [run for run in runs if run["contestant"] == name], theirs, against) for name in names]
+    head = columns or tuple(rows[0])
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    for name in names:
-        own = [run for run in runs if run["contestant"] == name]
-        lines.append("| " + " | ".join(cells(name, own, theirs, against)) + " |")
+    lines += ["| " + " | ".join(row[column] for column in head) + " |" for row in rows]
     lines += [
         "",
-        f"times faster: training seconds of `{against}` divided by those of the contestant, run side by side:",
+        f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by",
     ]
-    lines[-1] += " to the end, and to its first epoch at 99.0 %; median over seeds with its 95 % interval."
+    lines += [
+        "those of the contestant to its end, run side by side: median over seeds with its 95 % interval. Seconds are"
+    ]
+    lines += [f"medians, of training steps only. {circumstances(runs)}"]
     return "\n".join(lines)
 
 
-def fill(page: str, name: str, made: str) -> str:
-    """``page`` with ``made`` between its lines `<!-- name -->` and `<!-- /name -->`; ValueError if they are missing."""
-    before, opening, rest = page.partition(f"<!-- {name} -->")
-    _, closing, after = rest.partition(f"<!-- /{name} -->")
-    if not closing:
-        raise ValueError(f"the page has no place for {name}")
-    return f"{before}{opening}\n{made}\n{closing}{after}"
+def fill(page: str, tables: dict[str, str]) -> str:
+    """``page`` with each table put between its lines `<!-- name -->` and `<!-- /name -->`, where it has them."""
+    for name, made in tables.items():
+        before, opening, rest = page.partition(f"<!-- {name} -->")
+        _, closing, after = rest.partition(f"<!-- /{name} -->")
+        if closing:
+            page = f"{before}{opening}\n{made}\n{closing}{after}"
+    return page
 
 
 def circumstances(runs: list[Run]) -> str:
@@ -78,24 +86,34 @@ def circumstances(runs: list[Run]) -> str:
     return f"{where}, on a shared machine; {ceiling}."
 
 
-def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> list[str]:
-    """The cells of one line."""
+def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[str, str]:
+    """One line, by column."""
     top1 = [100 * run["epochs"][-1]["test_top1"] for run in own]
     shifted = [100 * run["end"]["test_top1_shifts"] for run in own if "test_top1_shifts" in run["end"]]
     about = own[0]["about"]
     parameters = about["parameters"]
     total = sum(parameters.values()) if isinstance(parameters, dict) else parameters
-    seconds = [run["epochs"][-1]["train_seconds"] for run in own]
     epochs = about["config"]["train"]["epochs"] if "config" in about else len(own[0]["epochs"])
-    row = [f"`{name}`", f"{total:,}", f"{epochs:g}", str(len(own)), mean_sd(top1)]
-    row += [mean_sd(shifted) if shifted else "", f"{min(top1):.2f}"]
-    row += [f"{exceeds(top1, 99.0):.1g}" if len(own) > 2 else "", f"{statistics.median(seconds):.1f}"]
-    for bar in BARS:
-        times = [seconds_to(run, bar) for run in own]
-        reached = [time for time in times if time is not None]
-        share = "" if len(reached) == len(own) else f" ({len(reached)} of {len(own)})"
-        row.append(f"{statistics.median(reached):.1f}{share}" if reached else "never")
-    return [*row, "" if name == against or not theirs else faster(own, theirs)]
+    return {
+        "contestant": f"`{name}`",
+        "parameters": f"{total:,}",
+        "epochs": f"{epochs:g}",
+        "seeds": str(len(own)),
+        "test top-1 %": mean_sd(top1),
+        "with shifts": mean_sd(shifted) if shifted else "",
+        "lowest": f"{min(top1):.2f}",
+        "p (mean ≤ 99.0)": f"{exceeds(top1, 99.0):.1g}" if len(own) > 2 else "",
+        "training s": f"{statistics.median(run['epochs'][-1]['train_seconds'] for run in own):.1f}",
+        **{f"s to {100 * bar:g} %": reached([seconds_to(run, bar) for run in own]) for bar in BARS},
+        "times faster": "" if name == against or not theirs else faster(own, theirs),
+    }
+
+
+def reached(times: list[float | None]) -> str:
+    """The median of the times that are there, and how many are."""
+    found = [time for time in times if time is not None]
+    share = "" if len(found) == len(times) else f" ({len(found)} of {len(times)})"
+    return f"{statistics.median(found):.1f}{share}" if found else "never"
 
 
 def faster(own: list[Run], theirs: list[Run]) -> str:

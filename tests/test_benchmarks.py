@@ -18,10 +18,10 @@ from vitlab.config import MachineConfig, ModelConfig
 from vitlab.errors import StorageError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, choose_machine
-from vitlab.model.vit import Block, Kernels
+from vitlab.model.block import Block
 from vitlab.train import training_inputs
 
-ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "block": "plain", "torch": "2"}
+ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "kernels": "plain", "torch": "2"}
 WHEN = {"started_utc": "2026-01-31T12:00:00Z"}
 
 
@@ -95,7 +95,7 @@ class BytesMoved(TorchDispatchMode):
 def test_the_bytes_of_a_block_are_what_torchs_operators_move(form: str, bf16: bool, fused: bool) -> None:
     knobs: dict[str, Any] = dict(num_heads=1) if form == "merged" else dict(num_heads=3, head_dim=11)
     config = ModelConfig(image_size=35, patch_size=5, embed_dim=44, depth=1, attn_form=form, **knobs)  # type: ignore[arg-type]
-    block, images = Block(config, 49, 0.0, Kernels(sdpa=fused)), 67
+    block, images = Block(config, 49, 0.0, sdpa=fused), 67
     x = torch.randn(images, 49, 44)
     with BytesMoved() as moved, torch.no_grad(), torch.autocast("cpu", enabled=bf16):
         block(x)
@@ -305,3 +305,13 @@ def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
     assert "99.10 ± 0.10" in ours
     assert "3.0 (3.0 to 3.0) to end, 3.0 (3.0 to 3.0) to 99.0 %" in ours
     assert "| never |" in theirs  # 99.5 %
+    short = verdict.table(read_json(path)["runs"], "b", verdict.SHORT).splitlines()
+    assert short[0] == "| " + " | ".join(verdict.SHORT) + " |"
+    assert {line.count("|") for line in short[:4]} == {len(verdict.SHORT) + 1}
+
+
+def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:
+    page = "above\n<!-- one -->\nold\n<!-- /one -->\nbelow <!-- two --> stays"
+    filled = verdict.fill(page, {"one": "new", "two": "no end", "three": "no place"})
+    assert filled == page.replace("old", "new")
+    assert verdict.fill(filled, {"one": "new"}) == filled

@@ -34,7 +34,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     ),
     "train": dict(epochs=3, batch_size=64, eval_batch_size=500, seed=1, select="last", checkpoint_seconds=5.0),
     "machine": dict(
-        device="cpu", precision="fp32", threads=1, attention="fused", block="plain", compile=True,
+        device="cpu", precision="fp32", threads=1, attention="fused", kernels="plain", compile=True,
         allocator="system", flush_denormals=False,
     ),
 }  # fmt: skip

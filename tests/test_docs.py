@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import first_table
+from benchmarks.verdict import SHORT, fill, table
 from docs import make_knobs
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
@@ -79,11 +79,21 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
-def test_the_readmes_table_is_the_measured_one() -> None:
-    readme = (ROOT / "README.md").read_text()
-    measured = json.loads((ROOT / "benchmarks" / "results" / "first-table-epyc-2-threads.json").read_text())
-    for line in first_table.table(measured).splitlines()[:4]:
-        assert line in readme
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("duel-*.json"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_tables_of_measurements_are_the_measured_ones(page: str) -> None:
+    text, found = (ROOT / page).read_text(), 0
+    for result in RESULTS:
+        runs = json.loads(result.read_text())["runs"]
+        tables = {
+            result.stem: table(runs, "keras:keras-cnn"),
+            f"{result.stem} short": table(runs, "keras:keras-cnn", SHORT),
+        }
+        assert fill(text, tables) == text
+        found += sum(f"<!-- {name} -->" in text for name in tables)
+    assert found == text.count("<!-- /") > 0
 
 
 def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:

@@ -36,26 +36,20 @@ def kernel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "word"),
+    ("changes", "word"),
     [
-        ({}, {"block": "plain"}, "asked"),
-        ({"arch": "cnn"}, {}, "no Vision"),
-        ({}, {"device": torch.device("meta")}, "CPU"),
-        ({}, {"precision": "fp32"}, "bf16"),
-        ({}, {"compile": True}, "compile"),
-        ({"dropout": 0.1}, {}, "dropout"),
-        ({"attn_dropout": 0.1}, {}, "dropout"),
-        ({"drop_path": 0.1}, {}, "dropout"),
-        ({"mlp_last_gelu": True}, {}, "mlp_last_gelu"),
+        ({"kernels": "plain"}, "asked"),
+        ({"device": torch.device("meta")}, "CPUs"),
+        ({"precision": "fp32"}, "bf16"),
     ],
 )
-def test_what_the_kernel_does_not_fit_is_computed_by_torch(model: Any, changes: Any, word: str) -> None:
+def test_machines_that_the_kernels_do_not_fit(changes: Any, word: str) -> None:
     notes: list[str] = []
-    kernels, chosen = prepare.choose_kernels(ModelConfig(**model), machine(**changes), notes.append)
-    assert (kernels.native, chosen.block, notes) == (None, "plain", [])
-    if "block" not in changes:
-        with pytest.raises(ConfigError, match=f"block native cannot be had.*{word}"):
-            prepare.choose_kernels(ModelConfig(**model), machine(block="native", **changes), notes.append)
+    library, chosen = prepare.load_kernels(machine(**changes), notes.append)
+    assert (library, chosen.kernels, notes) == (None, "plain", [])
+    if "kernels" not in changes:
+        with pytest.raises(ConfigError, match=f"kernels native cannot be had.*{word}"):
+            prepare.load_kernels(machine(kernels="native", **changes), notes.append)
 
 
 def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,11 +58,21 @@ def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pyte
 
     monkeypatch.setattr(prepare, "load", refuse)
     notes: list[str] = []
-    kernels, chosen = prepare.choose_kernels(ModelConfig(), machine(), notes.append)
-    assert (kernels.native, chosen.block) == (None, "plain")
-    assert notes == ["transformer blocks by torch's own operations: no C compiler"]
+    library, chosen = prepare.load_kernels(machine(), notes.append)
+    assert (library, chosen.kernels) == (None, "plain")
+    assert notes == ["torch's own operations in place of vitlab's kernels: no C compiler"]
     with pytest.raises(ConfigError, match="no C compiler"):
-        prepare.choose_kernels(ModelConfig(), machine(block="native"), notes.append)
+        prepare.load_kernels(machine(kernels="native"), notes.append)
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("knob", ["dropout", "attn_dropout", "drop_path", "mlp_last_gelu"])
+def test_networks_that_the_kernel_does_not_fit(knob: str) -> None:
+    library, chosen = prepare.load_kernels(machine(), print)
+    config: dict[str, Any] = {knob: True if knob == "mlp_last_gelu" else 0.1}
+    assert prepare.choose_kernels(ModelConfig(), chosen, library).native is library
+    assert prepare.choose_kernels(ModelConfig(**config), chosen, library).native is None
+    assert prepare.choose_kernels(ModelConfig(), replace(chosen, compile=True), library).native is None
 
 
 @pytest.mark.usefixtures("kernel")
@@ -83,9 +87,9 @@ def test_the_network_is_the_same_with_the_kernel(pool: Any, form: Any, norm: Any
     data = write_npz(tmp_path / "glyphs.npz")
     made = [
         prepare.prepare(tiny_config(data, **knobs | changes), lambda note: None)
-        for changes in ({"block": "native"}, {"block": "plain"}, {"precision": "fp32"})
+        for changes in ({"kernels": "native"}, {"kernels": "plain"}, {"precision": "fp32"})
     ]
-    assert [p.task.machine.block for p in made] == ["native", "plain", "plain"]
+    assert [p.task.machine.kernels for p in made] == ["native", "plain", "plain"]
     results = [outputs(p) for p in made]
     native, autocast = (distance(result, results[2]) for result in results[:2])
     assert 0 < native < 1.5 * autocast + 1e-3
@@ -112,11 +116,11 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(threads: int, tmp_path: Path) -> None:
     config = tiny_config(
-        write_npz(tmp_path / "glyphs.npz"), **CALM, threads=threads, optimizer="muon", block="native", ema_decay=0.9
+        write_npz(tmp_path / "glyphs.npz"), **CALM, threads=threads, optimizer="muon", kernels="native", ema_decay=0.9
     )
     for name in ("whole", "again"):
         train_run(config, tmp_path / name)
-    assert RunFolder(tmp_path / "whole").environment()["block"] == "native"
+    assert RunFolder(tmp_path / "whole").environment()["kernels"] == "native"
     assert trace(tmp_path / "whole") == trace(tmp_path / "again")
 
     def press(task: object, counters: Any, sums: object) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
 from vitlab.files import user_cache
-from vitlab.model.vit import PLAIN, Block, kernel_shape
+from vitlab.model.block import Block
+from vitlab.model.vit import kernel_shape
 from vitlab.native import BLOCK_WEIGHTS, BlockShape, Kind, Library, NativeError, build, load, native_blocks
 
 LOADED: dict[Kind, Library] = {}
@@ -36,7 +37,7 @@ class Stack:
     def __init__(self, tokens: int, hidden: int = 11, *, std: float = 0.4, **knobs: Any) -> None:
         dim = knobs.setdefault("embed_dim", 7)
         self.config = ModelConfig(mlp_ratio=hidden / dim, **{"depth": 2, "num_heads": 1, **knobs})
-        self.blocks = nn.ModuleList(Block(self.config, tokens, 0.0, PLAIN) for _ in range(self.config.depth))
+        self.blocks = nn.ModuleList(Block(self.config, tokens, 0.0, sdpa=False) for _ in range(self.config.depth))
         self.shape = kernel_shape(self.config)
         torch.manual_seed(0)
         with torch.no_grad():
@@ -278,14 +279,17 @@ def test_it_is_compiled_once_also_by_many_at_a_time(monkeypatch: pytest.MonkeyPa
 
 STUBS = "".join(
     f'__attribute__((visibility("default"))) unsigned long {name}(void) {{ return {build.VERSION}; }}\n'
-    for name in ("vitlab_version", "vitlab_forward", "vitlab_backward", "vitlab_saved_bytes", "vitlab_workspace_bytes")
+    for name in (
+        *("vitlab_version", "vitlab_forward", "vitlab_backward", "vitlab_saved_bytes", "vitlab_workspace_bytes"),
+        *("vitlab_muon", "vitlab_muon_floats"),
+    )
 )
 
 
 def test_a_compiled_library_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     path = library("float").path
     monkeypatch.setattr(build, "VERSION", 0)
-    with pytest.raises(NativeError, match="of version 1, not 0"):
+    with pytest.raises(NativeError, match="of version 2, not 0"):
         Library("float", path)
 
 

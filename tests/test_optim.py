@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig, OptimConfig
+from vitlab.files import user_cache
 from vitlab.model import build_model
+from vitlab.native import NativeError, load
 from vitlab.optim import (
     Muon,
     build_optimizers,
@@ -302,3 +304,40 @@ def test_matrices_of_one_shape_in_one_batch_are_as_each_alone() -> None:
     train(alone, optimizers, range(2))
     for a, b in zip(together.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_native_step_is_the_same_up_to_rounding(threads: int) -> None:
+    """Over all shapes of a network, a qkv weight of three matrices, tall and wide ones, through several steps."""
+    try:
+        library = load("float", user_cache() / "native")
+    except NativeError as error:
+        pytest.skip(str(error))
+    config = OptimConfig(optimizer="muon", muon_momentum=0.8, muon_weight_decay=0.3)
+    plain, native = network(), network()
+    optimizers = build_optimizers(plain, config)
+    own, adamw_ = build_optimizers(native, config, library, threads)
+    assert isinstance(own, Muon)
+    for step in range(3):
+        for a, b in zip(plain.parameters(), native.parameters(), strict=True):
+            a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(step + a.numel()))
+            b.grad = a.grad.clone()
+        for optimizer in (*optimizers, own, adamw_):
+            optimizer.step()
+    for a, b in zip(plain.parameters(), native.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    memory = [optimizer_tensors(o, m) for o, m in ((optimizers, plain), ([own, adamw_], native))]
+    assert memory[0].keys() == memory[1].keys()
+    for name in memory[0]:
+        torch.testing.assert_close(memory[0][name], memory[1][name])
+
+
+def test_the_native_step_does_not_depend_on_the_number_of_threads() -> None:
+    try:
+        library = load("float", user_cache() / "native")
+    except NativeError as error:
+        pytest.skip(str(error))
+    config, networks = OptimConfig(optimizer="muon"), [network() for _ in range(2)]
+    for threads, model in zip((1, 2), networks, strict=True):
+        train(model, build_optimizers(model, config, library, threads), range(3))
+    assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in networks), strict=True))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.model import ViT, build_model, count_parameters, flops_per_image, parameters_by_part
-from vitlab.model.vit import PLAIN, Attention, Block, DropPath, Kernels, Mlp, RmsNorm, attention_weights
+from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
+from vitlab.model.vit import Kernels
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -132,7 +133,7 @@ def torch_layer(block: Any, heads: int) -> nn.TransformerEncoderLayer:
 
 
 def test_block_is_torchs_pre_norm_encoder_layer() -> None:
-    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 11, 0.0, PLAIN))
+    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 11, 0.0, sdpa=False))
     x = torch.randn(3, 11, 14)
     expected = torch_layer(block, heads=2)(x)
     torch.testing.assert_close(block(x), expected)
@@ -423,7 +424,7 @@ def test_drop_path_skips_whole_images_and_keeps_the_mean() -> None:
 
 
 def test_drop_path_skips_the_branch_not_the_residual_line() -> None:
-    block = shaken(Block(tiny_model_config(), 9, 0.999999, PLAIN)).train()
+    block = shaken(Block(tiny_model_config(), 9, 0.999999, sdpa=False)).train()
     x = torch.randn(7, 9, 14)
     assert torch.equal(block(x), x)
     assert torch.equal(block.forward_with_weights(x)[0], x)

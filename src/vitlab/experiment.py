@@ -84,7 +84,7 @@ def resume_run(
             lr = f"{config.optim.lr:g}"
             raise RunError(f"{path} diverged and would do so again; start a new run with a lower lr than {lr}")
         stored = folder.environment()
-        here = {name: stored[name] for name in ("threads", "precision")} | machine_knobs(asked)
+        here = {name: stored[name] for name in ("threads", "precision", "kernels")} | machine_knobs(asked)
         with memory_errors("preparing the run"):
             prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
         checkpoint, damaged = folder.load_checkpoint(config.digest())

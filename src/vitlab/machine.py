@@ -36,7 +36,7 @@ class Machine:
     precision: str
     threads: int
     attention: str
-    block: str
+    kernels: str
     compile: bool
     allocator: str
     reason: str
@@ -90,7 +90,7 @@ def choose_machine(config: MachineConfig) -> Machine:
         gain = bf16_gain(device)
         precision = "bf16" if gain >= BF16_PAYS else "fp32"
         reason += f"; bf16 products are {gain:.1f} times as fast"
-    return Machine(device, precision, threads, config.attention, config.block, config.compile, allocator, reason)
+    return Machine(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason)
 
 
 def keep_freed_memory() -> bool:
@@ -198,7 +198,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "threads": machine.threads,
         "precision": machine.precision,
         "attention": machine.attention,
-        "block": machine.block,
+        "kernels": machine.kernels,
         "compile": machine.compile,
         "allocator": machine.allocator,
     }

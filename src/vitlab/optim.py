@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.config import OptimConfig
+from vitlab.native import Library, Stack, native_muon
 
 UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
 
@@ -53,8 +54,13 @@ def muon_names(model: nn.Module, config: OptimConfig) -> list[str]:
     ]
 
 
-def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """AdamW in torch's fused form (one pass over the weights a step), and before it Muon if it is asked for."""
+def build_optimizers(
+    model: nn.Module, config: OptimConfig, library: Library | None = None, threads: int = 1
+) -> list[torch.optim.Optimizer]:
+    """AdamW in torch's fused form (one pass over the weights a step), and before it Muon if it is asked for.
+
+    Muon's steps are computed by the native ``library`` where there is one.
+    """
     parameters = dict(model.named_parameters())
     decayed, free = decay_groups(model, config)
     groups = [
@@ -68,7 +74,8 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.
     ]
     matrices = muon_names(model, config)
     if matrices:
-        optimizers.insert(0, Muon([parameters[name] for name in matrices], config, parts=lambda p: parts_of(model, p)))
+        muon = Muon([parameters[name] for name in matrices], config, lambda p: parts_of(model, p), library, threads)
+        optimizers.insert(0, muon)
     return optimizers
 
 
@@ -84,7 +91,14 @@ class Muon(torch.optim.Optimizer):
     a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
     """
 
-    def __init__(self, matrices: list[nn.Parameter], config: OptimConfig, parts: Callable[[Tensor], int]) -> None:
+    def __init__(
+        self,
+        matrices: list[nn.Parameter],
+        config: OptimConfig,
+        parts: Callable[[Tensor], int],
+        library: Library | None,
+        threads: int,
+    ) -> None:
         groups: dict[tuple[int, ...], dict[str, Any]] = {}
         for matrix in matrices:
             count, columns = parts(matrix), matrix[0].numel()
@@ -96,25 +110,43 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(groups.values()), {"lr": config.muon_lr})
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
 
+        self.library, self.threads = library, threads
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of all matrices; each must have a gradient."""
+        stacks = [
+            (group, self.stack_of(group, matrix, shape))
+            for group in self.param_groups
+            for matrix, shape in zip(group["params"], group["shapes"], strict=True)
+        ]
+        shrink = 1.0 - self.param_groups[0]["lr"] * self.decay
+        if self.library is not None:
+            settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
+            native_muon([s for _, s in stacks], self.library, memory=self.momentum, shrink=shrink, **settings)
+            return
         for group in self.param_groups:
-            matrices: list[Tensor] = group["params"]
-            for matrix in matrices:
-                if not self.state[matrix]:
-                    self.state[matrix]["momentum"] = torch.zeros_like(matrix)
-            grads = [cast(Tensor, matrix.grad) for matrix in matrices]
-            memory = [self.state[matrix]["momentum"] for matrix in matrices]
-            torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
-            ahead = torch._foreach_lerp(grads, memory, self.momentum)
-            torch._foreach_mul_(matrices, 1.0 - group["lr"] * self.decay)
-            stack = [lying(a.view(shape)) for a, shape in zip(ahead, group["shapes"], strict=True)]
-            directions = orthogonalize(torch.cat(stack)).split([count for count, _, _ in group["shapes"]])
-            for matrix, direction, (count, rows, columns) in zip(matrices, directions, group["shapes"], strict=True):
-                step = direction.mT if rows > columns else direction
-                alpha = -group["lr"] * max(1.0, rows / columns) ** 0.5
-                matrix.view(count, rows, columns).add_(step, alpha=alpha)
+            self.step_of_one_size([s for owner, s in stacks if owner is group], shrink)
+
+    def stack_of(self, group: dict[str, Any], matrix: Tensor, shape: tuple[int, int, int]) -> Stack:
+        """The matrix with its momentum (zero before its first step), its gradient and the length of its step."""
+        if not self.state[matrix]:
+            self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
+        count, rows, columns = shape
+        step = float(group["lr"]) * max(1.0, rows / columns) ** 0.5
+        return Stack(matrix, self.state[matrix]["momentum"], cast(Tensor, matrix.grad), count, rows, columns, step)
+
+    def step_of_one_size(self, stacks: list[Stack], shrink: float) -> None:
+        """The definition of a step, in torch, for matrices that are equal lying down."""
+        weights, memory, grads = ([getattr(s, name) for s in stacks] for name in ("weight", "momentum", "grad"))
+        torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
+        ahead = torch._foreach_lerp(grads, memory, self.momentum)
+        torch._foreach_mul_(weights, shrink)
+        lain = [lying(a.view(s.count, s.rows, s.columns)) for a, s in zip(ahead, stacks, strict=True)]
+        directions = orthogonalize(torch.cat(lain)).split([s.count for s in stacks])
+        for s, direction in zip(stacks, directions, strict=True):
+            turned = direction.mT if s.rows > s.columns else direction
+            s.weight.view(s.count, s.rows, s.columns).add_(turned, alpha=-s.step)
 
 
 def lying(matrices_GRC: Tensor) -> Tensor:

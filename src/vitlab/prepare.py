@@ -18,7 +18,7 @@ from vitlab.errors import ConfigError, StorageError
 from vitlab.files import user_cache
 from vitlab.machine import Machine, choose_machine, private_randomness, seed_torch
 from vitlab.model import Kernels, build_model, parameters_by_part
-from vitlab.native import NativeError, load
+from vitlab.native import Library, NativeError, load
 from vitlab.preprocess import Preprocess
 from vitlab.train import Task
 
@@ -47,7 +47,8 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     if card.height != card.width:
         note(f"images of {card.height} x {card.width} are squeezed into squares of {config.model.image_size} pixels")
     preprocess = make_preprocess(config, dataset)
-    kernels, machine = choose_kernels(config.model, machine, note)
+    library, machine = load_kernels(machine, note)
+    kernels = choose_kernels(config.model, machine, library)
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         model = build_model(config.model, card.channels, len(card.classes), kernels)
@@ -55,43 +56,39 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
         model.compile()
     note(model_line(config, model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
-    task = Task(config, to_device(dataset.train, machine.device), val, preprocess, machine)
+    task = Task(config, to_device(dataset.train, machine.device), val, preprocess, machine, library)
     return Prepared(config, dataset, task, model.to(machine.device))
 
 
-def choose_kernels(config: ModelConfig, machine: Machine, note: Callable[[str], None]) -> tuple[Kernels, Machine]:
-    """How attention and blocks are computed, and the machine with ``block`` as it was decided.
+def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Library | None, Machine]:
+    """The native kernels, where this machine can use them, and the machine with ``kernels`` as it was decided.
 
-    ConfigError if the native kernel was asked for and cannot be had.
+    ConfigError if they were asked for and cannot be had; ``note`` hears it if they were hoped for.
     """
-    kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.grid**2))
-    plain, reason = replace(machine, block="plain"), why_plain(config, machine)
+    reasons = {
+        "plain ones were asked for": machine.kernels == "plain",
+        "they are for CPUs": machine.device.type != "cpu",
+        "they compute in bf16": machine.precision != "bf16",
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
     if reason is None:
         try:
-            library = load("bf16", user_cache() / "native")
+            return load("bf16", user_cache() / "native"), replace(machine, kernels="native")
         except (NativeError, StorageError) as error:
             reason = str(error)
-            if machine.block == "auto":
-                note(f"transformer blocks by torch's own operations: {reason}")
-        else:
-            return replace(kernels, native=library, threads=machine.threads), replace(machine, block="native")
-    if machine.block == "native":
-        raise ConfigError(f"block native cannot be had: {reason}; use --block plain or auto")
-    return kernels, plain
+            if machine.kernels == "auto":
+                note(f"torch's own operations in place of vitlab's kernels: {reason}")
+    if machine.kernels == "native":
+        raise ConfigError(f"kernels native cannot be had: {reason}; use --kernels plain or auto")
+    return None, replace(machine, kernels="plain")
 
 
-def why_plain(config: ModelConfig, machine: Machine) -> str | None:
-    """Why the native kernel does not fit this network or machine; None if it does."""
-    reasons = {
-        "plain blocks were asked for": machine.block == "plain",
-        "the network is no Vision Transformer": config.arch != "vit",
-        "it is for CPUs": machine.device.type != "cpu",
-        "it computes in bf16": machine.precision != "bf16",
-        "torch.compile was asked for": machine.compile,
-        "the network has dropout in its blocks": config.random_blocks,
-        "the network has mlp_last_gelu": config.mlp_last_gelu,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+def choose_kernels(config: ModelConfig, machine: Machine, library: Library | None) -> Kernels:
+    """How the network's attention and blocks are computed: the native kernel has no dropout."""
+    kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.grid**2))
+    if machine.compile or config.random_blocks or config.mlp_last_gelu:
+        return kernels
+    return replace(kernels, native=library, threads=machine.threads)
 
 
 def cut(dataset: Dataset, config: RunConfig) -> Dataset:

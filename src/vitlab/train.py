@@ -23,6 +23,7 @@ from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit, epoch_batches
 from vitlab.evaluate import metrics, predict_logits
 from vitlab.machine import Machine, Stopwatch, private_randomness, seed_torch
+from vitlab.native import Library
 from vitlab.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors, set_lr
 from vitlab.preprocess import Preprocess
 
@@ -52,6 +53,7 @@ class Task:
     val: DeviceSplit | None
     preprocess: Preprocess
     machine: Machine
+    library: Library | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,8 +162,10 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     average = None
     if optim.ema_decay:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
-    optimizers, sums = build_optimizers(model, optim), torch.zeros(2, dtype=torch.float64, device=task.machine.device)
-    clocks = task.machine.stopwatch(), task.machine.stopwatch()
+    machine = task.machine
+    optimizers = build_optimizers(model, optim, task.library, machine.threads)
+    sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
+    clocks = machine.stopwatch(), machine.stopwatch()
     state = State(model, optimizers, sums, average, {}, Counters(), *clocks)
     if resume is not None:
         restore(state, task, resume)

@@ -182,10 +182,10 @@ class MachineConfig:
         "Attention as plain matrix products or torch's fused kernel; "
         "auto takes the plain one for short sequences on a CPU.",
     )
-    block: Literal["auto", "plain", "native"] = knob(
+    kernels: Literal["auto", "plain", "native"] = knob(
         "auto",
-        "Transformer blocks by torch's operations, or by vitlab's own C kernel; auto takes the kernel in bf16 on a CPU "
-        "where a C compiler is found and the network has no dropout inside its blocks.",
+        "Transformer blocks and Muon by torch's operations, or by vitlab's own C kernels; auto takes the kernels in "
+        "bf16 on a CPU where a C compiler is found. Blocks with dropout are always torch's.",
     )
     compile: bool = knob(
         False, "Let torch.compile make kernels of the network; takes up to half a minute before the first step."

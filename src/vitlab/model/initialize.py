@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 
 if TYPE_CHECKING:
-    from vitlab.model.vit import Attention, ViT
+    from vitlab.model.block import Attention
+    from vitlab.model.vit import ViT
 
 
 def initialize(model: ViT, config: ModelConfig) -> None:

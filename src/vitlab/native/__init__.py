@@ -1,6 +1,17 @@
-"""The stack of transformer blocks as one C kernel, compiled at first use by the system's compiler."""
+"""The stack of transformer blocks, and Muon's step, as C kernels, compiled at first use by the system's compiler."""
 
 from vitlab.native.blocks import BLOCK_WEIGHTS, BlockShape, native_blocks
 from vitlab.native.build import Kind, Library, NativeError, load
+from vitlab.native.muon import Stack, native_muon
 
-__all__ = ["BLOCK_WEIGHTS", "BlockShape", "Kind", "Library", "NativeError", "load", "native_blocks"]
+__all__ = [
+    "BLOCK_WEIGHTS",
+    "BlockShape",
+    "Kind",
+    "Library",
+    "NativeError",
+    "Stack",
+    "load",
+    "native_blocks",
+    "native_muon",
+]

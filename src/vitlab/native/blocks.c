@@ -33,7 +33,7 @@
 #define API __attribute__((visibility("default")))
 
 // Raised when the arguments or the layout of memory change; the wrapper checks it.
-API int vitlab_version(void) { return 1; }
+API int vitlab_version(void) { return 2; }
 
 typedef struct {
     packed *weights;                // of each block

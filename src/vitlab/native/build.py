@@ -1,4 +1,4 @@
-"""Compile blocks.c for this very processor, keep the result, load it.
+"""Compile blocks.c and muon.c for this very processor, keep the result, load it.
 
 A compiled library lies in a cache folder under a name that is a digest of all that it depends on: the sources, the
 flags, the compiler, and the instructions that the processor offers. So it is never out of date, machines that share a
@@ -24,7 +24,7 @@ from vitlab.files import make_folder, publish
 
 Kind = Literal["bf16", "float", "double"]
 
-VERSION = 1  # vitlab_version() of blocks.c
+VERSION = 2  # vitlab_version() of blocks.c
 SOURCES = Path(__file__).parent
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
@@ -58,15 +58,22 @@ class Library:
         try:
             library = ctypes.CDLL(str(path))
             version = library.vitlab_version()
+            self.forward, self.backward, self.muon = (
+                library.vitlab_forward,
+                library.vitlab_backward,
+                library.vitlab_muon,
+            )
+            self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
+            self.muon_floats = library.vitlab_muon_floats
         except (OSError, AttributeError) as error:
             raise NativeError(f"the compiled kernel {path} does not load: {error}") from error
         if version != VERSION:
             raise NativeError(f"the compiled kernel {path} is of version {version}, not {VERSION}; delete it")
         self.kind, self.path = kind, path
         self.dtype = torch.float64 if kind == "double" else torch.float32
-        self.forward, self.backward = library.vitlab_forward, library.vitlab_backward
-        self.forward.restype = self.backward.restype = None
-        self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
+        self.muon_dtype = torch.float32
+        self.forward.restype = self.backward.restype = self.muon.restype = None
+        self.muon_floats.restype = ctypes.c_size_t
         for measure in (self.saved_bytes, self.workspace_bytes):
             measure.restype, measure.argtypes = ctypes.c_size_t, [ctypes.POINTER(ShapeStruct)]
         self._local = threading.local()
@@ -121,7 +128,7 @@ def digest(kind: Kind, compiler: str, target: str) -> str:
 
 
 def compile_library(kind: Kind, compiler: str, path: Path) -> None:
-    """Compile blocks.c to ``path``, which is whole or absent; NativeError if the compiler fails."""
+    """Compile both kernels to ``path``, which is whole or absent; NativeError if the compiler fails."""
     make_folder(path.parent)
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-")
@@ -129,7 +136,8 @@ def compile_library(kind: Kind, compiler: str, path: Path) -> None:
         raise StorageError(f"cannot write to {path.parent}: {error.strerror}") from error
     with folder as name:
         built = Path(name) / path.name
-        run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", str(SOURCES / "blocks.c"), "-o", str(built), "-lm"])
+        sources = map(str, sorted(SOURCES.glob("*.c")))
+        run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"])
         publish(built, path)
 
 
