@@ -71,6 +71,7 @@ def start(name: str, seed: int, threads: int, folder: Path) -> Run:
     return {"started_utc": started, "about": first, "epochs": [row for row in rows if "epoch" in row], "end": rows[-1]}
 
 
+AGAINST = "keras:keras-cnn"
 KERAS_EPOCHS = {"keras:keras-cnn": 15, "keras:seed-best": 100}
 
 
@@ -87,6 +88,12 @@ def mnist(folder: Path) -> Path:
     return path
 
 
+def tables(name: str, measured: dict[str, Any]) -> dict[str, str]:
+    """The whole table and the short one, by the names that pages have for them."""
+    runs, against = measured["runs"], measured.get("against", AGAINST)
+    return {name: table(runs, against), f"{name} short": table(runs, against, SHORT)}
+
+
 def main() -> int:
     """Measure and keep, or show what was kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,17 +104,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path)
     parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name are renewed")
-    parser.add_argument("--against", default="keras:keras-cnn", help="whose times the others' are divided by")
+    parser.add_argument("--against", default=AGAINST, help="whose times the others' are divided by; kept in the file")
     arguments = parser.parse_args()
     if arguments.show:
         measured = read_json(arguments.show)
     elif arguments.out:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         measured = duel(arguments.contestants, seeds, arguments.threads, arguments.out)
+        measured["against"] = arguments.against
+        write_json(arguments.out, measured)
     else:
         raise StorageError("--out FILE is needed: a result that is not kept is none")
-    runs, name = measured["runs"], (arguments.show or arguments.out).stem
-    made = {name: table(runs, arguments.against), f"{name} short": table(runs, arguments.against, SHORT)}
+    name = (arguments.show or arguments.out).stem
+    made = tables(name, measured)
     for page in arguments.into:
         write_bytes(page, fill(page.read_text(encoding="utf-8"), made).encode())
     print(made[name])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.verdict import SHORT, fill, table
+from benchmarks.duel import tables
+from benchmarks.verdict import fill
 from docs import make_knobs
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
@@ -86,13 +87,9 @@ RESULTS = sorted((ROOT / "benchmarks" / "results").glob("duel-*.json"))
 def test_tables_of_measurements_are_the_measured_ones(page: str) -> None:
     text, found = (ROOT / page).read_text(), 0
     for result in RESULTS:
-        runs = json.loads(result.read_text())["runs"]
-        tables = {
-            result.stem: table(runs, "keras:keras-cnn"),
-            f"{result.stem} short": table(runs, "keras:keras-cnn", SHORT),
-        }
-        assert fill(text, tables) == text
-        found += sum(f"<!-- {name} -->" in text for name in tables)
+        made = tables(result.stem, json.loads(result.read_text()))
+        assert fill(text, made) == text
+        found += sum(f"<!-- {name} -->" in text for name in made)
     assert found == text.count("<!-- /") > 0
 
 

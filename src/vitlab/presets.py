@@ -119,21 +119,21 @@ FAST = Preset(
     ),
     about="the shortest way to 99.0 %: 25 overlapping patches, two merged blocks, less than two passes.",
     source="vitlab",
-    expected="see docs/speed.md.",
+    expected="99.12 +- 0.06 % (5 seeds) after 5 seconds of training on two shared cores; see docs/speed.md.",
 )  # fmt: skip
 
 SMALL = Preset(
     RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
     about="a textbook ViT of 49 overlapping patches and two blocks with two heads, sized for a laptop.",
     source="vitlab",
-    expected="see docs/speed.md.",
+    expected="99.48 +- 0.04 % (5 seeds) after 84 seconds of training on two shared cores; see docs/speed.md.",
 )
 
 ACCURATE = Preset(
     RECIPE.with_knobs(embed_dim=64, depth=4, epochs=28, warmup_epochs=1.0),
     about="the most accurate within ten minutes on two cores.",
     source="vitlab",
-    expected="see docs/speed.md.",
+    expected="a first recipe, about five minutes of training on two cores; not measured over seeds yet.",
 )
 
 FASHION = Preset(
@@ -143,7 +143,7 @@ FASHION = Preset(
     ),
     about="for Fashion-MNIST: wider, deeper, mirrored.",
     source="vitlab",
-    expected="see docs/speed.md.",
+    expected="a first recipe, about two minutes of training on two cores; not measured over seeds yet.",
 )  # fmt: skip
 
 CNN_TUNED = Preset(
@@ -158,7 +158,7 @@ CNN_TUNED = Preset(
     ),
     about="the strongest small CNN that we could build for time to 99.0 %, with everything that `fast` has.",
     source="vitlab; the idea of one epoch with a high rate: tuomaso/train_mnist_fast",
-    expected="see docs/speed.md.",
+    expected="99.12 +- 0.05 % (5 seeds) after 4 seconds of training on two shared cores; see docs/speed.md.",
 )  # fmt: skip
 
 KERAS_CNN = Preset(

@@ -186,9 +186,12 @@ def doctor(arguments: argparse.Namespace) -> int:
     from vitlab.config import MachineConfig
     from vitlab.data.sources import cache_root
     from vitlab.machine import choose_machine, environment, gemm_gflops
+    from vitlab.prepare import load_kernels
 
-    machine = choose_machine(MachineConfig())
+    why_plain: list[str] = []
+    _, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)
     found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
+    found |= {"chosen_because": "; ".join([machine.reason, *why_plain])}
     found["gemm_fp32_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="fp32"))), 1)
     found["gemm_bf16_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="bf16"))), 1)
     found |= {"cache": str(cache_root()), "VITLAB_DATA": os.environ.get("VITLAB_DATA")}
