@@ -6,8 +6,8 @@
 Seed by seed and not contestant by contestant, so that a machine that slows down slows all of them; a matrix product
 of known size is timed before each run, so that one can see whether it did. Each run is a process of its own
 (benchmarks/contestant.py; names that begin with keras: are benchmarks/keras_programs.py in TensorFlow's own
-environment). A contestant may carry knobs: `fast/attn_form=none`. The file is rewritten after each run, and runs
-that it already holds are not repeated.
+environment). A contestant may carry knobs: `fast/attn_form=none`; a Keras program `limit_steps=8`, for its throughput.
+The file is rewritten after each run, and runs that it already holds are not repeated.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ def start(name: str, seed: int, threads: int, folder: Path) -> Run:
     """One run in a process of its own: what it printed, as a table."""
     if name.startswith("keras:"):
         program = Path(__file__).with_name("keras_programs.py")
-        words = [str(keras_python(print)), str(program), name.removeprefix("keras:"), "--data", str(mnist(folder))]
-        words += ["--seed", str(seed), "--threads", str(threads), "--epochs", str(KERAS_EPOCHS[name])]
+        own, *knobs = name.removeprefix("keras:").split("/")
+        words = [str(keras_python(print)), str(program), own, "--data", str(mnist(folder)), "--seed", str(seed)]
+        words += ["--threads", str(threads), "--epochs", str(KERAS_EPOCHS[own])]
+        words += ["--" + knob.replace("_", "-") for knob in knobs]
     else:
         preset, *knobs = name.split("/")
         words = [sys.executable, "-m", "benchmarks.contestant", preset, "--seed", str(seed)]
@@ -72,7 +74,7 @@ def start(name: str, seed: int, threads: int, folder: Path) -> Run:
 
 
 AGAINST = "keras:keras-cnn"
-KERAS_EPOCHS = {"keras:keras-cnn": 15, "keras:seed-best": 100}
+KERAS_EPOCHS = {"keras-cnn": 15, "seed-best": 100, "seed-best-stock": 100}
 
 
 def mnist(folder: Path) -> Path:

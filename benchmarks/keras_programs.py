@@ -39,6 +39,7 @@ import json  # noqa: E402
 import platform  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -173,12 +174,14 @@ def keras_cnn(images_BHWC: Images) -> Any:
     return model
 
 
-def seed_best(images_BHWC: Images) -> Any:
+def seed_best(images_BHWC: Images, stock: bool = False) -> Any:
     """The best run of the page "Visual transformer and the MNIST dataset": 16 blocks of width 96 on four patches.
 
     5,896,234 parameters. What the page's text has lost is taken from the program that it modifies, keras-team/keras-io
     `examples/vision/image_classification_with_vision_transformer.py` at commit ef4cd45. The optimiser there took
     1e-4 of every weight at each step; Keras 3 multiplies the decay by the learning rate, hence 0.1 here.
+
+    ``stock`` leaves attention as that program writes it; else ``attention`` helps Keras to half the time.
     """
     pixels = keras.Input(images_BHWC.shape[1:])
     normalization = layers.Normalization()
@@ -188,7 +191,7 @@ def seed_best(images_BHWC: Images) -> Any:
     x = layers.RandomZoom(0.2, 0.2)(x)
     x = AddPositions()(layers.Dense(96)(patches(x, 14)))
     for _ in range(16):
-        x = block(x, dim=96, heads=4)
+        x = block(x, dim=96, heads=4, stock=stock)
     x = layers.Flatten()(layers.LayerNormalization(epsilon=1e-6)(x))
     x = dense(layers.Dropout(0.5)(x), [2048, 1024], dropout=0.5)
     model = keras.Model(pixels, layers.Dense(10)(x))
@@ -221,9 +224,13 @@ class AddPositions(layers.Layer):  # type: ignore[misc]
         return x_BND + self.positions_ND
 
 
-def block(x_BND: Any, dim: int, heads: int) -> Any:
+def block(x_BND: Any, dim: int, heads: int, stock: bool) -> Any:
     """A pre-norm block. Each head is as wide as the whole vector; both of its dense layers end in a GELU."""
-    attended = attention(layers.LayerNormalization(epsilon=1e-6)(x_BND), dim, heads)
+    normed = layers.LayerNormalization(epsilon=1e-6)(x_BND)
+    if stock:
+        attended = layers.MultiHeadAttention(heads, dim, dropout=0.1)(normed, normed)
+    else:
+        attended = attention(normed, dim, heads)
     x_BND = layers.Add()([attended, x_BND])
     normed = layers.LayerNormalization(epsilon=1e-6)(x_BND)
     return layers.Add()([dense(normed, [2 * dim, dim], dropout=0.1), x_BND])
@@ -259,6 +266,7 @@ def say(**values: Any) -> None:
 PROGRAMS = {
     "keras-cnn": Program(keras_cnn, batch_size=128, one_hot=True),
     "seed-best": Program(seed_best, batch_size=2000, one_hot=False),
+    "seed-best-stock": Program(partial(seed_best, stock=True), batch_size=2000, one_hot=False),
 }
 
 if __name__ == "__main__":

@@ -53,14 +53,13 @@ def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
     head = columns or tuple(rows[0])
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     lines += ["| " + " | ".join(row[column] for column in head) + " |" for row in rows]
-    lines += [
-        "",
-        f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by",
-    ]
-    lines += [
-        "those of the contestant to its end, run side by side: median over seeds with its 95 % interval. Seconds are"
-    ]
-    lines += [f"medians, of training steps only. {circumstances(runs)}"]
+    lines += [""]
+    if theirs:
+        lines += [
+            f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by"
+        ]
+        lines += ["those of the contestant to its end, run side by side: median over seeds with its 95 % interval."]
+    lines += [f"Seconds are medians, of training steps only. {circumstances(runs)}"]
     return "\n".join(lines)
 
 
@@ -104,9 +103,18 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
         "lowest": f"{min(top1):.2f}",
         "p (mean ≤ 99.0)": f"{exceeds(top1, 99.0):.1g}" if len(own) > 2 else "",
         "training s": f"{statistics.median(run['epochs'][-1]['train_seconds'] for run in own):.1f}",
+        "images/s": f"{statistics.median(map(images_per_second, own)):,.0f}",
         **{f"s to {100 * bar:g} %": reached([seconds_to(run, bar) for run in own]) for bar in BARS},
         "times faster": "" if name == against or not theirs else faster(own, theirs),
     }
+
+
+def images_per_second(run: Run) -> float:
+    """Training images by training seconds; Keras programs say it themselves, for each epoch."""
+    rows = run["epochs"]
+    if "images_per_second" in rows[-1]:
+        return float(statistics.median(row["images_per_second"] for row in rows))
+    return float(rows[-1]["steps"] * run["about"]["config"]["train"]["batch_size"] / rows[-1]["train_seconds"])
 
 
 def reached(times: list[float | None]) -> str:

@@ -266,8 +266,12 @@ def test_the_table_of_inference() -> None:
 
 def run_of(contestant: str, seed: int, top1: list[float], seconds: float) -> dict[str, Any]:
     """A run whose epochs take ``seconds`` each."""
-    epochs = [{"epoch": n, "train_seconds": n * seconds, "test_top1": top} for n, top in enumerate(top1, start=1)]
-    about = {"parameters": {"blocks": 1000, "head": 234}, "environment": ENVIRONMENT}
+    epochs = [
+        {"epoch": n, "steps": 7 * n, "train_seconds": n * seconds, "test_top1": top}
+        for n, top in enumerate(top1, start=1)
+    ]
+    config = {"train": {"epochs": len(top1), "batch_size": 11}}
+    about = {"parameters": {"blocks": 1000, "head": 234}, "environment": ENVIRONMENT, "config": config}
     run = {"contestant": contestant, "seed": seed, "about": about, "epochs": epochs, "gemm_gflops_before": 100.0}
     return run | WHEN | {"end": {"test_top1_shifts": top1[-1]}}
 
@@ -308,6 +312,14 @@ def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
     short = verdict.table(read_json(path)["runs"], "b", verdict.SHORT).splitlines()
     assert short[0] == "| " + " | ".join(verdict.SHORT) + " |"
     assert {line.count("|") for line in short[:4]} == {len(verdict.SHORT) + 1}
+
+
+def test_throughput_is_images_by_seconds_or_what_keras_says() -> None:
+    run = run_of("x", 0, [0.9, 0.9, 0.9], seconds=2.0)
+    assert verdict.images_per_second(run) == pytest.approx(7 * 11 / 2.0)
+    for row, rate in zip(run["epochs"], (10.0, 30.0, 20.0), strict=True):
+        row["images_per_second"] = rate
+    assert verdict.images_per_second(run) == 20.0
 
 
 def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:

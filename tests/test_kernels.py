@@ -20,6 +20,7 @@ from vitlab.machine import Machine, choose_machine
 from vitlab.native import NativeError, load
 
 CALM: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, precision="bf16")
+DROPPING: dict[str, Any] = CALM | dict(dropout=0.1, attn_dropout=0.1, head_dropout=0.2, mlp_last_gelu=True)
 
 
 def machine(**changes: Any) -> Machine:
@@ -66,12 +67,12 @@ def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("knob", ["dropout", "attn_dropout", "drop_path", "mlp_last_gelu"])
-def test_networks_that_the_kernel_does_not_fit(knob: str) -> None:
+def test_networks_that_the_kernels_do_not_fit() -> None:
     library, chosen = prepare.load_kernels(machine(), print)
-    config: dict[str, Any] = {knob: True if knob == "mlp_last_gelu" else 0.1}
-    assert prepare.choose_kernels(ModelConfig(), chosen, library).native is library
-    assert prepare.choose_kernels(ModelConfig(**config), chosen, library).native is None
+    fits = prepare.choose_kernels(ModelConfig(dropout=0.1, attn_dropout=0.1, mlp_last_gelu=True), chosen, library)
+    assert (fits.native, fits.blocks) == (library, True)
+    drop_path = prepare.choose_kernels(ModelConfig(drop_path=0.1), chosen, library)
+    assert (drop_path.native, drop_path.blocks) == (library, False)
     assert prepare.choose_kernels(ModelConfig(), replace(chosen, compile=True), library).native is None
 
 
@@ -113,10 +114,14 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(threads: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("knobs", "threads"), [(CALM, 1), (CALM, 2), (DROPPING, 2), (DROPPING | {"drop_path": 0.1}, 1)]
+)
+def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(
+    knobs: dict[str, Any], threads: int, tmp_path: Path
+) -> None:
     config = tiny_config(
-        write_npz(tmp_path / "glyphs.npz"), **CALM, threads=threads, optimizer="muon", kernels="native", ema_decay=0.9
+        write_npz(tmp_path / "glyphs.npz"), **knobs, threads=threads, optimizer="muon", kernels="native", ema_decay=0.9
     )
     for name in ("whole", "again"):
         train_run(config, tmp_path / name)

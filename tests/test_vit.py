@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
-from vitlab.model import ViT, build_model, count_parameters, flops_per_image, parameters_by_part
+from vitlab.model import Kernels, ViT, build_model, count_parameters, flops_per_image, parameters_by_part
 from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
-from vitlab.model.vit import Kernels
+from vitlab.model.dropout import Dropout
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -404,7 +404,7 @@ def test_dropout_of_the_head_acts_before_every_dense_layer() -> None:
     head = vit(head_hidden=(13, 11), head_dropout=0.3).head
     kinds = [type(layer).__name__ for layer in head]
     assert kinds == ["Dropout", "Linear", "GELU", "Dropout", "Linear", "GELU", "Dropout", "Linear"]
-    assert {layer.p for layer in head if isinstance(layer, nn.Dropout)} == {0.3}
+    assert {layer.rate for layer in head if isinstance(layer, Dropout)} == {0.3}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])

@@ -84,11 +84,12 @@ def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Library
 
 
 def choose_kernels(config: ModelConfig, machine: Machine, library: Library | None) -> Kernels:
-    """How the network's attention and blocks are computed: the native kernel has no dropout."""
+    """How the network is computed: torch.compile cannot look into native kernels, and that of the blocks knows no
+    drop_path."""
     kernels = Kernels(sdpa=machine.fuses_attention(tokens=config.grid**2))
-    if machine.compile or config.random_blocks or config.mlp_last_gelu:
+    if machine.compile:
         return kernels
-    return replace(kernels, native=library, threads=machine.threads)
+    return replace(kernels, native=library, blocks=not config.drop_path, threads=machine.threads)
 
 
 def cut(dataset: Dataset, config: RunConfig) -> Dataset:

@@ -202,11 +202,6 @@ class ModelConfig:
         return self.head_dim or self.embed_dim // self.num_heads
 
     @property
-    def random_blocks(self) -> bool:
-        """Whether something inside the blocks is drawn at random while training."""
-        return any((self.dropout, self.attn_dropout, self.drop_path))
-
-    @property
     def mlp_hidden(self) -> int:
         """Width of the block's hidden layer."""
         return round(self.embed_dim * self.mlp_ratio)

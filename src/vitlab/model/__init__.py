@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab.config import ModelConfig
 from vitlab.model.cnn import CNN
-from vitlab.model.vit import PLAIN, Kernels, ViT
+from vitlab.model.kernels import PLAIN, Kernels
+from vitlab.model.vit import ViT
 
 __all__ = ["CNN", "Kernels", "ViT", "build_model", "count_parameters", "flops_per_image", "parameters_by_part"]
 
@@ -18,7 +19,7 @@ __all__ = ["CNN", "Kernels", "ViT", "build_model", "count_parameters", "flops_pe
 def build_model(config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> ViT | CNN:
     """The network of ``config``, freshly initialised from torch's global generator, on the CPU."""
     if config.arch == "cnn":
-        return CNN(config, in_channels, num_classes)
+        return CNN(config, in_channels, num_classes, kernels)
     return ViT(config, in_channels, num_classes, kernels)
 
 

@@ -8,17 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, cnn_side
+from vitlab.model.dropout import Dropout
+from vitlab.model.kernels import PLAIN, Kernels
 
 
 class CNN(nn.Module):
     """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer."""
 
-    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> None:
         super().__init__()
         channels = (in_channels, *config.cnn_channels)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, kernel_size=3) for a, b in pairwise(channels))
         side = cnn_side(config.input_side, len(config.cnn_channels))
-        self.head = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(channels[-1] * side**2, num_classes))
+        self.head = nn.Sequential(Dropout(config.head_dropout, kernels), nn.Linear(channels[-1] * side**2, num_classes))
         for module in self.modules():  # Keras' defaults
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -5,7 +5,6 @@ Letters in names: B images, N tokens, P numbers of a patch, D embed_dim, h heads
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -13,25 +12,11 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
 from vitlab.model.block import Block, make_norm
+from vitlab.model.dropout import Dropout
 from vitlab.model.initialize import initialize
+from vitlab.model.kernels import PLAIN, Kernels
 from vitlab.model.patches import patch_length, patchify
-from vitlab.native import BlockShape, Library, native_blocks
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """Which of several equal ways computes attention and blocks.
-
-    ``sdpa`` is torch's attention kernel, which never holds the weights; ``native`` is vitlab's own for the whole stack
-    of blocks, on a CPU and without dropout, run on so many ``threads``.
-    """
-
-    sdpa: bool = False
-    native: Library | None = None
-    threads: int = 1
-
-
-PLAIN = Kernels()
+from vitlab.native import BlockShape, native_blocks
 
 
 class ViT(nn.Module):
@@ -55,7 +40,7 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate, kernels.sdpa) for rate in rates)
         self.norm = make_norm(config)
         pooled = dim * (self.num_tokens if config.pool == "flatten" else 1)
-        self.head = make_head(pooled, config.head_hidden, num_classes, config.head_dropout)
+        self.head = make_head(pooled, config.head_hidden, num_classes, Dropout(config.head_dropout, kernels))
         initialize(self, config)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -69,10 +54,11 @@ class ViT(nn.Module):
 
     def through_blocks(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D], all blocks."""
-        if self.kernels.native is not None:
+        if self.kernels.native is not None and self.kernels.blocks:
             weights = [weight for block in self.blocks for weight in cast(Block, block).kernel_weights()]
-            shape = kernel_shape(self.config)
-            return native_blocks(x_BND, weights, shape, self.kernels.native, self.kernels.threads)
+            shape = kernel_shape(self.config, self.training)
+            seed = int(torch.randint(2**32, ())) if shape.dropout or shape.attn_dropout else 0
+            return native_blocks(x_BND, weights, shape, self.kernels.native, self.kernels.threads, seed)
         for block in self.blocks:
             x_BND = block(x_BND)
         return x_BND
@@ -107,8 +93,8 @@ class ViT(nn.Module):
                 return x_BND.flatten(1)
 
 
-def kernel_shape(config: ModelConfig) -> BlockShape:
-    """The blocks of ``config`` as the native kernel is told of them."""
+def kernel_shape(config: ModelConfig, training: bool) -> BlockShape:
+    """The blocks of ``config`` as the native kernel is told of them; ``training`` decides on dropout."""
     return BlockShape(
         dim=config.embed_dim,
         depth=config.depth,
@@ -118,14 +104,17 @@ def kernel_shape(config: ModelConfig) -> BlockShape:
         attention=config.attn_form,
         rms=config.norm == "rms",
         relu2=config.act == "relu2",
+        last_gelu=config.mlp_last_gelu,
+        dropout=config.dropout if training else 0.0,
+        attn_dropout=config.attn_dropout if training else 0.0,
     )
 
 
-def make_head(width: int, hidden: tuple[int, ...], num_classes: int, dropout: float) -> nn.Sequential:
+def make_head(width: int, hidden: tuple[int, ...], num_classes: int, dropout: Dropout) -> nn.Sequential:
     """Dropout, then dense-GELU-dropout for each hidden width, then the class scores."""
-    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    layers: list[nn.Module] = [dropout]
     for units in hidden:
-        layers += [nn.Linear(width, units), nn.GELU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(width, units), nn.GELU(), dropout]
         width = units
     return nn.Sequential(*layers, nn.Linear(width, num_classes))
 

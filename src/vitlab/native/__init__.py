@@ -1,7 +1,8 @@
-"""The stack of transformer blocks, and Muon's step, as C kernels, compiled at first use by the system's compiler."""
+"""The blocks, dropout's masks and Muon's step as C kernels, compiled at first use by the system's compiler."""
 
 from vitlab.native.blocks import BLOCK_WEIGHTS, BlockShape, native_blocks
 from vitlab.native.build import Kind, Library, NativeError, load
+from vitlab.native.dropout import dropout_mask
 from vitlab.native.muon import Stack, native_muon
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Library",
     "NativeError",
     "Stack",
+    "dropout_mask",
     "load",
     "native_blocks",
     "native_muon",

@@ -11,7 +11,12 @@ static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept 
     const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden, dim_at = image * p->rows * p->dim;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
-        left dy = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
+        left dy = by_rows(c->dy_rows + dim_at, p->dim, row);
+        if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);
+        if (p->changes_output) {
+            output_gradient(p, c, row, rows, c->x + dim_at, k->y, c->branch_rows, c->branch_pairs + dim_at / 2);
+            dy = by_rows(c->branch_rows, p->dim, row);
+        }
         multiply(c->tile, p->tile, rows, p->hidden, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activation_gradient(p, c, row, rows, k->z, c->dz_pairs + hidden_at, c->a_pairs + hidden_at);
@@ -49,10 +54,14 @@ static void scores_gradient(const plan *p, scratch *c, const kept *k, real *tabl
             left du = by_rows(c->du_rows + at, p->out, row);
             multiply(c->tile, p->tile, rows, p->s.tokens, du, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
-            softmax_gradient(p, c, row, rows, k->p + place / 2, table ? table + place : NULL, c->p_rows + place,
-                             c->ds_pairs + place / 2);
+            softmax_gradient(p, c, row, rows, k->p, table, place, c->p_rows, c->ds_pairs);
         }
     }
+}
+
+// The attention weights as they met the values.
+INLINE const pair *used_weights(const plan *p, const scratch *c, const kept *k) {
+    return p->s.attn_dropout > 0 ? c->dropped_pairs : k->p;
 }
 
 // One tile of the gradients of queries, keys and values: dq = ds k, dk = ds^T q, dv = p^T du. The heads' columns are
@@ -69,7 +78,7 @@ static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, in
         multiply(to, p->tile, rows, width, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
-        left weights = by_columns(k->p + head * p->row_pairs * p->keys, p->keys, row);
+        left weights = by_columns(used_weights(p, c, k) + head * p->row_pairs * p->keys, p->keys, row);
         multiply(to, p->tile, rows, width, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
     }
 }
@@ -98,7 +107,8 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
         left dmix = by_rows(c->dmix_rows, p->mix, row);
         multiply(c->tile, p->tile, rows, p->dim, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
         if (merged) {  // the tokens were keys and values too
-            left ds = by_columns(c->ds_pairs, p->keys, row), weights = by_columns(k->p, p->keys, row);
+            left ds = by_columns(c->ds_pairs, p->keys, row);
+            left weights = by_columns(used_weights(p, c, k), p->keys, row);
             multiply(c->tile, p->tile, rows, p->dim, ds, k->mix, p->mix, p->row_pairs, 1);
             multiply(c->tile, p->tile, rows, p->dim, weights, c->du_pairs, p->out, p->row_pairs, 1);
         }
@@ -118,15 +128,17 @@ static void weight_gradient(const dense *w, const gradient *sum, const pair *dy,
 }
 
 // One block of ``images`` images whose gradients are in c->x and c->dy_pairs; k is the first image's.
-static void backward_block(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t slot, int images,
-                           const gradients *sum, int has_table) {
+static void backward_block(const plan *p, scratch *c, const packed *w, const kept *saved, int block, ptrdiff_t first,
+                           int images, const gradients *sum, int has_table) {
+    const ptrdiff_t slot = block * (ptrdiff_t)p->s.batch + first;
     const kept k = kept_at(saved, p, slot);
     const int pairs = images * p->row_pairs;
     for (int image = 0; image < images; image++) {
         const kept one = kept_at(saved, p, slot + image);
+        choose_drops(p, c, block, first + image);
         mlp_backward(p, c, w, &one, image);
     }
-    weight_gradient(&w->fc2, &sum->fc2, c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
+    weight_gradient(&w->fc2, &sum->fc2, p->changes_output ? c->branch_pairs : c->dy_pairs, p->dim, c->a_pairs, p->hidden, pairs);
     weight_gradient(&w->fc1, &sum->fc1, c->dz_pairs, p->hidden, k.n2, p->dim, pairs);
     if (!p->s.attention) {
         pair *swap = c->dy_pairs;
@@ -135,6 +147,7 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
     }
     for (int image = 0; image < images; image++) {
         const kept one = kept_at(saved, p, slot + image);
+        choose_drops(p, c, block, first + image);
         attention_backward(p, c, w, &one, image, has_table ? sum->table : NULL);
     }
     weight_gradient(&w->proj, &sum->proj, c->dx_pairs, p->dim, k.u, p->out, pairs);
@@ -145,10 +158,10 @@ static void backward_block(const plan *p, scratch *c, const packed *w, const kep
 static void backward_group(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t first, int images,
                            const gradients *sums, const real *dy, real *dx) {
     const ptrdiff_t outside = (ptrdiff_t)p->s.tokens * p->s.dim, inside = p->rows * p->dim;
-    if (p->unpadded) c->x = dx + first * outside;
+    c->x = p->unpadded && tokens_of(p, first + images - 1) == p->s.tokens ? dx + first * outside : c->own_x;
     for (int image = 0; image < images; image++) {
         real *to = c->x + image * inside;
-        fetch_image(p, to, dy + (first + image) * outside);
+        fetch_image(p, to, dy + (first + image) * outside, tokens_of(p, first + image));
         for (ptrdiff_t row = 0; row < p->rows; row += 2) {
             for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
                 const ptrdiff_t at = (image * p->rows + row) * p->dim;
@@ -158,10 +171,11 @@ static void backward_group(const plan *p, scratch *c, const packed *w, const kep
         }
     }
     for (int block = p->s.depth - 1; block >= 0; block--) {
-        backward_block(p, c, w + block, saved, block * (ptrdiff_t)p->s.batch + first, images, sums + block,
-                       w[block].table != NULL);
+        backward_block(p, c, w + block, saved, block, first, images, sums + block, w[block].table != NULL);
     }
-    for (int image = 0; image < images; image++) return_image(p, dx + (first + image) * outside, c->x + image * inside);
+    for (int image = 0; image < images; image++) {
+        return_image(p, dx + (first + image) * outside, c->x + image * inside, tokens_of(p, first + image));
+    }
 }
 
 #endif

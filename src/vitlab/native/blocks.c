@@ -5,7 +5,7 @@
 // its nearest cache. Images are dealt to threads in fixed ranges and gradients added in a fixed order, so that the
 // result is the same, bit for bit, whenever the number of threads is.
 //
-// Files: vec.h functions of 16 numbers; half_*.h storage and layouts; gemm_*.h the innermost products; gelu_*.h one
+// Files: vec.h functions of 16 numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h the innermost products; gelu_*.h one
 // activation; plan.h sizes and memory; rows.h, elementwise.h what happens between products; weights.h packing;
 // forward.h, backward.h the passes. What ends in _bf16.h needs AVX512-BF16, its _generic.h twin only a C compiler.
 
@@ -33,7 +33,7 @@
 #define API __attribute__((visibility("default")))
 
 // Raised when the arguments or the layout of memory change; the wrapper checks it.
-API int vitlab_version(void) { return 2; }
+API int vitlab_version(void) { return 3; }
 
 typedef struct {
     packed *weights;                // of each block
@@ -91,7 +91,7 @@ static thread_memory thread_at(const shared_memory *m, const plan *p, int thread
 API size_t vitlab_saved_bytes(const vitlab_shape *shape) {
     const plan p = make_plan(shape);
     arena memory = {0};
-    take_kept(&memory, &p, (ptrdiff_t)shape->depth * shape->batch);
+    take_kept(&memory, &p, (ptrdiff_t)p.s.depth * p.s.batch);
     return memory.at + 64;
 }
 
@@ -121,8 +121,7 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
     const plan p = make_plan(shape);
     arena memory = {(uintptr_t)workspace}, behind = {(uintptr_t)saved};
     const shared_memory m = take_shared(&memory, &p, 0);
-    const kept all = take_kept(&behind, &p, (ptrdiff_t)shape->depth * shape->batch);
-    const ptrdiff_t image_size = (ptrdiff_t)shape->tokens * shape->dim;
+    const kept all = take_kept(&behind, &p, (ptrdiff_t)p.s.depth * p.s.batch);
     if (saved) prefer_large_pages(saved, behind.at - (uintptr_t)saved);
 #pragma omp parallel num_threads(shape->threads)
     {
@@ -132,11 +131,11 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, (pair *)t.first_sum, 0);
         }
 #pragma omp barrier
-        const ptrdiff_t first = (ptrdiff_t)shape->batch * thread / threads;
-        const ptrdiff_t end = (ptrdiff_t)shape->batch * (thread + 1) / threads;
+        const ptrdiff_t first = (ptrdiff_t)p.s.batch * thread / threads;
+        const ptrdiff_t end = (ptrdiff_t)p.s.batch * (thread + 1) / threads;
         for (ptrdiff_t image = first; image < end; image++) {
-            forward_image(&p, &t.own, m.weights, saved ? &all : &t.slot, saved ? image : 0, saved ? shape->batch : 0,
-                          x + image * image_size, y + image * image_size);
+            forward_image(&p, &t.own, m.weights, saved ? &all : &t.slot, image, saved ? image : 0,
+                          saved ? p.s.batch : 0, x, y);
         }
     }
 }
@@ -162,7 +161,7 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
     const plan p = make_plan(shape);
     arena memory = {(uintptr_t)workspace}, behind = {(uintptr_t)saved};
     const shared_memory m = take_shared(&memory, &p, 0);
-    const kept all = take_kept(&behind, &p, (ptrdiff_t)shape->depth * shape->batch);
+    const kept all = take_kept(&behind, &p, (ptrdiff_t)p.s.depth * p.s.batch);
 #pragma omp parallel num_threads(shape->threads)
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
@@ -172,8 +171,8 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, NULL, 1);
         }
 #pragma omp barrier
-        const ptrdiff_t first = (ptrdiff_t)shape->batch * thread / threads;
-        const ptrdiff_t end = (ptrdiff_t)shape->batch * (thread + 1) / threads;
+        const ptrdiff_t first = (ptrdiff_t)p.s.batch * thread / threads;
+        const ptrdiff_t end = (ptrdiff_t)p.s.batch * (thread + 1) / threads;
         for (ptrdiff_t image = first; image < end; image += p.group) {
             const int images = end - image < p.group ? (int)(end - image) : p.group;
             backward_group(&p, &t.own, m.weights, &all, image, images, t.sums, dy, dx);

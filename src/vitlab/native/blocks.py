@@ -27,7 +27,7 @@ ATTENTION_CODES = {"none": 0, "qkv": 1, "merged": 2}
 @dataclass(frozen=True)
 class BlockShape:
     """What all blocks of a stack have in common. merged: heads 1 and head_dim D; none: heads and head_dim count for
-    nothing, but must be at least 1."""
+    nothing, but must be at least 1. The rates of dropout are applied in every call: 0 when not training."""
 
     dim: int
     depth: int
@@ -37,16 +37,25 @@ class BlockShape:
     attention: Literal["none", "qkv", "merged"]
     rms: bool
     relu2: bool
+    last_gelu: bool = False
+    dropout: float = 0.0
+    attn_dropout: float = 0.0
 
 
 def native_blocks(
-    x_BND: Tensor, weights: Sequence[Tensor | None], shape: BlockShape, library: Library, threads: int = 1
+    x_BND: Tensor,
+    weights: Sequence[Tensor | None],
+    shape: BlockShape,
+    library: Library,
+    threads: int = 1,
+    seed: int = 0,
 ) -> Tensor:
     """All blocks of the stack applied to x: [B, N, D] -> [B, N, D], in ``library.dtype``.
 
     ``weights`` are those of the first block in the order of BLOCK_WEIGHTS, None where it has none, then those of the
     next block. They must be contiguous, on the CPU, of ``library.dtype``; else ValueError. A norm has both gain and
-    offset or neither. The result is the same, bit for bit, for the same number of threads.
+    offset or neither. The result is the same, bit for bit, for the same number of threads. What dropout drops is a
+    function of ``seed`` (0 to 2^32 - 1) and of the place: image, block, row, column.
     """
     if len(weights) != shape.depth * len(BLOCK_WEIGHTS):
         raise ValueError(f"{shape.depth} blocks have {shape.depth * len(BLOCK_WEIGHTS)} weights, not {len(weights)}")
@@ -58,19 +67,19 @@ def native_blocks(
             raise ValueError(f"the kernel needs contiguous {library.dtype} on the CPU")
     if x_BND.numel() == 0:
         return x_BND
+    struct = struct_of(x_BND, shape, threads, seed)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x_BND, *weights)):
-        out: Tensor = BlocksFunction.apply(x_BND, shape, library, threads, *weights)  # type: ignore[no-untyped-call]
+        out: Tensor = BlocksFunction.apply(x_BND, struct, library, *weights)  # type: ignore[no-untyped-call]
         return out
-    return run_forward(x_BND, weights, struct_of(x_BND, shape, threads), library, None)
+    return run_forward(x_BND, weights, struct, library, None)
 
 
 class BlocksFunction(torch.autograd.Function):
     """The stack of blocks with its backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x_BND: Tensor, shape: BlockShape, library: Library, threads: int, *weights: Any) -> Tensor:
+    def forward(ctx: Any, x_BND: Tensor, struct: ShapeStruct, library: Library, *weights: Any) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        struct = struct_of(x_BND, shape, threads)
         kept = torch.empty(library.saved_bytes(struct), dtype=torch.uint8)
         y_BND = run_forward(x_BND, weights, struct, library, kept)
         ctx.save_for_backward(*weights)
@@ -93,7 +102,7 @@ class BlocksFunction(torch.autograd.Function):
             pointers(grads),
             ctypes.c_void_p(library.workspace(library.workspace_bytes(ctx.struct)).data_ptr()),
         )
-        return dx_BND, None, None, None, *grads
+        return dx_BND, None, None, *grads
 
 
 def run_forward(
@@ -112,14 +121,15 @@ def run_forward(
     return y_BND
 
 
-def struct_of(x_BND: Tensor, shape: BlockShape, threads: int) -> ShapeStruct:
+def struct_of(x_BND: Tensor, shape: BlockShape, threads: int, seed: int) -> ShapeStruct:
     """The kernel's description of a call."""
     batch, tokens, dim = x_BND.shape
     if dim != shape.dim:
         raise ValueError(f"tokens of {dim} numbers for blocks of {shape.dim}")
     return ShapeStruct(
         *(batch, tokens, dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),
-        *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, min(threads, batch)),
+        *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, shape.last_gelu, min(threads, batch)),
+        *(seed, shape.dropout, shape.attn_dropout),
     )
 
 

@@ -1,4 +1,4 @@
-"""Compile blocks.c and muon.c for this very processor, keep the result, load it.
+"""Compile the C files beside it for this very processor, keep the result, load it.
 
 A compiled library lies in a cache folder under a name that is a digest of all that it depends on: the sources, the
 flags, the compiler, and the instructions that the processor offers. So it is never out of date, machines that share a
@@ -24,7 +24,7 @@ from vitlab.files import make_folder, publish
 
 Kind = Literal["bf16", "float", "double"]
 
-VERSION = 2  # vitlab_version() of blocks.c
+VERSION = 3  # vitlab_version() of blocks.c
 SOURCES = Path(__file__).parent
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
@@ -43,11 +43,9 @@ class ShapeStruct(ctypes.Structure):
     """``vitlab_shape`` of plan.h."""
 
     _fields_ = [
-        (name, ctypes.c_int)
-        for name in (
-            *("batch", "tokens", "dim", "depth", "heads", "head_dim", "hidden"),
-            *("attention", "rms", "relu2", "threads"),
-        )
+        *((name, ctypes.c_int) for name in ("batch", "tokens", "dim", "depth", "heads", "head_dim", "hidden")),
+        *((name, ctypes.c_int) for name in ("attention", "rms", "relu2", "last_gelu", "threads")),
+        *(("seed", ctypes.c_uint), ("dropout", ctypes.c_double), ("attn_dropout", ctypes.c_double)),
     ]
 
 
@@ -58,11 +56,8 @@ class Library:
         try:
             library = ctypes.CDLL(str(path))
             version = library.vitlab_version()
-            self.forward, self.backward, self.muon = (
-                library.vitlab_forward,
-                library.vitlab_backward,
-                library.vitlab_muon,
-            )
+            self.forward, self.backward = library.vitlab_forward, library.vitlab_backward
+            self.muon, self.dropout_mask = library.vitlab_muon, library.vitlab_dropout_mask
             self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
             self.muon_floats = library.vitlab_muon_floats
         except (OSError, AttributeError) as error:
@@ -72,7 +67,8 @@ class Library:
         self.kind, self.path = kind, path
         self.dtype = torch.float64 if kind == "double" else torch.float32
         self.muon_dtype = torch.float32
-        self.forward.restype = self.backward.restype = self.muon.restype = None
+        for call in (self.forward, self.backward, self.muon, self.dropout_mask):
+            call.restype = None
         self.muon_floats.restype = ctypes.c_size_t
         for measure in (self.saved_bytes, self.workspace_bytes):
             measure.restype, measure.argtypes = ctypes.c_size_t, [ctypes.POINTER(ShapeStruct)]
@@ -128,7 +124,7 @@ def digest(kind: Kind, compiler: str, target: str) -> str:
 
 
 def compile_library(kind: Kind, compiler: str, path: Path) -> None:
-    """Compile both kernels to ``path``, which is whole or absent; NativeError if the compiler fails."""
+    """Compile all kernels to ``path``, which is whole or absent; NativeError if the compiler fails."""
     make_folder(path.parent)
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-")

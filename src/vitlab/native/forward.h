@@ -48,7 +48,7 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
             left queries = by_rows(c->q_rows + at, p->out, row);
             multiply(c->tile, p->tile, rows, p->s.tokens, queries, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
-            softmax(p, c, row, rows, w->table ? w->table + place : NULL, c->p_rows + place, k->p + place / 2);
+            softmax(p, c, row, rows, w->table, place, c->p_rows, k->p);
         }
     }
 }
@@ -98,7 +98,9 @@ static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *
         left units = by_rows(c->a_rows, p->hidden, row);
         multiply(c->tile, p->tile, rows, p->dim, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
-        residual(p, c, row, rows, w->fc2.bias, next);
+        if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);
+        if (p->changes_output) change_output(p, c, row, rows, w->fc2.bias, k->y);
+        residual(p, c, row, rows, p->changes_output ? NULL : w->fc2.bias, next);
     }
 }
 
@@ -107,13 +109,23 @@ static normed first_norm(const plan *p, scratch *c, const kept *k) {
     return p->s.attention ? (normed){c->n_rows, k->n1, k->rstd1} : (normed){c->n_rows, k->n2, k->rstd2};
 }
 
-// All blocks, from x to y [tokens][dim]. slots: where ``saved`` keeps block b of this image is slot + b * stride.
-static void forward_image(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t slot,
-                          ptrdiff_t stride, const real *x, real *y) {
+// What is dropped in one block of one image.
+static void choose_drops(const plan *p, scratch *c, int block, ptrdiff_t image) {
+    for (int place = 0; place < DROP_PLACES; place++) {
+        const double rate = place == DROP_WEIGHTS ? p->s.attn_dropout : p->s.dropout;
+        if (rate > 0) c->drop[place] = open_drops(rate, p->s.seed, block, place, image);
+    }
+}
+
+// All blocks, from x to y [..][dim], all images of the caller's. Where ``saved`` keeps block b is slot + b * stride.
+static void forward_image(const plan *p, scratch *c, const packed *w, const kept *saved, ptrdiff_t image,
+                          ptrdiff_t slot, ptrdiff_t stride, const real *x, real *y) {
+    const ptrdiff_t at = image * p->s.tokens * p->s.dim;
+    const int tokens = tokens_of(p, image);
     kept k = kept_at(saved, p, slot);
     normed next = first_norm(p, c, &k);
-    if (p->unpadded) c->x = y;
-    fetch_image(p, c->x, x);
+    c->x = p->unpadded && tokens == p->s.tokens ? y + at : c->own_x;
+    fetch_image(p, c->x, x + at, tokens);
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p->rows - row);
         look_ahead(p, next.pairs, p->dim, row, rows);
@@ -122,12 +134,13 @@ static void forward_image(const plan *p, scratch *c, const packed *w, const kept
     for (int block = 0; block < p->s.depth; block++) {
         const kept after = block + 1 < p->s.depth ? kept_at(saved, p, slot + (block + 1) * stride) : k;
         next = (normed){c->n_rows, k.n2, k.rstd2};
+        choose_drops(p, c, block, image);
         if (p->s.attention) attention_forward(p, c, w + block, &k, &next);
         next = block + 1 < p->s.depth ? first_norm(p, c, &after) : (normed){0};
         mlp_forward(p, c, w + block, &k, &next);
         k = after;
     }
-    return_image(p, y, c->x);
+    return_image(p, y + at, c->x, tokens);
 }
 
 #endif

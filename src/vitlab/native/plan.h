@@ -6,12 +6,17 @@
 #ifndef VITLAB_PLAN_H
 #define VITLAB_PLAN_H
 
+#include "random.h"
+
 typedef struct {
     int batch, tokens, dim, depth, heads, head_dim, hidden;
     int attention;  // 0 none, 1 queries, keys and values, 2 merged: the normed tokens are keys and values
     int rms;        // 1 root mean square norm, 0 layer norm
     int relu2;      // 1 ReLU squared, 0 GELU
+    int last_gelu;  // 1: GELU behind the second dense layer too
     int threads;
+    unsigned seed;  // of what is dropped
+    double dropout, attn_dropout;  // rates: hidden units and the MLP's output; attention weights
 } vitlab_shape;
 
 enum { NO_ATTENTION, QKV, MERGED };
@@ -19,10 +24,14 @@ enum { NO_ATTENTION, QKV, MERGED };
 // Pointers to the weights of one block, in this order; NULL where there is none.
 enum { GAIN1, OFFSET1, MIX, MIX_BIAS, PROJ, PROJ_BIAS, TABLE, GAIN2, OFFSET2, FC1, FC1_BIAS, FC2, FC2_BIAS, WEIGHTS };
 
-enum { TILE_ROWS = 8, MOST_IMAGES = 8, GROUP_BYTES = 384 * 1024 };
+enum { TILE_ROWS = 8 };
 
+// Images of few tokens are packed: ``pack`` of them count as one image of s.tokens = pack * own_tokens tokens, s.batch
+// of which there are, and attention between them is masked. A NaN in one reaches all of its pack.
 typedef struct {
     vitlab_shape s;
+    int pack, own_tokens;
+    ptrdiff_t all_tokens;              // of the caller's batch, which may end within a pack
     ptrdiff_t rows, keys;              // tokens, padded: as rows; as columns of the scores
     ptrdiff_t dim, mix, out, hidden;   // columns, padded; mix: queries (keys, values) of all heads; out: their result
     int mix_used, out_used;            // columns, not padded
@@ -31,14 +40,28 @@ typedef struct {
     ptrdiff_t tile;                    // width of a tile's row: the widest product, and one vector that may be spoilt
     int group;                         // images whose weight gradients are computed in one go
     int unpadded;                      // whether an image of the caller's is as it would be here
+    int changes_output;                // whether anything comes behind the second dense layer
     bits dim_tail, key_tail, mix_tail, out_tail;
 } plan;
 
 INLINE ptrdiff_t whole_vectors(ptrdiff_t columns) { return (columns + LANES - 1) / LANES * LANES; }
 INLINE ptrdiff_t widest(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
-static plan make_plan(const vitlab_shape *s) {
-    plan p = {.s = *s};
+// A group's activations should stay in the second-level cache. But if the sums of all weight gradients do not, they pass
+// through it once a group, so that fewer, larger groups are faster (measured: docs/log.md).
+static void choose_group(plan *p, size_t image_bytes) {
+    const ptrdiff_t weights = p->dim * (p->mix + p->out + 2 * p->hidden);
+    const int sums_stay = (size_t)(p->s.depth * weights) * sizeof(real) <= 1 << 20;
+    const int most = sums_stay ? 8 : 32;
+    p->group = (int)((sums_stay ? 384 << 10 : 2 << 20) / image_bytes);
+    p->group = p->group < 1 ? 1 : p->group > most ? most : p->group;
+}
+
+static plan make_plan(const vitlab_shape *shape) {
+    plan p = {.s = *shape, .own_tokens = shape->tokens, .all_tokens = (ptrdiff_t)shape->batch * shape->tokens};
+    const vitlab_shape *s = &p.s;
+    p.pack = s->attention == NO_ATTENTION || s->tokens > LANES / 2 ? 1 : LANES / s->tokens;
+    p.s.tokens = p.pack * s->tokens, p.s.batch = (s->batch + p.pack - 1) / p.pack;
     const int width = s->heads * s->head_dim;
     p.rows = (s->tokens + 1) / 2 * 2, p.keys = whole_vectors(s->tokens);
     p.mix_used = s->attention == QKV ? 3 * width : s->dim, p.out_used = s->attention == QKV ? width : s->dim;
@@ -48,10 +71,10 @@ static plan make_plan(const vitlab_shape *s) {
     p.dim_pairs = (s->dim + 1) / 2, p.hidden_pairs = (s->hidden + 1) / 2, p.head_pairs = (s->head_dim + 1) / 2;
     p.mix_pairs = (p.mix_used + 1) / 2, p.out_pairs = (p.out_used + 1) / 2, p.row_pairs = (int)(p.rows / 2);
     p.tile = widest(widest(widest(p.dim, p.mix), widest(p.hidden, p.keys)), p.out) + LANES;
-    const size_t row_bytes = sizeof(real) * (size_t)p.dim + sizeof(half) * (size_t)(3 * p.dim + 2 * p.hidden + p.mix);
-    p.group = (int)(GROUP_BYTES / ((size_t)p.rows * row_bytes));
-    p.group = p.group < 1 ? 1 : p.group > MOST_IMAGES ? MOST_IMAGES : p.group;
+    const size_t row_bytes = sizeof(real) * (size_t)p.dim + sizeof(half) * (size_t)(4 * p.dim + 2 * p.hidden + p.mix);
+    choose_group(&p, (size_t)p.rows * row_bytes);
     p.unpadded = p.rows == s->tokens && p.dim == s->dim;
+    p.changes_output = s->last_gelu || s->dropout > 0;
     p.dim_tail = tail_mask(s->dim), p.key_tail = tail_mask(s->tokens);
     p.mix_tail = tail_mask(p.mix_used), p.out_tail = tail_mask(p.out_used);
     return p;
@@ -71,7 +94,7 @@ static void *take(arena *memory, ptrdiff_t count, size_t size) {
 
 // What the backward pass needs from the forward pass, for one block and image, as row pairs; rstd: 1 / spread of a row.
 typedef struct {
-    pair *n1, *mix, *p, *u, *n2, *z;
+    pair *n1, *mix, *p, *u, *n2, *z, *y;  // y: what last_gelu is applied to
     real *rstd1, *rstd2;
 } kept;
 
@@ -86,6 +109,7 @@ static kept take_kept(arena *memory, const plan *p, ptrdiff_t count) {
     }
     k.n2 = take(memory, count * p->row_pairs * p->dim, sizeof(pair));
     k.z = take(memory, count * p->row_pairs * p->hidden, sizeof(pair));
+    if (p->s.last_gelu) k.y = take(memory, count * p->row_pairs * p->dim, sizeof(pair));
     k.rstd2 = take(memory, count * p->rows, sizeof(real));
     return k;
 }
@@ -101,6 +125,7 @@ static kept kept_at(const kept *all, const plan *p, ptrdiff_t slot) {
     }
     k.n2 += slot * p->row_pairs * p->dim;
     k.z += slot * p->row_pairs * p->hidden;
+    if (p->s.last_gelu) k.y += slot * p->row_pairs * p->dim;
     k.rstd2 += slot * p->rows;
     return k;
 }
@@ -166,19 +191,21 @@ static gradients take_gradients(arena *memory, const plan *p) {
 
 // A thread's working memory. Names with ``rows`` are row-major halves, with ``pairs`` row pairs.
 typedef struct {
-    real *x, *tile;
+    real *x, *own_x, *tile;                       // x may be the caller's
+    drops drop[DROP_PLACES];                      // of the image and block at work
     half *n_rows, *q_rows, *u_rows, *a_rows;      // forward
     half *p_rows;                                 // attention weights; in backward their scores' gradient
     pair *columns;                                // one head's keys or values as column pairs
     half *dz_rows, *du_rows, *dmix_rows;          // backward, of one image
-    pair *du_pairs, *ds_pairs;
+    pair *du_pairs, *ds_pairs, *dropped_pairs;    // the last: attention weights after dropout
+    half *branch_rows;                            // the gradient of the MLP's output, where it is not dy
     half *dy_rows;                                // of a group of images
-    pair *dy_pairs, *dz_pairs, *a_pairs, *dx_pairs, *dmix_pairs;  // the same, for the weight gradients
+    pair *dy_pairs, *dz_pairs, *a_pairs, *dx_pairs, *dmix_pairs, *branch_pairs;  // for the weight gradients
 } scratch;
 
 static scratch take_scratch(arena *memory, const plan *p) {
     const ptrdiff_t heads = p->s.heads, group = p->group;
-    scratch c = {.x = take(memory, group * p->rows * p->dim, sizeof(real))};
+    scratch c = {.own_x = take(memory, group * p->rows * p->dim, sizeof(real))};
     c.tile = take(memory, TILE_ROWS * p->tile, sizeof(real));
     c.n_rows = take(memory, p->rows * p->dim, sizeof(half));
     c.q_rows = take(memory, p->rows * p->out, sizeof(half));
@@ -195,6 +222,11 @@ static scratch take_scratch(arena *memory, const plan *p) {
     c.a_pairs = take(memory, group * p->row_pairs * p->hidden, sizeof(pair));
     c.dx_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
     c.dmix_pairs = take(memory, group * p->row_pairs * p->mix, sizeof(pair));
+    if (p->changes_output) {
+        c.branch_rows = take(memory, p->rows * p->dim, sizeof(half));
+        c.branch_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
+    }
+    if (p->s.attn_dropout > 0) c.dropped_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));
     return c;
 }
 

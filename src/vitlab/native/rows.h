@@ -80,13 +80,15 @@ INLINE void residual_tile(const int vecs, const plan *p, const scratch *c, int r
     for (int r = 0; r < rows; r++) {
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             real *at = x + r * p->dim + v * LANES;
-            store(at, load(at) + load(c->tile + r * p->tile + v * LANES) + load(bias + v * LANES));
+            vec step = load(c->tile + r * p->tile + v * LANES);
+            if (bias) step += load(bias + v * LANES);
+            store(at, load(at) + step);
         }
     }
     if (to->rows) norm_tile(vecs, p, x, row, rows, to);
 }
 
-// x += tile + bias, and the norm of the sum (to->rows NULL: none).
+// x += tile + bias (NULL: none), and the norm of the sum (to->rows NULL: none).
 static void residual(const plan *p, const scratch *c, int row, int rows, const real *bias, const normed *to) {
     FOR_WIDTH(p->dim / LANES, residual_tile, p, c, row, rows, bias, to)
 }
@@ -142,7 +144,7 @@ INLINE vec score(const plan *p, const real *tile, const real *table, int v, int 
 }
 
 INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int row, int rows, const real *table,
-                         half *to_rows, pair *to_pairs) {
+                         ptrdiff_t place, half *to_rows, pair *to_pairs) {
     const vec far_below = splat((real)-1e30);
     const ptrdiff_t table_step = table ? p->keys : 0;
     vec part[TILE_ROWS] = {0};
@@ -170,36 +172,51 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
     store(stat, 1 / sum_rows(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
-        const ptrdiff_t at = (row + r) * p->keys;
+        const ptrdiff_t at = place + (row + r) * p->keys;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             vec a = load(tile + v * LANES) * stat[r], b = load(tile + p->tile + v * LANES) * stat[r + 1];
-            put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / 2 + v * LANES, a, b);
+            if (p->s.attn_dropout > 0) {
+                put_pairs(to_pairs + at / 2 + v * LANES, a, b);
+                drop_pairs(c->drop + DROP_WEIGHTS, at / 2 + v * LANES, &a, &b);
+                put_rows(to_rows + at + v * LANES, p->keys, a, b);
+            } else {
+                put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / 2 + v * LANES, a, b);
+            }
         }
     }
 }
 
-// The tile's scores (plus a table [rows][keys], if any) to attention weights.
-static void softmax(const plan *p, const scratch *c, int row, int rows, const real *table, half *to_rows,
-                    pair *to_pairs) {
+// The tile's scores (plus a table [heads][rows][keys], if any) to attention weights, of the head that begins at
+// ``place``: to_pairs as they are, to_rows after dropout.
+static void softmax(const plan *p, const scratch *c, int row, int rows, const real *table, ptrdiff_t place,
+                    half *to_rows, pair *to_pairs) {
     if (table) {
-        table += row * p->keys;
-        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, table, to_rows, to_pairs)
+        table += place + row * p->keys;
+        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, table, place, to_rows, to_pairs)
     } else {
-        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, NULL, to_rows, to_pairs)
+        FOR_WIDTH(p->keys / LANES, softmax_tile, p, c, row, rows, NULL, place, to_rows, to_pairs)
     }
 }
 
 INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *c, int row, int rows,
-                                  const pair *weights, real *table, half *to_rows, pair *to_pairs) {
+                                  const pair *weights, real *table, ptrdiff_t place, half *to_rows, pair *to_pairs) {
     vec part[TILE_ROWS] = {0};
     real dots[LANES];
     for (int r = 0; r < rows; r += 2) {
-        const real *tile = c->tile + r * p->tile;
+        real *tile = c->tile + r * p->tile;
+        const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
         vec dot0 = zeros(), dot1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows w = get_pairs(weights + (row + r) / 2 * p->keys + v * LANES);
+            two_rows w = get_pairs(weights + at + v * LANES);
             vec a = load(tile + v * LANES), b = load(tile + p->tile + v * LANES);
             if (v == vecs - 1) a = keep(a, p->key_tail), b = keep(b, p->key_tail);
+            if (p->s.attn_dropout > 0) {
+                vec kept0 = w.first, kept1 = w.second;
+                drop_pairs(c->drop + DROP_WEIGHTS, at + v * LANES, &kept0, &kept1);
+                put_pairs(c->dropped_pairs + at + v * LANES, kept0, kept1);
+                drop_pairs(c->drop + DROP_WEIGHTS, at + v * LANES, &a, &b);
+                store(tile + v * LANES, a), store(tile + p->tile + v * LANES, b);
+            }
             dot0 += a * w.first, dot1 += b * w.second;
         }
         part[r] = dot0, part[r + 1] = dot1;
@@ -207,7 +224,7 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     store(dots, sum_rows(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
-        const ptrdiff_t at = (row + r) / 2 * p->keys;
+        const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             two_rows w = get_pairs(weights + at + v * LANES);
             vec a = (load(tile + v * LANES) - dots[r]) * w.first;
@@ -222,11 +239,11 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     }
 }
 
-// The tile is the gradient of the attention weights w; that of the scores is w (dw - sum(dw w)), also added to
-// ``table``.
+// The tile is the gradient of the attention weights w of the head that begins at ``place``, after dropout; that of the
+// scores is w (dw - sum(dw w)), also added to ``table``. c->dropped_pairs receives w after dropout, if there is any.
 static void softmax_gradient(const plan *p, const scratch *c, int row, int rows, const pair *weights, real *table,
-                             half *to_rows, pair *to_pairs) {
-    FOR_WIDTH(p->keys / LANES, softmax_gradient_tile, p, c, row, rows, weights, table, to_rows, to_pairs)
+                             ptrdiff_t place, half *to_rows, pair *to_pairs) {
+    FOR_WIDTH(p->keys / LANES, softmax_gradient_tile, p, c, row, rows, weights, table, place, to_rows, to_pairs)
 }
 
 #endif

@@ -97,12 +97,15 @@ static void pack_backward(const layer *l, dense *to, real factor) {
     }
 }
 
+// The attention bias of each pack; between its images there is none but -1e30, and no attention.
 static void pack_table(const plan *p, real *to, const real *table) {
-    const ptrdiff_t tokens = p->s.tokens;
+    const ptrdiff_t own = p->own_tokens;
     for (ptrdiff_t row = 0; row < p->s.heads * p->rows; row++) {
         const ptrdiff_t head = row / p->rows, token = row % p->rows;
         for (ptrdiff_t i = 0; i < p->keys; i++) {
-            to[row * p->keys + i] = token < tokens && i < tokens ? table[(head * tokens + token) * tokens + i] : 0;
+            const int exists = token < p->s.tokens && i < p->s.tokens, together = token / own == i / own;
+            const real bias = exists && table ? table[(head * own + token % own) * own + i % own] : 0;
+            to[row * p->keys + i] = exists && !together ? (real)-1e30 : bias;
         }
     }
 }
@@ -121,7 +124,7 @@ static void pack_block(const plan *p, packed *to, const real *const *w, pair *me
         else
             pack_forward(&l, dense_of(to, which), memory);
     }
-    if (!p->s.attention || !w[TABLE])
+    if (!p->s.attention || (!w[TABLE] && (backward || p->pack == 1)))
         to->table = NULL;
     else if (!backward)
         pack_table(p, to->table, w[TABLE]);
@@ -150,11 +153,12 @@ static void unfold(const layer *l, const gradient *sum, layer_gradients to) {
 }
 
 static void unfold_table(const plan *p, real *to, const real *sum) {
-    const ptrdiff_t tokens = p->s.tokens;
+    const ptrdiff_t own = p->own_tokens;
+    for (ptrdiff_t i = 0; i < p->s.heads * own * own; i++) to[i] = 0;
     for (ptrdiff_t head = 0; head < p->s.heads; head++) {
-        for (ptrdiff_t row = 0; row < tokens; row++) {
-            const real *from = sum + (head * p->rows + row) * p->keys;
-            for (ptrdiff_t i = 0; i < tokens; i++) to[(head * tokens + row) * tokens + i] = from[i];
+        for (ptrdiff_t row = 0; row < p->s.tokens; row++) {
+            const real *from = sum + (head * p->rows + row) * p->keys + row / own * own;
+            for (ptrdiff_t i = 0; i < own; i++) to[(head * own + row % own) * own + i] += from[i];
         }
     }
 }
