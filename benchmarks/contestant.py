@@ -31,7 +31,8 @@ from vitlab.machine import environment  # noqa: E402
 from vitlab.model import flops_per_image, parameters_by_part  # noqa: E402
 from vitlab.prepare import Prepared, prepare  # noqa: E402
 from vitlab.record import origin  # noqa: E402
-from vitlab.train import Hooks, Row, Task, fit  # noqa: E402
+from vitlab.step import Row, Task  # noqa: E402
+from vitlab.train import Hooks, fit  # noqa: E402
 
 
 def main() -> None:

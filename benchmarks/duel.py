@@ -34,17 +34,17 @@ from vitlab.record import utc_now
 Run = dict[str, Any]
 
 
-def duel(contestants: list[str], seeds: range, threads: int, path: Path) -> dict[str, Any]:
+def duel(contestants: list[str], seeds: range, threads: int, path: Path, device: str = "cpu") -> dict[str, Any]:
     """Run what ``path`` does not hold yet; returns all that it holds then."""
     measured: dict[str, Any] = read_json(path) if path.exists() else {"runs": []}
-    machine = choose_machine(MachineConfig(device="cpu", threads=threads))
+    machine = choose_machine(MachineConfig(device=device, threads=threads))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             for name in contestants:
                 if any((run["contestant"], run["seed"]) == (name, seed) for run in measured["runs"]):
                     continue
                 before = round(gemm_gflops(machine), 1)
-                run = start(name, seed, threads, Path(folder))
+                run = start(name, seed, threads, Path(folder), device)
                 measured["runs"].append({"contestant": name, "seed": seed, "gemm_gflops_before": before} | run)
                 write_json(path, measured)
                 end = run["epochs"][-1]
@@ -55,7 +55,7 @@ def duel(contestants: list[str], seeds: range, threads: int, path: Path) -> dict
     return measured
 
 
-def start(name: str, seed: int, threads: int, folder: Path) -> Run:
+def start(name: str, seed: int, threads: int, folder: Path, device: str) -> Run:
     """One run in a process of its own: what it printed, as a table."""
     if name.startswith("keras:"):
         program = Path(__file__).with_name("keras_programs.py")
@@ -66,7 +66,7 @@ def start(name: str, seed: int, threads: int, folder: Path) -> Run:
     else:
         preset, *knobs = name.split("/")
         words = [sys.executable, "-m", "benchmarks.contestant", preset, "--seed", str(seed)]
-        words += ["--knobs", f"threads={threads}", *knobs]
+        words += ["--knobs", f"threads={threads}", f"device={device}", *knobs]
     started = utc_now()
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     first, *rows = map(json.loads, done.stdout.splitlines())

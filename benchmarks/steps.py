@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitlab import RunConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.errors import DivergedError
-from vitlab.machine import Machine, seed_torch
+from vitlab.machine import Machine, reseed, seed_torch
 from vitlab.optim import lr_at, set_lr
 from vitlab.prepare import Prepared, prepare
 from vitlab.preprocess import Preprocess
-from vitlab.train import State, Task, start, train_step, training_inputs
+from vitlab.step import State, Task, train_step, training_inputs
+from vitlab.train import start
 
 
 @dataclass
@@ -38,9 +39,16 @@ class Bench:
 
     def rewind(self) -> None:
         """Begin the schedule anew before its end, and before its clean tail: each step augments if any does."""
-        augmented = self.task.total_steps * (1.0 - self.task.config.augment.clean_tail)
-        if self.state.counters.step >= augmented:
+        step = self.state.counters.step
+        if step >= self.task.total_steps or self.task.augments(0) > self.task.augments(step):
             self.state.counters.step = 0
+
+    def draws(self, step: int) -> torch.Generator | None:
+        """The generator of this step's augmentation, if there is any."""
+        if not self.task.augments(step):
+            return None
+        reseed(self.state.draws, self.task.config.train.seed, "augment", step)
+        return self.state.draws
 
 
 def set_up(config: RunConfig) -> Bench:
@@ -87,7 +95,7 @@ class ReadyStep:
 def ready_step(bench: Bench) -> ReadyStep:
     """A step of ``bench`` on images that are augmented already."""
     images, labels = next(bench.batches)
-    return ReadyStep(bench, training_inputs(bench.task, images, 0), labels)
+    return ReadyStep(bench, training_inputs(bench.task, images, bench.draws(0)), labels)
 
 
 class Laps:
@@ -124,8 +132,10 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
     images, labels = next(bench.batches)
     laps.lap("gather")
     seed_torch(config.train.seed, "dropout", step)
+    draws = bench.draws(step)
+    set_lr(state.optimizers, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
     laps.lap("bookkeeping")
-    inputs = training_inputs(task, images, step)
+    inputs = training_inputs(task, images, draws)
     laps.lap("preprocess and augment")
     with task.machine.autocast():
         logits = state.model(inputs).float()
@@ -141,7 +151,6 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
     laps.lap("backward")
     if config.optim.grad_clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.grad_clip)
-    set_lr(state.optimizers, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
     for optimizer in state.optimizers:
         optimizer.step()
     laps.lap("optimizers")

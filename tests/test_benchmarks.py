@@ -12,14 +12,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import cold_start, growth, inference, steps, throughput, timing, verdict
+from benchmarks import cold_start, gpu, growth, inference, steps, throughput, timing, verdict
 from tests.tiny import tiny_config, tiny_model_config, write_npz
+from vitlab.cli.flags import parse_assignment
 from vitlab.config import MachineConfig, ModelConfig
 from vitlab.errors import StorageError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, choose_machine
 from vitlab.model.block import Block
-from vitlab.train import training_inputs
+from vitlab.step import training_inputs
 
 ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "kernels": "plain", "torch": "2"}
 WHEN = {"started_utc": "2026-01-31T12:00:00Z"}
@@ -157,7 +158,8 @@ def test_timed_steps_always_augment_and_batches_are_full(tmp_path: Path) -> None
     clean = bench.task.preprocess(images)
     for _ in range(13):
         bench.rewind()
-        assert not torch.equal(training_inputs(bench.task, images, bench.state.counters.step), clean)
+        draws = bench.draws(bench.state.counters.step)
+        assert not torch.equal(training_inputs(bench.task, images, draws), clean)
         bench.state.counters.step += 1
         assert len(next(bench.batches)[1]) == bench.task.config.train.batch_size
 
@@ -320,6 +322,32 @@ def test_throughput_is_images_by_seconds_or_what_keras_says() -> None:
     for row, rate in zip(run["epochs"], (10.0, 30.0, 20.0), strict=True):
         row["images_per_second"] = rate
     assert verdict.images_per_second(run) == 20.0
+
+
+# The GPU's recipes, on a CPU.
+
+
+def test_candidates_are_named_as_the_duel_takes_them() -> None:
+    made = list(gpu.candidates("99.0"))
+    assert len(made) == len({name for name, _ in made}) == 18
+    for name, knobs in made:
+        preset, *words = name.split("/")
+        assert preset == "fast"
+        assert dict(map(parse_assignment, words)) == knobs
+
+
+def test_tuning_validates_every_candidate_and_shows_the_fastest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(gpu.GRIDS, "99.0", ("fast", {"epochs": (7, 1)}))
+    data = write_npz(tmp_path / "glyphs.npz")
+    small: dict[str, Any] = dict(image_size=8, crop=8, patch_size=2, patch_overlap=1, embed_dim=8, batch_size=17)
+    gpu.tune("99.0", range(5, 8), tmp_path / "tuned.json", dict(data=str(data), device="cpu", threads=1) | small)
+    rows = read_json(tmp_path / "tuned.json")["rows"]
+    assert [(row["name"], row["seed"]) for row in rows] == [(f"fast/epochs={n}", s) for s in (5, 6, 7) for n in (7, 1)]
+    assert all(0 <= row["val_top1"] <= 1 and row["train_seconds"] > 0 for row in rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| `fast/epochs=1`", "| `fast/epochs=7`"]
 
 
 def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:

@@ -16,7 +16,8 @@ from vitlab import Preprocess, build_model
 from vitlab.checkpoint import Checkpoint
 from vitlab.config import MachineConfig
 from vitlab.machine import choose_machine, seed_torch
-from vitlab.train import Hooks, Outcome, Task, fit, start, training_inputs
+from vitlab.step import Task, training_inputs
+from vitlab.train import Hooks, Outcome, fit, start
 
 MACHINE = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
 
@@ -224,11 +225,19 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
 
 
 def test_the_clean_tail_sees_plain_images_and_the_steps_before_do_not() -> None:
-    task = make_task(clean_tail=0.4)  # 15 steps: the last 6 are clean
-    images = task.train.images[:5]
-    plain = task.preprocess(images)
-    clean = [torch.equal(training_inputs(task, images, step), plain) for step in range(15)]
-    assert clean == [False] * 9 + [True] * 6
+    seen: list[bool] = []
+
+    def watch(images: Tensor, augment: object = None) -> Tensor:
+        seen.append(augment is None)
+        return preprocess(images, augment)  # type: ignore[arg-type]
+
+    task = make_task(val=0, clean_tail=0.4)  # 15 steps: the last 6 are clean
+    preprocess = task.preprocess
+    run(replace(task, preprocess=watch))  # type: ignore[arg-type]
+    assert seen == [False] * 9 + [True] * 6
+    images, draws = task.train.images[:5], torch.Generator().manual_seed(0)
+    assert not torch.equal(training_inputs(task, images, draws), preprocess(images))
+    assert torch.equal(training_inputs(task, images, None), preprocess(images))
 
 
 def test_augmentation_never_touches_validation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
+from vitlab.machine import constant
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
@@ -53,9 +54,9 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
 def draw_affine(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Random maps [B, 2, 3] for ``affine``, each parameter uniform in its symmetric range."""
     device = images_BCHW.device
-    limits = [config.rotate, config.zoom, config.zoom, config.shear, config.shear, config.shift, config.shift]
+    limits = (config.rotate, config.zoom, config.zoom, config.shear, config.shear, config.shift, config.shift)
     draws_B7 = torch.rand(len(images_BCHW), len(limits), generator=generator, device=device) * 2 - 1
-    draws_B7 = draws_B7 * torch.tensor(limits, device=device)
+    draws_B7 = draws_B7 * constant(limits, device)
     return affine_matrix(draws_B7[:, 0], 1 + draws_B7[:, 1:3], draws_B7[:, 3:5], draws_B7[:, 5:7])
 
 
@@ -78,7 +79,7 @@ def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str) -> Tensor:
     """Sample each image through its map (bilinear); outside is black ("zeros") or a mirror ("reflect")."""
     batch, _, height, width = images_BCHW.shape
     device = images_BCHW.device
-    theta_B23 = matrix_B23 / torch.tensor([width / 2, height / 2], device=device).view(1, 2, 1)
+    theta_B23 = matrix_B23 / constant((width / 2, height / 2), device).view(1, 2, 1)
     x = torch.arange(width, device=device) + (0.5 - width / 2)
     y = torch.arange(height, device=device) + (0.5 - height / 2)
     places_3 = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width, device=device)])

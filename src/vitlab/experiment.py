@@ -28,7 +28,8 @@ from vitlab.prepare import Prepared, prepare
 from vitlab.preprocess import Preprocess
 from vitlab.record import describe_data, facts, measure, origin, result_of, test_numbers, utc_now
 from vitlab.runs import FINGERPRINT, RunFolder, check_empty
-from vitlab.train import Counters, Hooks, Outcome, Row, Task, fit
+from vitlab.step import Counters, Row, Task
+from vitlab.train import Hooks, Outcome, fit
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,6 +54,34 @@ class Machine:
     def generator(self, seed: int, purpose: str, *counters: int) -> torch.Generator:
         """A generator on the device that depends on nothing but its arguments."""
         return torch.Generator(self.device).manual_seed(derive_seed(seed, purpose, *counters))
+
+    @property
+    def records(self) -> bool:
+        """Whether whole training steps are recorded and replayed, which spares a GPU the wait for Python."""
+        return self.device.type == "cuda"
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Work on another stream, as CUDA wants what is to be recorded to be tried."""
+        if self.device.type != "cuda":
+            yield
+            return
+        here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            yield
+        here.wait_stream(aside)
+
+    def record(self, call: Callable[[], Any], draws: torch.Generator) -> Callable[[], Any]:
+        """``call`` as a CUDA graph; its replay. It works on the same memory each time, and takes its random numbers
+        from ``draws`` and torch's own generator as they are then. On a CPU ``call`` itself."""
+        if self.device.type != "cuda":
+            return call
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(draws)
+        with torch.cuda.graph(graph):
+            call()
+        return graph.replay
 
     def fuses_attention(self, tokens: int) -> bool:
         """Whether attention over ``tokens`` tokens uses torch's fused kernel."""
@@ -148,11 +177,23 @@ def seed_torch(seed: int, purpose: str, *counters: int) -> None:
         torch.cuda.manual_seed_all(value)
 
 
+def reseed(generator: torch.Generator, seed: int, purpose: str, *counters: int) -> None:
+    """Make what ``generator`` gives from here on a function of the arguments."""
+    generator.manual_seed(derive_seed(seed, purpose, *counters))
+
+
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
     """Leave the caller's global random state, on the CPU and on ``device``, as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+@cache
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """``values`` in float32 on ``device``, brought there once: a copy makes a GPU wait, and cannot be recorded."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 class Stopwatch:

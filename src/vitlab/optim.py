@@ -69,14 +69,21 @@ def build_optimizers(
         if names
     ]
     betas = (config.beta1, config.beta2)
+    rate = rate_on(next(model.parameters()).device, config.lr)
+    recordable = isinstance(rate, Tensor)
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps, fused=True)
+        torch.optim.AdamW(groups, rate, betas=betas, eps=config.adam_eps, fused=True, capturable=recordable)
     ]
     matrices = muon_names(model, config)
     if matrices:
         muon = Muon([parameters[name] for name in matrices], config, lambda p: parts_of(model, p), library, threads)
         optimizers.insert(0, muon)
     return optimizers
+
+
+def rate_on(device: torch.device, lr: float) -> float | Tensor:
+    """``lr`` as `set_lr` can change it: for a GPU in the device's memory, where a recorded step reads it."""
+    return lr if device.type == "cpu" else torch.tensor(lr, device=device)
 
 
 def parts_of(model: nn.Module, parameter: Tensor) -> int:
@@ -107,6 +114,8 @@ class Muon(torch.optim.Optimizer):
             group = groups.setdefault(size, {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr})
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
+        for group in groups.values():  # a tensor for each: set_lr fills them
+            group["lr"] = rate_on(matrices[0].device, config.muon_lr)
         super().__init__(list(groups.values()), {"lr": config.muon_lr})
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
 
@@ -133,10 +142,10 @@ class Muon(torch.optim.Optimizer):
         if not self.state[matrix]:
             self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
         count, rows, columns = shape
-        step = float(group["lr"]) * max(1.0, rows / columns) ** 0.5
+        step = group["lr"] * max(1.0, rows / columns) ** 0.5
         return Stack(matrix, self.state[matrix]["momentum"], cast(Tensor, matrix.grad), count, rows, columns, step)
 
-    def step_of_one_size(self, stacks: list[Stack], shrink: float) -> None:
+    def step_of_one_size(self, stacks: list[Stack], shrink: float | Tensor) -> None:
         """The definition of a step, in torch, for matrices that are equal lying down."""
         weights, memory, grads = ([getattr(s, name) for s in stacks] for name in ("weight", "momentum", "grad"))
         torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
@@ -146,7 +155,7 @@ class Muon(torch.optim.Optimizer):
         directions = orthogonalize(torch.cat(lain)).split([s.count for s in stacks])
         for s, direction in zip(stacks, directions, strict=True):
             turned = direction.mT if s.rows > s.columns else direction
-            s.weight.view(s.count, s.rows, s.columns).add_(turned, alpha=-s.step)
+            s.weight.view(s.count, s.rows, s.columns).sub_(turned * s.step)
 
 
 def lying(matrices_GRC: Tensor) -> Tensor:
@@ -192,7 +201,11 @@ def set_lr(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
     """Use ``lr`` from here on; Muon's matrices keep their ratio to it."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_ratio", 1.0)
+            own = lr * group.get("lr_ratio", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(own)
+            else:
+                group["lr"] = own
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer], model: nn.Module) -> dict[str, Tensor]:

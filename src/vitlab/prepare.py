@@ -20,7 +20,7 @@ from vitlab.machine import Machine, choose_machine, private_randomness, seed_tor
 from vitlab.model import Kernels, build_model, parameters_by_part
 from vitlab.native import Library, NativeError, load
 from vitlab.preprocess import Preprocess
-from vitlab.train import Task
+from vitlab.step import Task
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vitlab.machine import constant
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,5 @@ class Preprocess:
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:
         """Subtract the mean, divide by the standard deviation, per channel."""
-        mean = torch.tensor(self.mean, device=images_BCHW.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images_BCHW.device).view(1, -1, 1, 1)
+        mean, std = (constant(values, images_BCHW.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (images_BCHW - mean) / std

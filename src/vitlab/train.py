@@ -1,96 +1,24 @@
 """The training loop. It touches no disk: what it finds out, it hands to the functions it is given.
 
-On a GPU nothing waits for the device inside an epoch: losses are added up there and read when somebody looks.
-All randomness of a step is derived from (seed, epoch, step), so a state between two steps consists of
-weights and sums only, and training from it continues bit for bit as if nothing had happened.
+Training from the state between two steps continues bit for bit as if nothing had happened (step.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vitlab.augment import augment, is_active
 from vitlab.checkpoint import Checkpoint
-from vitlab.config import RunConfig
-from vitlab.data.batches import DeviceSplit, epoch_batches
+from vitlab.data.batches import epoch_batches
 from vitlab.evaluate import metrics, predict_logits
-from vitlab.machine import Machine, Stopwatch, private_randomness, seed_torch
-from vitlab.native import Library
-from vitlab.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors, set_lr
-from vitlab.preprocess import Preprocess
-
-Row = dict[str, Any]
-
-
-@dataclass
-class Counters:
-    """The numbers of a run between two steps, all of them JSON; the sums belong to the running epoch."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    correct_sum: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_top1: float = -1.0
-    train_seconds: float = 0.0
-    wall_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained on, how, and where: all that does not change while training."""
-
-    config: RunConfig
-    train: DeviceSplit
-    val: DeviceSplit | None
-    preprocess: Preprocess
-    machine: Machine
-    library: Library | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one pass, a smaller last one included."""
-        return math.ceil(len(self.train) / self.config.train.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Batches in the whole training, whose last epoch may be a part of one."""
-        return max(1, round(self.config.train.epochs * self.steps_per_epoch))
-
-    def images_in(self, steps: int) -> int:
-        """Training images seen in the first ``steps`` batches."""
-        epochs, rest = divmod(steps, self.steps_per_epoch)
-        return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
-
-
-@dataclass
-class State:
-    """What training changes. ``clock`` counts training steps only, ``wall`` everything.
-
-    ``sums`` are the running epoch's loss and correct answers, on the device.
-    """
-
-    model: nn.Module
-    optimizers: list[torch.optim.Optimizer]
-    sums: Tensor
-    average: AveragedModel | None
-    best: dict[str, Tensor]
-    counters: Counters
-    clock: Stopwatch
-    wall: Stopwatch
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network that is measured and kept: the running average of the weights, if there is one."""
-        return self.model if self.average is None else self.average.module
+from vitlab.machine import private_randomness
+from vitlab.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
+from vitlab.step import Counters, Row, State, Task, record_steps, train_step
 
 
 @dataclass(frozen=True)
@@ -123,6 +51,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     state.wall.start()
     saved_at = state.wall.seconds
     with private_randomness(task.machine.device):
+        record_steps(state, task)
         while len(counters.rows) < math.ceil(task.total_steps / task.steps_per_epoch):
             epoch = len(counters.rows)
             order = task.machine.generator(train.seed, "order", epoch)
@@ -166,48 +95,11 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     optimizers = build_optimizers(model, optim, task.library, machine.threads)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
-    state = State(model, optimizers, sums, average, {}, Counters(), *clocks)
+    draws = machine.generator(task.config.train.seed, "augment", 0)
+    state = State(model, optimizers, sums, draws, average, {}, Counters(), *clocks)
     if resume is not None:
         restore(state, task, resume)
     return state
-
-
-def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
-    """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
-
-    On a GPU, where looking means waiting, a bad loss is found by its weights: at the end of the epoch at the latest.
-    """
-    config, step = task.config, state.counters.step
-    seed_torch(config.train.seed, "dropout", step)
-    inputs = training_inputs(task, images, step)  # in float32: half precision would move pixels
-    with task.machine.autocast():
-        logits = state.model(inputs).float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
-    if task.machine.looks_are_free and not math.isfinite(loss.item()):
-        return False
-    for parameter in state.model.parameters():
-        parameter.grad = None
-    loss.backward()
-    if config.optim.grad_clip is not None:
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.grad_clip)
-    set_lr(state.optimizers, lr_at(step, config.optim, task.total_steps, task.steps_per_epoch))
-    for optimizer in state.optimizers:
-        optimizer.step()
-    if state.average is not None:
-        state.average.update_parameters(state.model)
-    state.counters.step += 1
-    correct = (logits.detach().argmax(dim=1) == labels).sum()
-    state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
-    return True
-
-
-def training_inputs(task: Task, images: Tensor, step: int) -> Tensor:
-    """The network's input in step ``step``: preprocessed, and augmented unless the clean tail has begun."""
-    changes = task.config.augment
-    if not is_active(changes) or step >= task.total_steps * (1.0 - changes.clean_tail):
-        return task.preprocess(images)
-    generator = task.machine.generator(task.config.train.seed, "augment", step)
-    return task.preprocess(images, lambda x: augment(x, changes, generator))
 
 
 def close_epoch(state: State, task: Task) -> Row:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from torch import Tensor
 
 from vitlab.experiment import Reporter
-from vitlab.train import Counters, Row, Task
+from vitlab.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
 

@@ -16,14 +16,12 @@ def dropout_mask(
     shape: torch.Size, rate: float, dtype: torch.dtype, library: Library, threads: int, seed: int
 ) -> torch.Tensor:
     """Zeros with probability ``rate``, else 1 / (1 - rate), of ``shape`` and ``dtype``; a function of ``seed``
-    (0 to 2^32 - 1), whatever the threads. ``rate`` counts in 65536ths; 1 / (1 - rate) has the eight bits of bf16
-    unless ``dtype`` has more."""
+    (0 to 2^32 - 1), whatever the threads. ``rate`` counts in 65536ths."""
     count = math.prod(shape)
     chunks = -(-count // CHUNK)
-    mask = torch.empty(chunks * CHUNK, dtype=torch.bfloat16)
-    one = 0x3F80  # 1.0 in bf16
+    mask = torch.empty(chunks * CHUNK, dtype=torch.int16)
     library.dropout_mask(
-        *(ctypes.c_void_p(mask.data_ptr()), ctypes.c_ssize_t(chunks), ctypes.c_uint(one)),
+        *(ctypes.c_void_p(mask.data_ptr()), ctypes.c_ssize_t(chunks)),
         *(ctypes.c_double(rate), ctypes.c_uint(seed), ctypes.c_int(threads)),
     )
     return mask[:count].view(shape).to(dtype) / (1.0 - rate)
