@@ -97,7 +97,7 @@ def warm_up(prepared: Prepared) -> float:
     noise = DeviceSplit(images.to(task.machine.device), labels.to(task.machine.device))
     model = deepcopy(prepared.model)
     config = task.config.with_knobs(epochs=1, warmup_epochs=0)
-    fit(model, Task(config, noise, None, task.preprocess, task.machine))
+    fit(model, Task(config, noise, None, task.preprocess, task.machine, task.library))
     predict_logits(model, noise, task.preprocess, task.machine, config.train.eval_batch_size)
     return time.time() - started
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.augment import affine, affine_matrix, augment, check_flip, draw_affine, erase, flip, is_active
+from vitlab.augment import affine, affine_matrix, augment, check_flip, erase, flip, is_active, limits_of, matrices_of
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 
@@ -115,7 +115,7 @@ def test_shift_comes_last_so_that_it_stays_in_pixels_of_the_result() -> None:
 
 def test_no_allowed_shear_collapses_or_mirrors_the_image() -> None:
     config = AugmentConfig(shear=44.9)  # the limit is below 45
-    maps = draw_affine(torch.zeros(2003, 1, 3, 3), config, generator())[:, :, :2]
+    maps = drawn(config)[:, :, :2]
     assert torch.linalg.det(maps).min() > 0
 
 
@@ -123,7 +123,7 @@ def test_no_allowed_shear_collapses_or_mirrors_the_image() -> None:
 
 
 def drawn(config: AugmentConfig, count: int = 2003) -> Tensor:
-    return draw_affine(torch.zeros(count, 1, 11, 7), config, generator())
+    return matrices_of(torch.rand(count, 7, generator=generator()), limits_of(config))
 
 
 def angle(maps: Tensor) -> Tensor:

@@ -15,19 +15,29 @@ from torch import Tensor
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 from vitlab.machine import constant
+from vitlab.native import MOST_SIDE, Library, native_affine
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
 ERASE_AREA = (0.02, 0.2)
 
 
-def augment(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1."""
+def augment(
+    images_BCHW: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    library: Library | None = None,
+    threads: int = 1,
+) -> Tensor:
+    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1.
+
+    Affine maps are computed by the native ``library`` where there is one.
+    """
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
     if config.rotate or config.zoom or config.shear or config.shift:
-        images = affine(images, draw_affine(images, config, generator), fill=config.fill)
+        images = random_affine(images, config, generator, library, threads)
     if config.erase:
         images = erase(images, config.erase, generator)
     return images
@@ -51,13 +61,26 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
     return torch.where(which_B.view(-1, 1, 1, 1), images_BCHW.flip(-1), images_BCHW)
 
 
-def draw_affine(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Random maps [B, 2, 3] for ``affine``, each parameter uniform in its symmetric range."""
-    device = images_BCHW.device
-    limits = (config.rotate, config.zoom, config.zoom, config.shear, config.shear, config.shift, config.shift)
-    draws_B7 = torch.rand(len(images_BCHW), len(limits), generator=generator, device=device) * 2 - 1
-    draws_B7 = draws_B7 * constant(limits, device)
-    return affine_matrix(draws_B7[:, 0], 1 + draws_B7[:, 1:3], draws_B7[:, 3:5], draws_B7[:, 5:7])
+def random_affine(
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, library: Library | None, threads: int
+) -> Tensor:
+    """Each image through a map of its own, each parameter uniform in its symmetric range."""
+    limits = limits_of(config)
+    draws_B7 = torch.rand(len(images_BCHW), len(limits), generator=generator, device=images_BCHW.device)
+    if library is not None and max(images_BCHW.shape[2:]) <= MOST_SIDE:
+        return native_affine(images_BCHW, draws_B7, limits, config.fill == "reflect", library, threads)
+    return affine(images_BCHW, matrices_of(draws_B7, limits), fill=config.fill)
+
+
+def limits_of(config: AugmentConfig) -> tuple[float, ...]:
+    """How far each parameter of an affine map goes to either side: angle, zoom (x, y), shear (x, y), shift (x, y)."""
+    return (config.rotate, config.zoom, config.zoom, config.shear, config.shear, config.shift, config.shift)
+
+
+def matrices_of(draws_B7: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """Maps [B, 2, 3] for ``affine`` from numbers in 0..1, each stretched to both sides of its limit."""
+    chosen_B7 = (draws_B7 * 2 - 1) * constant(limits, draws_B7.device)
+    return affine_matrix(chosen_B7[:, 0], 1 + chosen_B7[:, 1:3], chosen_B7[:, 3:5], chosen_B7[:, 5:7])
 
 
 def affine_matrix(angle_B: Tensor, zoom_B2: Tensor, shear_B2: Tensor, shift_B2: Tensor) -> Tensor:

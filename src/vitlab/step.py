@@ -147,7 +147,7 @@ def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -
     """The network's input: preprocessed, and augmented by the numbers that ``draws`` gives, if any."""
     if draws is None:
         return task.preprocess(images)
-    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws))
+    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.library, task.machine.threads))
 
 
 def record_steps(state: State, task: Task) -> None:

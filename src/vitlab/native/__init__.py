@@ -1,5 +1,6 @@
-"""The blocks, dropout's masks and Muon's step as C kernels, compiled at first use by the system's compiler."""
+"""Blocks, dropout's masks, affine maps and Muon's step as C kernels, compiled at first use by the system's compiler."""
 
+from vitlab.native.affine import MOST_SIDE, native_affine
 from vitlab.native.blocks import BLOCK_WEIGHTS, BlockShape, native_blocks
 from vitlab.native.build import Kind, Library, NativeError, load
 from vitlab.native.dropout import dropout_mask
@@ -7,6 +8,7 @@ from vitlab.native.muon import Stack, native_muon
 
 __all__ = [
     "BLOCK_WEIGHTS",
+    "MOST_SIDE",
     "BlockShape",
     "Kind",
     "Library",
@@ -14,6 +16,7 @@ __all__ = [
     "Stack",
     "dropout_mask",
     "load",
+    "native_affine",
     "native_blocks",
     "native_muon",
 ]

@@ -58,6 +58,7 @@ class Library:
             version = library.vitlab_version()
             self.forward, self.backward = library.vitlab_forward, library.vitlab_backward
             self.muon, self.dropout_mask = library.vitlab_muon, library.vitlab_dropout_mask
+            self.affine = library.vitlab_affine
             self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
             self.muon_floats = library.vitlab_muon_floats
         except (OSError, AttributeError) as error:
@@ -67,7 +68,7 @@ class Library:
         self.kind, self.path = kind, path
         self.dtype = torch.float64 if kind == "double" else torch.float32
         self.muon_dtype = torch.float32
-        for call in (self.forward, self.backward, self.muon, self.dropout_mask):
+        for call in (self.forward, self.backward, self.muon, self.dropout_mask, self.affine):
             call.restype = None
         self.muon_floats.restype = ctypes.c_size_t
         for measure in (self.saved_bytes, self.workspace_bytes):

@@ -1,0 +1,101 @@
+// Random rotation, zoom, shear and shift of a batch of images, sampled bilinearly: what augment.py does in some seventy
+// torch operations, each of which costs more to start than to compute.
+
+#include <math.h>
+#include <omp.h>
+#include <stddef.h>
+#include <string.h>
+
+#define API __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+
+enum { DRAWS = 7, MOST_SIDE = 128 };
+
+typedef struct {
+    int batch, channels, height, width;
+    int reflect;  // what lies outside: 1 a mirror, 0 black
+    int threads;
+    float limits[DRAWS];  // of angle, zoom x and y, shear x and y (degrees), shift x and y (pixels)
+} vitlab_affine_settings;
+
+// From output to input positions, in pixels from the centre: (a x + b y + c, d x + e y + f).
+typedef struct {
+    float a, b, c, d, e, f;
+} map;
+
+static map draw_map(const vitlab_affine_settings *s, const float *draws) {
+    float v[DRAWS];
+    for (int i = 0; i < DRAWS; i++) v[i] = (draws[i] * 2 - 1) * s->limits[i];
+    const float degree = 0.017453292519943295f;
+    const float cosine = cosf(v[0] * degree), sine = sinf(v[0] * degree);
+    const float slant_x = tanf(v[3] * degree), slant_y = tanf(v[4] * degree), zoom_x = 1 + v[1], zoom_y = 1 + v[2];
+    map m = {.a = (cosine - sine * slant_y) * zoom_x, .b = (cosine * slant_x - sine) * zoom_y};
+    m.d = (sine + cosine * slant_y) * zoom_x, m.e = (sine * slant_x + cosine) * zoom_y;
+    m.c = -(m.a * v[5] + m.b * v[6]), m.f = -(m.d * v[5] + m.e * v[6]);
+    return m;
+}
+
+// Not fminf and fmaxf, which are calls; not a number becomes ``low``.
+INLINE float between(float low, float x, float high) { return x > low ? x < high ? x : high : low; }
+
+// A place between pixels -1/2 and size - 1/2, mirrored at both as often as needed, then within the pixels' centres.
+INLINE float mirrored(float at, float size) {
+    const float from = fabsf(at + 0.5f), times = floorf(from / size), rest = from - times * size;
+    const float odd = times - 2 * floorf(times * 0.5f), inside = (odd > 0 ? size - rest : rest) - 0.5f;
+    return between(0, inside, size - 1);
+}
+
+// Up to where a black border of one pixel is all that there is to see.
+INLINE float bounded(float at, float size) { return between(-1, at, size); }
+
+// One channel, from an image with a border of one black pixel above and left, and two below and right.
+INLINE void sample(const int reflect, const vitlab_affine_settings *s, const map *m, const float *bordered,
+                   ptrdiff_t stride, float *to) {
+    const float width = (float)s->width, height = (float)s->height;
+    for (int row = 0; row < s->height; row++) {
+        const float y = (float)row + 0.5f - height / 2;
+        int place[MOST_SIDE];
+        float right[MOST_SIDE], down[MOST_SIDE];
+        for (int i = 0; i < s->width; i++) {
+            const float x = (float)i + 0.5f - width / 2;
+            const float from_x = m->a * x + m->b * y + m->c + width / 2 - 0.5f;
+            const float from_y = m->d * x + m->e * y + m->f + height / 2 - 0.5f;
+            const float at_x = reflect ? mirrored(from_x, width) : bounded(from_x, width);
+            const float at_y = reflect ? mirrored(from_y, height) : bounded(from_y, height);
+            const float left = floorf(at_x), top = floorf(at_y);
+            right[i] = at_x - left, down[i] = at_y - top;
+            place[i] = ((int)top + 1) * (int)stride + (int)left + 1;
+        }
+        for (int i = 0; i < s->width; i++) {
+            const float a = bordered[place[i]], b = bordered[place[i] + 1];
+            const float c = bordered[place[i] + stride], d = bordered[place[i] + stride + 1];
+            const float above = a + (b - a) * right[i], below = c + (d - c) * right[i];
+            to[row * s->width + i] = above + (below - above) * down[i];
+        }
+    }
+}
+
+// to [batch][channels][height][width] from the same of ``from``; draws [batch][7] are in 0 to 1. Sides are at most 128.
+API void vitlab_affine(const vitlab_affine_settings *s, const float *draws, const float *from, float *to) {
+    const ptrdiff_t stride = s->width + 3, size = (ptrdiff_t)s->height * s->width;
+#pragma omp parallel num_threads(s->threads)
+    {
+        float bordered[(MOST_SIDE + 3) * (MOST_SIDE + 3)];
+        memset(bordered, 0, sizeof(float) * (size_t)(stride * (s->height + 3)));
+#pragma omp for schedule(static)
+        for (int image = 0; image < s->batch; image++) {
+            const map m = draw_map(s, draws + image * DRAWS);
+            for (int channel = 0; channel < s->channels; channel++) {
+                const ptrdiff_t at = ((ptrdiff_t)image * s->channels + channel) * size;
+                for (int row = 0; row < s->height; row++) {
+                    const size_t bytes = sizeof(float) * (size_t)s->width;
+                    memcpy(bordered + (row + 1) * stride + 1, from + at + (ptrdiff_t)row * s->width, bytes);
+                }
+                if (s->reflect)
+                    sample(1, s, &m, bordered, stride, to + at);
+                else
+                    sample(0, s, &m, bordered, stride, to + at);
+            }
+        }
+    }
+}
