@@ -24,7 +24,7 @@ from typing import Any  # noqa: E402
 import torch  # noqa: E402
 
 from vitlab import RunConfig, preset_config  # noqa: E402
-from vitlab.cli.flags import parse_assignment  # noqa: E402
+from vitlab.config.words import parse_assignment  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
 from vitlab.evaluate import predict_logits, top_k  # noqa: E402
 from vitlab.machine import environment  # noqa: E402

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.duel import duel
 from benchmarks.verdict import exceeds, mean_sd, table
 from vitlab import RunConfig, preset_config
-from vitlab.cli.flags import parse_assignment
+from vitlab.config.words import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.evaluate import predict_logits, top_k
 from vitlab.files import read_json, write_json

@@ -36,8 +36,8 @@ from scipy.optimize import nnls
 from benchmarks.steps import ReadyStep, operators_of, set_up
 from benchmarks.timing import carry_out, circumstances, contestant, interleaved, markdown, optional, options, quartiles
 from benchmarks.timing import spread as with_quartiles
-from vitlab.cli.flags import parse_assignment
 from vitlab.config import MachineConfig, ModelConfig
+from vitlab.config.words import parse_assignment
 from vitlab.files import write_bytes
 from vitlab.machine import choose_machine, environment
 from vitlab.model import flops_per_image

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitlab import RunConfig, preset_config
-from vitlab.cli.flags import parse_assignment
+from vitlab.config.words import parse_assignment
 from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, gemm_gflops

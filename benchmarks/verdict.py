@@ -54,7 +54,7 @@ def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     lines += ["| " + " | ".join(row[column] for column in head) + " |" for row in rows]
     lines += [""]
-    if theirs:
+    if theirs and len(names) > 1:
         lines += [
             f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by"
         ]

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks import cold_start, gpu, growth, inference, steps, throughput, timing, verdict
 from tests.tiny import tiny_config, tiny_model_config, write_npz
-from vitlab.cli.flags import parse_assignment
 from vitlab.config import MachineConfig, ModelConfig
+from vitlab.config.words import parse_assignment
 from vitlab.errors import StorageError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, choose_machine

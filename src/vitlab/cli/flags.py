@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vitlab.config import RunConfig, sections
-from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_type, knob_type, parse
+from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_type, knob_type
+from vitlab.config.words import read_value
 from vitlab.errors import ConfigError
 from vitlab.presets import DEFAULT_PRESET, preset_config
 
@@ -82,27 +83,8 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {}
     for name in flat_fields(RunConfig):
         if hasattr(arguments, name):
-            given[name] = _value(name, getattr(arguments, name))
+            given[name] = read_value(name, getattr(arguments, name))
     return given
-
-
-def parse_assignment(word: str) -> tuple[str, Any]:
-    """A knob's name and value from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
-    name, equals, text = word.partition("=")
-    name = name.replace("-", "_")
-    if not equals or name not in flat_fields(RunConfig):
-        raise ConfigError(f"{word!r} is not NAME=VALUE for a knob{did_you_mean(name, flat_fields(RunConfig))}")
-    kind = knob_type(RunConfig, name)
-    is_tuple = typing.get_origin(inner_type(kind)[0]) is tuple
-    return name, _value(name, text.split(",")) if is_tuple else parse(name, kind, text)
-
-
-def _value(name: str, text: Any) -> Any:
-    kind = knob_type(RunConfig, name)
-    if isinstance(text, list):
-        words = [] if text in (["none"], [""]) else text
-        return tuple(parse(name, kind, word) for word in words)
-    return text if isinstance(text, bool) else parse(name, kind, text)
 
 
 def chosen_config(preset: str | None, file: Path | None, knobs: dict[str, Any]) -> RunConfig:
