@@ -111,6 +111,14 @@ def read_bytes(path: Path) -> bytes:
         raise storage_error("read", path, error) from error
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The JSON values in the lines of ``path``; RunError when it is missing or not JSON."""
+    try:
+        return [json.loads(line) for line in read_bytes(path).decode(errors="replace").splitlines()]
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: it is not valid JSON") from error
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``; RunError when it is missing or not JSON."""
     try:

@@ -130,11 +130,7 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl, one an epoch."""
-        lines = files.read_bytes(self.path / "history.jsonl").decode(errors="replace").splitlines()
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise RunError(f"{self.path / 'history.jsonl'} is damaged: it is not valid JSON") from error
+        return files.read_json_lines(self.path / "history.jsonl")
 
     def forget_result(self) -> None:
         """Delete result.json, because the run goes on."""

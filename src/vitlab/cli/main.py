@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vitlab.cli import commands
+from vitlab.cli import commands, study_commands
 from vitlab.cli.flags import OneLineParser, add_knobs, path_argument
 from vitlab.errors import StorageError, VitlabError, storage_error
+from vitlab.study.named import NAMED
 
 EXIT_CODES = """exit codes:
   0 done   2 wrong option or value   3 data   4 diverged   5 out of memory   6 disk
@@ -72,6 +73,8 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     made = {
         "train": _train(children),
         "evaluate": _evaluate(children),
+        "study": _study(children),
+        "compare": _compare(children),
         "data": _data(children),
         "presets": _presets(children),
         "doctor": _doctor(children),
@@ -110,6 +113,66 @@ def _train(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser
     add_knobs(parser)
     parser.set_defaults(call=commands.train, command="train")
     return parser
+
+
+def _study(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
+    parser = children.add_parser(
+        "study",
+        help="vary something, repeat it over seeds: accuracy and time in a table and a picture",
+        usage="vitlab study NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options, one for each knob below]",
+        description="Vary knobs around a preset, or run a study that has a name, over several seeds; nothing that is "
+        "finished is run again. Knobs given beside it hold for every cell.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a named study: " + ", ".join(NAMED))
+    parser.add_argument("--vary", metavar="AXIS=VALUES", nargs="+", action="extend", help="knobs (or preset) to vary")
+    parser.add_argument("--zip", action="store_true", help="first values together, then the second, not all pairs")
+    parser.add_argument("--preset", metavar="NAME", help="vary around this named configuration [small]")
+    parser.add_argument("--config", metavar="FILE", type=path_argument, help="vary around a JSON file")
+    parser.add_argument("--search", metavar="N", type=positive, help="let Optuna propose N settings from --vary ranges")
+    parser.add_argument(
+        "--objective", choices=("accuracy", "accuracy-time"), default="accuracy", help="of a search [accuracy]"
+    )
+    parser.add_argument("--status", metavar="DIR", type=path_argument, help="show how far a study is, and stop")
+    _add_study_options(parser)
+    parser.set_defaults(call=study_commands.study, command="study")
+    return parser
+
+
+def _compare(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
+    parser = children.add_parser(
+        "compare",
+        help="presets side by side over seeds, and a verdict",
+        usage="vitlab compare PRESET PRESET ... [--seeds N] [options, one for each knob below]",
+        description="Train presets in turn, seed by seed, on one machine: accuracy, time, and a sentence with the "
+        "evidence. The first one is compared with each of the others.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
+    _add_study_options(parser)
+    parser.set_defaults(call=study_commands.compare, command="compare")
+    return parser
+
+
+def _add_study_options(parser: OneLineParser) -> None:
+    parser.add_argument("--seeds", metavar="N", type=positive, help="how many seeds, from 0 [3; 1 for a search]")
+    parser.add_argument(
+        "--out", metavar="DIR", type=path_argument, help="the study's folder [runs/studies/NAME-DIGEST]"
+    )
+    parser.add_argument("--runs", metavar="DIR", type=path_argument, help="where the runs lie [runs/by-configuration]")
+    parser.add_argument("--workers", metavar="N", type=positive, help="runs at a time; they share the cores [1]")
+    parser.add_argument("--executor", choices=("local", "ray"), default="local", help="where runs are computed [local]")
+    parser.add_argument("--address", metavar="A", default="auto", help="of the Ray cluster, host:port [auto]")
+    parser.add_argument("--retry-failed", action="store_true", help="try failed runs again")
+    _add_output(parser)
+    add_knobs(parser)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"needs a whole number from 1 to 10000, not {text!r}")
+    return int(text)
 
 
 def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:

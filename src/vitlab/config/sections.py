@@ -198,3 +198,8 @@ class MachineConfig:
     flush_denormals: bool = knob(
         True, "Take numbers below 1e-38 as 0: on many processors they are a hundred times slower."
     )
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU was asked for by name."""
+        return self.device == "cuda"
