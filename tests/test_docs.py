@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.duel import tables
 from benchmarks.verdict import fill
-from docs import make_knobs
+from docs import make_knobs, make_studies
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
 from vitlab.presets import PRESETS
@@ -54,6 +54,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_table_of_knobs_is_up_to_date() -> None:
     """If not: python docs/make_knobs.py."""
     assert (ROOT / "docs" / "knobs.md").read_text() == make_knobs.page()
+
+
+def test_the_tables_of_the_seed_are_those_of_the_studies() -> None:
+    """If not: python docs/make_studies.py."""
+    page = (ROOT / "docs" / "seed-results.md").read_text()
+    assert page.count("<!-- /studies/") == 2
+    assert make_studies.page() == page
 
 
 def test_every_dependency_has_its_reason() -> None:

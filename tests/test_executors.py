@@ -1,0 +1,143 @@
+"""Units in processes of their own: how they end, what they leave, and that none survives its driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.killing import trace
+from tests.tiny import tiny_config, write_npz
+from vitlab import RunConfig, RunFolder, train_run
+from vitlab.executors import Ending, Unit
+from vitlab.executors.local import LocalExecutor, share, tail
+
+PATIENCE_SECONDS = 90.0
+
+
+def unit(path: Path, name: str, config: RunConfig) -> Unit:
+    return Unit(name, config.to_dict(), path / name, path / f"{name}.log")
+
+
+def all_ended(executor: LocalExecutor, count: int) -> dict[str, int]:
+    """The exit codes of the next ``count`` endings."""
+    endings: list[Ending] = []
+    until = time.monotonic() + PATIENCE_SECONDS
+    while len(endings) < count and time.monotonic() < until:
+        endings += executor.ended(1.0)
+    return {ending.unit.name: ending.code for ending in endings}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, "this takes too long"
+        time.sleep(0.02)
+
+
+def trained(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("step-*.safetensors"))
+
+
+def test_units_end_as_train_would_and_leave_run_folders(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), epochs=1)
+    units = [
+        unit(tmp_path, "good", config),
+        unit(tmp_path, "nodata", config.with_knobs(data=str(tmp_path / "missing.npz"))),
+        unit(tmp_path, "diverges", config.with_knobs(lr=1e6, grad_clip=None, schedule="constant", weight_decay=0.5)),
+    ]
+    executor = LocalExecutor(slots=3, cores=3)
+    for one in units:
+        executor.begin(one)
+    assert all_ended(executor, 3) == {"good": 0, "nodata": 3, "diverges": 4}
+    assert RunFolder(tmp_path / "good").config() == config
+    assert trace(tmp_path / "good").model_sha256
+    assert "missing.npz" in tail(units[1].log)[-1]
+    assert not (tmp_path / "nodata").exists()
+    executor.begin(units[0])  # once more: it is done, and stays as it is
+    before = (tmp_path / "good" / "model.safetensors").stat().st_mtime_ns
+    assert all_ended(executor, 1) == {"good": 0}
+    assert (tmp_path / "good" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_stopped_units_save_and_continue_bit_for_bit(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), epochs=60)
+    executor, one = LocalExecutor(slots=1, cores=1), unit(tmp_path, "run", config)
+    executor.begin(one)
+    wait_for(lambda: trained(one.folder))
+    executor.stop()
+    assert RunFolder(one.folder).result()["status"] == "interrupted"  # type: ignore[index]
+    assert executor.ended(0.0) == []
+    executor.begin(one)
+    assert all_ended(executor, 1) == {"run": 0}
+    train_run(config, tmp_path / "whole")
+    assert trace(one.folder) == trace(tmp_path / "whole")
+
+
+DRIVER = """
+import json, sys, time
+from pathlib import Path
+from vitlab.executors import Unit
+from vitlab.executors.local import LocalExecutor
+folder = Path(sys.argv[1])
+executor = LocalExecutor(1, 1)
+executor.begin(Unit("run", json.loads((folder / "config.json").read_text()), folder / "run", folder / "log"))
+print(executor.running[0][1].pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_unit_does_not_survive_its_driver(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), epochs=100_000)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    words = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        wait_for(lambda: trained(tmp_path / "run"))
+        process.send_signal(signal.SIGKILL)
+    wait_for(lambda: not alive(child))
+    assert RunFolder(tmp_path / "run").result()["status"] == "interrupted"  # type: ignore[index]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process still runs: one that has ended, but that nobody has asked for, does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("slots", "cores", "threads"), [(1, 4, 4), (2, 4, 2), (3, 4, 1), (8, 4, 1)])
+def test_the_cores_are_shared_out(slots: int, cores: int, threads: int) -> None:
+    executor = LocalExecutor(slots, cores)
+    assert executor.threads == threads
+    asked = RunConfig().to_dict()
+    assert share(asked, executor.threads)["machine"]["threads"] == threads
+    assert asked["machine"]["threads"] is None
+    assert share(RunConfig().with_knobs(threads=7).to_dict(), threads)["machine"]["threads"] == 7
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert tail(log) == []
+    log.write_bytes(b"one\n\n  \ntwo\nthree\xff\n")
+    assert tail(log, 2) == ["two", "three\ufffd"]
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), epochs=1)
+    train_run(config, tmp_path / "run")
+    executor, other = LocalExecutor(1, 1), unit(tmp_path, "run", config.with_knobs(depth=1))
+    executor.begin(other)
+    assert all_ended(executor, 1) == {"run": 8}
+    assert "holds another run" in tail(other.log)[-1]
+    assert os.path.exists(tmp_path / "run" / "model.safetensors")

@@ -1,0 +1,202 @@
+"""Numbers of a study's table against values worked out by hand or taken from tables of Student's t."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+
+from vitlab.config import RunConfig
+from vitlab.study import picture, table
+from vitlab.study.compare import pair, sentence
+from vitlab.study.grid import Cell
+from vitlab.study.summary import Line, binomial_sd, circumstances, pareto, student, summarize, verdict
+
+
+def cell(name: str, published: tuple[float, float] | None = None) -> Cell:
+    return Cell(name, {"depth": name}, RunConfig(), published)
+
+
+def row(name: str, seed: int, top1: float | None, seconds: float = 10.0, **changes: Any) -> dict[str, Any]:
+    made = {
+        "cell": name, "varied": {}, "seed": seed, "run": f"{name}{seed}", "status": "done", "test_top1": top1,
+        "test_images": 10_000, "val_top1": 0.5, "val_images": 6_000, "train_seconds": seconds,
+        "images_per_second": 100.0 / seconds,
+        "params": 1000, "params_by_part": {"blocks": 250, "head": 750}, "flops_per_image": 2_000_000,
+        "device": "cpu", "threads": 2, "precision": "fp32", "epochs": 1.0, "train_images": 54_000, "beside": 1,
+    }  # fmt: skip
+    return made | changes
+
+
+def failed(name: str, seed: int, status: str) -> dict[str, Any]:
+    return row(name, seed, None, status=status, train_seconds=None, images_per_second=None, params=None)
+
+
+def test_mean_spread_and_interval_of_three_seeds() -> None:
+    (line,) = summarize([cell("a")], [row("a", s, top1, 10.0 + s) for s, top1 in enumerate((0.93, 0.94, 0.95))])
+    assert line.accuracy == pytest.approx(94.0)
+    assert line.sd == pytest.approx(1.0)
+    half = 4.302653 / math.sqrt(3)  # t(0.975, 2) from a table
+    assert line.interval == pytest.approx((94 - half, 94 + half), abs=1e-5)
+    assert line.seconds == 11.0
+    assert (line.params, line.flops, line.done, line.rank) == (1000, 2_000_000, 3, 1)
+
+
+def test_one_seed_has_the_interval_of_its_test_images() -> None:
+    (line,) = summarize([cell("a")], [row("a", 0, 0.9)])
+    assert line.sd is None
+    # Wilson: (p + z^2/2n -+ z sqrt(p q / n + z^2/4n^2)) / (1 + z^2/n), n 10,000
+    assert line.interval == pytest.approx((89.396, 90.573), abs=2e-3)
+
+
+def test_student_is_that_of_the_tables() -> None:
+    assert [student(n) for n in (1, 2, 4, 9)] == pytest.approx([12.7062, 4.3027, 2.7764, 2.2622], abs=1e-4)
+
+
+def test_chance_alone() -> None:
+    assert binomial_sd(90.0, 10_000) == pytest.approx(0.3)
+    assert 0 < binomial_sd(100.0, 10_000) < 0.02
+
+
+def test_failed_runs_are_counted_by_kind_and_spoil_nothing() -> None:
+    rows = [row("a", 0, 0.9), failed("a", 1, "diverged"), failed("a", 2, "crashed"), failed("a", 3, "diverged")]
+    one, other = summarize([cell("a"), cell("b")], [*rows, failed("b", 0, "out of memory")])
+    assert (one.done, one.failed) == (1, {"crashed": 1, "diverged": 2})
+    assert (other.accuracy, other.interval, other.seconds, other.rank, other.on_front) == (
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
+
+
+def test_without_test_images_and_for_a_search_validation_counts() -> None:
+    rows = [row("a", 0, None), row("a", 1, 0.9)]
+    assert summarize([cell("a")], rows)[0].accuracy == pytest.approx((50 + 90) / 2)
+    assert summarize([cell("a")], rows, "val")[0].accuracy == pytest.approx(50)
+
+
+def test_ranks_and_what_cannot_be_told_from_the_best() -> None:
+    spread = {"a": (0.90, 0.91, 0.92), "b": (0.905, 0.91, 0.925), "c": (0.600, 0.601, 0.602)}
+    rows = [row(name, seed, top1) for name, scores in spread.items() for seed, top1 in enumerate(scores)]
+    lines = {line.cell: line for line in summarize(list(map(cell, spread)), rows)}
+    assert {name: line.rank for name, line in lines.items()} == {"a": 2, "b": 1, "c": 3}
+    assert [lines[name].distinguishable for name in "abc"] == [False, False, True]
+    marks = {name: table.columns(line)["rank"] for name, line in lines.items()}
+    assert marks == {"a": "2 =", "b": "1", "c": "3"}
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    points: list[tuple[str, float | None, float | None]] = [
+        ("slow and good", 9.0, 99.0), ("fast and poor", 1.0, 90.0), ("beaten", 9.5, 98.0), ("between", 5.0, 95.0),
+        ("as fast, poorer", 1.0, 89.0), ("twin", 5.0, 95.0), ("unknown", None, 99.9),
+    ]  # fmt: skip
+    assert pareto(points) == {"slow and good", "fast and poor", "between", "twin"}
+
+
+@pytest.mark.parametrize(
+    ("scores", "published", "expected"),
+    [
+        ([93.9, 94.0, 94.1], 94.2, "reproduced"),
+        ([93.9, 94.0, 94.1], 92.0, "better"),
+        ([93.9, 94.0, 94.1], 96.5, "worse"),
+        ([90.0, 94.0, 98.0], 95.0, "not distinguishable"),
+        ([94.0], 94.5, "reproduced"),  # 1.96 sqrt(2) 0.2375 = 0.66
+        ([94.0], 94.7, "worse"),
+        ([94.0], 93.3, "better"),
+    ],
+)
+def test_verdicts(scores: list[float], published: float, expected: str) -> None:
+    assert verdict(scores, 10_000, published) == expected
+
+
+def test_one_run_of_unknown_size_allows_no_verdict() -> None:
+    assert verdict([94.0], 0, 94.0) is None
+
+
+# Tables and pictures
+
+
+def lines_of_two(published: tuple[float, float] | None = (93.0, 100.0)) -> list[Line]:
+    rows = [row("a", seed, 0.93 + seed / 100, 10.0) for seed in range(3)] + [row("b|c", 0, 0.97, 20.0)]
+    return summarize([cell("a", published), cell("b|c")], rows)
+
+
+def test_markdown_has_a_cell_for_every_column() -> None:
+    lines = table.markdown(lines_of_two(), ["A note."]).splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines[:4]} == {lines[0].count("|")}
+    for part in ("| a |", "94.00 ± 1.00", "1,000", "75.0 %", "| 93.00 | 100 |", "91.52 to 96.48"):
+        assert part in lines[2]
+    assert "b\\|c" in lines[3]
+    assert lines[-1] == "A note."
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    assert "page: s" in table.grid_of(lines_of_two())[0]
+    assert not {"page: s", "verdict", "failed"} & table.grid_of(lines_of_two(None))[0].keys()
+
+
+def test_csv_holds_numbers() -> None:
+    first, second = csv.DictReader(io.StringIO(table.comma_separated(lines_of_two())))
+    assert float(first["accuracy"]) == pytest.approx(94)
+    assert float(first["published_seconds"]) == 100
+    assert (second["cell"], second["sd"], second["published_accuracy"]) == ("b|c", "", "")
+    assert first["head_params"] == "750"
+
+
+def test_json_is_plain() -> None:
+    assert json.loads(json.dumps([line.to_dict() for line in lines_of_two()]))[1]["cell"] == "b|c"
+
+
+def test_circumstances_name_what_differs() -> None:
+    where = circumstances([row("a", 0, 0.9), row("a", 1, 0.9, threads=1)])
+    assert (where["threads"], where["device"], where["epochs"]) == ([1, 2], "cpu", 1.0)
+    assert "1 or 2 threads" in table.notes(lines_of_two(), where, "test")[-1]
+
+
+def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
+    figure = picture.accuracy_against_time(lines_of_two(), "title")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["a", "b|c"]
+    points = [container[0].get_xydata().tolist()[0] for container in axes.containers]
+    assert points == [[10.0, pytest.approx(94.0)], [20.0, pytest.approx(97.0)]]
+    labels = [line.get_label() for line in axes.lines]
+    assert "best for its time" in labels
+    assert "the seed page, one run each" in labels
+    with pytest.raises(ValueError, match="no cell"):
+        picture.accuracy_against_time(summarize([cell("x")], []), "title")
+
+
+# Compare
+
+
+def test_pairs_are_compared_seed_by_seed() -> None:
+    ours = [row("vit", s, top1, seconds) for s, top1, seconds in ((0, 0.991, 10), (1, 0.993, 10), (2, 0.995, 30))]
+    theirs = [row("cnn", s, top1, 20.0) for s, top1 in ((0, 0.990), (1, 0.990), (2, 0.990))]
+    facts = pair("vit", "cnn", ours, [*theirs, failed("cnn", 3, "crashed")])
+    assert (facts["pairs"], facts["faster_in"], facts["times_faster"]) == (3, 2, 2.0)
+    assert facts["accuracy_gain"] == pytest.approx(0.3)
+    assert facts["accuracy_gain_half_interval"] == pytest.approx(4.302653 * 0.2 / math.sqrt(3), abs=1e-5)
+    assert facts["sentence"] == (
+        "vit against cnn: faster in 2 of 3 pairs (2.00 times, median); accuracy +0.30 ± 0.50 points "
+        "(95 % interval of the mean of 3 pairs): not distinguishable."
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "gain", "half", "end"),
+    [
+        (3, 0.3, 0.1, "more accurate."),
+        (3, -0.3, 0.1, "less accurate."),
+        (1, 0.3, None, "which proves nothing."),
+        (0, None, None, "no seed of both was done."),
+    ],
+)
+def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: Any, end: str) -> None:
+    facts = {"ours": "a", "theirs": "b", "pairs": count, "faster_in": count, "times_faster": 2.0}
+    assert sentence(facts | {"accuracy_gain": gain, "accuracy_gain_half_interval": half}).endswith(end)
