@@ -38,7 +38,7 @@ def cluster() -> Iterator[Any]:
 
 
 def small_study(folder: Path, epochs: int = 2, seeds: int = 4) -> Study:
-    base = tiny_config(write_npz(folder / "glyphs.npz"), epochs=epochs, threads=1)
+    base = tiny_config(write_npz(folder / "glyphs.npz"), epochs=epochs, threads=1, checkpoint_seconds=60.0)
     return Study("small", make_cells(base, [{"depth": 1}, {"depth": 2}], {}), tuple(range(seeds)))
 
 
@@ -103,7 +103,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             executor = RayExecutor(cluster.address, cpus=1, gpus=0)
             began = time.monotonic()
-            run(small_study(Path(name), epochs=300), Path(name), executor)
+            run(small_study(Path(name), epochs=200), Path(name), executor)
             seconds[cores] = time.monotonic() - began
         cluster.shutdown()  # type: ignore[no-untyped-call]
     print(f"8 runs: {seconds[1]:.1f} s with one worker, {seconds[2]:.1f} s with two: ", end="")
