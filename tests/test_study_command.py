@@ -145,6 +145,7 @@ MISTAKES: list[tuple[str, int, tuple[str, ...]]] = [
     ("study --search 3", 2, ("--search needs --vary",)),
     ("study --vary lr=1e-4..1e-2 --search 3 --val-fraction 0", 2, ("needs validation images", "--val-fraction")),
     ("study --vary lr=1e-4..1e-2 --search 3 --lr 0.1", 2, ("lr is searched and fixed",)),
+    ("study --vary lr=1e-4..1e-2 --search 3 --retry-failed", 2, ("leave out --retry-failed",)),
     ("study --vary preset=small,smal", 2, ("cell smal", "did you mean small?")),
     ("study --vary depth=1,2 --data nowhere", 3, ("nowhere",)),
     ("study --status nowhere", 8, ("nowhere", "missing")),

@@ -122,6 +122,8 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
 
     if arguments.name is not None or not arguments.vary or arguments.zip:
         raise ConfigError("--search needs --vary KNOB=LOW..HIGH or KNOB=VALUE,VALUE, and no name and no --zip")
+    if arguments.retry_failed:
+        raise ConfigError("a search takes a setting that failed as it is; leave out --retry-failed")
     base = chosen_config(arguments.preset, arguments.config, {})
     if base.with_knobs(**knobs).data.val_fraction == 0:
         raise ConfigError("a search needs validation images to choose by; set --val-fraction 0.1")
