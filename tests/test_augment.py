@@ -11,7 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.augment import affine, affine_matrix, augment, check_flip, erase, flip, is_active, limits_of, matrices_of
+from vitlab.augment import (
+    affine,
+    affine_matrix,
+    augment,
+    bends_of,
+    check_flip,
+    erase,
+    flip,
+    is_active,
+    limits_of,
+    matrices_of,
+)
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 
@@ -163,7 +174,7 @@ def test_the_two_directions_are_drawn_apart(pair: tuple[int, int]) -> None:
     assert torch.corrcoef(both)[0, 1].abs() < 0.1
 
 
-EVERYTHING = AugmentConfig(rotate=30.0, zoom=0.3, shift=2.0, shear=10.0, flip=True, erase=0.5)
+EVERYTHING = AugmentConfig(rotate=30.0, zoom=0.3, shift=2.0, shear=10.0, elastic=1.5, flip=True, erase=0.5)
 
 
 @pytest.mark.parametrize("fill", ["zeros", "reflect"])
@@ -196,6 +207,49 @@ def test_fill_reaches_the_sampling() -> None:
     white = torch.ones(31, 1, 11, 7)
     assert augment(white, AugmentConfig(shift=3.0), generator()).min() == 0
     close(augment(white, AugmentConfig(shift=3.0, fill="reflect"), generator()), white)
+
+
+# Bending
+
+
+def ramps(height: int, width: int, batch: int) -> Tensor:
+    """Images that say where they were sampled: a channel of columns, one of rows, in pixels."""
+    x, y = torch.arange(float(width)).expand(height, width), torch.arange(float(height))[:, None].expand(height, width)
+    return torch.stack([x, y]).expand(batch, 2, height, width)
+
+
+def moved_by(elastic: float, height: int = 83, width: int = 97, batch: int = 211) -> Tensor:
+    """How far each place was bent, in pixels (right and down), without a border where it may have left the image."""
+    images, border = ramps(height, width, batch), 2 * math.ceil(elastic)
+    moved = augment(images, AugmentConfig(elastic=elastic), generator()) - images
+    return moved[:, :, border:-border, border:-border]
+
+
+def test_a_bend_moves_places_within_its_limit_in_both_directions() -> None:
+    moved = moved_by(3.0)
+    # Bicubic weights are partly negative, so between the points a little more than the limit is possible.
+    assert 2.7 < moved.amax() < 1.5 * 3.0
+    assert -2.7 > moved.amin() > 1.5 * -3.0
+    assert moved.mean().abs() < 0.1
+    both = moved.permute(1, 0, 2, 3).flatten(1)
+    assert both.std(dim=1).min() > 1.0
+    assert torch.corrcoef(both)[0, 1].abs() < 0.05
+
+
+def test_a_bend_is_smooth_and_each_image_has_its_own() -> None:
+    moved = moved_by(3.0)
+    slopes = torch.cat([moved.diff(dim=2).flatten(), moved.diff(dim=3).flatten()]).abs()
+    assert slopes.max() < 0.8  # from one point of the grid to the next, some 20 pixels away, at most 2 x 3 pixels
+    assert slopes.mean() > 0.02
+    middles = moved[:, 0, 30, 30]
+    assert len(middles.unique()) > 200
+
+
+def test_the_points_of_the_coarse_grid_move_by_what_was_drawn() -> None:
+    draws = torch.rand(7, 50, generator=generator())
+    bends = bends_of(draws, 2.0, 29, 41)
+    assert bends.shape == (7, 2, 29, 41)
+    close(bends[:, :, ::7, ::10], (draws.view(7, 2, 5, 5) * 2 - 1) * 2.0)
 
 
 # Flip
@@ -278,7 +332,8 @@ def test_erase_takes_the_stated_share_of_images(probability: float) -> None:
     ("knob", "value", "active"),
     [
         ("rotate", 5.0, True), ("zoom", 0.1, True), ("shift", 1.0, True), ("shear", 3.0, True), ("flip", True, True),
-        ("erase", 0.1, True), ("fill", "reflect", False), ("force_flip", True, False), ("clean_tail", 0.5, False),
+        ("elastic", 1.0, True), ("erase", 0.1, True),
+        ("fill", "reflect", False), ("force_flip", True, False), ("clean_tail", 0.5, False),
     ],
 )  # fmt: skip
 def test_each_knob_alone_is_active_exactly_when_it_changes_images(knob: str, value: object, active: bool) -> None:

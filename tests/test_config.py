@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from vitlab.config import MachineConfig, ModelConfig, RunConfig, sections
 from vitlab.config.knobs import describe, did_you_mean, digest, flat_fields, inner_type, knob_type, parse
 from vitlab.errors import ConfigError
+from vitlab.presets import preset_config
 
 # Every knob with a valid value that is not its default. A new knob is a decision: it belongs here, too.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "data": dict(data="cifar10", val_split="last", val_fraction=0.2, limit_train=5, normalize=False),
     "augment": dict(
-        rotate=5.0, zoom=0.1, shift=1.0, shear=2.0, flip=True, force_flip=True, erase=0.1, fill="reflect",
+        rotate=5.0, zoom=0.1, shift=1.0, shear=2.0, elastic=1.5, flip=True, force_flip=True, erase=0.1, fill="reflect",
         clean_tail=0.2,
     ),
     "model": dict(
@@ -135,7 +136,7 @@ def test_a_number_beyond_all_limits_is_a_config_error(name: str) -> None:
 OUT_OF_RANGE = [
     ("val_fraction", -0.1), ("val_fraction", 1.0), ("limit_train", 0),
     ("rotate", -1.0), ("rotate", 180.5), ("zoom", -0.1), ("zoom", 1.0), ("shift", -1.0), ("shear", -1.0),
-    ("shear", 60.0), ("erase", -0.1), ("erase", 1.1), ("clean_tail", -0.1), ("clean_tail", 1.1),
+    ("shear", 60.0), ("elastic", -0.1), ("erase", -0.1), ("erase", 1.1), ("clean_tail", -0.1), ("clean_tail", 1.1),
     ("image_size", 0), ("crop", 0), ("muon_lr", 0.0), ("muon_momentum", 1.0), ("muon_weight_decay", -0.1),
     ("patch_size", 0), ("patch_overlap", -1), ("embed_dim", 0), ("depth", 0), ("num_heads", 0),
     ("head_dim", 0), ("mlp_ratio", 0.0), ("head_hidden", (5, 0)), ("dropout", -0.1), ("dropout", 1.0),
@@ -261,6 +262,11 @@ def test_the_digest_differs_for_every_knob_that_shapes_the_result() -> None:
     digests = {RunConfig().with_knobs(**{name: KNOBS[name]}).digest() for name in shaping}
     assert len(digests | {RunConfig().digest()}) == len(shaping) + 1
     assert all(len(digest) == 12 and set(digest) <= set("0123456789abcdef") for digest in digests)
+
+
+def test_a_knob_that_came_later_leaves_the_digests_of_older_runs_alone() -> None:
+    """The digest is the one that version 0.1 wrote into a result.json before `elastic` was a knob."""
+    assert preset_config("seed-28x7").digest() == "e11bb9ed2492"
 
 
 @pytest.mark.parametrize("name", SHAPELESS)

@@ -1,12 +1,13 @@
 """Random changes of a whole batch of training images, drawn from an explicit generator.
 
-Rotation, zoom, shear and shift are one affine map an image, sampled once (bilinear), so pixels are
+Rotation, zoom, shear, shift and bending are one map an image, sampled once (bilinear), so pixels are
 blurred once however many of them are on. Pixels are in 0..1 with black at 0.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 from vitlab.machine import constant
-from vitlab.native import MOST_SIDE, Library, native_affine
+from vitlab.native import BEND_POINTS, MOST_SIDE, Library, native_affine
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
@@ -31,13 +32,13 @@ def augment(
 ) -> Tensor:
     """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1.
 
-    Affine maps are computed by the native ``library`` where there is one.
+    Maps are computed by the native ``library`` where there is one.
     """
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
-    if config.rotate or config.zoom or config.shear or config.shift:
-        images = random_affine(images, config, generator, library, threads)
+    if config.rotate or config.zoom or config.shear or config.shift or config.elastic:
+        images = random_map(images, config, generator, library, threads)
     if config.erase:
         images = erase(images, config.erase, generator)
     return images
@@ -45,7 +46,8 @@ def augment(
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether ``augment`` would change anything."""
-    return any((config.rotate, config.zoom, config.shift, config.shear, config.flip, config.erase))
+    moves = (config.rotate, config.zoom, config.shift, config.shear, config.elastic)
+    return any((*moves, config.flip, config.erase))
 
 
 def check_flip(config: AugmentConfig, may_flip: bool, data: str) -> None:
@@ -61,15 +63,41 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
     return torch.where(which_B.view(-1, 1, 1, 1), images_BCHW.flip(-1), images_BCHW)
 
 
-def random_affine(
+def random_map(
     images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, library: Library | None, threads: int
 ) -> Tensor:
     """Each image through a map of its own, each parameter uniform in its symmetric range."""
-    limits = limits_of(config)
-    draws_B7 = torch.rand(len(images_BCHW), len(limits), generator=generator, device=images_BCHW.device)
-    if library is not None and max(images_BCHW.shape[2:]) <= MOST_SIDE:
-        return native_affine(images_BCHW, draws_B7, limits, config.fill == "reflect", library, threads)
-    return affine(images_BCHW, matrices_of(draws_B7, limits), fill=config.fill)
+    limits, batch, device = limits_of(config), len(images_BCHW), images_BCHW.device
+    count = len(limits) + (2 * BEND_POINTS**2 if config.elastic else 0)
+    draws = torch.rand(batch, count, generator=generator, device=device)
+    sides = images_BCHW.shape[2:]
+    if library is not None and max(sides) <= MOST_SIDE:
+        weights = [bend_weights(side, device) for side in sides]
+        return native_affine(
+            images_BCHW, draws, limits, config.elastic, weights, config.fill == "reflect", library, threads
+        )
+    bends = bends_of(draws[:, len(limits) :], config.elastic, *sides) if config.elastic else None
+    return affine(images_BCHW, matrices_of(draws[:, : len(limits)], limits), config.fill, bends)
+
+
+def bends_of(draws_BG: Tensor, elastic: float, height: int, width: int) -> Tensor:
+    """Shifts of sampling places in pixels, [B, 2 (x, y), H, W], from numbers in 0 to 1: elastic distortion.
+
+    Simard, Steinkraus and Platt 2003, "Best Practices for Convolutional Neural Networks Applied to Visual Document
+    Analysis", section 2, bend digits by a smoothed random field; here it is drawn on a coarse grid and interpolated
+    (bicubic), as Ronneberger et al. 2015, "U-Net", section 3.1, do it: the same for a fraction of the work.
+    """
+    coarse_B2GG = (draws_BG * 2 - 1).view(-1, 2, BEND_POINTS, BEND_POINTS) * elastic
+    rows_HG, columns_WG = (bend_weights(side, draws_BG.device) for side in (height, width))
+    return rows_HG @ coarse_B2GG @ columns_WG.T
+
+
+@cache
+def bend_weights(side: int, device: torch.device) -> Tensor:
+    """How much each of the coarse grid's points counts at each pixel of a line of ``side`` pixels, [side, BEND_POINTS]:
+    torch's bicubic interpolation, the outermost points on the outermost pixels."""
+    points = torch.eye(BEND_POINTS, device=device)[None, None]
+    return F.interpolate(points, size=(side, BEND_POINTS), mode="bicubic", align_corners=True)[0, 0]
 
 
 def limits_of(config: AugmentConfig) -> tuple[float, ...]:
@@ -98,16 +126,20 @@ def affine_matrix(angle_B: Tensor, zoom_B2: Tensor, shear_B2: Tensor, shift_B2: 
     return torch.cat([linear, -(linear @ shift_B2.unsqueeze(-1))], dim=-1)
 
 
-def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str) -> Tensor:
-    """Sample each image through its map (bilinear); outside is black ("zeros") or a mirror ("reflect")."""
+def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str, bends_B2HW: Tensor | None = None) -> Tensor:
+    """Sample each image through its map (bilinear), each place moved by ``bends_B2HW`` pixels if there are any; outside
+    is black ("zeros") or a mirror ("reflect")."""
     batch, _, height, width = images_BCHW.shape
     device = images_BCHW.device
-    theta_B23 = matrix_B23 / constant((width / 2, height / 2), device).view(1, 2, 1)
+    halves_21 = constant((width / 2, height / 2), device).view(2, 1)
+    theta_B23 = matrix_B23 / halves_21
     x = torch.arange(width, device=device) + (0.5 - width / 2)
     y = torch.arange(height, device=device) + (0.5 - height / 2)
     places_3 = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width, device=device)])
     # One product for all images, six times as fast on a CPU as F.affine_grid, which makes one for each (docs/log.md).
     grid_B2HW = (theta_B23.reshape(-1, 3) @ places_3).view(batch, 2, height, width)
+    if bends_B2HW is not None:
+        grid_B2HW = grid_B2HW + bends_B2HW / halves_21[:, :, None]
     padding = {"zeros": "zeros", "reflect": "reflection"}[fill]
     grid_BHW2 = grid_B2HW.permute(0, 2, 3, 1)
     return F.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode=padding, align_corners=False)

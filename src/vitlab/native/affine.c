@@ -1,5 +1,5 @@
-// Random rotation, zoom, shear and shift of a batch of images, sampled bilinearly: what augment.py does in some seventy
-// torch operations, each of which costs more to start than to compute.
+// Random rotation, zoom, shear, shift and bending of a batch of images, sampled bilinearly: what augment.py does in some
+// seventy torch operations, each of which costs more to start than to compute.
 
 #include <math.h>
 #include <omp.h>
@@ -9,13 +9,14 @@
 #define API __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DRAWS = 7, MOST_SIDE = 128 };
+enum { DRAWS = 7, MOST_SIDE = 128, POINTS = 5 };  // POINTS: on each side of the coarse grid that bends
 
 typedef struct {
     int batch, channels, height, width;
     int reflect;  // what lies outside: 1 a mirror, 0 black
     int threads;
     float limits[DRAWS];  // of angle, zoom x and y, shear x and y (degrees), shift x and y (pixels)
+    float elastic;        // of the coarse grid's points (pixels)
 } vitlab_affine_settings;
 
 // From output to input positions, in pixels from the centre: (a x + b y + c, d x + e y + f).
@@ -48,18 +49,36 @@ INLINE float mirrored(float at, float size) {
 // Up to where a black border of one pixel is all that there is to see.
 INLINE float bounded(float at, float size) { return between(-1, at, size); }
 
+// How far one row of pixels is moved by the coarse grid, [2][width]: first the grid's rows are mixed into one, then that
+// one's points into each pixel. ``bends`` [2][POINTS][POINTS] are in 0 to 1; ``columns`` is [POINTS][width].
+INLINE void bend_row(const vitlab_affine_settings *s, const float *bends, const float *row, const float *columns,
+                     float (*moved)[MOST_SIDE]) {
+    for (int axis = 0; axis < 2; axis++) {
+        for (int i = 0; i < s->width; i++) moved[axis][i] = 0;
+        for (int point = 0; point < POINTS; point++) {
+            float mixed = 0;
+            for (int line = 0; line < POINTS; line++)
+                mixed += row[line] * (bends[(axis * POINTS + line) * POINTS + point] * 2 - 1);
+            mixed *= s->elastic;
+            for (int i = 0; i < s->width; i++) moved[axis][i] += mixed * columns[point * s->width + i];
+        }
+    }
+}
+
 // One channel, from an image with a border of one black pixel above and left, and two below and right.
-INLINE void sample(const int reflect, const vitlab_affine_settings *s, const map *m, const float *bordered,
-                   ptrdiff_t stride, float *to) {
+INLINE void sample(const int reflect, const int bent, const vitlab_affine_settings *s, const map *m, const float *bends,
+                   const float *rows, const float *columns, const float *bordered, ptrdiff_t stride, float *to) {
     const float width = (float)s->width, height = (float)s->height;
     for (int row = 0; row < s->height; row++) {
         const float y = (float)row + 0.5f - height / 2;
         int place[MOST_SIDE];
-        float right[MOST_SIDE], down[MOST_SIDE];
+        float right[MOST_SIDE], down[MOST_SIDE], moved[2][MOST_SIDE];
+        if (bent) bend_row(s, bends, rows + row * POINTS, columns, moved);
         for (int i = 0; i < s->width; i++) {
             const float x = (float)i + 0.5f - width / 2;
-            const float from_x = m->a * x + m->b * y + m->c + width / 2 - 0.5f;
-            const float from_y = m->d * x + m->e * y + m->f + height / 2 - 0.5f;
+            const float bend_x = bent ? moved[0][i] : 0, bend_y = bent ? moved[1][i] : 0;
+            const float from_x = m->a * x + m->b * y + m->c + bend_x + width / 2 - 0.5f;
+            const float from_y = m->d * x + m->e * y + m->f + bend_y + height / 2 - 0.5f;
             const float at_x = reflect ? mirrored(from_x, width) : bounded(from_x, width);
             const float at_y = reflect ? mirrored(from_y, height) : bounded(from_y, height);
             const float left = floorf(at_x), top = floorf(at_y);
@@ -75,8 +94,11 @@ INLINE void sample(const int reflect, const vitlab_affine_settings *s, const map
     }
 }
 
-// to [batch][channels][height][width] from the same of ``from``; draws [batch][7] are in 0 to 1. Sides are at most 128.
-API void vitlab_affine(const vitlab_affine_settings *s, const float *draws, const float *from, float *to) {
+// to [batch][channels][height][width] from the same of ``from``; draws [batch][7], followed by 2 x 25 if elastic is not
+// 0, are in 0 to 1; rows [height][5] and columns [5][width] say how much a coarse point counts. Sides are at most 128.
+API void vitlab_affine(const vitlab_affine_settings *s, const float *rows, const float *columns, const float *draws,
+                       const float *from, float *to) {
+    const int bent = s->elastic != 0, numbers = DRAWS + (bent ? 2 * POINTS * POINTS : 0);
     const ptrdiff_t stride = s->width + 3, size = (ptrdiff_t)s->height * s->width;
 #pragma omp parallel num_threads(s->threads)
     {
@@ -84,7 +106,8 @@ API void vitlab_affine(const vitlab_affine_settings *s, const float *draws, cons
         memset(bordered, 0, sizeof(float) * (size_t)(stride * (s->height + 3)));
 #pragma omp for schedule(static)
         for (int image = 0; image < s->batch; image++) {
-            const map m = draw_map(s, draws + image * DRAWS);
+            const map m = draw_map(s, draws + (ptrdiff_t)image * numbers);
+            const float *bends = draws + (ptrdiff_t)image * numbers + DRAWS;
             for (int channel = 0; channel < s->channels; channel++) {
                 const ptrdiff_t at = ((ptrdiff_t)image * s->channels + channel) * size;
                 for (int row = 0; row < s->height; row++) {
@@ -92,9 +115,11 @@ API void vitlab_affine(const vitlab_affine_settings *s, const float *draws, cons
                     memcpy(bordered + (row + 1) * stride + 1, from + at + (ptrdiff_t)row * s->width, bytes);
                 }
                 if (s->reflect)
-                    sample(1, s, &m, bordered, stride, to + at);
+                    sample(1, bent, s, &m, bends, rows, columns, bordered, stride, to + at);
+                else if (bent)
+                    sample(0, 1, s, &m, bends, rows, columns, bordered, stride, to + at);
                 else
-                    sample(0, s, &m, bordered, stride, to + at);
+                    sample(0, 0, s, &m, bends, rows, columns, bordered, stride, to + at);
             }
         }
     }
