@@ -1,0 +1,190 @@
+"""A picture from outside as pixels: PNG or JPEG by its content, of any mode, bounded before a pixel is decoded.
+
+Unlike `vitlab.data.pixels`, which reads a data set, this decides what somebody meant with a transparent background, and
+says for a server whose fault a refusal is.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vitlab.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 4_000_000
+MAX_BYTES = 64 * 2**20  # of an encoded file
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+# Only to say what a file is that cannot be used: (where in the file, what stands there, its name).
+OTHERS = (
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (0, b"BM", "a BMP image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (4, b"ftyp", "a HEIC, AVIF or film file"),
+    (0, b"\0\0\1\0", "an icon file"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+)
+# Switching off Pillow's warnings changes the whole process, so that only one thread may do it at a time.
+_quiet = threading.Lock()
+
+
+class ImageError(DataError):
+    """A picture that cannot be read. ``status`` is what HTTP calls it: 415 not a kind that is taken, 413 too large,
+    422 anything else."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def decode(data: bytes, name: str) -> Pixels:
+    """uint8 [H, W, C] of a PNG or JPEG file; C is 1 when every pixel is grey, else 3.
+
+    The camera's turn (EXIF) is applied. What is transparent becomes black if what is visible is bright, and white if it
+    is dark: strokes never vanish. 16 bits are scaled to 8. ImageError in one line that begins with ``name``.
+    """
+    shown = name if name.isprintable() else repr(name)
+    check_kind(data, shown)
+    if data.startswith(PNG):
+        check_png(data, shown)
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about oddities of the file that do not keep it from being read
+            return _read(data, shown)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
+        raise ImageError(f"{shown} is damaged or cut off; save it again as PNG or JPEG") from error
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so claims to be a PNG or JPEG."""
+    return start.startswith((PNG, JPEG))
+
+
+def check_kind(data: bytes, name: str) -> None:
+    """ImageError unless the content begins as that of a PNG or JPEG file."""
+    if not data:
+        raise ImageError(f"{name} is empty: it has no bytes")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{name} has {len(data) / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; shrink it", 413)
+    if is_picture(data):
+        return
+    kind = next((kind for at, mark, kind in OTHERS if data[at : at + len(mark)] == mark), None)
+    start = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if kind is None and start.startswith((b"<svg", b"<?xml", b"<html", b"<!doctype")):
+        kind = "an SVG drawing" if b"<svg" in start else "a web page or XML"
+    raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a PNG or JPEG image; save it as PNG", 415)
+
+
+def check_size(width: int, height: int, name: str) -> None:
+    """ImageError for a picture without pixels, or with more than MAX_PIXELS."""
+    if width == 0 or height == 0:
+        raise ImageError(f"{name} has no pixels: {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; shrink it", 413
+        )
+
+
+def check_png(data: bytes, name: str) -> None:
+    """ImageError unless size, animation and the checksum of every chunk that pixels come from are in order."""
+    damaged = ImageError(f"{name} is damaged or cut off; save it again as PNG or JPEG")
+    if data[12:16] != b"IHDR" or len(data) < 33:
+        raise damaged
+    check_size(*struct.unpack(">II", data[16:24]), name)
+    ended = False
+    for kind, content, checksum in png_chunks(data):
+        # A chunk whose name begins with a capital is needed for the pixels (PNG specification, 5.4).
+        if kind[:1].isupper() and zlib.crc32(content, zlib.crc32(kind)) != checksum:
+            raise damaged
+        if kind == b"acTL" and content[:4] != b"\0\0\0\1":
+            raise ImageError(f"{name} is an animation; only single pictures can be read, so save one frame of it")
+        ended = kind == b"IEND"
+    if not ended:
+        raise damaged
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """(kind, content, checksum) of every whole chunk, up to and with IEND."""
+    at = len(PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return
+        yield kind, data[at + 8 : end], int.from_bytes(data[end : end + 4], "big")
+        if kind == b"IEND":
+            return
+        at = end + 4
+
+
+def _read(data: bytes, name: str) -> Pixels:
+    import PIL.Image
+
+    try:
+        picture = PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+    except PIL.Image.DecompressionBombError:
+        raise ImageError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it", 413) from None
+    with picture:
+        check_size(picture.width, picture.height, name)
+        picture.load()
+        return _to_array(_upright(picture))
+
+
+def _upright(picture: Image) -> Image:
+    """The picture turned as its camera was held; as it is where that note cannot be read."""
+    import PIL.ImageOps
+
+    try:
+        return PIL.ImageOps.exif_transpose(picture)
+    except Exception:  # of any type, since the note is free-form bytes; the pixels are whole
+        return picture
+
+
+def _to_array(picture: Image) -> Pixels:
+    if picture.mode.startswith("I"):  # 16 bits a pixel
+        values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+        return ((values + 128) // 257).astype(np.uint8)[..., np.newaxis]
+    if picture.has_transparency_data:
+        pixels = _over_opposite(np.array(picture.convert("RGBA")))
+    else:
+        pixels = np.array(picture.convert("RGB"))
+    is_grey = (pixels == pixels[..., :1]).all()
+    return pixels[..., :1].copy() if is_grey else pixels
+
+
+def _over_opposite(pixels_HW4: Pixels) -> Pixels:
+    """Red, green, blue over the opposite of the visible colour: black under bright ink, white under dark."""
+    colour, alpha = pixels_HW4[..., :3], pixels_HW4[..., 3]
+    weight = int(alpha.sum(dtype=np.int64))
+    brightness = (to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight if weight else 0.0
+    under = 0 if brightness > 127 else 255
+    mixed = colour.astype(np.uint16) * alpha[..., np.newaxis] + under * (255 - alpha[..., np.newaxis].astype(np.uint16))
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def to_grey(pixels_HWC: Pixels) -> Pixels:
+    """uint8 [H, W, 1]: the brightness of red, green and blue (ITU-R 601: 0.299, 0.587, 0.114), grey as it is."""
+    if pixels_HWC.shape[2] == 1:
+        return pixels_HWC
+    red, green, blue = (pixels_HWC[..., channel].astype(np.uint32) for channel in range(3))
+    brightness = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16  # in parts of 65536, as Pillow does
+    return brightness.astype(np.uint8)[..., np.newaxis]
