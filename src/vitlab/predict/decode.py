@@ -109,7 +109,8 @@ def check_png(data: bytes, name: str) -> None:
     damaged = ImageError(f"{name} is damaged or cut off; save it again as PNG or JPEG")
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise damaged
-    check_size(*struct.unpack(">II", data[16:24]), name)
+    width, height = struct.unpack(">II", data[16:24])
+    check_size(width, height, name)
     ended = False
     for kind, content, checksum in png_chunks(data):
         # A chunk whose name begins with a capital is needed for the pixels (PNG specification, 5.4).
