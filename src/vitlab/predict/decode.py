@@ -26,8 +26,11 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 4_000_000
 MAX_BYTES = 64 * 2**20  # of an encoded file
+MAX_SCANS = 100  # of a JPEG: each goes through all of the picture again, even if it is 14 bytes long; ten are usual
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
+SCAN = b"\xff\xda"
+KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")  # chunks of a PNG that pixels come from
 # Only to say what a file is that cannot be used: (where in the file, what stands there, its name).
 OTHERS = (
     (0, b"GIF8", "a GIF image"),
@@ -63,7 +66,9 @@ def decode(data: bytes, name: str) -> Pixels:
     shown = name if name.isprintable() else repr(name)
     check_kind(data, shown)
     if data.startswith(PNG):
-        check_png(data, shown)
+        data = checked_png(data, shown)
+    elif data.count(SCAN) > MAX_SCANS:
+        raise ImageError(f"{shown} builds up its picture in more than {MAX_SCANS} passes; save it as PNG")
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities of the file that do not keep it from being read
@@ -104,37 +109,43 @@ def check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def check_png(data: bytes, name: str) -> None:
-    """ImageError unless size, animation and the checksum of every chunk that pixels come from are in order."""
+def checked_png(data: bytes, name: str) -> bytes:
+    """The same file with nothing but what pixels come from: no text or profiles that swell when they are unpacked.
+
+    ImageError unless size, animation and the checksum of every chunk that is kept are in order.
+    """
     damaged = ImageError(f"{name} is damaged or cut off; save it again as PNG or JPEG")
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise damaged
     width, height = struct.unpack(">II", data[16:24])
     check_size(width, height, name)
-    ended = False
-    for kind, content, checksum in png_chunks(data):
-        # A chunk whose name begins with a capital is needed for the pixels (PNG specification, 5.4).
-        if kind[:1].isupper() and zlib.crc32(content, zlib.crc32(kind)) != checksum:
-            raise damaged
-        if kind == b"acTL" and content[:4] != b"\0\0\0\1":
+    kept, last = [PNG], b""
+    for kind, start, end in png_chunks(data):
+        last = kind
+        if kind == b"acTL" and data[start + 8 : start + 12] != b"\0\0\0\1":
             raise ImageError(f"{name} is an animation; only single pictures can be read, so save one frame of it")
-        ended = kind == b"IEND"
-    if not ended:
+        if kind in KEPT:
+            if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+                raise damaged
+            kept.append(data[start:end])
+    if last != b"IEND":
         raise damaged
+    return b"".join(kept)
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """(kind, content, checksum) of every whole chunk, up to and with IEND."""
-    at = len(PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        end = at + 8 + length
-        if end + 4 > len(data):
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of every whole chunk, up to and with IEND: length, kind, content, checksum (PNG
+    specification, 5.3)."""
+    start = len(PNG)
+    while start + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[start : start + 8])
+        end = start + 12 + length
+        if end > len(data):
             return
-        yield kind, data[at + 8 : end], int.from_bytes(data[end : end + 4], "big")
+        yield kind, start, end
         if kind == b"IEND":
             return
-        at = end + 4
+        start = end
 
 
 def _read(data: bytes, name: str) -> Pixels:
