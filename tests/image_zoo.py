@@ -110,6 +110,13 @@ def on_large_canvas(side: int) -> bytes:
     return saved(Image.fromarray(canvas))
 
 
+def colours(side: int) -> Image.Image:
+    """A picture with ink everywhere, half transparent."""
+    ramp = np.linspace(0, 255, side).astype(np.uint8)
+    across, down = np.broadcast_to(ramp, (side, side)), np.broadcast_to(ramp[:, None], (side, side))
+    return Image.fromarray(np.stack([across, down, across, down], axis=-1))
+
+
 def readable_png() -> Iterator[Case]:
     """PNG files of every mode."""
     white, black = Image.fromarray(seven()), Image.fromarray(255 - seven())
@@ -153,6 +160,8 @@ def readable_png() -> Iterator[Case]:
         yield Case(name, data, 200, "seven")
     # Pillow leaves rows black that are missing in a stream that is whole otherwise.
     yield Case("too-few-rows.png", png(WIDTH, HEIGHT, rows(seven()[:9])), 200, "something")
+    yield Case("4-megapixels-rgba.png", saved(colours(2000)), 200, "something")
+    yield Case("4-megapixels.jpg", saved(colours(2000).convert("RGB"), "JPEG"), 200, "something")
     yield Case("blue-ink.png", saved(see_through(BLUE, BLUE)), 200, "something")
     yield Case("1x1.png", saved(Image.new("L", (1, 1), 255)), 200, "blank")
     yield Case("1x4000.png", saved(Image.new("L", (1, 4000), 7)), 200, "blank")
