@@ -17,6 +17,10 @@ from vitlab.presets import DEFAULT_PRESET, preset_config
 
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
 
+EXIT_CODES = """exit codes:
+  0 done   2 wrong option or value   3 data   4 diverged   5 out of memory   6 disk
+  7 run folder in use   8 run folder missing, damaged or unsuitable   130 Ctrl-C   143 SIGTERM"""
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser that answers a mistake with one line, and knows what was probably meant."""
@@ -42,6 +46,13 @@ def path_argument(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("needs a path")
     return Path(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"needs a whole number from 1 to 10000, not {text!r}")
+    return int(text)
 
 
 def add_knobs(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> None:

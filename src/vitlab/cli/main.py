@@ -10,14 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from vitlab.cli import commands, study_commands
-from vitlab.cli.flags import OneLineParser, add_knobs, path_argument
+from vitlab.cli.flags import EXIT_CODES, OneLineParser, add_knobs, path_argument, positive
+from vitlab.cli.use_parsers import declare_export, declare_predict
 from vitlab.errors import StorageError, VitlabError, storage_error
 from vitlab.study.named import NAMED
-
-EXIT_CODES = """exit codes:
-  0 done   2 wrong option or value   3 data   4 diverged   5 out of memory   6 disk
-  7 run folder in use   8 run folder missing, damaged or unsuitable   130 Ctrl-C   143 SIGTERM"""
-
 
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
@@ -73,6 +69,8 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     made = {
         "train": _train(children),
         "evaluate": _evaluate(children),
+        "predict": declare_predict(children),
+        "export": declare_export(children),
         "study": _study(children),
         "compare": _compare(children),
         "data": _data(children),
@@ -166,13 +164,6 @@ def _add_study_options(parser: OneLineParser) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="try failed runs again")
     _add_output(parser)
     add_knobs(parser)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"needs a whole number from 1 to 10000, not {text!r}")
-    return int(text)
 
 
 def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:

@@ -77,7 +77,8 @@ class ViT(nn.Module):
         patches_BNP = patchify(images_BCHW, config.patch_size, config.patch_overlap, config.margin)
         x: Tensor = self.patch_embed(patches_BNP)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            # By shape, not by len, which would write the batch size of the example into an export.
+            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         if config.pos_embed == "none":
             return x
         return x.to(self.pos_embed.dtype) + self.pos_embed  # first cast: torch adds mixed types ten times slower

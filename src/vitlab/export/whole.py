@@ -1,0 +1,162 @@
+"""A network with its preprocessing inside, and how an exported copy is compared with it.
+
+A preprocessing that does not travel with the weights is the classic mistake of an export; so a file takes stored
+images, uint8 in 0 to 255, and scales, resizes, crops and normalises them itself, by the very code of training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.data import CATALOGUE
+from vitlab.errors import ConfigError, VitlabError, storage_error
+from vitlab.model import ViT
+from vitlab.predict import Classifier
+
+BATCHES = (1, 2, 7)
+AGREE = 1e-4  # how far a copy's numbers may be from torch's
+
+Outputs = dict[str, Tensor]
+
+
+class ExportError(VitlabError):
+    """A network could not be exported, or its copy computes something else."""
+
+
+class Whole(nn.Module):
+    """uint8 [B, H, W, C] -> logits [B, K], and with ``attention`` each layer's weights [B, h, N, N] behind them."""
+
+    def __init__(self, classifier: Classifier, attention: bool = False) -> None:
+        super().__init__()
+        self.model, self.preprocess, self.attention = classifier.model, classifier.preprocess, attention
+
+    def forward(self, images_BHWC: Tensor) -> tuple[Tensor, ...]:
+        """The outputs in the order of `names`."""
+        inputs = self.preprocess(images_BHWC)
+        if not self.attention:
+            return (self.model(inputs),)
+        assert isinstance(self.model, ViT)
+        logits, weights = self.model.forward_with_attention(inputs)
+        return (logits, *weights.unbind(0))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        layers = range(len(self.model.blocks)) if self.attention and isinstance(self.model, ViT) else ()
+        return ["logits", *(f"attention_{layer}" for layer in layers)]
+
+
+def check_attention(classifier: Classifier, attention: bool) -> None:
+    """ExportError when attention is asked for and the network has none."""
+    config = classifier.config.model
+    if attention and (config.arch == "cnn" or config.attn_form == "none"):
+        raise ExportError(f"{classifier.path} has no attention to export; leave out --attention")
+
+
+def image_shape(classifier: Classifier) -> tuple[int, int, int]:
+    """(H, W, C) of a stored image: those of the catalogue's data set; of other data the side that images are resized
+    to."""
+    card = CATALOGUE.get(classifier.config.data.data)
+    side = classifier.preprocess.image_size
+    return (card.height, card.width, classifier.channels) if card else (side, side, classifier.channels)
+
+
+def noise(shape: tuple[int, int, int], count: int) -> Tensor:
+    """Random images uint8 [count, H, W, C], the same each time."""
+    draw = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, *shape), generator=draw).to(torch.uint8)
+
+
+def compare(
+    whole: Whole, copy: Callable[[Tensor], Outputs], shape: tuple[int, int, int], where: str
+) -> dict[str, float]:
+    """The largest difference between torch's outputs and the copy's, for each batch size; ExportError above AGREE."""
+    found: dict[str, float] = {}
+    for count in BATCHES:
+        images = noise(shape, count)
+        with torch.inference_mode():
+            expected = dict(zip(whole.names, whole(images), strict=True))
+        with one_line(f"{where} is not kept: it fails for {count} images"):
+            got = copy(images)
+        differences = [largest_difference(expected[name], got.get(name)) for name in whole.names]
+        worst = max(differences)
+        if not worst <= AGREE:
+            name = whole.names[differences.index(worst)]
+            raise ExportError(
+                f"{where} is not kept: its {name} for {count} images differ from torch's by {worst:.1e}, more than "
+                f"{AGREE}; please report the run's config.json"
+            )
+        found[str(count)] = worst
+    return found
+
+
+def largest_difference(expected: Tensor, got: Tensor | None) -> float:
+    """Of two tensors; infinite when one is missing, of another shape or not finite."""
+    if got is None or got.shape != expected.shape:
+        return float("inf")
+    difference = float((expected - got).abs().max())
+    return difference if difference == difference else float("inf")
+
+
+@contextlib.contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside a foreign exporter or runtime, each with types of its own, into ExportError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        raise ExportError(f"{what} ({reason}); please report the run's config.json") from error
+
+
+def check_new(path: Path) -> None:
+    """ConfigError if something is at ``path`` already; an empty folder may be."""
+    try:
+        taken = os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise storage_error("use", path, error) from error
+    if taken:
+        raise ConfigError(f"{path} is there already; choose another --out, or delete it")
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep to itself what torch's exporters say aloud: progress on standard output, warnings, log lines."""
+    names = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
+    loggers = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in loggers.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def metadata(classifier: Classifier) -> dict[str, Any]:
+    """What a file says about itself: plain values."""
+    from importlib.metadata import version
+
+    result = classifier.result
+    return {
+        "name": classifier.name,
+        "classes": list(classifier.classes),
+        "drawing": classifier.drawing,
+        "data": classifier.data_name,
+        "test_top1": result["test_top1"],
+        "vitlab": version("vitlab"),
+        "sha256": classifier.digest,
+    }
