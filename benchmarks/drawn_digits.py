@@ -1,0 +1,184 @@
+"""Thirty digits drawn by strokes, in different places, sizes and thickness: are they read as test digits are?
+
+    python -m benchmarks.drawn_digits runs/RUN runs/RUN ... --out benchmarks/results/NAME.json
+    python -m benchmarks.drawn_digits --show benchmarks/results/NAME.json
+
+Each digit is a few lines and arcs; a pixel is inked as far as the pen reaches into it. Every run reads the same thirty
+pictures with centring (box, longest side 20, centre of mass) and without (the whole picture squeezed into 28 x 28), and
+so the first 2,000 MNIST test images, beside those images as they are. The digits were drawn once, before any network
+had seen them, and not changed since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.timing import carry_out, markdown, options
+from vitlab.config import MachineConfig
+from vitlab.data import load_dataset
+from vitlab.errors import ConfigError
+from vitlab.evaluate import wilson_interval
+from vitlab.machine import choose_machine, environment
+from vitlab.predict import Classifier
+from vitlab.record import origin
+
+Stroke = list[tuple[float, float]]
+Pixels = npt.NDArray[np.uint8]
+
+TEST_IMAGES = 2000
+WAYS = ("as they are", "centred", "uncentred")
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How a digit is put on its canvas: width and height of that in pixels; where the digit's middle is, as a part of
+    both; its height and the pen's thickness in pixels; dark ink on white, or white on black."""
+
+    width: int
+    height: int
+    x: float
+    y: float
+    size: float
+    thickness: float
+    dark: bool = False
+
+
+# Small in a corner with a thick pen; large and thin, dark on white; lying towards the right of a wide canvas.
+PENS = (
+    Pen(280, 280, 0.28, 0.31, 90, 15),
+    Pen(400, 300, 0.55, 0.52, 230, 19, dark=True),
+    Pen(150, 97, 0.74, 0.58, 47, 6),
+)
+
+
+def arc(x: float, y: float, across: float, down: float, begin: float, end: float) -> Stroke:
+    """A part of an ellipse; degrees from the right, clockwise as seen, since rows go down."""
+    angles = np.radians(np.linspace(begin, end, 25))
+    return [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
+
+
+# In a box of height 1: x from about 0.2 to 0.8, y from 0 (top) to 1.
+DIGITS: tuple[list[Stroke], ...] = (
+    [arc(0.5, 0.5, 0.3, 0.5, -90, 270)],
+    [[(0.55, 0.0), (0.48, 1.0)]],
+    [[*arc(0.5, 0.27, 0.27, 0.27, -170, 30), (0.2, 1.0), (0.8, 1.0)]],
+    [arc(0.47, 0.25, 0.27, 0.25, -150, 90), arc(0.47, 0.74, 0.31, 0.26, -90, 150)],
+    [[(0.36, 0.02), (0.2, 0.55), (0.8, 0.52)], [(0.66, 0.15), (0.6, 1.0)]],
+    [[(0.78, 0.0), (0.32, 0.02), (0.27, 0.43), *arc(0.46, 0.69, 0.3, 0.31, -110, 150)]],
+    [[*arc(0.72, 0.6, 0.5, 0.6, -100, -180), *arc(0.48, 0.72, 0.27, 0.28, -180, 180)]],
+    [[(0.2, 0.03), (0.78, 0.03), (0.42, 1.0)]],
+    [arc(0.5, 0.25, 0.24, 0.25, 90, 450), arc(0.5, 0.75, 0.29, 0.25, -90, 270)],
+    [arc(0.48, 0.28, 0.27, 0.28, 0, 360), [(0.75, 0.28), (0.66, 1.0)]],
+)
+
+
+def draw(digit: int, pen: Pen) -> Pixels:
+    """uint8 [height, width]: ink where the middle of a pixel is nearer than half the thickness to a line, fading over
+    one pixel."""
+    rows, columns = np.mgrid[0 : pen.height, 0 : pen.width] + 0.5
+    nearest = np.full((pen.height, pen.width), np.inf)
+    for stroke in DIGITS[digit]:
+        places = [place(point, pen) for point in stroke]
+        for begin, end in itertools.pairwise(places):
+            nearest = np.minimum(nearest, distance(columns, rows, begin, end))
+    ink = np.floor(255 * np.clip(pen.thickness / 2 - nearest + 0.5, 0, 1) + 0.5).astype(np.uint8)
+    return 255 - ink if pen.dark else ink
+
+
+def place(point: tuple[float, float], pen: Pen) -> tuple[float, float]:
+    """From the digit's box to pixels."""
+    x, y = point
+    return pen.width * pen.x + pen.size * (x - 0.5), pen.height * pen.y + pen.size * (y - 0.5)
+
+
+def distance(x: Any, y: Any, begin: tuple[float, float], end: tuple[float, float]) -> Any:
+    """Of each point (x, y) from the line between two others."""
+    along, down = end[0] - begin[0], end[1] - begin[1]
+    share = ((x - begin[0]) * along + (y - begin[1]) * down) / max(along**2 + down**2, 1e-12)
+    share = np.clip(share, 0, 1)
+    return np.hypot(x - begin[0] - share * along, y - begin[1] - share * down)
+
+
+def read(classifier: Classifier, images: Sequence[Pixels], center: bool) -> list[int]:
+    """What the network takes each grey picture for."""
+    prepared = [classifier.prepare(image, center) for image in images]
+    return classifier.logits_of(prepared).argmax(dim=1).tolist()
+
+
+def score(answers: Sequence[int], labels: Sequence[int]) -> dict[str, Any]:
+    """How many are right, and the 95 % interval of the share."""
+    right = sum(answer == label for answer, label in zip(answers, labels, strict=True))
+    return {"right": right, "of": len(labels), "interval": wilson_interval(right / len(labels), len(labels))}
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All runs on both sets of pictures."""
+    if not arguments.runs:
+        raise ConfigError("name at least one run folder that was trained on mnist")
+    machine = choose_machine(MachineConfig(device="cpu", threads=arguments.threads, precision="fp32"))
+    labels = [digit for digit in range(10) for _ in PENS]
+    drawn = [draw(digit, pen) for digit in range(10) for pen in PENS]
+    test = load_dataset("mnist").test
+    assert test is not None
+    some = test.take(range(100 if arguments.quick else TEST_IMAGES))
+    runs = {}
+    for run in arguments.runs:
+        classifier = Classifier.load(run)
+        if classifier.drawing is None:
+            raise ConfigError(f"{run} was not trained on mnist, so it reads no drawings")
+        grey, truth = list(some.images[..., 0]), some.labels.tolist()
+        plain = classifier.logits(torch.from_numpy(some.images)).argmax(dim=1).tolist()
+        answers = {center: read(classifier, drawn, center) for center in (True, False)}
+        runs[classifier.name] = {
+            "preset": classifier.config.preset,
+            "model_sha256": classifier.digest,
+            "test_top1": classifier.result["test_top1"],
+            "drawn": {"centred": score(answers[True], labels), "uncentred": score(answers[False], labels)},
+            "answers": {"centred": answers[True], "uncentred": answers[False]},
+            "test": dict(
+                zip(
+                    WAYS,
+                    [score(plain, truth), *(score(read(classifier, grey, way), truth) for way in (True, False))],
+                    strict=True,
+                )
+            ),
+        }
+    pens = [vars(pen) for pen in PENS]
+    return {"environment": environment(machine) | origin(), "pens": pens, "labels": labels, "runs": runs}
+
+
+def report(measured: dict[str, Any]) -> str:
+    """One line for each run."""
+    head = ["run", "30 drawn digits, centred", "uncentred", "test digits as they are", "centred", "uncentred"]
+    rows = []
+    for name, run in measured["runs"].items():
+        drawn = [f"{run['drawn'][way]['right']} of {run['drawn'][way]['of']}" for way in WAYS[1:]]
+        test = [f"{100 * run['test'][way]['right'] / run['test'][way]['of']:.2f} %" for way in WAYS]
+        rows.append([name, *drawn, *test])
+    number = next(iter(measured["runs"].values()))["test"]["centred"]["of"]
+    environ = measured["environment"]
+    where = f"{environ['device_name']}, torch {environ['torch']}, fp32, {environ['started_utc'][:10]}"
+    return "\n".join([markdown(head, rows), "", f"Test digits: the first {number:,} of MNIST. {where}."])
+
+
+def main() -> int:
+    """Measure and keep, or show what was kept."""
+    parser = options(__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders trained on mnist")
+    arguments = parser.parse_args()
+    return carry_out(arguments, partial(measure, arguments), report)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
