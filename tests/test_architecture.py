@@ -54,9 +54,9 @@ def test_a_file_is_one_thing(path: Path) -> None:
 
 def test_every_public_name_is_there_and_documented() -> None:
     assert sorted(vitlab.__all__) == [
-        "CATALOGUE", "CNN", "Dataset", "PRESETS", "Preprocess", "Reporter", "RunConfig", "RunFolder", "Split", "ViT",
-        "VitlabError", "build_model", "evaluate_run", "load_dataset", "load_model", "preset_config", "resume_run",
-        "train_run",
+        "CATALOGUE", "CNN", "Classifier", "Dataset", "PRESETS", "Preprocess", "Reporter", "RunConfig", "RunFolder",
+        "Split", "ViT", "VitlabError", "build_model", "evaluate_run", "load_dataset", "load_model", "preset_config",
+        "resume_run", "train_run",
     ]  # fmt: skip
     for name in vitlab.__all__:
         assert getattr(vitlab, name).__doc__, name

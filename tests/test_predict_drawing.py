@@ -118,13 +118,13 @@ def test_place_and_size_hardly_matter(digit: int) -> None:
     pens = (Pen(130, 110, 0.5, 0.5, 91, 11), Pen(170, 80, 0.75, 0.5, 66, 8), Pen(100, 130, 0.4, 0.3, 74, 9))
     first, *others = [center_drawing(draw(digit, pen)).placed for pen in pens]
     for other in others:
-        assert unlikeness(first, other) < 6, "of 255"
+        assert unlikeness(first, other) < 9, "of 255"
     for image in (first, *others):
         x, y = mass_centre(image)
         assert abs(x - 14.5) <= 0.51
         assert abs(y - 14.5) <= 1.51, "a long tail may have to stay inside"
     plain = [plain_drawing(draw(digit, pen)).placed for pen in pens]
-    assert unlikeness(plain[0], plain[1]) > 12, "without centring place and size do matter"
+    assert unlikeness(plain[0], plain[1]) > 25, "without centring place and size do matter"
 
 
 def unlikeness(one: Pixels, other: Pixels) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitlab.errors import VitlabError
     from vitlab.experiment import Reporter, evaluate_run, load_model, resume_run, train_run
     from vitlab.model import CNN, ViT, build_model
+    from vitlab.predict import Classifier
     from vitlab.preprocess import Preprocess
     from vitlab.presets import PRESETS, preset_config
     from vitlab.runs import RunFolder
@@ -29,6 +30,7 @@ __all__ = [
     "CATALOGUE",
     "CNN",
     "PRESETS",
+    "Classifier",
     "Dataset",
     "Preprocess",
     "Reporter",
@@ -52,6 +54,7 @@ _HOME = {
     "errors": ("VitlabError",),
     "experiment": ("Reporter", "evaluate_run", "load_model", "resume_run", "train_run"),
     "model": ("CNN", "ViT", "build_model"),
+    "predict": ("Classifier",),
     "presets": ("PRESETS", "preset_config"),
     "preprocess": ("Preprocess",),
     "runs": ("RunFolder",),

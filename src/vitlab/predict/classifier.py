@@ -93,7 +93,7 @@ class Classifier:
         if self.drawing is not None:
             shape = drawing.plain_drawing if center is False else drawing.center_drawing
             pixels = shape(pixels[..., 0]).placed[..., np.newaxis]
-        return torch.from_numpy(np.ascontiguousarray(pixels))[None]
+        return torch.from_numpy(np.array(pixels))[None]  # a copy: the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
         """uint8 [H, W, C] with as many channels as the network has, nothing else changed."""

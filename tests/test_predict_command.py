@@ -1,0 +1,165 @@
+"""`vitlab predict` as a user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.command import vitlab
+from tests.image_zoo import saved, seven, zoo
+from tests.made_runs import make_run
+from vitlab import Classifier
+from vitlab.cli import use_commands
+from vitlab.predict import Label
+
+WHITE = saved(Image.fromarray(seven()))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on drawings; its answers are random, but always the same."""
+    return make_run(tmp_path_factory.mktemp("runs") / "drawn", "mnist")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_one_line_for_each_image(run: Path, here: Path) -> None:
+    (here / "a.png").write_bytes(WHITE)
+    (here / "long-name.jpg").write_bytes(saved(Image.fromarray(255 - seven()), "JPEG", quality=95))
+    answer = vitlab(f"predict {run} a.png long-name.jpg")
+    assert (answer.code, answer.err) == (0, "")
+    line = re.compile(r"(\S+) +(\d)  ([\d.]+) %   then (\d) [\d.]+ %, (\d) [\d.]+ %(   not sure)?")
+    first, second = (line.fullmatch(text) for text in answer.out.splitlines())
+    assert first is not None
+    assert second is not None
+    assert (first[1], second[1]) == ("a.png", "long-name.jpg")
+    best = Classifier.load(run)(seven(), top=3)
+    assert [first[2], first[4], first[5]] == [label.name for label in best]
+    assert float(first[3]) == pytest.approx(100 * best[0].probability, abs=0.06)
+
+
+def test_json_is_a_line_for_each_image(run: Path, here: Path) -> None:
+    (here / "a.png").write_bytes(WHITE)
+    (here / "b.png").write_bytes(WHITE)
+    answer = vitlab(f"predict {run} a.png nothing.png b.png --json --top 10")
+    first, missing, last = map(json.loads, answer.out.splitlines())
+    classifier = Classifier.load(run)
+    best = classifier(seven(), top=10)
+    assert first["image"] == "a.png"
+    assert first["label"] == best[0].name
+    assert [(one["label"], one["index"]) for one in first["labels"]] == [(one.name, one.index) for one in best]
+    assert sum(one["probability"] for one in first["labels"]) == pytest.approx(1)
+    assert first["model_sha256"] == classifier.digest
+    assert last == first | {"image": "b.png"}
+    assert missing.keys() == {"image", "error"}
+    assert "nothing.png" in missing["error"]
+    assert answer.code == 3
+
+
+def test_the_bad_ones_are_told_and_the_others_answered(run: Path, here: Path) -> None:
+    """The whole zoo in a folder: a line on standard output for each that can be read, on standard error for others."""
+    for case in zoo():
+        (here / case.name).write_bytes(case.data)
+    here_too = sorted(case.name for case in zoo() if case.name.lower().endswith((".png", ".jpg", ".jpeg")))
+    answer = vitlab(f"predict {run} .")
+    assert answer.code == 3
+    expected = {case.name: case.status for case in zoo()}
+    told = answer.err.splitlines()
+    assert all(line.startswith("vitlab: ") for line in told)
+    assert "Traceback" not in answer.err
+    assert [line.split()[1] for line in told] == [name for name in here_too if expected[name] != 200]
+    assert [line.split()[0] for line in answer.out.splitlines()] == [name for name in here_too if expected[name] == 200]
+    sevens = [case.name for case in zoo() if case.shows == "seven" and case.loss == 0]
+    answers = {line.split()[0]: line.split()[1:3] for line in answer.out.splitlines()}
+    assert len({tuple(answers[name]) for name in sevens if name in answers}) == 1, "the same seven, the same answer"
+    assert "nothing is drawn" in next(line for line in answer.out.splitlines() if line.startswith("blank-white.png"))
+
+
+def test_a_folder_is_read_in_order_and_without_what_is_no_picture(run: Path, here: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", "c.jpg", ".hidden.png", "notes.txt"):
+        (here / "in" / name).parent.mkdir(exist_ok=True)
+        (here / "in" / name).write_bytes(WHITE)
+    (here / "in" / "folder.png").mkdir()
+    answer = vitlab(f"predict {run} in")
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["in/a.jpeg", "in/b.PNG", "in/c.jpg"]
+    assert answer.code == 0
+    (here / "empty").mkdir()
+    answer = vitlab(f"predict {run} empty")
+    assert answer.error == "vitlab: empty is a folder without a PNG or JPEG image; name another one"
+    assert answer.code == 3
+
+
+def test_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(WHITE)))
+    answer = vitlab(f"predict {run} - --top 1")
+    assert re.fullmatch(r"standard input  \d  [\d.]+ %(   not sure)?\n", answer.out)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    answer = vitlab(f"predict {run} -")
+    assert (answer.code, answer.error) == (3, "vitlab: standard input is empty: it has no bytes")
+    assert vitlab(f"predict {run} - -").error.startswith("vitlab: standard input (-) can be read only once")
+
+
+def test_many_pictures_take_few_passes(run: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven pictures of which one is bad, three at a time: two of the first three, then three, then one."""
+    for number in range(7):
+        (here / f"{number}.png").write_bytes(WHITE if number != 1 else b"")
+    batches: list[int] = []
+    network = Classifier.logits_of
+
+    def counted(self: Classifier, images: list[torch.Tensor]) -> torch.Tensor:
+        batches.append(len(images))
+        return network(self, images)
+
+    monkeypatch.setattr(Classifier, "logits_of", counted)
+    monkeypatch.setattr(use_commands, "TOGETHER", 3)
+    answer = vitlab(f"predict {run} .")
+    assert batches == [2, 3, 1]
+    assert [line.split()[0] for line in answer.out.splitlines()] == [f"{number}.png" for number in (0, 2, 3, 4, 5, 6)]
+
+
+def test_without_centring_the_answer_is_that_of_the_squeezed_image(run: Path, here: Path) -> None:
+    (here / "a.png").write_bytes(WHITE)
+    rows = [json.loads(vitlab(f"predict {run} a.png --json {flag}").out) for flag in ("", "--no-center")]
+    classifier = Classifier.load(run)
+    for row, center in zip(rows, (True, False), strict=True):
+        assert row["labels"][0]["probability"] == pytest.approx(classifier(seven(), center)[0].probability)
+    assert rows[0]["labels"] != rows[1]["labels"]
+
+
+def test_an_unsure_answer_says_so() -> None:
+    def line(probability: float, blank: bool = False) -> str:
+        return use_commands.as_line("x", use_commands.Answer([Label("7", 7, probability)], blank))
+
+    assert line(0.5) == "x  7  50.0 %"
+    assert line(0.499) == "x  7  49.9 %   not sure"
+    assert line(0.9, blank=True) == "x  7  90.0 %   nothing is drawn"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("predict", 2, "RUN, IMAGE"),
+        ("predict {run}", 2, "IMAGE"),
+        ("predict {run} a.png --top 0", 2, "--top"),
+        ("predict {run} a.png --topp 3", 2, "did you mean --top"),
+        ("predict nowhere a.png", 8, "no run folder"),
+        ("predict {run} nowhere", 3, "cannot read 'nowhere'"),
+    ],
+)
+def test_mistakes_are_one_line(run: Path, here: Path, line: str, code: int, words: str) -> None:
+    answer = vitlab(line.format(run=run))
+    assert answer.code == code
+    assert words in answer.error
+    assert answer.out == ""
