@@ -16,6 +16,7 @@ from vitlab.export.study import Point, study_points
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
+from vitlab.study.driver import read_study
 
 Note = Callable[[str], None]
 
@@ -49,7 +50,7 @@ def export_web(
             known[data] = own_examples(classifier)
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
-    content["models.json"] = as_json(index(models, points, None if study is None else study.absolute().name))
+    content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
     content |= shown
     # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
     order = sorted(content, key=lambda name: (name == "index.html", name))

@@ -1,0 +1,209 @@
+"""The static page: what is in the folder, and that a program that knows nothing of vitlab finds its way in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.command import snapshot, vitlab
+from tests.made_runs import make_run
+from tests.studies import a_study
+from tests.tiny import tiny_config, write_npz
+from vitlab import Classifier, Split, load_dataset, train_run
+from vitlab.errors import ConfigError, RunError
+from vitlab.export import web
+from vitlab.export.bundle import bundle, own_examples
+from vitlab.export.web import export_web, new_id
+from vitlab.export.whole import ExportError
+from vitlab.files import write_json_lines
+from vitlab.study.driver import write_study
+
+BUNDLE = ("config.json", "examples.json", "model.safetensors")
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """A page of four files, and one that no host should show."""
+    for name in ("index.html", "main.js", "style.css", "panels/bars.js", "__init__.py", ".hidden.js"):
+        (tmp_path / "page" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "page" / name).write_text(f"content of {name}")
+    return tmp_path / "page"
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(name for name, what in snapshot(folder).items() if what != "folder")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def pixels_of(examples: dict[str, Any]) -> torch.Tensor:
+    """The images of examples.json, uint8 [N, H, W, C]."""
+    shape = (examples["side"], examples["side"], examples["channels"])
+    raw = [np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape) for text in examples["images"]]
+    return torch.from_numpy(np.stack(raw))
+
+
+def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) -> None:
+    runs = [make_run(tmp_path / "First Run", "mnist"), make_run(tmp_path / "cnn", arch="cnn", cnn_channels=(3,))]
+    facts = export_web([Classifier.load(run) for run in runs], tmp_path / "out", page=page)
+    models = [f"models/{name}/{file}" for name in ("cnn", "first-run") for file in BUNDLE]
+    assert files_in(tmp_path / "out") == sorted(
+        ["index.html", "main.js", "style.css", "panels/bars.js", "models.json", *models]
+    )
+    assert (tmp_path / "out" / "panels" / "bars.js").read_text() == "content of panels/bars.js"
+    assert (facts["models"], facts["files"]) == (2, 5 + len(models))
+    index = read(tmp_path / "out" / "models.json")
+    assert index["study"] is None
+    assert [model["id"] for model in index["models"]] == ["first-run", "cnn"], "in the order that was asked for"
+    first = index["models"][0]
+    assert (first["name"], first["test_top1"], first["train_seconds"], first["arch"]) == ("First Run", 0.75, 1.5, "vit")
+    assert first["params"] == sum(value.numel() for value in Classifier.load(runs[0]).model.parameters())
+
+
+def test_a_bundle_says_all_that_a_reader_needs(tmp_path: Path) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run", "mnist", pos_embed="sincos"))
+    parts = bundle(classifier, None)
+    assert sorted(parts) == list(BUNDLE)
+    assert parts["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    config = json.loads(parts["config.json"])
+    stored = read(tmp_path / "run" / "config.json")
+    assert config["model"] == stored["model"]
+    assert config["preprocess"] == {"image_size": 28, "mean": [0.3], "std": [0.4], "crop": 28}
+    assert config["classes"] == list("0123456789")
+    assert (config["format"], config["arch"], config["channels"]) == (1, "vit", 1)
+    assert (config["drawing"], config["data"]) == ("mnist-drawing", "mnist")
+    assert (config["test_top1"], config["test_top1_interval"], config["test_images"]) == (0.75, [0.7, 0.8], 31)
+    assert config["sha256"] == read(tmp_path / "run" / "result.json")["model_sha256"]
+    assert not [part for part in parts.values() if str(tmp_path).encode() in part], "nothing about this machine"
+
+
+def test_examples_and_their_logits(tmp_path: Path) -> None:
+    """Without the run's own images: scikit-learn's digits, the first ten one of each."""
+    classifier = Classifier.load(make_run(tmp_path / "run", "nothing-here"))
+    assert own_examples(classifier) is None
+    examples = json.loads(bundle(classifier, None)["examples.json"])
+    assert examples["labels"][:10] == list(range(10))
+    assert len(examples["labels"]) == len(examples["images"]) == len(examples["logits"]) == 100
+    logits = classifier.logits(pixels_of(examples))
+    np.testing.assert_allclose(logits.numpy(), examples["logits"], atol=1e-6)
+    assert examples["side"] == 28
+
+
+def test_examples_are_the_runs_own_test_images_if_they_are_here(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "toy.npz")
+    train_run(tiny_config(data, epochs=1, checkpoint_seconds=30.0), tmp_path / "run")
+    classifier = Classifier.load(tmp_path / "run")
+    test = load_dataset(str(data)).test
+    assert test is not None
+    examples = json.loads(bundle(classifier, own_examples(classifier))["examples.json"])
+    assert (examples["side"], examples["channels"]) == (8, 1)
+    found = sorted(image.tobytes() for image in pixels_of(examples).numpy())
+    assert found == sorted(image.tobytes() for image in test.images)
+    assert examples["labels"][:3] == [0, 1, 2]
+    assert sorted(examples["labels"]) == sorted(test.labels.tolist())
+    write_npz(data, test=29)
+    assert own_examples(classifier) is None, "these are other images"
+
+
+def test_examples_fit_networks_of_other_pictures(tmp_path: Path) -> None:
+    """Colour, and classes that are no digits: grey digits in three channels, whose classes nobody knows."""
+    run = make_run(tmp_path / "run", "pets", 3, ("cat", "dog"), image_size=16, patch_size=8)
+    examples = json.loads(bundle(Classifier.load(run), None)["examples.json"])
+    assert (examples["side"], examples["channels"], set(examples["labels"])) == (16, 3, {None})
+    wide = Split(np.full((3, 5, 11, 3), 77, np.uint8), np.arange(3))
+    examples = json.loads(bundle(Classifier.load(run), wide)["examples.json"])
+    assert pixels_of(examples).shape == (3, 16, 16, 3), "squeezed into a square, as in training"
+
+
+def test_weights_that_were_exchanged_meanwhile_are_not_shipped(tmp_path: Path) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(RunError, match="has been changed while it was used"):
+        bundle(classifier, None)
+
+
+def test_ids_are_safe_and_unique() -> None:
+    taken: dict[str, Any] = {}
+    names = ["20261126-small", "Zoë's run!", "../../etc", "", "--x", "A", "a", "a", "7" * 99, "7" * 99, "<script>"]
+    for name in names:
+        taken[new_id(name, taken)] = None
+    assert len(taken) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", model_id) for model_id in taken)
+    assert list(taken)[:2] == ["20261126-small", "zo-s-run"]
+
+
+def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> None:
+    """Three cells; the run of one has been deleted, one was named on the command line too."""
+    study = a_study(1, 2, 3, seeds=1)
+    runs, rows = tmp_path / "by-configuration", []
+    for job, score, seconds in zip(study.order, (0.9, 0.8, 0.95), (10.0, 20.0, 30.0), strict=True):
+        result = {"test_top1": score, "val_top1": None, "test_images": 100, "train_seconds": seconds}
+        rows.append({"cell": job.cell.name, "seed": 0, "status": "done", "run": job.digest} | result)
+    for job in study.order[:2]:
+        make_run(runs / job.digest, "mnist", depth=job.cell.config.model.depth)
+    write_study(study, tmp_path / "study")
+    write_json_lines(tmp_path / "study" / "rows.jsonl", rows)
+    named = Classifier.load(runs / study.order[0].digest)
+    notes: list[str] = []
+    export_web([named], tmp_path / "out", tmp_path / "study", runs, notes.append, page)
+    index = read(tmp_path / "out" / "models.json")
+    assert index["study"]["name"] == "depths"
+    points = index["study"]["points"]
+    assert [point["cell"] for point in points] == [cell.name for cell in study.cells]
+    assert [point["accuracy"] for point in points] == [90, 80, 95]
+    assert [point["seconds"] for point in points] == [10, 20, 30]
+    assert [point["on_front"] for point in points] == [True, False, True]
+    assert all(low < point["accuracy"] < high for point in points for low, high in [point["interval"]])
+    ids = [model["id"] for model in index["models"]]
+    assert [point["id"] for point in points] == [*ids, None]
+    assert len(ids) == 2, "the same weights are there once"
+    assert any(note.startswith(f"{study.cells[2].name} comes without its model") for note in notes)
+
+
+def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    with pytest.raises(RunError, match="is no study"):
+        export_web([classifier], tmp_path / "out", tmp_path, page=page)
+    write_study(a_study(1), tmp_path / "study")
+    with pytest.raises(RunError, match="has no finished run yet"):
+        export_web([classifier], tmp_path / "out", tmp_path / "study", page=page)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a page in place of vitlab's own; an empty folder may be there already, one with a file may not."""
+    monkeypatch.setattr(web, "page_files", lambda place: {"index.html": b"hello"})
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run")
+    (tmp_path / "run-web").mkdir()
+    answer = vitlab("export run --to web")
+    assert answer.code == 0
+    assert answer.out.splitlines()[0].startswith("run-web: the page with 1 model, ")
+    assert "python -m http.server --bind 127.0.0.1 --directory run-web" in answer.out
+    before = snapshot(tmp_path / "run-web")
+    assert "run-web is there already" in vitlab("export run --to web").error
+    assert snapshot(tmp_path / "run-web") == before
+    facts = json.loads(vitlab("export run run --to web --out again --json --quiet").out)
+    assert (facts["to"], facts["path"], facts["models"]) == ("web", "again", 1)
+    assert snapshot(tmp_path / "again") == before, "the same run gives the same bytes"
+
+
+def test_without_a_page_there_is_no_folder(tmp_path: Path) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    (tmp_path / "page").mkdir()
+    with pytest.raises(ExportError, match="has no page"):
+        export_web([classifier], tmp_path / "out", page=tmp_path / "page")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ConfigError, match="is there already"):
+        export_web([classifier], tmp_path / "full", page=tmp_path / "page")
