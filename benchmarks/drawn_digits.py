@@ -142,6 +142,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         answers = {center: read(classifier, drawn, center) for center in (True, False)}
         runs[classifier.name] = {
             "preset": classifier.config.preset,
+            "epochs": classifier.config.train.epochs,
             "model_sha256": classifier.digest,
             "test_top1": classifier.result["test_top1"],
             "drawn": {"centred": score(answers[True], labels), "uncentred": score(answers[False], labels)},
@@ -160,12 +161,20 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def report(measured: dict[str, Any]) -> str:
     """One line for each run."""
-    head = ["run", "30 drawn digits, centred", "uncentred", "test digits as they are", "centred", "uncentred"]
+    head = [
+        "run",
+        "preset, epochs",
+        "30 drawn digits, centred",
+        "uncentred",
+        "test digits as they are",
+        "centred",
+        "uncentred",
+    ]
     rows = []
     for name, run in measured["runs"].items():
         drawn = [f"{run['drawn'][way]['right']} of {run['drawn'][way]['of']}" for way in WAYS[1:]]
         test = [f"{100 * run['test'][way]['right'] / run['test'][way]['of']:.2f} %" for way in WAYS]
-        rows.append([name, *drawn, *test])
+        rows.append([name, f"{run['preset']}, {run['epochs']:g}", *drawn, *test])
     number = next(iter(measured["runs"].values()))["test"]["centred"]["of"]
     environ = measured["environment"]
     where = f"{environ['device_name']}, torch {environ['torch']}, fp32, {environ['started_utc'][:10]}"

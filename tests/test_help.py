@@ -21,6 +21,8 @@ QUICK = [
     "--version",
     "train --help",
     "evaluate --help",
+    "predict --help",
+    "export --help",
     "data --help",
     "presets --help",
     "doctor --help",
@@ -50,7 +52,7 @@ def test_what_must_be_quick_imports_nothing_heavy() -> None:
     assert json.loads(done.stdout) == {line: [] for line in QUICK}
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "data", "presets", "doctor"])
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "export", "data", "presets", "doctor"])
 def test_every_command_explains_itself(command: str) -> None:
     answer = vitlab(f"{command} --help")
     assert (answer.code, answer.err) == (0, "")
@@ -60,7 +62,18 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_the_overview_names_all_commands_and_exit_codes() -> None:
     text = vitlab("").out
     assert text == vitlab("--help").out
-    words = ["train", "evaluate", "data", "presets", "doctor", "130 Ctrl-C", "143 SIGTERM", "--debug"]
+    words = [
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+        "data",
+        "presets",
+        "doctor",
+        "130 Ctrl-C",
+        "143 SIGTERM",
+        "--debug",
+    ]
     assert [word for word in words if word not in text] == []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.drawn_digits import Pen, draw
+from benchmarks.drawn_digits import Pen, draw, report
 from tests.image_zoo import Pixels, seven
 from vitlab.data import load_dataset
 from vitlab.predict import center_drawing, plain_drawing
@@ -151,3 +153,15 @@ def test_mnist_itself_comes_back_all_but_unchanged() -> None:
     again = np.stack([center_drawing(image).placed for image in images])
     assert (again == images).all(axis=(1, 2)).mean() > 0.7
     assert np.abs(again.astype(int) - images).mean() < 0.3
+
+
+def test_the_table_in_the_documentation_is_the_measured_one() -> None:
+    """And it shows what it is there for: drawn digits are read with centring as well as test digits are."""
+    root = Path(__file__).parents[1]
+    measured = json.loads((root / "benchmarks" / "results" / "drawn-digits-epyc.json").read_text())
+    assert f"<!-- drawn-digits-epyc -->\n{report(measured)}\n<!-- /" in (root / "docs" / "use.md").read_text()
+    for run in measured["runs"].values():
+        drawn, test = run["drawn"]["centred"], run["test"]["centred"]
+        assert drawn["right"] / drawn["of"] >= test["interval"][0]
+        assert run["drawn"]["uncentred"]["right"] < 20
+        assert abs(test["right"] - run["test"]["as they are"]["right"]) <= 2
