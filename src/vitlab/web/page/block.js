@@ -1,0 +1,117 @@
+// The transformer block, pre-norm, as model/block.py defines it: attention, MLP, their norms, and the residual line.
+// Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden width of the MLP. Arrays are row by row.
+
+import { gelu } from "./gelu.js";
+import { add, dots, layerNorm, linear, matrix, relu2, rmsNorm, softmax } from "./tensor.js";
+
+/** The parameters of block number `index`, out of a shelf of tensors. */
+export function takeBlock(shelf, model, index, tokens) {
+  const name = `blocks.${index}`;
+  const dim = model.embed_dim;
+  const bias = model.linear_bias;
+  const [hidden = 0] = shelf.shapeOf(`${name}.mlp.fc1.weight`); // round(embed_dim * mlp_ratio), which Python has done
+  return {
+    norm1: model.attn_form === "none" ? null : takeNorm(shelf, model, `${name}.norm1`),
+    attention: model.attn_form === "none" ? null : takeAttention(shelf, model, `${name}.attn`, tokens),
+    norm2: takeNorm(shelf, model, `${name}.norm2`),
+    fc1: shelf.takeLinear(`${name}.mlp.fc1`, dim, hidden, bias),
+    fc2: shelf.takeLinear(`${name}.mlp.fc2`, hidden, dim, bias),
+  };
+}
+
+/** Gain and offset of a norm [D]; null for the root mean square, which has none. */
+export function takeNorm(shelf, model, name) {
+  const dim = model.embed_dim;
+  return model.norm === "rms" ? null : { gain: shelf.take(`${name}.weight`, [dim]), offset: shelf.take(`${name}.bias`, [dim]) };
+}
+
+/** "merged" has one head, which compares and carries the tokens themselves: q is [D, D], and there are no k and v. */
+function takeAttention(shelf, model, name, tokens) {
+  const dim = model.embed_dim;
+  const heads = model.num_heads;
+  const merged = model.attn_form === "merged";
+  const width = merged ? dim : (model.head_dim ?? dim / heads);
+  return {
+    heads,
+    width,
+    merged,
+    mix: shelf.takeLinear(`${name}.${merged ? "q" : "qkv"}`, dim, merged ? dim : 3 * heads * width, model.linear_bias),
+    proj: shelf.takeLinear(`${name}.proj`, heads * width, dim, model.linear_bias),
+    bias: model.attn_bias ? shelf.take(`${name}.bias`, [heads, tokens, tokens]) : null,
+  };
+}
+
+/** Space for what happens inside a block, used by one after the other. */
+export function blockSpace(model, tokens, blocks) {
+  const dim = model.embed_dim;
+  const inner = Math.max(dim, ...blocks.map(({ attention }) => (attention ? attention.heads * attention.width : 0)));
+  const hidden = Math.max(...blocks.map(({ fc1 }) => fc1.outs));
+  return {
+    normed: new Float32Array(tokens * dim),
+    mixed: new Float32Array(tokens * 3 * inner), // q, k and v of every head
+    values: new Float32Array(inner * tokens), // v of one head, [d, N]
+    carried: new Float32Array(tokens * inner),
+    hidden: new Float32Array(tokens * hidden),
+    out: new Float32Array(tokens * dim),
+  };
+}
+
+/** One block on x [N, D], in place; the attention weights [h, N, N] are left in `weights`. */
+export function runBlock(x, block, model, tokens, weights, space) {
+  const dim = model.embed_dim;
+  if (block.attention !== null) {
+    normalise(x, block.norm1, space.normed, tokens, dim);
+    attend(space.normed, block.attention, weights, tokens, dim, space);
+    add(x, space.out, tokens * dim);
+  }
+  normalise(x, block.norm2, space.normed, tokens, dim);
+  linear(space.normed, block.fc1, space.hidden, tokens);
+  (model.act === "relu2" ? relu2 : gelu)(space.hidden, tokens * block.fc1.outs);
+  linear(space.hidden, block.fc2, space.out, tokens);
+  if (model.mlp_last_gelu) {
+    gelu(space.out, tokens * dim);
+  }
+  add(x, space.out, tokens * dim);
+}
+
+/** x [N, D] -> y [N, D], by the norm that the model has. */
+export function normalise(x, norm, y, rows, dim) {
+  if (norm === null) {
+    rmsNorm(x, y, rows, dim);
+  } else {
+    layerNorm(x, y, rows, dim, norm.gain, norm.offset);
+  }
+}
+
+/** softmax(q k^T / sqrt(d) + bias) v, heads side by side, then the projection: x [N, D] -> space.out [N, D]. */
+function attend(x, attention, weights, tokens, dim, space) {
+  const { heads, width, merged, mix, proj, bias } = attention;
+  linear(x, mix, space.mixed, tokens);
+  const all = heads * width;
+  for (let head = 0; head < heads; head++) {
+    const first = head * tokens * tokens;
+    const q = matrix(space.mixed, mix.outs, head * width);
+    const k = merged ? matrix(x, dim) : matrix(space.mixed, mix.outs, all + head * width);
+    const v = merged ? k : matrix(space.mixed, mix.outs, 2 * all + head * width);
+    dots(q, k, matrix(weights, tokens, first), tokens, tokens, width, width ** -0.5);
+    if (bias !== null) {
+      for (let i = first; i < first + tokens * tokens; i++) {
+        weights[i] += bias[i];
+      }
+    }
+    softmax(weights, tokens, tokens, first);
+    transpose(v, space.values, tokens, width);
+    const carried = matrix(space.carried, all, head * width);
+    dots(matrix(weights, tokens, first), matrix(space.values, tokens), carried, tokens, width, tokens);
+  }
+  linear(space.carried, proj, space.out, tokens);
+}
+
+/** from [rows, columns] -> to [columns, rows], so that `dots` finds both sides along the inner dimension. */
+function transpose(from, to, rows, columns) {
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0, at = from.start + r * from.stride; c < columns; c++, at++) {
+      to[c * rows + r] = from.data[at];
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// The arithmetic of config/model.py that decides where the patches lie, and checks of what a config.json says.
+
+import { ModelError } from "./weights.js";
+
+const MOST_PIXELS = 512; // a side; MOST_TOKENS keeps attention's N x N weights within a browser's memory
+const MOST_TOKENS = 1024;
+
+/** Sides in pixels: {inner, margin, input, grid, patch}, as ModelConfig's properties of the same meaning. */
+export function geometry(model) {
+  const inner = model.crop ?? model.image_size;
+  const isVit = model.arch === "vit";
+  const room = Math.floor((model.image_size - inner) / 2);
+  const margin = isVit && model.crop !== null ? Math.min(model.patch_overlap, room) : 0;
+  return { inner, margin, input: inner + 2 * margin, grid: Math.floor(inner / model.patch_size), patch: model.patch_size };
+}
+
+/** Where the squares lie that the page hides: the ViT's patches (look/attention.py's patch_squares); of a CNN, which
+ * has none, about 7 x 7 squares in the middle. */
+export function squaresOf(model) {
+  const { input, margin, grid, patch } = geometry(model);
+  if (model.arch === "vit") {
+    return { grid, side: patch, margin, size: input };
+  }
+  const side = Math.max(1, Math.round(input / 7));
+  const count = Math.floor(input / side);
+  return { grid: count, side, margin: Math.floor((input - count * side) / 2), size: input };
+}
+
+const POSITIVE = ["image_size", "patch_size", "embed_dim", "depth", "num_heads"];
+const CHOICES = {
+  arch: ["vit", "cnn"],
+  attn_form: ["qkv", "merged", "none"],
+  norm: ["layer", "rms"],
+  act: ["gelu", "relu2"],
+  pool: ["cls", "mean", "flatten"],
+  pos_embed: ["learned", "sincos", "none"],
+};
+
+/** ModelError, one sentence, unless this is a config.json of the format that this page reads. */
+export function checkConfig(config) {
+  const { model, preprocess, classes, channels } = config ?? {};
+  if (config?.format === undefined && config?.optim !== undefined) {
+    throw new ModelError("This config.json is a run's own; the page needs the one that `vitlab export --to web` writes.");
+  }
+  if (config?.format !== 1) {
+    throw new ModelError(`config.json has format ${JSON.stringify(config?.format)}; this page reads format 1.`);
+  }
+  must(model !== null && typeof model === "object", "model is missing");
+  must(isWhole(channels) && (channels === 1 || channels === 3), "channels must be 1 or 3");
+  must(Array.isArray(classes) && classes.length > 0, "classes is no list of names");
+  for (const name of POSITIVE) {
+    must(isWhole(model[name]) && model[name] > 0, `${name} must be a whole number above 0`);
+  }
+  for (const name of ["head_dim", "crop"]) {
+    must(model[name] === null || (isWhole(model[name]) && model[name] > 0), `${name} must be a whole number or null`);
+  }
+  must(isWhole(model.patch_overlap) && model.patch_overlap >= 0, "patch_overlap must be a whole number");
+  for (const [name, allowed] of Object.entries(CHOICES)) {
+    must(allowed.includes(model[name]), `${name} must be one of ${allowed.join(", ")}`);
+  }
+  for (const name of ["head_hidden", "cnn_channels"]) {
+    must(Array.isArray(model[name]) && model[name].every((n) => isWhole(n) && n > 0), `${name} must be whole numbers`);
+  }
+  must(model.image_size <= MOST_PIXELS, `this page reads images up to ${MOST_PIXELS} pixels wide`);
+  must(model.crop === null || model.crop <= model.image_size, "crop is larger than image_size");
+  must(model.arch === "cnn" || model.patch_size <= geometry(model).inner, "patch_size is larger than the image");
+  must(model.arch === "cnn" || geometry(model).grid ** 2 < MOST_TOKENS, `this page reads fewer than ${MOST_TOKENS} patches`);
+  checkPreprocess(preprocess, channels, model);
+}
+
+function checkPreprocess(preprocess, channels, model) {
+  must(preprocess !== null && typeof preprocess === "object", "preprocess is missing");
+  const uncropped = preprocess.crop === null && geometry(model).input === model.image_size;
+  must(preprocess.image_size === model.image_size, "preprocess.image_size is not the model's");
+  must(uncropped || preprocess.crop === geometry(model).input, "preprocess.crop is not the side of the model's input");
+  for (const name of ["mean", "std"]) {
+    const values = preprocess[name];
+    const good = Array.isArray(values) && values.length === channels && values.every(Number.isFinite);
+    must(good && !(name === "std" && values.includes(0)), `preprocess.${name} must be a number for each channel`);
+  }
+}
+
+function isWhole(value) {
+  return Number.isSafeInteger(value);
+}
+
+function must(holds, sentence) {
+  if (!holds) {
+    throw new ModelError(`config.json is damaged: ${sentence}.`);
+  }
+}

@@ -1,0 +1,32 @@
+// From a config.json and the tensors of a model.safetensors to a network that answers.
+
+import { build as buildCnn } from "./cnn.js";
+import { checkConfig, squaresOf } from "./geometry.js";
+import { FileError, parseSafetensors } from "./safetensors.js";
+import { build as buildVit } from "./vit.js";
+import { ModelError } from "./weights.js";
+
+/**
+ * The network: {run, trace, forward, squares, config}.
+ *
+ * run(input)      Float32Array [C, S, S], preprocessed -> logits [K]; nothing is allocated
+ * trace()         {logits, probabilities, attention: [{heads, tokens, weights [h, N, N]}], lens: [[K], ...]} of that run
+ * forward(input)  both
+ * squares         {grid, side, margin, size}: where the patches lie in an input of `size` pixels a side
+ */
+export function buildModel(config, tensors) {
+  checkConfig(config);
+  const network = config.model.arch === "vit" ? buildVit(config, tensors) : buildCnn(config, tensors);
+  return { ...network, squares: squaresOf(config.model), config };
+}
+
+/** The network of an opened file. */
+export function openModel(config, buffer) {
+  return buildModel(config, parseSafetensors(buffer));
+}
+
+/** An error as one sentence for people; what we did not foresee is named as such. */
+export function sentence(error) {
+  const known = error instanceof ModelError || error instanceof FileError;
+  return known ? error.message : `The model could not be loaded: ${error.message ?? error}.`;
+}

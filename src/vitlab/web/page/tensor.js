@@ -1,0 +1,153 @@
+// The arithmetic of the networks on Float32Array, row after row. Sums are carried in JavaScript's own double precision.
+// Nothing here allocates: results go where the caller says, so that a reading leaves no garbage.
+
+export const NORM_EPS = 1e-6; // as in block.py
+
+/**
+ * out[r, o] = scale * (x row r . w row o), r < rows, o < outs, rows of `inner` numbers: a matrix product of which both
+ * sides lie along the inner dimension, as torch keeps the weights of a Linear. `x`, `w` and `out` are
+ * {data, start, stride}: where row 0 begins, and from row to row. Two rows times four outputs at a time: eight sums
+ * that stay in registers, six loads for sixteen operations.
+ */
+export function dots(x, w, out, rows, outs, inner, scale = 1) {
+  for (let r = 0; r < rows; r += 2) {
+    if (r + 1 < rows) {
+      twoRows(x, w, out, r, outs, inner, scale);
+    } else {
+      oneRow(x, w, out, r, outs, inner, scale);
+    }
+  }
+}
+
+function twoRows(x, w, out, row, outs, inner, scale) {
+  const xs = x.data, ws = w.data, ys = out.data; // prettier-ignore
+  const xa = x.start + row * x.stride, xb = xa + x.stride; // prettier-ignore
+  for (let o = 0; o < outs; o += 4) {
+    // Beyond the last output the last one is computed again, which costs less than a loop of its own.
+    const last = outs - 1 - o;
+    const p = w.start + o * w.stride;
+    const q = p + Math.min(1, last) * w.stride;
+    const s = p + Math.min(2, last) * w.stride;
+    const t = p + Math.min(3, last) * w.stride;
+    let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0; // prettier-ignore
+    for (let i = 0; i < inner; i++) {
+      const a = xs[xa + i], b = xs[xb + i]; // prettier-ignore
+      const w0 = ws[p + i], w1 = ws[q + i], w2 = ws[s + i], w3 = ws[t + i]; // prettier-ignore
+      a0 += a * w0; a1 += a * w1; a2 += a * w2; a3 += a * w3; // prettier-ignore
+      b0 += b * w0; b1 += b * w1; b2 += b * w2; b3 += b * w3; // prettier-ignore
+    }
+    const y = out.start + row * out.stride + o;
+    store(ys, y, last, scale, a0, a1, a2, a3);
+    store(ys, y + out.stride, last, scale, b0, b1, b2, b3);
+  }
+}
+
+function oneRow(x, w, out, row, outs, inner, scale) {
+  const xs = x.data, ws = w.data; // prettier-ignore
+  const xa = x.start + row * x.stride;
+  for (let o = 0; o < outs; o += 4) {
+    const last = outs - 1 - o;
+    const p = w.start + o * w.stride;
+    const q = p + Math.min(1, last) * w.stride;
+    const s = p + Math.min(2, last) * w.stride;
+    const t = p + Math.min(3, last) * w.stride;
+    let a0 = 0, a1 = 0, a2 = 0, a3 = 0; // prettier-ignore
+    for (let i = 0; i < inner; i++) {
+      const a = xs[xa + i];
+      a0 += a * ws[p + i]; a1 += a * ws[q + i]; a2 += a * ws[s + i]; a3 += a * ws[t + i]; // prettier-ignore
+    }
+    store(out.data, out.start + row * out.stride + o, last, scale, a0, a1, a2, a3);
+  }
+}
+
+function store(ys, y, last, scale, v0, v1, v2, v3) {
+  ys[y] = scale * v0;
+  if (last >= 1) ys[y + 1] = scale * v1;
+  if (last >= 2) ys[y + 2] = scale * v2;
+  if (last >= 3) ys[y + 3] = scale * v3;
+}
+
+/** Rows of a matrix that lies in `data` without gaps, as `dots` wants them. */
+export function matrix(data, stride, start = 0) {
+  return { data, start, stride };
+}
+
+/** A dense layer, y = x W^T + b: x [rows, inner], layer {weight [outs, inner], bias [outs] or null}, y [rows, outs]. */
+export function linear(x, layer, y, rows) {
+  const { weight, bias, inner, outs } = layer;
+  dots(matrix(x, inner), matrix(weight, inner), matrix(y, outs), rows, outs, inner);
+  if (bias !== null) {
+    for (let r = 0, at = 0; r < rows; r++) {
+      for (let o = 0; o < outs; o++, at++) {
+        y[at] += bias[o];
+      }
+    }
+  }
+}
+
+/** to += what, number by number: the residual line, positions. */
+export function add(to, what, count) {
+  for (let i = 0; i < count; i++) {
+    to[i] += what[i];
+  }
+}
+
+/** Softmax of each row, in place: x [rows, width]. The largest is taken away first, so that nothing overflows. */
+export function softmax(x, rows, width, start = 0) {
+  for (let first = start; first < start + rows * width; first += width) {
+    let largest = -Infinity;
+    for (let i = first; i < first + width; i++) {
+      if (x[i] > largest) largest = x[i];
+    }
+    let sum = 0;
+    for (let i = first; i < first + width; i++) {
+      const e = Math.exp(x[i] - largest);
+      x[i] = e;
+      sum += e;
+    }
+    for (let i = first; i < first + width; i++) {
+      x[i] /= sum;
+    }
+  }
+}
+
+/** Layer norm with gain and offset: x [rows, width] -> y. */
+export function layerNorm(x, y, rows, width, gain, offset) {
+  for (let first = 0; first < rows * width; first += width) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) {
+      sum += x[first + i];
+    }
+    const mean = sum / width;
+    let squares = 0;
+    for (let i = 0; i < width; i++) {
+      const d = x[first + i] - mean;
+      squares += d * d;
+    }
+    const scale = 1 / Math.sqrt(squares / width + NORM_EPS);
+    for (let i = 0; i < width; i++) {
+      y[first + i] = (x[first + i] - mean) * scale * gain[i] + offset[i];
+    }
+  }
+}
+
+/** x / root mean square of x, without gain (Zhang and Sennrich 2019): x [rows, width] -> y. */
+export function rmsNorm(x, y, rows, width) {
+  for (let first = 0; first < rows * width; first += width) {
+    let squares = 0;
+    for (let i = 0; i < width; i++) {
+      squares += x[first + i] * x[first + i];
+    }
+    const scale = 1 / Math.sqrt(squares / width + NORM_EPS);
+    for (let i = 0; i < width; i++) {
+      y[first + i] = x[first + i] * scale;
+    }
+  }
+}
+
+/** ReLU squared (So et al. 2021, "Primer"), in place. */
+export function relu2(x, count) {
+  for (let i = 0; i < count; i++) {
+    x[i] = x[i] > 0 ? x[i] * x[i] : 0;
+  }
+}
