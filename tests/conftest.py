@@ -1,9 +1,12 @@
-"""For all tests: one thread each, because two that wait for each other on a busy machine take ten times as long."""
+"""For all tests: one thread each, because two that wait for each other on a busy machine take ten times as long; and
+the browser for those that ask for it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+
+from tests.browser import chromium as chromium
 
 
 @pytest.fixture(autouse=True)

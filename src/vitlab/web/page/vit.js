@@ -25,38 +25,44 @@ export function build(config, tensors) {
       states[i + 1].set(states[i]);
       runBlock(states[i + 1], block, model, plan.tokens, attention[i], space.block);
     });
-    return answer(states[model.depth], space.logits);
+    answer(space.last, space.logits);
+    return space.logits;
   }
 
-  /** Norm, pooling and head on tokens [N, D] -> logits [K]. */
-  function answer(state, logits) {
-    normalise(state, weights.norm, space.normed, plan.tokens, model.embed_dim);
-    let x = pool(space.normed, model, plan.tokens, space.pooled);
+  /** Norm, pooling and head on each of several token arrays [N, D] -> logits, a row [K] for each. */
+  function answer(states, logits) {
+    states.forEach((state, row) => {
+      normalise(state, weights.norm, space.normed, plan.tokens, model.embed_dim);
+      pool(space.normed, model, plan.tokens, space.pooled, row * weights.head[0].inner);
+    });
+    let x = space.pooled;
     weights.head.forEach((layer, i) => {
       const isLast = i === weights.head.length - 1;
       const y = isLast ? logits : space.head[i];
-      linear(x, layer, y, 1);
+      linear(x, layer, y, states.length);
       if (!isLast) {
-        gelu(y, layer.outs);
+        gelu(y, states.length * layer.outs);
       }
       x = y;
     });
-    return logits;
   }
 
   /** What the last run left, in arrays of its own: logits, probabilities, attention, and the logit lens: probabilities
    * as if the network ended after the embedding, after block 1, and so on (look/inside.py's logit_lens). */
   function trace() {
     const logits = space.logits.slice();
-    const probabilities = softened(logits);
+    const probabilities = logits.slice();
+    softmax(probabilities, 1, probabilities.length);
     const hasAttention = model.attn_form !== "none";
     const view = (data) => ({ heads: model.num_heads, tokens: plan.tokens, weights: data.slice() });
-    const early = space.states.slice(0, -1).map((state) => softened(answer(state, new Float32Array(logits.length))));
+    const early = new Float32Array(model.depth * logits.length);
+    answer(space.early, early);
+    softmax(early, model.depth, logits.length);
     return {
       logits,
       probabilities,
       attention: hasAttention ? space.attention.map(view) : [],
-      lens: [...early, probabilities.slice()],
+      lens: [...rowsOf(early, logits.length), probabilities.slice()],
     };
   }
 
@@ -150,14 +156,17 @@ function spaceFor(model, plan, weights) {
   const size = plan.tokens * model.embed_dim;
   const heads = model.attn_form === "none" ? 0 : model.num_heads;
   const many = (count, length) => Array.from({ length: count }, () => new Float32Array(length));
+  const states = many(model.depth + 1, size); // after the embedding, after block 1, ...
   return {
     patches: new Float32Array(plan.places.length),
-    states: many(model.depth + 1, size), // after the embedding, after block 1, ...
+    states,
+    early: states.slice(0, -1),
+    last: states.slice(-1),
     attention: many(model.depth, heads * plan.tokens ** 2),
     block: blockSpace(model, plan.tokens, weights.blocks),
     normed: new Float32Array(size),
-    pooled: new Float32Array(model.embed_dim),
-    head: weights.head.slice(0, -1).map((layer) => new Float32Array(layer.outs)),
+    pooled: new Float32Array(model.depth * weights.head[0].inner), // as many rows as the logit lens asks for at once
+    head: weights.head.slice(0, -1).map((layer) => new Float32Array(model.depth * layer.outs)),
     logits: new Float32Array(weights.head.at(-1).outs),
   };
 }
@@ -177,27 +186,25 @@ function embed(input, weights, plan, state, patches) {
   add(state, positions, positions.length);
 }
 
-/** One vector: the class token, the mean of all tokens, or all side by side. */
-function pool(x, model, tokens, pooled) {
+/** x [N, D] -> one vector, written to `pooled` from `start` on: the class token, the mean of all, or all of them. */
+function pool(x, model, tokens, pooled, start) {
   const dim = model.embed_dim;
   if (model.pool === "cls") {
-    return x.subarray(0, dim);
-  }
-  if (model.pool === "flatten") {
-    return x;
-  }
-  for (let d = 0; d < dim; d++) {
-    let sum = 0;
-    for (let n = 0; n < tokens; n++) {
-      sum += x[n * dim + d];
+    pooled.set(x.subarray(0, dim), start);
+  } else if (model.pool === "flatten") {
+    pooled.set(x, start);
+  } else {
+    for (let d = 0; d < dim; d++) {
+      let sum = 0;
+      for (let n = 0; n < tokens; n++) {
+        sum += x[n * dim + d];
+      }
+      pooled[start + d] = sum / tokens;
     }
-    pooled[d] = sum / tokens;
   }
-  return pooled;
 }
 
-function softened(logits) {
-  const probabilities = logits.slice();
-  softmax(probabilities, 1, probabilities.length);
-  return probabilities;
+/** data [rows, width] -> its rows, each in an array of its own. */
+function rowsOf(data, width) {
+  return Array.from({ length: data.length / width }, (_, row) => data.slice(row * width, (row + 1) * width));
 }
