@@ -7,17 +7,19 @@ import { build as buildVit } from "./vit.js";
 import { ModelError } from "./weights.js";
 
 /**
- * The network: {run, trace, forward, squares, config}.
+ * The network: {run, trace, forward, squares, native, config}.
  *
  * run(input)      Float32Array [C, S, S], preprocessed -> logits [K]; nothing is allocated
- * trace()         {logits, probabilities, attention: [{heads, tokens, weights [h, N, N]}], lens: [[K], ...]} of that run
+ * trace(inside)   {logits, probabilities, attention: [{heads, tokens, weights [h, N, N]}], lens: [[K], ...]} of that run;
+ *                 the last two are [] for a CNN, and unless `inside`
  * forward(input)  both
  * squares         {grid, side, margin, size}: where the patches lie in an input of `size` pixels a side
+ * native          side of the images that it learned from, before they were resized: image_size, as far as we know here
  */
 export function buildModel(config, tensors) {
   checkConfig(config);
   const network = config.model.arch === "vit" ? buildVit(config, tensors) : buildCnn(config, tensors);
-  return { ...network, squares: squaresOf(config.model), config };
+  return { ...network, squares: squaresOf(config.model), native: config.model.image_size, config };
 }
 
 /** The network of an opened file. */

@@ -9,16 +9,17 @@ export { disturbed, mapped, noisy, STRENGTHS } from "./disturb.js";
 
 /**
  * What becomes of a drawing {width, height, channels, pixels} before it is an image like those that the model learned
- * from: {inverted, box, scaled, placed, side, channels}; `placed` is a Uint8Array [side, side, channels].
+ * from: {inverted, box, scaled, placed, side, channels}; `placed` is a Uint8Array [side, side, channels]. `native` is the
+ * side of those images.
  */
-export function drawingSteps(drawing, config, center) {
+export function drawingSteps(drawing, config, center, native) {
   const { width, height } = drawing;
   if (config.drawing === "mnist-drawing") {
     const steps = (center ? centerDrawing : plainDrawing)(inChannels(drawing, 1), width, height);
     const placed = inChannels({ channels: 1, pixels: steps.placed }, config.channels);
     return { ...steps, placed, side: 28, channels: config.channels };
   }
-  return { inverted: false, box: null, scaled: null, ...wholeImage(drawing, config) };
+  return { inverted: false, box: null, scaled: null, ...wholeImage(drawing, config.channels, native) };
 }
 
 /** The bytes of an image in 1 channel or 3. Brightness of a colour: ITU-R 601-2, as Pillow's. */
@@ -34,13 +35,12 @@ export function inChannels({ channels, pixels }, wanted) {
   return Uint8Array.from({ length: count }, (_, i) => grey(i));
 }
 
-/** An image for a model that wants no normalisation of drawings. A small square one stays as it is; others become
- * image_size, with a filter that misses nothing: of a large canvas `resizeBilinear` would look at few pixels only. */
-function wholeImage(drawing, config) {
+/** An image for a model that wants no normalisation of drawings. One of the size that the model learned from, or
+ * smaller, stays as it is; others are brought to it, with a filter that misses nothing: of a large canvas
+ * `resizeBilinear` would look at few pixels only. */
+function wholeImage(drawing, channels, side) {
   const { width, height } = drawing;
-  const { channels } = config;
   const pixels = inChannels(drawing, channels);
-  const side = config.model.image_size;
   if (width === height && width <= side) {
     return { placed: pixels, side: width, channels };
   }

@@ -5,8 +5,8 @@ import { softmax } from "./tensor.js";
 
 /** One reading without deletion and curve; the messages of worker.js say what is in `job` and in the answer. */
 export function readDrawing(network, job) {
-  const { config, squares } = network;
-  const steps = drawingSteps(job.drawing, config, job.center);
+  const { config } = network;
+  const steps = drawingSteps(job.drawing, config, job.center, network.native);
   const unit = toUnit(steps.placed, steps.side, steps.side, config);
   const image = inputImage(network, unit, job.disturb, job.hidden);
   const shown = rowColumnChannel(image, config.channels);
@@ -14,8 +14,8 @@ export function readDrawing(network, job) {
   const started = performance.now();
   network.run(input);
   const milliseconds = performance.now() - started;
-  const answer = { milliseconds, steps, image: shown, ...network.trace(), deletion: null, curve: null };
-  return { answer, unit, input, squares };
+  const answer = { milliseconds, steps, image: shown, ...network.trace(job.want?.inside ?? true), deletion: null, curve: null };
+  return { answer, unit, input };
 }
 
 /** Disturbed, cropped and with black patches: [C, S, S] in 0..1. */

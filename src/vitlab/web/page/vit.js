@@ -49,10 +49,13 @@ export function build(config, tensors) {
 
   /** What the last run left, in arrays of its own: logits, probabilities, attention, and the logit lens: probabilities
    * as if the network ended after the embedding, after block 1, and so on (look/inside.py's logit_lens). */
-  function trace() {
+  function trace(inside = true) {
     const logits = space.logits.slice();
     const probabilities = logits.slice();
     softmax(probabilities, 1, probabilities.length);
+    if (!inside) {
+      return { logits, probabilities, attention: [], lens: [] };
+    }
     const hasAttention = model.attn_form !== "none";
     const view = (data) => ({ heads: model.num_heads, tokens: plan.tokens, weights: data.slice() });
     const early = new Float32Array(model.depth * logits.length);

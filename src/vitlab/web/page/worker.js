@@ -6,7 +6,8 @@
 //       null, examples: {side, channels, labels, images: [Uint8Array [side, side, channels]]} or null}
 //   <- {type: "failed", model, message}                                       one sentence
 // {type: "read", model: id, request: n, drawing: {width, height, channels, pixels: Uint8Array [row, column, channel]},
-//  center: bool, hidden: [patch numbers], disturb: {rotate, shift, noise}, want: {deletion: bool, curve: null or kind}}
+//  center: bool, hidden: [patch numbers], disturb: {rotate, shift, noise},
+//  want: {deletion: bool, curve: null or kind, inside: false if attention and lens may be left out}}
 //   <- {type: "reading", model, request, milliseconds, steps, image, logits, probabilities, attention, lens, deletion,
 //       curve: {label, strengths, probabilities} or null}
 //   <- {type: "failed", model, request, message}
@@ -92,7 +93,7 @@ async function checkDigest(weights, expected) {
 /** Remember the network, test it, and say that it is there. */
 function keep(model, network, examples) {
   const selftest = examples === null ? null : selfTest(network, toInput, examples, SELFTEST_IMAGES);
-  networks.set(model, network);
+  networks.set(model, { ...network, native: examples?.side ?? network.native });
   const shown = examples && { side: examples.side, channels: examples.channels, labels: examples.labels, images: examples.images };
   return { type: "loaded", model, config: network.config, squares: network.squares, selftest, examples: shown };
 }

@@ -1,0 +1,202 @@
+"""The files of a model in a real browser: what is whole is read, everything else is refused in one sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.browser import serve_folder, watched
+from tests.page import page_folder, random_images, untrained
+from vitlab.config import ModelConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+TINY = ModelConfig(image_size=15, patch_size=5, embed_dim=14, depth=3, num_heads=2, head_dim=11)
+
+
+@pytest.fixture(scope="module")
+def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server with the page's modules and a tiny model: its address, and its folder."""
+    tiny = untrained(tmp_path_factory.mktemp("runs") / "tiny", TINY)
+    folder = page_folder(tmp_path_factory.mktemp("served") / "page", {"tiny": (tiny, random_images(13, 15))})
+    with serve_folder(folder) as address:
+        yield address, folder
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
+    """An empty page of that server; in the end nothing may have gone wrong on it."""
+    with watched(chromium, served[0]) as (page, complaints):
+        page.goto(f"{served[0]}/engine.html")
+        yield page
+        assert complaints == []
+
+
+def as_text(data: bytes) -> str:
+    """Bytes on their way into the browser."""
+    return base64.b64encode(data).decode()
+
+
+BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))"
+
+# --- safetensors ---
+
+PARSE = f"""async (text) => {{
+    const {{ parseSafetensors }} = await import("/safetensors.js");
+    try {{
+        const tensors = parseSafetensors(({BYTES})(text).buffer);
+        return Object.fromEntries([...tensors].map(([name, {{ shape, data }}]) => [name, [shape, Array.from(data)]]));
+    }} catch (error) {{
+        return `${{error.constructor.name}}: ${{error.message}}`;
+    }}
+}}"""
+
+
+def stored(header: object, data: bytes = b"") -> bytes:
+    """A file with this header, right or wrong."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def tensor(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+def test_what_the_safetensors_package_writes_is_read(page: Page) -> None:
+    draw = np.random.default_rng(0)
+    tensors = {
+        name: draw.normal(size=shape).astype(np.float32)
+        for name, shape in {"one": (1,), "b.weight": (3, 5), "deep": (2, 3, 5, 7), "none": (0, 4), "number": ()}.items()
+    }
+    read = page.evaluate(PARSE, as_text(safetensors.numpy.save(tensors, metadata={"format": "pt"})))
+    assert {name: shape for name, (shape, _) in read.items()} == {k: list(v.shape) for k, v in tensors.items()}
+    for name, (_, values) in read.items():
+        assert values == tensors[name].ravel().tolist()
+
+
+DAMAGED = {
+    "nothing": (b"", "too few"),
+    "seven bytes": (b"1234567", "too few"),
+    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(100), "no safetensors file"),
+    "a header longer than the file": (struct.pack("<Q", 2**40) + b"{}", "cut short"),
+    "a header of 2^63 bytes": (struct.pack("<Q", 2**63) + b"{}", "cut short"),
+    "no JSON": (stored(b"{a: 1}"), "not JSON"),
+    "no UTF-8": (stored(b'{"\xff": 1}'), "not JSON"),
+    "a list": (stored([1, 2]), "not a JSON object"),
+    "half precision": (stored(tensor("BF16", (2,), (0, 4)), bytes(4)), 'kind "BF16"'),
+    "no entry": (stored({"a": None}), "kind"),
+    "no shape": (stored(tensor(shape="2"), bytes(8)), "no sense"),
+    "a negative size": (stored(tensor(shape=(-2,)), bytes(8)), "no sense"),
+    "half a place": (stored(tensor(offsets=(0,)), bytes(8)), "no sense"),
+    "outside the file": (stored(tensor(), bytes(7)), "outside the file"),
+    "backwards": (stored(tensor(offsets=(8, 0)), bytes(8)), "outside the file"),
+    "another number of bytes": (stored(tensor(shape=(3,)), bytes(8)), "cannot hold the shape 3"),
+    "a huge shape": (stored(tensor(shape=(2**31, 2**31)), bytes(8)), "cannot hold"),
+    "a hole": (stored(tensor(offsets=(4, 12)), bytes(12)), "holes"),
+    "more at the end": (stored(tensor(), bytes(9)), "1 bytes at the end"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_refused_in_one_sentence(name: str, page: Page) -> None:
+    data, reason = DAMAGED[name]
+    answer = page.evaluate(PARSE, as_text(data))
+    assert isinstance(answer, str), "it was read"
+    assert answer.startswith("FileError: ")
+    assert reason in answer
+    assert "\n" not in answer
+    assert answer.endswith(".")
+
+
+# --- loading ---
+
+MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "another format": (lambda config: config.update(format=2), "format 2"),
+    "no format": (lambda config: config.pop("format"), "format undefined"),
+    "a run's own": (lambda config: (config.pop("format"), config.update(optim={})), "vitlab export"),
+    "no model": (lambda config: config.pop("model"), "model is missing"),
+    "unknown attention": (lambda config: config["model"].update(attn_form="flash"), "attn_form must be one of"),
+    "wider": (lambda config: config["model"].update(embed_dim=18), "blocks.0.norm1.weight is 14, not 18"),
+    "deeper": (lambda config: config["model"].update(depth=4), "blocks.3.norm1.weight is missing"),
+    "shallower": (lambda config: config["model"].update(depth=2), "has no place in the network"),
+    "more classes": (lambda config: config["classes"].append("x"), "head.1.weight is 10 x 14, not 11 x 14"),
+    "no patches": (lambda config: config["model"].update(patch_size=0), "patch_size must be"),
+    "half a pixel": (lambda config: config["model"].update(patch_size=4.5), "patch_size must be"),
+    "too many patches": (
+        lambda config: (
+            config["model"].update(image_size=64, patch_size=1),
+            config["preprocess"].update(image_size=64),
+        ),
+        "fewer than 1024 patches",
+    ),
+    "huge": (lambda config: config["model"].update(image_size=10**9), "up to 512 pixels"),
+    "another crop": (lambda config: config["preprocess"].update(crop=13), "preprocess.crop"),
+    "no deviation": (lambda config: config["preprocess"].update(std=[0]), "preprocess.std"),
+    "a CNN": (lambda config: config["model"].update(arch="cnn", cnn_channels=[3]), "convs.0.weight is missing"),
+    "odd heads": (lambda config: config["model"].update(head_dim=None, num_heads=3), "3 heads do not divide"),
+}
+
+
+def load_files(page: Page, config: Any, weights: bytes) -> Any:
+    """What the page says about a configuration and weights that were dropped on it."""
+    return page.evaluate(
+        f"""async ([config, text]) => {{
+            const {{ loadFiles }} = await import("/client.js");
+            const loading = loadFiles("own", config, ({BYTES})(text).buffer);
+            return loading.then(({{ squares, selftest }}) => [squares, selftest], (error) => error.message);
+        }}""",
+        [config, as_text(weights)],
+    )
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_model_that_does_not_fit_is_refused_in_one_sentence(name: str, page: Page, served: tuple[str, Path]) -> None:
+    change, reason = MISFITS[name]
+    folder = served[1] / "models" / "tiny"
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    answer = load_files(page, config, (folder / "model.safetensors").read_bytes())
+    assert isinstance(answer, str), "it was loaded"
+    assert reason in answer
+    assert answer.endswith(".")
+
+
+def test_whole_files_of_ones_own_are_loaded(page: Page, served: tuple[str, Path]) -> None:
+    folder = served[1] / "models" / "tiny"
+    config = json.loads((folder / "config.json").read_text())
+    answer = load_files(page, config, (folder / "model.safetensors").read_bytes())
+    assert answer == [{"grid": 3, "side": 5, "margin": 0, "size": 15}, None]
+
+
+def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
+    """One weight of another model: only the digest can tell. And a worker that refused goes on working."""
+    folder = served[1] / "models" / "tiny"
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    changed = served[1] / "models" / "changed"
+    changed.mkdir()
+    for name in ("config.json", "examples.json"):
+        (changed / name).write_bytes((folder / name).read_bytes())
+    (changed / "model.safetensors").write_bytes(weights)
+    with watched(chromium, served[0]) as (page, complaints):
+        page.goto(f"{served[0]}/engine.html")
+        answers = page.evaluate("""async () => {
+            const { load, read } = await import("/client.js");
+            const told = (promise) => promise.then((answer) => answer.selftest.agree, (error) => error.message);
+            const first = await Promise.all([told(load("changed")), told(load("missing"))]);
+            return [...first, await told(read("missing", { drawing: {}, want: {} })), await told(load("tiny"))];
+        }""")
+    assert "SHA-256" in answers[0]
+    assert "the server says 404" in answers[1]
+    assert "has not been loaded" in answers[2]
+    assert answers[3] is True
+    assert all("404" in complaint for complaint in complaints), "the browser notes what it could not fetch"
