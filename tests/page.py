@@ -58,7 +58,7 @@ def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Sp
     return Split(images.astype(np.uint8), np.arange(count) % 10)
 
 
-def page_folder(path: Path, models: Mapping[str, tuple[Classifier, Split]]) -> Path:
+def page_folder(path: Path, models: Mapping[str, tuple[Classifier, Split | None]]) -> Path:
     """The page's modules with these models beside them, and an empty page, engine.html, to try them on."""
     with resources.as_file(resources.files("vitlab") / "web" / "page") as page:
         shutil.copytree(page, path)

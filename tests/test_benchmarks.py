@@ -12,11 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import cold_start, gpu, growth, inference, steps, throughput, timing, verdict
+from benchmarks import cold_start, gpu, growth, inference, page_speed, steps, throughput, timing, verdict
 from tests.tiny import tiny_config, tiny_model_config, write_npz
 from vitlab.config import MachineConfig, ModelConfig
 from vitlab.config.words import parse_assignment
-from vitlab.errors import StorageError
+from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, choose_machine
 from vitlab.model.block import Block
@@ -355,3 +355,21 @@ def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:
     filled = verdict.fill(page, {"one": "new", "two": "no end", "three": "no place"})
     assert filled == page.replace("old", "new")
     assert verdict.fill(filled, {"one": "new"}) == filled
+
+
+def test_page_speed_compares_logits_and_refuses_what_is_apart() -> None:
+    expected = [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
+    near = [[1.0, 2.00005, 3.0], [3.0, 2.0, 1.00002]]
+    assert page_speed.difference("it", near, expected) == {"images": 2, "same_answer": 2, "largest_difference": 5e-05}
+    for far in ([[1.0, 2.0, 3.0], [3.0, 2.0002, 1.0]], [[1.0, 2.0, 3.0], [3.0, math.nan, 1.0]]):
+        with pytest.raises(VitlabError, match="it: the page's logits"):
+            page_speed.difference("it", far, expected)
+
+
+def test_page_speed_takes_medians_over_all_turns() -> None:
+    turns = [({"forward": [1.0, 2.0], "reading": [5.0]}, {"reading": [70.0]})]
+    turns += [({"forward": [9.0], "reading": [7.0]}, {"reading": [90.0]})]
+    told = page_speed.times(turns)
+    assert told["forward_ms"] == {"median": 2.0, "p90": 7.6}  # 2 + 0.8 (9 - 2)
+    assert told["reading_ms"]["median"] == 6.0
+    assert told["deletion_map_ms"]["median"] == 80.0

@@ -80,10 +80,12 @@ READ_ALL = """async ([model, closely]) => {
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Classifier, Split]]:
     """All of NETWORKS with random weights, each with a hundred images."""
     runs = tmp_path_factory.mktemp("runs")
-    return {
+    networks = {
         name: (untrained(runs / name, config, channels, classes), random_images(IMAGES, side, channels))
         for name, (config, channels, classes, side) in NETWORKS.items()
     }
+    drawn = untrained(runs / "drawn", vit(), drawing="mnist-drawing")
+    return networks | {"drawn": (drawn, random_images(IMAGES, 28))}
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +250,28 @@ def test_a_drawing_in_other_colours_than_the_network_reads(
         [name, side, channels, picture.flatten().tolist()],
     )
     assert_close(logits, classifier.logits(classifier.prepare(np.ascontiguousarray(picture)))[0])
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_a_drawing_of_any_size_is_normalised_first(
+    center: bool, page: Page, models: dict[str, tuple[Classifier, Split]]
+) -> None:
+    """As the classifier does it to one grey level; from there on exactly."""
+    classifier, _ = models["drawn"]
+    drawing = np.zeros((131, 97), np.uint8)
+    drawing[13:89, 41:52] = 211
+    drawing[71:83, 19:41] = 97
+    told = page.evaluate(
+        """async ([height, width, pixels, center]) => {
+            const { load, read } = await import("/client.js");
+            await load("drawn");
+            const drawing = { width, height, channels: 1, pixels: Uint8Array.from(pixels) };
+            const { steps, logits } = await read("drawn", { drawing, center, hidden: [], disturb: {}, want: {} });
+            return { placed: Array.from(steps.placed), side: steps.side, logits: Array.from(logits) };
+        }""",
+        [*drawing.shape, drawing.flatten().tolist(), center],
+    )
+    placed = torch.tensor(told["placed"], dtype=torch.uint8).view(1, 28, 28, 1)
+    assert told["side"] == 28
+    assert (placed.int() - classifier.prepare(drawing, center).int()).abs().max() <= 1
+    assert_close(told["logits"], classifier.logits(placed)[0])

@@ -138,7 +138,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         ),
         "fewer than 1024 patches",
     ),
-    "huge": (lambda config: config["model"].update(image_size=10**9), "up to 512 pixels"),
+    "huge": (lambda config: config["model"].update(image_size=10**9), "images up to 512 pixels"),
     "another crop": (lambda config: config["preprocess"].update(crop=13), "preprocess.crop"),
     "no deviation": (lambda config: config["preprocess"].update(std=[0]), "preprocess.std"),
     "a CNN": (lambda config: config["model"].update(arch="cnn", cnn_channels=[3]), "convs.0.weight is missing"),
@@ -200,3 +200,19 @@ def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, serv
     assert "has not been loaded" in answers[2]
     assert answers[3] is True
     assert all("404" in complaint for complaint in complaints), "the browser notes what it could not fetch"
+
+
+def test_an_answer_that_is_no_number_is_said_to_be_none(page: Page, tmp_path: Path, served: tuple[str, Path]) -> None:
+    """As a run that diverged leaves it."""
+    tiny = untrained(tmp_path / "tiny", TINY)
+    weights = {name: value.numpy().copy() for name, value in tiny.model.state_dict().items()}
+    weights["head.1.bias"][3] = np.nan
+    config = json.loads((served[1] / "models" / "tiny" / "config.json").read_text())
+    assert isinstance(load_files(page, config, safetensors.numpy.save(weights)), list)
+    answer = page.evaluate("""async () => {
+        const { read } = await import("/client.js");
+        const drawing = { width: 15, height: 15, channels: 1, pixels: new Uint8Array(225) };
+        const reading = read("own", { drawing, center: true, hidden: [], disturb: {}, want: {} });
+        return reading.then(() => "read", (error) => error.message);
+    }""")
+    assert "not a finite number" in answer

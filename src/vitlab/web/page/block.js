@@ -21,8 +21,11 @@ export function takeBlock(shelf, model, index, tokens) {
 
 /** Gain and offset of a norm [D]; null for the root mean square, which has none. */
 export function takeNorm(shelf, model, name) {
+  if (model.norm === "rms") {
+    return null;
+  }
   const dim = model.embed_dim;
-  return model.norm === "rms" ? null : { gain: shelf.take(`${name}.weight`, [dim]), offset: shelf.take(`${name}.bias`, [dim]) };
+  return { gain: shelf.take(`${name}.weight`, [dim]), offset: shelf.take(`${name}.bias`, [dim]) };
 }
 
 /** "merged" has one head, which compares and carries the tokens themselves: q is [D, D], and there are no k and v. */

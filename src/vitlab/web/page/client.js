@@ -2,7 +2,7 @@
 
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 const loading = new Map(); // model -> {resolve, reject}
-const readers = new Map(); // model -> {current: {request, resolve, reject} or null, waiting: {job, resolve, reject} or null}
+const readers = new Map(); // model -> {current: {request, resolve, reject}, waiting: {job, resolve, reject}}, or null
 let requests = 0;
 
 worker.onmessage = ({ data: answer }) => {

@@ -5,7 +5,7 @@
 import { linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
-/** {run(input) -> logits, trace() -> Trace of that run, forward(input) -> Trace}; ModelError if the weights do not fit. */
+/** {run, trace, forward}, see model.js; ModelError if the weights do not fit. */
 export function build(config, tensors) {
   const shelf = shelfOf(tensors);
   const layers = takeLayers(shelf, config);
@@ -77,7 +77,8 @@ function takeLayers(shelf, config) {
 function rowColumnChannel(weight, outs, channels) {
   const turned = new Float32Array(weight.length);
   for (let o = 0; o < outs; o++) {
-    channelsLast(weight.subarray(o * 9 * channels), channels, turned.subarray(o * 9 * channels, (o + 1) * 9 * channels));
+    const [first, end] = [o * 9 * channels, (o + 1) * 9 * channels];
+    channelsLast(weight.subarray(first, end), channels, turned.subarray(first, end));
   }
   return turned;
 }
@@ -102,7 +103,7 @@ function channelsFirst(from, channels, to) {
   }
 }
 
-/** map [side, side, channels] -> layer.out [side - 2, side - 2, outs]: the window around each place, then one product. */
+/** map [side, side, channels] -> layer.out [side - 2, side - 2, outs]: all windows side by side, one product. */
 function convolve(map, layer) {
   const { side, channels, windows, dense, out } = layer;
   const across = side - 2;

@@ -127,7 +127,7 @@ function triangles(from, to) {
   });
 }
 
-/** The small image in 28 x 28 so that its centre of mass comes nearest to CENTRE and nothing leaves: Uint8Array [28, 28]. */
+/** The small image in one of 28 x 28, its centre of mass nearest to CENTRE and nothing cut off: Uint8Array [28, 28]. */
 function place(small, width, height) {
   let [mass, momentX, momentY] = [0, 0, 0];
   for (let y = 0; y < height; y++) {

@@ -11,7 +11,8 @@ export function geometry(model) {
   const isVit = model.arch === "vit";
   const room = Math.floor((model.image_size - inner) / 2);
   const margin = isVit && model.crop !== null ? Math.min(model.patch_overlap, room) : 0;
-  return { inner, margin, input: inner + 2 * margin, grid: Math.floor(inner / model.patch_size), patch: model.patch_size };
+  const patch = model.patch_size;
+  return { inner, margin, input: inner + 2 * margin, grid: Math.floor(inner / patch), patch };
 }
 
 /** Where the squares lie that the page hides: the ViT's patches (look/attention.py's patch_squares); of a CNN, which
@@ -40,7 +41,7 @@ const CHOICES = {
 export function checkConfig(config) {
   const { model, preprocess, classes, channels } = config ?? {};
   if (config?.format === undefined && config?.optim !== undefined) {
-    throw new ModelError("This config.json is a run's own; the page needs the one that `vitlab export --to web` writes.");
+    throw new ModelError("This config.json is a run's own; take the one that `vitlab export RUN --to web` writes.");
   }
   if (config?.format !== 1) {
     throw new ModelError(`config.json has format ${JSON.stringify(config?.format)}; this page reads format 1.`);
@@ -61,10 +62,14 @@ export function checkConfig(config) {
   for (const name of ["head_hidden", "cnn_channels"]) {
     must(Array.isArray(model[name]) && model[name].every((n) => isWhole(n) && n > 0), `${name} must be whole numbers`);
   }
-  must(model.image_size <= MOST_PIXELS, `this page reads images up to ${MOST_PIXELS} pixels wide`);
+  if (model.image_size > MOST_PIXELS) {
+    throw new ModelError(`The model is too large for this page, which reads images up to ${MOST_PIXELS} pixels wide.`);
+  }
   must(model.crop === null || model.crop <= model.image_size, "crop is larger than image_size");
   must(model.arch === "cnn" || model.patch_size <= geometry(model).inner, "patch_size is larger than the image");
-  must(model.arch === "cnn" || geometry(model).grid ** 2 < MOST_TOKENS, `this page reads fewer than ${MOST_TOKENS} patches`);
+  if (model.arch === "vit" && geometry(model).grid ** 2 >= MOST_TOKENS) {
+    throw new ModelError(`The model is too large for this page, which reads fewer than ${MOST_TOKENS} patches.`);
+  }
   checkPreprocess(preprocess, channels, model);
 }
 

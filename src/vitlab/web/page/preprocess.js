@@ -9,8 +9,8 @@ export { disturbed, mapped, noisy, STRENGTHS } from "./disturb.js";
 
 /**
  * What becomes of a drawing {width, height, channels, pixels} before it is an image like those that the model learned
- * from: {inverted, box, scaled, placed, side, channels}; `placed` is a Uint8Array [side, side, channels]. `native` is the
- * side of those images.
+ * from: {inverted, box, scaled, placed, side, channels}; `placed` is a Uint8Array [side, side, channels]. `native` is
+ * the side of those images.
  */
 export function drawingSteps(drawing, config, center, native) {
   const { width, height } = drawing;
@@ -99,7 +99,7 @@ function between(from, to) {
   });
 }
 
-/** The centre square that the network is given, [C, S, S]; of an odd number of pixels right and bottom lose one more. */
+/** The centre square that the network is given, [C, S, S]; of an odd number right and bottom lose one more. */
 export function cropped(image, config) {
   const { channels, model } = config;
   const from = model.image_size;

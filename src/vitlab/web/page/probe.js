@@ -2,6 +2,7 @@
 
 import { cropped, disturbed, drawingSteps, normalised, STRENGTHS, toUnit } from "./preprocess.js";
 import { softmax } from "./tensor.js";
+import { ModelError } from "./weights.js";
 
 /** One reading without deletion and curve; the messages of worker.js say what is in `job` and in the answer. */
 export function readDrawing(network, job) {
@@ -14,8 +15,11 @@ export function readDrawing(network, job) {
   const started = performance.now();
   network.run(input);
   const milliseconds = performance.now() - started;
-  const answer = { milliseconds, steps, image: shown, ...network.trace(job.want?.inside ?? true), deletion: null, curve: null };
-  return { answer, unit, input };
+  const trace = network.trace(job.want?.inside ?? true);
+  if (!trace.logits.every(Number.isFinite)) {
+    throw new ModelError("The network's answer is not a finite number; train it again with a lower lr.");
+  }
+  return { answer: { milliseconds, steps, image: shown, ...trace, deletion: null, curve: null }, unit, input };
 }
 
 /** Disturbed, cropped and with black patches: [C, S, S] in 0..1. */
@@ -56,7 +60,10 @@ export function* deletion(network, input, probabilities) {
  */
 export function* curve(network, unit, job, kind) {
   const strengths = STRENGTHS[kind];
-  const at = (strength) => normalised(inputImage(network, unit, { ...job.disturb, [kind]: strength }, job.hidden), network.config);
+  const at = (strength) => {
+    const image = inputImage(network, unit, { ...job.disturb, [kind]: strength }, job.hidden);
+    return normalised(image, network.config);
+  };
   const label = argmax(network.run(at(0)));
   const probabilities = new Float32Array(strengths.length);
   for (let i = 0; i < strengths.length; i++) {
@@ -90,7 +97,8 @@ function blank(image, { grid, side, margin, size }, patch, values) {
 /** [C, S, S] -> [S, S, C]. */
 function rowColumnChannel(image, channels) {
   const count = image.length / channels;
-  return Float32Array.from({ length: image.length }, (_, i) => image[(i % channels) * count + Math.floor(i / channels)]);
+  const from = (i) => (i % channels) * count + Math.floor(i / channels);
+  return Float32Array.from({ length: image.length }, (_, i) => image[from(i)]);
 }
 
 function argmax(values) {

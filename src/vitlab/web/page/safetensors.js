@@ -24,7 +24,7 @@ function readHeader(buffer) {
   }
   const length = new DataView(buffer).getBigUint64(0, true);
   if (length > BigInt(Math.min(LONGEST_HEADER, buffer.byteLength - 8))) {
-    throw new FileError(`The weights are no safetensors file, or cut short: their header would be ${length} bytes long.`);
+    throw new FileError(`The weights are no safetensors file, or cut short: a header of ${length} bytes.`);
   }
   const dataStart = 8 + Number(length);
   let header;

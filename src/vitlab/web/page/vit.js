@@ -7,7 +7,7 @@ import { geometry } from "./geometry.js";
 import { add, linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
-/** {run(input) -> logits, trace() -> Trace of that run, forward(input) -> Trace}; ModelError if the weights do not fit. */
+/** {run, trace, forward}, see model.js; ModelError if the weights do not fit. */
 export function build(config, tensors) {
   const { model } = config;
   checkHeads(model);
@@ -79,7 +79,8 @@ export function build(config, tensors) {
 
 function checkHeads(model) {
   if (model.head_dim === null && model.embed_dim % model.num_heads !== 0) {
-    throw new ModelError(`config.json is damaged: ${model.num_heads} heads do not divide embed_dim ${model.embed_dim}.`);
+    const [heads, dim] = [model.num_heads, model.embed_dim];
+    throw new ModelError(`config.json is damaged: ${heads} heads do not divide embed_dim ${dim}.`);
   }
   if (model.attn_form === "merged" && model.num_heads !== 1) {
     throw new ModelError(`config.json is damaged: attn_form merged has one head, not ${model.num_heads}.`);

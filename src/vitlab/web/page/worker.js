@@ -3,7 +3,7 @@
 // {type: "load", model: id, base: "models/<id>/"}
 // {type: "load-files", model: id, config: object, weights: ArrayBuffer}       a model dropped on the page
 //   <- {type: "loaded", model, config, squares: {grid, side, margin, size}, selftest: {images, maxDifference, agree} or
-//       null, examples: {side, channels, labels, images: [Uint8Array [side, side, channels]]} or null}
+//       null, examples: {side, channels, labels, logits, images: [Uint8Array [side, side, channels]]} or null}
 //   <- {type: "failed", model, message}                                       one sentence
 // {type: "read", model: id, request: n, drawing: {width, height, channels, pixels: Uint8Array [row, column, channel]},
 //  center: bool, hidden: [patch numbers], disturb: {rotate, shift, noise},
@@ -94,8 +94,8 @@ async function checkDigest(weights, expected) {
 function keep(model, network, examples) {
   const selftest = examples === null ? null : selfTest(network, toInput, examples, SELFTEST_IMAGES);
   networks.set(model, { ...network, native: examples?.side ?? network.native });
-  const shown = examples && { side: examples.side, channels: examples.channels, labels: examples.labels, images: examples.images };
-  return { type: "loaded", model, config: network.config, squares: network.squares, selftest, examples: shown };
+  const { config, squares } = network;
+  return { type: "loaded", model, config, squares, selftest, examples };
 }
 
 async function read(message) {
