@@ -131,6 +131,8 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "more classes": (lambda config: config["classes"].append("x"), "head.1.weight is 10 x 14, not 11 x 14"),
     "no patches": (lambda config: config["model"].update(patch_size=0), "patch_size must be"),
     "half a pixel": (lambda config: config["model"].update(patch_size=4.5), "patch_size must be"),
+    "looks too far": (lambda config: config["model"].update(patch_overlap=10**6), "patch_overlap must be"),
+    "not yes or no": (lambda config: config["model"].pop("mlp_last_gelu"), "mlp_last_gelu must be true or false"),
     "too many patches": (
         lambda config: (
             config["model"].update(image_size=64, patch_size=1),

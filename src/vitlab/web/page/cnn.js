@@ -5,7 +5,7 @@
 import { linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
-/** {run, trace, forward}, see model.js; ModelError if the weights do not fit. */
+/** {run, trace}, see model.js; ModelError if the weights do not fit. */
 export function build(config, tensors) {
   const shelf = shelfOf(tensors);
   const layers = takeLayers(shelf, config);
@@ -37,12 +37,7 @@ export function build(config, tensors) {
     return { logits: logits.slice(), probabilities, attention: [], lens: [] };
   }
 
-  function forward(input) {
-    run(input);
-    return trace();
-  }
-
-  return { run, trace, forward };
+  return { run, trace };
 }
 
 /** The convolutions with the space for what they compute. */

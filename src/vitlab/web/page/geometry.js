@@ -55,7 +55,11 @@ export function checkConfig(config) {
   for (const name of ["head_dim", "crop"]) {
     must(model[name] === null || (isWhole(model[name]) && model[name] > 0), `${name} must be a whole number or null`);
   }
-  must(isWhole(model.patch_overlap) && model.patch_overlap >= 0, "patch_overlap must be a whole number");
+  const overlap = model.patch_overlap;
+  must(isWhole(overlap) && overlap >= 0 && overlap <= model.patch_size, "patch_overlap must be from 0 to patch_size");
+  for (const name of ["attn_bias", "linear_bias", "mlp_last_gelu"]) {
+    must(typeof model[name] === "boolean", `${name} must be true or false`);
+  }
   for (const [name, allowed] of Object.entries(CHOICES)) {
     must(allowed.includes(model[name]), `${name} must be one of ${allowed.join(", ")}`);
   }

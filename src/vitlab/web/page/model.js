@@ -7,12 +7,11 @@ import { build as buildVit } from "./vit.js";
 import { ModelError } from "./weights.js";
 
 /**
- * The network: {run, trace, forward, squares, native, config}.
+ * The network: {run, trace, squares, native, config}.
  *
  * run(input)      Float32Array [C, S, S], preprocessed -> logits [K]; nothing is allocated
  * trace(inside)   the Trace of that run: {logits, probabilities, attention: [{heads, tokens, weights [h, N, N]}],
  *                 lens: [[K], ...]}; the last two are [] for a CNN, and unless `inside`
- * forward(input)  both
  * squares         {grid, side, margin, size}: where the patches lie in an input of `size` pixels a side
  * native          side of the images that it learned from, before they were resized: image_size, as far as we know here
  */

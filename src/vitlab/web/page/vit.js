@@ -7,7 +7,7 @@ import { geometry } from "./geometry.js";
 import { add, linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
-/** {run, trace, forward}, see model.js; ModelError if the weights do not fit. */
+/** {run, trace}, see model.js; ModelError if the weights do not fit. */
 export function build(config, tensors) {
   const { model } = config;
   checkHeads(model);
@@ -69,12 +69,7 @@ export function build(config, tensors) {
     };
   }
 
-  function forward(input) {
-    run(input);
-    return trace();
-  }
-
-  return { run, trace, forward };
+  return { run, trace };
 }
 
 function checkHeads(model) {
