@@ -21,6 +21,7 @@ NAME = "mnist-drawing"
 SIDE = 28  # of the result, in pixels
 LONGEST = 20  # of the drawing inside it
 CENTRE = 14.5  # where MNIST's digits have their centre of mass
+TIE = 1e-6  # a mass that lies between two places goes to the right, whatever the last bit of its sum
 INK = 25  # what is darker counts as background
 
 Floats = npt.NDArray[np.float64]
@@ -108,7 +109,7 @@ def corner(scaled_HW: Floats) -> tuple[int, int]:
     for axis, length in ((0, scaled_HW.shape[1]), (1, scaled_HW.shape[0])):
         mass = scaled_HW.sum(axis=axis)
         middle = float((mass * (np.arange(length) + 0.5)).sum() / mass.sum())
-        places.append(min(max(math.floor(CENTRE - middle + 0.5), 0), SIDE - length))
+        places.append(min(max(math.floor(CENTRE - middle + 0.5 + TIE), 0), SIDE - length))
     return places[0], places[1]
 
 
