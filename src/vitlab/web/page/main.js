@@ -1,0 +1,205 @@
+// The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
+
+import { load, loadFiles } from "./client.js";
+import { byId, picture, setText, surface, forgetColours } from "./dom.js";
+import { createSlate } from "./draw.js";
+import { listenForFiles } from "./files.js";
+import { exampleImage } from "./pictures.js";
+import { createReader, sameSquares } from "./reader.js";
+import { INITIAL, createStore, fromHash, marked, toHash } from "./state.js";
+import { createAnswer } from "./panels/answer.js";
+import { createAttention } from "./panels/attention.js";
+import { createDisturb } from "./panels/disturb.js";
+import { createLens } from "./panels/lens.js";
+import { createMenu } from "./panels/menu.js";
+import { createNeeds } from "./panels/needs.js";
+import { createPatches } from "./panels/patches.js";
+import { renderStatus } from "./panels/status.js";
+import { createStory } from "./panels/story.js";
+import { createStrip } from "./panels/strip.js";
+import { createTokens } from "./panels/tokens.js";
+
+const ASKS = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"]; // changes that need a reading
+
+byId("boot").remove();
+const linked = fromHash(location.hash.slice(1));
+const store = createStore({ ...linked, model: null, compare: null });
+const slate = createSlate(store);
+const networks = new Map(); // id -> what load gave
+const reader = createReader(store, slate, (id) => networks.get(id), render, notice);
+const panels = [createStrip, createPatches, createTokens, createAttention, createNeeds, createAnswer, createLens, createDisturb, createStory].map((create) => create(store));
+let menu = null;
+let own = 0;
+
+function notice(sentence) {
+  setText(byId("notice"), sentence);
+  byId("notice").hidden = !sentence;
+}
+
+let waiting = false;
+function render() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    const state = store.get();
+    const { first, second, speed } = reader.results();
+    const view = {
+      state, speed, mark: marked(state), empty: slate.empty(), loading: state.model !== null || menu === null,
+      model: networks.get(state.model) ?? null, model2: networks.get(state.compare) ?? null,
+      reading: first.reading, deletion: first.deletion, curves: first.curves, reading2: second.reading, curves2: second.curves,
+    };
+    document.body.classList.toggle("alive", view.reading !== null);
+    for (const panel of panels) panel(view);
+    renderStatus(view);
+    menu?.render(view);
+    paintChip(view);
+    showTruth(view);
+  });
+}
+
+// The small answer at the lower edge of a phone's screen.
+function paintChip({ reading, model }) {
+  if (!reading) return;
+  const { size } = model.squares;
+  surface(byId("chip-image"), 44, 44).drawImage(picture(reading.image, size, size, model.config.channels), 0, 0, 44, 44);
+}
+
+function showTruth({ state, model }) {
+  const { kind, index, strokes } = state.drawing;
+  const label = kind === "example" && !strokes.length ? model?.examples?.labels[index] : null;
+  byId("truth").hidden = label === null || label === undefined;
+  if (!byId("truth").hidden) setText(byId("truth"), `The test set says: ${model.config.classes[label]}`);
+}
+
+// Load a network if that has not happened; true if it is there then.
+async function ensure(id) {
+  if (networks.has(id)) return true;
+  try {
+    networks.set(id, await load(id));
+    notice("");
+    return true;
+  } catch (error) {
+    notice(error.message);
+    return false;
+  }
+}
+
+async function changeModel(name, id, before) {
+  if (id === null) return reader.request({ [name]: true });
+  const there = await ensure(id);
+  if (store.get()[name] !== id) return; // another was chosen meanwhile
+  if (!there) return store.set({ [name]: before });
+  const old = networks.get(before);
+  if (name === "model" && old && !sameSquares(old, networks.get(id))) store.set({ hidden: [], query: null, hover: null });
+  if (name === "model") fitToSquares();
+  reader.request({ [name]: true });
+  render();
+}
+
+// Numbers of patches that this network does not have can come with a link.
+function fitToSquares() {
+  const { hidden, query, model } = store.get();
+  const count = networks.get(model).squares.grid ** 2;
+  store.set({ hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count), query: query !== null && query < count ? query : null });
+}
+
+store.listen((state, before) => {
+  if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
+  if (state.model !== before.model) changeModel("model", state.model, before.model);
+  if (state.compare !== before.compare) changeModel("compare", state.compare, before.compare);
+  if (ASKS.some((name) => state[name] !== before[name])) reader.request();
+  if (ASKS.some((name) => state[name] !== before[name]) || state.query !== before.query || state.threshold !== before.threshold) writeAddress();
+  render();
+});
+
+let addressTimer = null;
+let written = location.hash;
+function writeAddress() {
+  clearTimeout(addressTimer);
+  addressTimer = setTimeout(() => {
+    written = `#${toHash(store.get())}`;
+    history.replaceState(null, "", written);
+  }, 300);
+}
+
+window.addEventListener("hashchange", () => {
+  if (location.hash === written) return;
+  const { model, compare, ...rest } = fromHash(location.hash.slice(1));
+  const { hover, tap, demo, ...plain } = INITIAL;
+  store.set({ ...plain, ...rest, demo: false, model: model ?? store.get().model, compare: compare ?? null });
+  layExample();
+});
+
+// The test digit under the strokes, if the drawing names one that the network's examples have.
+function layExample() {
+  const { drawing, model } = store.get();
+  const examples = networks.get(model)?.examples;
+  if (drawing.kind !== "example") return slate.ground(null);
+  if (examples?.images[drawing.index]) slate.lay(exampleImage(examples, drawing.index), "example", drawing);
+  else store.set({ drawing: { kind: "strokes", strokes: drawing.strokes } });
+}
+
+byId("random").addEventListener("click", () => {
+  const examples = networks.get(store.get().model)?.examples;
+  if (!examples?.images.length) return notice("No test digits came with this network.");
+  const index = Math.floor(Math.random() * examples.images.length);
+  slate.lay(exampleImage(examples, index), "example", { index });
+});
+
+byId("share").addEventListener("click", async () => {
+  const address = new URL(location.href);
+  address.hash = toHash(store.get());
+  history.replaceState(null, "", address);
+  const said = await navigator.clipboard.writeText(address.href).then(() => "Copied", () => "It is in the address bar");
+  setText(byId("share"), store.get().drawing.kind === "picture" ? `${said}, without the picture` : said);
+  setTimeout(() => setText(byId("share"), "Copy link"), 2000);
+});
+
+listenForFiles({
+  onProblem: notice,
+  onPicture: (image) => (notice(""), slate.lay(image, "picture")),
+  async onModel(config, weights) {
+    const id = `own~${++own}`;
+    try {
+      const network = await loadFiles(id, config, weights);
+      networks.set(id, network);
+      menu.add(id, `${network.config.name ?? "own"} (your file)`);
+      notice("");
+      store.set({ model: id });
+    } catch (error) {
+      notice(error.message);
+    }
+  },
+});
+
+async function readMenu() {
+  try {
+    const response = await fetch("models.json");
+    if (!response.ok) throw new Error();
+    return await response.json();
+  } catch {
+    notice("models.json is not here, so there is no network to load: serve the folder that `vitlab export RUN --to web` wrote, or open your own model below.");
+    return { models: [], study: null };
+  }
+}
+
+async function start() {
+  const { models, study } = await readMenu();
+  menu = createMenu(store, models, study);
+  render();
+  const ids = models.map(({ id }) => id);
+  const wanted = [linked.model, ...ids].filter((id) => ids.includes(id));
+  if (linked.model && !ids.includes(linked.model)) notice(`The link names a network that is not here: ${linked.model}.`);
+  for (const id of wanted) {
+    if (!(await ensure(id))) continue;
+    store.set({ model: id, compare: ids.includes(linked.compare) ? linked.compare : null });
+    break;
+  }
+  if (store.get().drawing.kind === "example") layExample();
+}
+
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (forgetColours(), render()));
+new ResizeObserver(render).observe(document.body);
+if (!linked.drawing) slate.demo(7);
+start();

@@ -1,0 +1,85 @@
+// When to ask the networks: at once for the answer, after a pause for what takes longer (the deletion map, the curves).
+
+import { read } from "./client.js";
+import { median } from "./dom.js";
+import { toPixels } from "./pictures.js";
+import { RANGES } from "./state.js";
+
+const PAUSE = 220; // milliseconds without a change
+const KEPT = 30; // readings whose times count
+
+const nothing = () => ({ reading: null, deletion: null, curves: {} });
+
+// results() -> {first, second: {reading, deletion, curves}, speed}; loaded(id) -> what client.js's load gave, or undefined.
+export function createReader(store, slate, loaded, changed, failed) {
+  let [first, second] = [nothing(), nothing()];
+  let times = [];
+  let version = 0;
+  let timer = null;
+  let frame = null;
+
+  function job(model, want) {
+    const { center, hidden, rotate, shift, noise } = store.get();
+    const seen = sameSquares(model, loaded(store.get().model)) ? hidden : [];
+    return { drawing: toPixels(slate.pixels(), model.config.channels), center, hidden: seen, disturb: { rotate, shift, noise }, want };
+  }
+
+  async function readNow(id, want) {
+    const asked = job(loaded(id), want);
+    const reading = await read(id, asked);
+    return reading && { ...reading, source: asked.drawing };
+  }
+
+  async function live() {
+    frame = null;
+    const { model, compare } = store.get();
+    const mine = version;
+    try {
+      const answers = await Promise.all([model, compare].map((id) => (id && loaded(id) ? readNow(id, { deletion: false, curve: null }) : null)));
+      if (answers[0] && store.get().model === model) {
+        first = { ...first, reading: answers[0] };
+        times = [...times, answers[0].milliseconds].slice(-KEPT);
+      }
+      if (answers[1] && store.get().compare === compare) second = { ...second, reading: answers[1] };
+      changed();
+    } catch (error) {
+      failed(error.message);
+    }
+    if (mine !== version) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => more(mine).catch((error) => failed(error.message)), PAUSE);
+  }
+
+  // The longer questions, one after the other, as long as nothing has changed.
+  async function more(mine) {
+    const { model, compare } = store.get();
+    if (!loaded(model)) return;
+    const ask = async (id, want) => (mine === version ? readNow(id, want) : null);
+    const { deletion } = (await ask(model, { deletion: true, curve: null })) ?? {};
+    if (mine === version && deletion) first = { ...first, deletion };
+    changed();
+    for (const kind of Object.keys(RANGES)) {
+      const { curve } = (await ask(model, { deletion: false, curve: kind })) ?? {};
+      if (mine === version && curve) first = { ...first, curves: { ...first.curves, [kind]: curve } };
+      const other = compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind }) : null;
+      if (mine === version && other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
+      changed();
+    }
+  }
+
+  return {
+    // Something has changed that the answer hangs on; `fresh` lists what of the old answers must not be shown any more.
+    request({ model = false, compare = false } = {}) {
+      version++;
+      if (model) [first, times] = [nothing(), []];
+      if (compare) second = nothing();
+      first = { ...first, deletion: null };
+      frame ??= requestAnimationFrame(live);
+    },
+    results: () => ({ first, second, speed: times.length ? median(times) : null }),
+  };
+}
+
+export function sameSquares(a, b) {
+  return Boolean(a && b) && ["grid", "side", "margin", "size"].every((name) => a.squares[name] === b.squares[name]);
+}
