@@ -33,9 +33,9 @@ function toSrgb(lightness, chroma, hue) {
 
 const at = (scale, t) => scale[Math.round(Math.min(1, Math.max(0, t)) * (STEPS - 1))];
 
-export const EVEN_SHARES = 16; // where the attention scale ends
+export const EVEN_SHARES = 8; // where the attention scale ends
 
-// Attention: a weight beside the even share 1 / patches; the root lets small shares be seen. Fixed: 0 to 16 even shares.
+// Attention: a weight beside the even share 1 / patches; the root lets small shares be seen. Fixed: 0 to 8 even shares.
 export const attentionColour = (weight, patches) => at(SEQUENTIAL, Math.sqrt((weight * patches) / EVEN_SHARES));
 
 // A change of probability, -1 to 1, signed root. Fixed.

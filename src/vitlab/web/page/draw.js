@@ -8,7 +8,7 @@ const MOST_UNDO = 50;
 const POINTS_PER_FRAME = 0.9;
 const STEP = 10; // of the pen with the arrow keys
 
-// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, undo, demo, lay}.
+// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, undo, ground, demo, lay}.
 export function createSlate(store) {
   const canvas = byId("slate");
   const sheet = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true }); // what the network gets, unscaled
@@ -16,6 +16,7 @@ export function createSlate(store) {
   let ground = null; // {width, height, data} RGBA: the picture or test digit under the strokes
   let pen = null; // the stroke that is being drawn
   let cursor = { x: SIDE / 2, y: SIDE / 4, shown: false, down: false };
+  let writing = false;
   let showing = 0; // number of the demonstration; a higher one ends it
   let width = Number(byId("thickness").value);
 
@@ -33,7 +34,6 @@ export function createSlate(store) {
       store.set({ demo: false, drawing: { kind: "strokes", strokes: [] } });
       ground = null;
     }
-    byId("turn").hidden = true;
   }
 
   function place(event) {
@@ -121,12 +121,13 @@ export function createSlate(store) {
   // Write a digit before the reader's eyes, or at once where motion is unwelcome.
   function write(digit, demo) {
     const mine = ++showing;
+    writing = true;
     const whole = written(digit, width).map((stroke) => tidy(stroke));
     const flowing = written(digit, width);
     ground = null;
     const finish = () => {
+      writing = false;
       store.set({ drawing: { kind: "strokes", strokes: whole }, demo });
-      if (demo) byId("turn").hidden = false;
     };
     if (calmMotion()) return finish();
     let shown = 1;
@@ -166,6 +167,7 @@ export function createSlate(store) {
       layOut(sheet);
       return sheet.getImageData(0, 0, SIDE, SIDE);
     },
+    finished: () => !writing,
     empty: () => !ground && !strokes().length,
     undo() {
       showing++;

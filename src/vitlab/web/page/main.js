@@ -43,13 +43,17 @@ function render() {
   requestAnimationFrame(() => {
     waiting = false;
     const state = store.get();
-    const { first, second, speed } = reader.results();
+    const { first, second, speed, times } = reader.results();
     const view = {
-      state, speed, mark: marked(state), empty: slate.empty(), loading: state.model !== null || menu === null,
-      model: networks.get(state.model) ?? null, model2: networks.get(state.compare) ?? null,
+      state, speed, times, mark: marked(state), empty: slate.empty(), loading: state.model !== null || menu === null,
+      // While another network loads, the page still shows the one that has read.
+      model: networks.get(first.reading?.model ?? state.model) ?? null,
+      model2: networks.get(second.reading?.model ?? state.compare) ?? null,
       reading: first.reading, deletion: first.deletion, curves: first.curves, reading2: second.reading, curves2: second.curves,
     };
     document.body.classList.toggle("alive", view.reading !== null);
+    byId("turn").hidden = !view.empty && !(state.demo && slate.finished());
+    setText(byId("turn"), view.empty ? "Draw a digit here" : "Your turn: draw a digit");
     for (const panel of panels) panel(view);
     renderStatus(view);
     menu?.render(view);

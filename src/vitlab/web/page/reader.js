@@ -76,7 +76,7 @@ export function createReader(store, slate, loaded, changed, failed) {
       first = { ...first, deletion: null };
       frame ??= requestAnimationFrame(live);
     },
-    results: () => ({ first, second, speed: times.length ? median(times) : null }),
+    results: () => ({ first, second, speed: times.length ? median(times) : null, times: times.length }),
   };
 }
 

@@ -9,7 +9,7 @@ const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/; // of models.json; a reader's own file 
 export const RANGES = {
   rotate: { least: -90, most: 90, step: 5, unit: "°", name: "Rotation" },
   shift: { least: -8, most: 8, step: 1, unit: " px", name: "Shift" },
-  noise: { least: 0, most: 0.8, step: 0.05, unit: "", name: "Noise" },
+  noise: { least: 0, most: 1, step: 0.05, unit: "", name: "Noise" },
 };
 
 // drawing is {kind: "strokes", strokes}, {kind: "example", index, strokes}, or {kind: "picture", strokes}: strokes lie on top.
@@ -41,11 +41,11 @@ export const marked = (state) => state.hover ?? state.query;
 
 export function toHash(state) {
   const hash = new URLSearchParams();
-  if (ID.test(state.model)) hash.set("model", state.model);
-  if (ID.test(state.compare)) hash.set("compare", state.compare);
+  if (state.model && ID.test(state.model)) hash.set("model", state.model);
+  if (state.compare && ID.test(state.compare)) hash.set("compare", state.compare);
   if (!state.center) hash.set("center", "0");
-  if (state.hidden.length) hash.set("hide", state.hidden.join("."));
-  if (state.query !== null) hash.set("patch", state.query);
+  if (state.hidden.length) hash.set("hide", state.hidden.map((patch) => patch + 1).join("."));
+  if (state.query !== null) hash.set("patch", state.query + 1);
   for (const name of Object.keys(RANGES)) if (state[name]) hash.set(name, state[name]);
   if (state.threshold !== INITIAL.threshold) hash.set("sure", state.threshold);
   const { kind, index, strokes } = state.drawing;
@@ -61,9 +61,9 @@ export function fromHash(text) {
   const found = {};
   for (const name of ["model", "compare"]) if (ID.test(hash.get(name) ?? "")) found[name] = hash.get(name);
   if (hash.get("center") === "0") found.center = false;
-  const hidden = (hash.get("hide") ?? "").split(".").map(wholeNumber).filter((n) => n !== null);
+  const hidden = (hash.get("hide") ?? "").split(".").map(patchNumber).filter((n) => n !== null);
   if (hidden.length) found.hidden = [...new Set(hidden)].slice(0, 1024);
-  const query = wholeNumber(hash.get("patch"));
+  const query = patchNumber(hash.get("patch"));
   if (query !== null) found.query = query;
   for (const [name, { least, most }] of Object.entries(RANGES)) {
     const value = Number(hash.get(name) ?? Number.NaN);
@@ -78,4 +78,6 @@ export function fromHash(text) {
   return found;
 }
 
+// Patches count from 1 in the address, as on the page.
+const patchNumber = (text) => (wholeNumber(text) > 0 ? wholeNumber(text) - 1 : null);
 const wholeNumber = (text) => (/^\d{1,4}$/.test(text ?? "") ? Number(text) : null);

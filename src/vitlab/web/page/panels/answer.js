@@ -9,28 +9,30 @@ export function createAnswer(store) {
   const speak = createVoice();
 
   return function render(view) {
-    const { state, model, reading, model2, reading2, empty, speed } = view;
+    const { state, model, reading, model2, reading2, empty, speed, times } = view;
     threshold.value = state.threshold;
     setText(byId("threshold-value"), `${Math.round(100 * state.threshold)} %`);
     byId("second").hidden = !state.compare;
     document.body.classList.toggle("comparing", Boolean(state.compare));
     const first = verdict(model, reading, state, empty);
     show("answer", "sure", first);
-    if (state.compare) show("answer2", "sure2", verdict(model2, reading2, state, empty), nameOf(model2));
-    if (state.compare) setText(byId("sure"), `${first.sure} · ${nameOf(model)}`);
+    show("answer2", "sure2", verdict(model2, reading2, state, empty));
+    byId("name1").hidden = !state.compare;
+    setText(byId("name1"), nameOf(model));
+    setText(byId("name2"), nameOf(model2));
     setText(byId("chip-answer"), first.answer);
     setText(byId("chip-sure"), first.sure);
-    setText(byId("speed"), speed ? `${speed.toFixed(1)} milliseconds per reading (the median of the last ones)` : " ");
+    setText(byId("speed"), speed ? `${speed.toFixed(1)} ms per reading in this browser, median of ${times}` : " ");
     if (!reading) return;
     bars(view, first);
     speak(state.demo ? "" : sentence(first));
   };
 }
 
-function show(answer, sure, { answer: text, sure: words, unsure }, name = "") {
+function show(answer, sure, { answer: text, sure: words, unsure }) {
   const big = byId(answer);
   setText(big, text);
-  setText(byId(sure), name ? `${words} · ${name}` : words);
+  setText(byId(sure), words);
   big.classList.toggle("unsure", unsure);
   big.classList.toggle("long", text.length > 2);
   big.classList.toggle("longer", text.length > 9);
@@ -42,7 +44,7 @@ function verdict(model, reading, state, empty) {
   if (empty || !reading) return { answer: "–", sure: empty ? "nothing drawn" : "", unsure: true };
   const { probabilities } = reading;
   const classes = model.config.classes;
-  const [best, next] = strongest(probabilities).length < probabilities.length || probabilities.length > 1 ? topTwo(probabilities) : [0, 0];
+  const [best, next] = topTwo(probabilities);
   const sure = percent(probabilities[best]);
   if (probabilities[best] >= state.threshold) return { answer: classes[best], sure, unsure: false };
   return { answer: "not sure", sure: `${classes[best]} ${percent(probabilities[best], 0)} or ${classes[next]} ${percent(probabilities[next], 0)}`, unsure: true };

@@ -1,4 +1,4 @@
-// Attention as small multiples: a column for each layer, a row for each head, all on one colour scale.
+// Attention as small multiples: a column for each layer, a row for each head, or a few in one row, all on one colour scale.
 
 import { look, spread } from "../attend.js";
 import { EVEN_SHARES, attentionColour, cssColour } from "../colour.js";
@@ -7,6 +7,9 @@ import { listenToMap, paintMap } from "./maps.js";
 
 const MOST_SIDE = 124;
 const LEAST_SIDE = 36;
+const GAP = 8;
+const ROOMY = 92; // a side from which a label has room for words
+const FEW = 4; // maps that fit into one row
 
 export function createAttention(store) {
   const maps = byId("maps");
@@ -22,16 +25,19 @@ export function createAttention(store) {
     squares = model.squares;
     const heads = layers[0].heads;
     const patches = squares.grid ** 2;
-    const side = Math.min(MOST_SIDE, Math.max(LEAST_SIDE, Math.floor(maps.clientWidth / layers.length) - 8));
-    maps.style.gridTemplateColumns = `repeat(${layers.length}, ${side}px)`;
+    const columns = heads * layers.length <= FEW ? heads * layers.length : layers.length;
+    const side = Math.min(MOST_SIDE, Math.max(LEAST_SIDE, Math.floor(maps.clientWidth / columns) - GAP));
+    maps.style.gridTemplateColumns = `repeat(${columns}, ${side}px)`;
     const figures = keep(maps, layers.length * heads, () => {
       const canvas = el("canvas", { class: "map", role: "img" });
       listenToMap(canvas, store, () => squares);
       return el("figure", {}, canvas, el("figcaption"));
     });
-    for (let head = 0; head < heads; head++) {
-      layers.forEach((layer, depth) => {
-        const [canvas, caption] = figures[head * layers.length + depth].children;
+    byId("maps-key").hidden = side > ROOMY;
+    layers.forEach((layer, depth) => {
+      for (let head = 0; head < heads; head++) {
+        const place = columns > layers.length ? depth * heads + head : head * layers.length + depth;
+        const [canvas, caption] = figures[place].children;
         const shares = look(layer, head, patches, mark);
         const over = Math.round(spread(shares));
         canvas.style.width = canvas.style.height = `${side}px`;
@@ -39,9 +45,9 @@ export function createAttention(store) {
           squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden, side,
         });
         canvas.setAttribute("aria-label", `Layer ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        setText(caption, head === 0 || layers.length < 5 ? `${side > 70 ? `layer ${depth + 1}, head ${head + 1}: ` : `${depth + 1}: `}≈ ${over}` : `≈ ${over}`);
-      });
-    }
+        setText(caption, side > ROOMY ? `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches` : `${depth + 1}.${head + 1} ≈ ${over}`);
+      }
+    });
   };
 }
 
@@ -60,5 +66,5 @@ function key() {
     cell.style.background = cssColour(attentionColour((EVEN_SHARES * (i / 23) ** 2) / 100, 100));
     bar.append(cell);
   }
-  return [el("span", {}, "nothing"), bar, el("span", {}, `${EVEN_SHARES} × an even share`), el("span", { class: "more" }, "≈ n: spread over about n patches")];
+  return [el("span", {}, "nothing"), bar, el("span", {}, `${EVEN_SHARES} × an even share`), el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches")];
 }

@@ -26,7 +26,7 @@ export function createLens() {
         bin.classList.toggle("best", index === best);
         setText(bin.lastElementChild, classes[index].length > 1 ? "" : classes[index]);
       });
-      setText(says, `${classes[best]} ${percent(probabilities[best], 0)}`);
+      setText(says, `${classes[best]} · ${percent(probabilities[best], 0)}`);
       rows[depth].classList.toggle("agrees", best === argmax(stages.at(-1)));
     });
   };

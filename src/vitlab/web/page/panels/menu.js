@@ -3,6 +3,7 @@
 import { byId, el, setText, svg } from "../dom.js";
 
 const [WIDTH, HEIGHT] = [300, 190];
+const FEW = 8; // points that are named
 const [LEFT, RIGHT, TOP, BOTTOM] = [44, 14, 12, 34];
 
 export function createMenu(store, models, study) {
@@ -52,7 +53,7 @@ function scatter(points, study, store) {
   picture.append(...axes(points, x, y));
   const front = points.filter((p) => p.on_front).sort((a, b) => a.seconds - b.seconds);
   if (front.length > 1) picture.append(svg("polyline", { class: "front", points: front.map((p) => `${x(Math.log(p.seconds))},${y(p.accuracy)}`).join(" ") }));
-  for (const point of points) picture.append(mark(point, x(Math.log(point.seconds)), y, store));
+  for (const point of points) picture.append(mark(point, x(Math.log(point.seconds)), y, store, points.length <= FEW));
   byId("scatter").replaceChildren(picture);
 }
 
@@ -75,11 +76,13 @@ function axes(points, x, y) {
 
 const time = (seconds) => (seconds < 100 ? `${Math.round(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
 
-function mark(point, x, y, store) {
+function mark(point, x, y, store, named) {
   const text = `${point.cell}: ${(100 * point.accuracy).toFixed(2)} % in ${time(point.seconds)}`;
   const parts = [svg("title", {}, text)];
   if (point.interval) parts.push(svg("path", { class: "whisker", d: `M${x} ${y(point.interval[0])}V${y(point.interval[1])}` }));
   parts.push(svg("circle", { class: "dot", cx: x, cy: y(point.accuracy), r: 6 }));
+  const right = x < WIDTH / 2;
+  if (named) parts.push(svg("text", { x: right ? x + 11 : x - 11, y: y(point.accuracy) + 4, class: right ? "tick" : "tick end" }, point.cell));
   if (point.id === null) return svg("g", { class: "measured" }, ...parts);
   parts.push(svg("circle", { class: "target", cx: x, cy: y(point.accuracy), r: 16 }));
   const load = () => store.set({ model: point.id });

@@ -5,6 +5,10 @@ import { attentionColour, cssColour, fallColour } from "../colour.js";
 import { argmax, byId, el, setText } from "../dom.js";
 import { listenToMap, paintMap } from "./maps.js";
 
+const BOTH = "The two need not agree: attention says where something was taken, not what the answer hangs on.";
+const ONE = "Found by trying: each square turns black once, by itself, and the network reads again.";
+const MOST_TOKENS = 300; // multiplying layers takes the cube of it
+
 export function createNeeds(store) {
   let squares = null;
   for (const id of ["looked", "needed"]) listenToMap(byId(id), store, () => squares);
@@ -15,14 +19,16 @@ export function createNeeds(store) {
     squares = model.squares;
     const patches = squares.grid ** 2;
     const shared = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
-    const has = reading.attention.length > 0 && reading.attention[0].heads > 0;
+    const has = reading.attention.length > 0 && reading.attention[0].heads > 0 && reading.attention[0].tokens <= MOST_TOKENS;
     byId("looked-figure").hidden = !has;
+    setText(byId("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
+    setText(byId("needs-say"), has ? BOTH : ONE);
     if (has) {
       const shares = look(rollout(reading.attention), 0, patches, mark);
       paintMap(byId("looked"), shares, (share) => attentionColour(share, patches), shared);
     }
     const falls = deletion ?? new Float32Array(patches);
-    paintMap(byId("needed"), falls, fallColour, { ...shared, strength: 0.4 });
+    paintMap(byId("needed"), falls, fallColour, { ...shared, strength: 0.25 });
     byId("needed").classList.toggle("waiting", !deletion);
     setText(byId("needed-most"), deletion ? most(falls) : "");
   };
@@ -31,7 +37,7 @@ export function createNeeds(store) {
 function most(falls) {
   const patch = argmax(falls);
   const points = Math.round(100 * falls[patch]);
-  return points < 1 ? "No single patch matters." : `Most: patch ${patch + 1}, by ${points} points.`;
+  return points < 1 ? "No single patch matters." : `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
 
 function key() {
@@ -42,5 +48,5 @@ function key() {
     cell.style.background = cssColour(fallColour(Math.sign(t) * t * t));
     bar.append(cell);
   }
-  return [el("span", {}, "needed: rises by 100"), bar, el("span", {}, "falls by 100 points")];
+  return [bar, el("span", {}, "blue: rises, orange: falls, by up to 100 points")];
 }

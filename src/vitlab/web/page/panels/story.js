@@ -25,7 +25,7 @@ function ofVit(model, reading, empty) {
   const pooled = { cls: "One extra token, the class token, has gathered what matters; only it goes on.", mean: "The tokens are averaged into one.", flatten: `All tokens are laid end to end: ${(count * width).toLocaleString("en")} numbers.` }[pool];
   return [
     ["A picture is numbers", `${squares.size} × ${squares.size} pixels${config.channels === 3 ? " of three colours" : ""}, each made to have mean 0 and spread 1 over the training images.`, "receives"],
-    ["Cut into patches", `${squares.grid} rows of ${squares.grid}. ${empty ? "Nothing is drawn yet." : `Of yours, ${lit} of ${count} hold ink; the others are black, and say so.`}`, "patches"],
+    ["Cut into patches", `${squares.grid} rows of ${squares.grid}. ${empty ? "Nothing is drawn yet." : `Of yours, ${lit} of ${count} hold ink; the others are black.`}`, "patches"],
     ["Each becomes a token", `One matrix turns the pixels of a patch into ${width} numbers.`, "patches"],
     ["Told its place", place === "none" ? "This network is not told where a patch lay." : `${place === "learned" ? "Learned" : "Fixed"} numbers are added that stand for the place; without them it would see a bag of patches.`, "patches"],
     ["Tokens look at each other", has ? `${depth} times, with ${heads} ${heads === 1 ? "head" : "heads"} each: every token takes from others what fits its question.` : "Not in this network: it was trained without attention, and every token stays alone.", "attention"],

@@ -33,9 +33,10 @@ function say(state, model) {
   const { drawing, preprocess, channels } = model.config;
   const colour = channels === 3 ? "in colour" : "in grey";
   if (drawing === null) return `This network takes the whole picture ${colour}, resized to ${preprocess.image_size} × ${preprocess.image_size} pixels.`;
-  const crop = preprocess.crop ? ` Of these it keeps the middle ${preprocess.crop} × ${preprocess.crop}.` : "";
+  const { size } = model.squares;
+  const crop = size < preprocess.image_size ? ` Of these ${preprocess.image_size} × ${preprocess.image_size} pixels it keeps the middle ${size} × ${size}.` : "";
   if (!state.center) return `Centring is off: the whole area is resized to ${preprocess.image_size} × ${preprocess.image_size} pixels. Draw a small digit in a corner and see how the answer suffers.${crop}`;
-  return `Every digit of its training had one size and lay in the middle. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in the middle.${crop}`;
+  return `The digits it learned from had one size and lay in the middle. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in the middle.${crop}`;
 }
 
 function stepsOf(reading, model, state) {

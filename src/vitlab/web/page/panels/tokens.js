@@ -4,7 +4,8 @@ import { byId, css, picture, surface } from "../dom.js";
 import { meanOfHeads } from "../attend.js";
 
 const ROW = 26; // pixels that the row itself needs at most
-const HEIGHT = 104;
+const HEIGHT = 88;
+const MOST_TOKENS = 300; // of more the links are not sorted
 const ARCS = 70; // the strongest are drawn
 
 export function createTokens(store) {
@@ -33,7 +34,7 @@ export function createTokens(store) {
     const top = HEIGHT - side - 4;
     const middle = (token) => (token + 0.5) * step;
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
-    if (reading.attention.length) paintArcs(context, strongest(reading.attention.at(-1), mark === null ? null : first + mark), middle, top - 3, mark === null);
+    if (reading.attention.length && tokens <= MOST_TOKENS) paintArcs(context, strongest(reading.attention.at(-1), mark === null ? null : first + mark), middle, top - 3, mark === null);
     context.imageSmoothingEnabled = false;
     for (let token = 0; token < tokens; token++) {
       const x = middle(token) - side / 2;
