@@ -49,7 +49,7 @@ function render() {
       // While another network loads, the page still shows the one that has read.
       model: networks.get(first.reading?.model ?? state.model) ?? null,
       model2: networks.get(second.reading?.model ?? state.compare) ?? null,
-      reading: first.reading, deletion: first.deletion, curves: first.curves, reading2: second.reading, curves2: second.curves,
+      reading: first.reading, deletion: first.deletion, fresh: first.fresh, curves: first.curves, reading2: second.reading, curves2: second.curves,
     };
     document.body.classList.toggle("alive", view.reading !== null);
     byId("turn").hidden = !view.empty && !(state.demo && slate.finished());

@@ -8,9 +8,9 @@ import { RANGES } from "./state.js";
 const PAUSE = 220; // milliseconds without a change
 const KEPT = 30; // readings whose times count
 
-const nothing = () => ({ reading: null, deletion: null, curves: {} });
+const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} }); // fresh: the deletion map is of this drawing
 
-// results() -> {first, second: {reading, deletion, curves}, speed}; loaded(id) -> what client.js's load gave, or undefined.
+// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times}; loaded(id) -> what client.js's load gave, or undefined.
 export function createReader(store, slate, loaded, changed, failed) {
   let [first, second] = [nothing(), nothing()];
   let times = [];
@@ -35,7 +35,7 @@ export function createReader(store, slate, loaded, changed, failed) {
     const { model, compare } = store.get();
     const mine = version;
     try {
-      const answers = await Promise.all([model, compare].map((id) => (id && loaded(id) ? readNow(id, { deletion: false, curve: null }) : null)));
+      const answers = await Promise.all([model, compare].map((id) => (id && loaded(id) ? readNow(id, { deletion: false, curve: null, inside: id === model }) : null)));
       if (answers[0] && store.get().model === model) {
         first = { ...first, reading: answers[0] };
         times = [...times, answers[0].milliseconds].slice(-KEPT);
@@ -55,13 +55,13 @@ export function createReader(store, slate, loaded, changed, failed) {
     const { model, compare } = store.get();
     if (!loaded(model)) return;
     const ask = async (id, want) => (mine === version ? readNow(id, want) : null);
-    const { deletion } = (await ask(model, { deletion: true, curve: null })) ?? {};
-    if (mine === version && deletion) first = { ...first, deletion };
+    const { deletion } = (await ask(model, { deletion: true, curve: null, inside: false })) ?? {};
+    if (mine === version && deletion) first = { ...first, deletion, fresh: true };
     changed();
     for (const kind of Object.keys(RANGES)) {
-      const { curve } = (await ask(model, { deletion: false, curve: kind })) ?? {};
+      const { curve } = (await ask(model, { deletion: false, curve: kind, inside: false })) ?? {};
       if (mine === version && curve) first = { ...first, curves: { ...first.curves, [kind]: curve } };
-      const other = compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind }) : null;
+      const other = compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind, inside: false }) : null;
       if (mine === version && other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
       changed();
     }
@@ -73,7 +73,7 @@ export function createReader(store, slate, loaded, changed, failed) {
       version++;
       if (model) [first, times] = [nothing(), []];
       if (compare) second = nothing();
-      first = { ...first, deletion: null };
+      first = { ...first, fresh: false };
       frame ??= requestAnimationFrame(live);
     },
     results: () => ({ first, second, speed: times.length ? median(times) : null, times: times.length }),

@@ -17,7 +17,7 @@ export function createDisturb(store) {
   }
   byId("calm").addEventListener("click", () => store.set({ rotate: 0, shift: 0, noise: 0 }));
 
-  return function render({ state, curves, curves2, reading, empty }) {
+  return function render({ state, curves, curves2, model, reading, empty }) {
     byId("calm").hidden = !disturbed(state);
     for (const [name, range] of Object.entries(RANGES)) {
       const { input, output, canvas } = parts[name];
@@ -30,7 +30,7 @@ export function createDisturb(store) {
       if (curves2[name]) paintCurve(context, canvas.clientWidth, curves2[name], range, css("--second"), [3, 3]);
       if (curves[name]) {
         paintCurve(context, canvas.clientWidth, curves[name], range, css("--accent"), []);
-        describe(canvas, curves[name], range);
+        describe(canvas, curves[name], range, model.config.classes);
       }
     }
   };
@@ -73,8 +73,9 @@ function paintCurve(context, width, { strengths, probabilities }, range, colour,
   context.globalAlpha = 1;
 }
 
-function describe(canvas, { strengths, probabilities }, { unit }) {
+function describe(canvas, { label, strengths, probabilities }, { unit }, classes) {
+  const answer = classes[label];
   const points = strengths.map((s, i) => [s, probabilities[i]]).filter(([, p]) => p >= 0.5);
-  const text = points.length ? `The answer keeps at least 50 % from ${points[0][0]}${unit} to ${points.at(-1)[0]}${unit}` : "The answer stays below 50 % throughout";
+  const text = points.length ? `The answer ${answer} keeps at least 50 % from ${points[0][0]}${unit} to ${points.at(-1)[0]}${unit}` : `The answer ${answer} stays below 50 % throughout`;
   if (canvas.getAttribute("aria-label") !== text) canvas.setAttribute("aria-label", text);
 }

@@ -14,7 +14,7 @@ export function createNeeds(store) {
   for (const id of ["looked", "needed"]) listenToMap(byId(id), store, () => squares);
   byId("needs-key").append(...key());
 
-  return function render({ state, mark, model, reading, deletion }) {
+  return function render({ state, mark, model, reading, deletion, fresh }) {
     if (!reading) return;
     squares = model.squares;
     const patches = squares.grid ** 2;
@@ -29,8 +29,8 @@ export function createNeeds(store) {
     }
     const falls = deletion ?? new Float32Array(patches);
     paintMap(byId("needed"), falls, fallColour, { ...shared, strength: 0.25 });
-    byId("needed").classList.toggle("waiting", !deletion);
-    setText(byId("needed-most"), deletion ? most(falls) : "");
+    byId("needed").classList.toggle("waiting", !fresh);
+    setText(byId("needed-most"), fresh ? most(falls) : "");
   };
 }
 
