@@ -43,7 +43,7 @@ function render() {
   requestAnimationFrame(() => {
     waiting = false;
     const state = store.get();
-    const { first, second, speed, times } = reader.results();
+    const { first, second, speed, times, answered, settled } = reader.results();
     const view = {
       state, speed, times, mark: marked(state), empty: slate.empty(), loading: state.model !== null || menu === null,
       // While another network loads, the page still shows the one that has read.
@@ -52,6 +52,8 @@ function render() {
       reading: first.reading, deletion: first.deletion, fresh: first.fresh, curves: first.curves, reading2: second.reading, curves2: second.curves,
     };
     document.body.classList.toggle("alive", view.reading !== null);
+    document.body.classList.toggle("answered", answered && view.reading !== null);
+    document.body.classList.toggle("settled", settled);
     byId("turn").hidden = !view.empty && !(state.demo && slate.finished());
     setText(byId("turn"), view.empty ? "Draw a digit here" : "Your turn: draw a digit");
     for (const panel of panels) panel(view);
@@ -59,6 +61,7 @@ function render() {
     menu?.render(view);
     paintChip(view);
     showTruth(view);
+    setText(byId("random"), view.model?.config.drawing === null ? "Random test image" : "Random test digit");
   });
 }
 
@@ -79,6 +82,7 @@ function showTruth({ state, model }) {
 // Load a network if that has not happened; true if it is there then.
 async function ensure(id) {
   if (networks.has(id)) return true;
+  setText(byId("loading"), `Loading ${id} ...`);
   try {
     networks.set(id, await load(id));
     notice("");
@@ -86,6 +90,8 @@ async function ensure(id) {
   } catch (error) {
     notice(error.message);
     return false;
+  } finally {
+    setText(byId("loading"), "");
   }
 }
 
@@ -130,9 +136,9 @@ function writeAddress() {
 window.addEventListener("hashchange", () => {
   if (location.hash === written) return;
   const { model, compare, ...rest } = fromHash(location.hash.slice(1));
-  const { hover, tap, demo, ...plain } = INITIAL;
+  const { hover, tap, demo, drawing, ...plain } = INITIAL;
   store.set({ ...plain, ...rest, demo: false, model: model ?? store.get().model, compare: compare ?? null });
-  layExample();
+  if (rest.drawing) layExample();
 });
 
 // The test digit under the strokes, if the drawing names one that the network's examples have.
@@ -147,9 +153,12 @@ function layExample() {
 byId("random").addEventListener("click", () => {
   const examples = networks.get(store.get().model)?.examples;
   if (!examples?.images.length) return notice("No test digits came with this network.");
-  const index = Math.floor(Math.random() * examples.images.length);
-  slate.lay(exampleImage(examples, index), "example", { index });
+  layTest(examples, Math.floor(Math.random() * examples.images.length));
 });
+
+function layTest(examples, index) {
+  slate.lay(exampleImage(examples, index), "example", { index });
+}
 
 byId("share").addEventListener("click", async () => {
   const address = new URL(location.href);
@@ -201,6 +210,9 @@ async function start() {
     break;
   }
   if (store.get().drawing.kind === "example") layExample();
+  const first = networks.get(store.get().model);
+  // A network that does not read drawings begins with a picture that it knows.
+  if (store.get().demo && first?.config.drawing === null && first.examples?.images.length) layTest(first.examples, 0);
 }
 
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (forgetColours(), render()));

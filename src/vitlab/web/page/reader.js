@@ -10,11 +10,12 @@ const KEPT = 30; // readings whose times count
 
 const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} }); // fresh: the deletion map is of this drawing
 
-// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times}; loaded(id) -> what client.js's load gave, or undefined.
+// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times, answered, settled}; loaded(id) -> what client.js's load gave, or undefined.
 export function createReader(store, slate, loaded, changed, failed) {
   let [first, second] = [nothing(), nothing()];
   let times = [];
   let version = 0;
+  let [answered, settled] = [-1, -1]; // the last version that has been read, and whose longer questions were answered
   let timer = null;
   let frame = null;
 
@@ -41,11 +42,13 @@ export function createReader(store, slate, loaded, changed, failed) {
         times = [...times, answers[0].milliseconds].slice(-KEPT);
       }
       if (answers[1] && store.get().compare === compare) second = { ...second, reading: answers[1] };
-      changed();
     } catch (error) {
       failed(error.message);
     }
+    changed();
     if (mine !== version) return;
+    answered = mine;
+    changed();
     clearTimeout(timer);
     timer = setTimeout(() => more(mine).catch((error) => failed(error.message)), PAUSE);
   }
@@ -65,6 +68,8 @@ export function createReader(store, slate, loaded, changed, failed) {
       if (mine === version && other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
       changed();
     }
+    if (mine === version) settled = mine;
+    changed();
   }
 
   return {
@@ -76,7 +81,7 @@ export function createReader(store, slate, loaded, changed, failed) {
       first = { ...first, fresh: false };
       frame ??= requestAnimationFrame(live);
     },
-    results: () => ({ first, second, speed: times.length ? median(times) : null, times: times.length }),
+    results: () => ({ first, second, speed: times.length ? median(times) : null, times: times.length, answered: answered === version, settled: settled === version }),
   };
 }
 

@@ -19,7 +19,8 @@ export function createAttention(store) {
   return function render({ state, mark, model, reading }) {
     const layers = reading?.attention ?? [];
     const has = layers.length > 0 && layers[0].heads > 0;
-    setText(byId("attention-say"), say(model, has, mark, layers));
+    setText(byId("attention-say"), say(model, has));
+    setText(byId("attention-whose"), has ? whose(model, mark, layers) : "");
     maps.hidden = byId("attention-key").hidden = !has;
     if (!has) return;
     squares = model.squares;
@@ -51,12 +52,17 @@ export function createAttention(store) {
   };
 }
 
-function say(model, has, mark, layers) {
+function say(model, has) {
   if (!model) return "";
   if (model.config.arch === "cnn") return "A CNN has no attention: each of its filters sees only its neighbourhood, wherever it is. Choose a Vision Transformer to see who looks where.";
   if (!has) return "This network was trained without attention: its tokens are never mixed before the end, so there is nothing to show here.";
-  const whose = mark !== null ? `Here patch ${mark + 1} looks.` : layers[0].tokens > model.squares.grid ** 2 ? "Here the class token looks." : "Here all patches look, on average; point at one to see its own look.";
-  return `In each layer every token takes from the others; each head decides in its own way from which. Bright: much is taken there. ${whose}`;
+  return "In each layer every token takes from the others; each head decides in its own way from which. Bright: much is taken there. Point at a patch to see its own look.";
+}
+
+// One short line, whatever is marked: nothing may move under the pointer.
+function whose(model, mark, layers) {
+  if (mark !== null) return `patch ${mark + 1} looks`;
+  return layers[0].tokens > model.squares.grid ** 2 ? "the class token looks" : "all patches look, on average";
 }
 
 function key() {

@@ -88,6 +88,7 @@ function mark(point, x, y, store, named) {
   const load = () => store.set({ model: point.id });
   return svg("g", {
     class: "loadable", tabindex: 0, role: "button", "data-id": point.id, "aria-label": `Load ${text}`, onclick: load,
+    onpointerenter: () => setText(byId("menu-say"), text), onfocus: () => setText(byId("menu-say"), text),
     onkeydown: (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), load()),
   }, ...parts);
 }

@@ -3,19 +3,19 @@
 import { byId, percent, setText } from "../dom.js";
 
 export function renderStatus({ model, loading }) {
-  setText(byId("selftest"), model ? tested(model.selftest) : loading ? "Loading the network ..." : "No network is loaded.");
+  setText(byId("selftest"), model ? tested(model.selftest, model.config.drawing === null ? "images" : "digits") : loading ? "Loading the network ..." : "No network is loaded.");
   byId("selftest").classList.toggle("good", Boolean(model?.selftest?.agree));
   const facts = byId("model-facts");
   setText(facts, model ? about(model.config) : "");
   facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "not given"}` : "";
 }
 
-function tested(selftest) {
-  if (!selftest?.images) return "No known digits came with this network, so this page's numbers were not compared with Python's.";
+function tested(selftest, things) {
+  if (!selftest?.images) return `No known ${things} came with this network, so this page's numbers were not compared with Python's.`;
   const { images, agree, maxDifference } = selftest;
   const numbers = `largest difference ${scientific(maxDifference)}`;
-  if (agree) return `${images} of ${images} known digits: this page's numbers equal Python's (${numbers}).`;
-  return `Careful: on ${images} known digits this page's numbers differ from Python's (${numbers}).`;
+  if (agree) return `${images} of ${images} known ${things}: this page's numbers equal Python's (${numbers}).`;
+  return `Careful: on ${images} known ${things} this page's numbers differ from Python's (${numbers}).`;
 }
 
 // 3.1e-6 -> "3e-6".

@@ -1,0 +1,373 @@
+"""The page in use: choices and their address, keyboard, phone, what is wrong with a site, and trained networks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser import serve_folder, watched
+from tests.page import page_folder
+from tests.reader import bars, drag, settle, strokes, visit, write_json
+from tests.reader import base as base
+from tests.reader import page as page
+from tests.reader import site as site
+from vitlab import load_dataset, preset_config, train_run
+from vitlab.errors import DataError
+from vitlab.predict import Classifier
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PAGE = Path(__file__).parents[1] / "src" / "vitlab" / "web" / "page"
+FINER = '#scatter [data-id="finer"]'
+
+
+# Choices
+
+
+def test_two_networks_are_compared_on_one_drawing(page: Page, base: str) -> None:
+    visit(page, base)
+    first = page.inner_text("#sure")
+    page.select_option("#compare", "cnn")
+    page.wait_for_selector("#sure2:text('%')")
+    assert [page.inner_text("#name1"), page.inner_text("#name2")] == ["vit", "cnn"]
+    second = page.inner_text("#sure2")
+    assert page.inner_text("#sure") == first
+    assert page.locator("#bars .other:visible").count() == 10
+    visit(page, base, "model=cnn")
+    assert page.inner_text("#sure") == second, "alone it says the same"
+
+
+def test_a_network_is_not_compared_with_itself(page: Page, base: str) -> None:
+    visit(page, base, "model=vit&compare=cnn")
+    assert "vit" not in page.locator("#compare option").all_inner_texts()
+    page.select_option("#model", "cnn")
+    settle(page)
+    assert page.is_hidden("#second")
+
+
+def test_a_point_of_the_study_loads_its_network(page: Page, base: str) -> None:
+    visit(page, base)
+    assert page.locator("#scatter .measured").count() == 1
+    page.click(FINER)
+    page.wait_for_selector("#patch-grid .patch >> nth=48")
+    assert page.input_value("#model") == "finer"
+    assert page.get_attribute(FINER, "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("kind", ["rotate", "shift", "noise"])
+def test_a_disturbance_moves_the_answer_to_where_its_curve_says(page: Page, base: str, kind: str) -> None:
+    visit(page, base)
+    plain = bars(page)
+    page.locator(f"#range-{kind}").fill({"rotate": "45", "shift": "3", "noise": "0.3"}[kind])
+    settle(page)
+    assert bars(page) != plain
+    page.click("#calm")
+    settle(page)
+    assert bars(page) == plain
+
+
+def test_below_the_threshold_it_is_not_sure(page: Page, base: str) -> None:
+    visit(page, base)
+    page.fill("#threshold", "0")
+    page.wait_for_selector("#answer:not(.unsure)")
+    assert re.fullmatch(r"\d", page.inner_text("#answer"))
+    page.fill("#threshold", "0.95")
+    page.wait_for_selector("#answer.unsure")
+    assert page.inner_text("#answer") == "not sure"
+    assert re.fullmatch(r"\d [<> \d]+ % or \d [<> \d]+ %", page.inner_text("#sure"))
+
+
+def test_the_answer_is_spoken_once_it_stands(page: Page, base: str) -> None:
+    visit(page, base)
+    page.keyboard.press("3")
+    assert page.text_content("#spoken") == "", "not at once"
+    page.wait_for_selector("#spoken:text-matches('.+')", state="attached")
+    assert re.match(r"The network reads|Not sure:", page.text_content("#spoken") or "")
+
+
+def test_a_link_restores_everything(page: Page, base: str) -> None:
+    visit(page, base, "model=finer&compare=cnn&center=0&rotate=20&shift=-2&noise=0.2&sure=0.3&patch=9&hide=3.17")
+    drag(page, (30, 20), (70, 25), (45, 85))
+    drag(page, (40, 50), (60, 55))
+    settle(page)
+    assert strokes(page) == 2
+    link, said = page.url, bars(page)
+    page.goto("about:blank")
+    page.goto(link)
+    settle(page)
+    page.wait_for_selector("#sure2:text('%')")
+    assert bars(page) == said
+    assert page.is_hidden("#turn"), "nothing is drawn over it"
+    assert page.inner_text("#attention-whose") == "patch 9 looks"
+    assert page.locator(".patch.gone").count() == 2
+    assert [page.input_value(f"#range-{kind}") for kind in ("rotate", "shift", "noise")] == ["20", "-2", "0.2"]
+    strokes(page)
+    assert page.url == link
+
+
+def test_choices_typed_into_the_address_keep_the_drawing(page: Page, base: str) -> None:
+    visit(page, base, "patch=3")
+    page.keyboard.press("8")
+    settle(page)
+    said = bars(page)
+    page.evaluate("location.hash = 'model=vit&patch=4'")
+    page.wait_for_selector("#attention-whose:text('patch 4 looks')")
+    settle(page)
+    assert bars(page) == said
+
+
+def test_a_test_digit_is_in_the_link(page: Page, base: str) -> None:
+    visit(page, base)
+    page.click("#random")
+    settle(page)
+    said, truth = bars(page), page.inner_text("#truth")
+    strokes(page)
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_selector("#truth:visible")
+    settle(page)
+    assert (bars(page), page.inner_text("#truth")) == (said, truth)
+
+
+def test_an_endless_scribble_leaves_the_address_short(page: Page, base: str) -> None:
+    visit(page, base)
+    page.evaluate(
+        """async () => {
+            const { toHash, INITIAL, LONGEST } = await import("/state.js");
+            const points = Array.from({ length: 200 }, (_, i) => [(37 * i) % 280, (91 * i) % 280]);
+            const drawing = (strokes) => ({ ...INITIAL, model: "vit", drawing: { kind: "strokes", strokes } });
+            const long = toHash(drawing(Array(9).fill({ width: 24, points })));
+            const short = toHash(drawing([{ width: 24, points }]));
+            if (long !== "model=vit" || !short.includes("strokes=") || short.length > LONGEST) throw new Error(long);
+        }"""
+    )
+
+
+@pytest.mark.parametrize(
+    "choices",
+    ["model=..%2F..&strokes=%00%FF!&hide=9999.x.-1&patch=-3&rotate=NaN&noise=1e9&sure=7&test=99999&compare=<img>",
+     "strokes=GA", "strokes=" + "A" * 9000, "%E0%A4%A", "test=77&patch=16&hide=17"],
+)  # fmt: skip
+def test_a_damaged_link_opens_the_page_all_the_same(page: Page, base: str, choices: str) -> None:
+    visit(page, base, choices)
+    assert page.input_value("#model") == "vit"
+    assert page.inner_text("#bars li >> nth=0").startswith("0")
+    assert page.locator(".patch.gone").count() == 0
+
+
+# Keyboard, labels, small screens
+
+
+def test_the_keyboard_alone_is_enough(page: Page, base: str) -> None:
+    visit(page, base)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "slate"
+    page.keyboard.press("4")
+    settle(page)
+    assert strokes(page) == 2, "a 4 has two"
+    for key in ["ArrowLeft", " ", *["ArrowDown"] * 9, " "]:
+        page.keyboard.press(key)
+    settle(page)
+    assert strokes(page) == 3
+    page.keyboard.press("Backspace")
+    assert strokes(page) == 2
+    page.focus("[data-patch='0']")
+    for key in ("ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector("[data-patch='5'][aria-pressed=true]")
+    assert page.evaluate("document.activeElement.dataset.patch") == "5"
+    page.focus(FINER)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#patch-grid .patch >> nth=48")
+
+
+def test_every_control_has_a_name_and_headings_are_in_order(page: Page, base: str) -> None:
+    visit(page, base, "compare=cnn")
+    page.wait_for_selector("#scatter svg")
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, select, input:not([hidden]), [role=button], [role=img], [role=application], output")]
+            .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"""
+    )
+    assert nameless == []
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((h) => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert page.get_attribute("html", "lang") == "en"
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+    pointed = page.evaluate(
+        "[...document.querySelectorAll('[for], [aria-describedby], [aria-labelledby]')].flatMap((e) => ['for',"
+        "'aria-describedby', 'aria-labelledby'].map((name) => e.getAttribute(name)).filter(Boolean))"
+    )
+    assert set(pointed) <= set(ids)
+
+
+@pytest.mark.parametrize("width", [320, 375, 800])
+def test_nothing_sticks_out_of_a_small_screen_and_targets_are_large(chromium: Browser, base: str, width: int) -> None:
+    options = dict(viewport=dict(width=width, height=812), has_touch=True, is_mobile=True, reduced_motion="reduce")
+    with watched(chromium, base, **options) as (page, complaints):
+        visit(page, base, "compare=cnn&hide=2&rotate=10")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        small = page.evaluate(
+            """() => [...document.querySelectorAll("button:not(.patch), select, input[type=range], label:has(input)")]
+                .filter((e) => e.offsetParent && e.getBoundingClientRect().height < 44).map((e) => e.outerHTML)"""
+        )
+        assert small == []
+        before = bars(page)
+        page.locator("#slate").tap(position={"x": 100, "y": 100})
+        settle(page)
+        assert bars(page) != before, "a finger draws"
+        assert page.is_visible("#chip") == (width < 740)
+        assert complaints == []
+
+
+def test_words_can_be_read_on_their_ground() -> None:
+    """Contrast of at least 4.5 (WCAG 2.2, 1.4.3), in the light and in the dark."""
+    light, dark = (palette(text) for text in re.findall(r":root \{(.*?)\n *\}", (PAGE / "style.css").read_text(), re.S))
+    for colours in (light, light | dark):
+        for text in ("ink", "soft", "accent", "second", "good"):
+            for ground in ("paper", "card"):
+                assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
+        assert contrast(colours["mark"], colours["card"]) >= 3.0
+
+
+def palette(text: str) -> dict[str, str]:
+    """The six-digit colours of a block of custom properties."""
+    return dict(re.findall(r"--([a-z-]+): #([0-9a-f]{6});", text))
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG's relative luminances."""
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("path", sorted(PAGE.rglob("*.*")), ids=lambda path: path.name)
+def test_the_pages_files_are_short_and_insert_no_markup(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 250
+    for word in ("innerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", ' style="', "https://"):
+        assert word not in text, word
+
+
+# Own networks, and what can be wrong with a site
+
+
+def test_a_readers_own_network_is_opened_from_its_two_files(page: Page, base: str, site: Path) -> None:
+    visit(page, base)
+    folder = site / "models" / "cnn"
+    page.set_input_files("#model-files", [folder / "config.json", folder / "model.safetensors"])
+    page.wait_for_selector("#model-facts:text('cnn')")
+    settle(page)
+    assert "were not compared" in page.inner_text("#selftest")
+    own = bars(page)
+    visit(page, base, "model=cnn")
+    assert own == bars(page)
+
+
+def test_a_damaged_network_of_ones_own_leaves_the_page_as_it_was(page: Page, base: str, site: Path) -> None:
+    visit(page, base)
+    before = bars(page)
+    config = (site / "models" / "cnn" / "config.json").read_bytes()
+    files = [("config.json", config), ("model.safetensors", b"\x09" * 99)]
+    page.set_input_files(
+        "#model-files", [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
+    )
+    page.wait_for_selector("#notice:visible")
+    page.set_input_files("#model-files", [{"name": "config.json", "mimeType": "text/json", "buffer": b"{"}])
+    page.wait_for_selector("#notice:text('is not JSON')")
+    assert bars(page) == before
+
+
+def test_a_network_that_does_not_load_leaves_the_one_before(page: Page, base: str, site: Path) -> None:
+    (site / "models" / "alone" / "config.json").rename(site / "models" / "alone" / "away.json")
+    try:
+        visit(page, base)
+        before = bars(page)
+        page.route("**/models/alone/config.json", lambda route: route.fulfill(body="{}", content_type="text/json"))
+        page.select_option("#model", "alone")
+        page.wait_for_selector("#notice:visible")
+        settle(page)
+        assert page.input_value("#model") == "vit"
+        assert bars(page) == before
+    finally:
+        (site / "models" / "alone" / "away.json").rename(site / "models" / "alone" / "config.json")
+
+
+def test_without_networks_the_page_says_how_to_get_one(chromium: Browser, site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "bare", ignore=shutil.ignore_patterns("models*"))
+    with serve_folder(tmp_path / "bare") as base, watched(chromium, base) as (page, complaints):
+        page.goto(base + "/")
+        page.wait_for_selector("#notice:text('vitlab export RUN --to web')")
+        assert page.inner_text("#selftest") == "No network is loaded."
+        drag(page, (30, 50), (70, 50))
+        assert strokes(page) == 1, "one can draw all the same"
+        assert [line for line in complaints if "404" not in line] == []
+
+
+def test_opened_as_a_file_it_says_how_to_serve_it(chromium: Browser, site: Path) -> None:
+    page = chromium.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.wait_for_timeout(2200)
+    assert "python -m http.server" in page.inner_text("#boot")
+    assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).visibility") == "visible"
+    page.close()
+
+
+# A network that has learned something
+
+
+SEVEN = [(28, 24), (48, 24), (70, 22), (60, 42), (52, 60), (46, 82)]
+THREE = [(33, 26), (48, 19), (63, 26), (61, 38), (47, 47), (63, 53), (68, 65), (59, 78), (44, 81), (31, 75)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with a network that has seen MNIST for some seconds."""
+    try:
+        dataset = load_dataset("mnist")
+    except DataError:
+        pytest.skip("no MNIST here (VITLAB_DATA)")
+    run = tmp_path_factory.mktemp("runs") / "fast"
+    train_run(preset_config("fast").with_knobs(epochs=0.5, threads=1), run)
+    test = dataset.test
+    assert test is not None
+    folder = page_folder(tmp_path_factory.mktemp("served") / "page", {"fast": (Classifier.load(run), test)})
+    listed = dict(id="fast", name="fast", test_top1=0.9, train_seconds=1.0, params=3, arch="vit")
+    write_json(folder / "models.json", dict(format=1, models=[listed], study=None))
+    return folder
+
+
+def test_drawn_digits_are_read_rightly(chromium: Browser, trained: Path) -> None:
+    with serve_folder(trained) as base, watched(chromium, base, reduced_motion="reduce") as (page, complaints):
+        visit(page, base)
+        assert page.inner_text("#answer") == "7", "the digit that draws itself"
+        for points, digit in ((SEVEN, "7"), (THREE, "3")):
+            page.click("#clear")
+            drag(page, *points)
+            settle(page)
+            assert page.inner_text("#answer") == digit
+        read = []
+        for digit in "0123456789":
+            page.keyboard.press(digit)
+            settle(page)
+            read.append(page.inner_text("#answer"))
+        assert sum(a == b for a, b in zip(read, "0123456789", strict=True)) >= 9, read
+        assert complaints == []
