@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,14 +195,15 @@ def test_every_control_has_a_name_and_headings_are_in_order(page: Page, base: st
     visit(page, base, "compare=cnn")
     page.wait_for_selector("#scatter svg")
     nameless = page.evaluate(
-        """() => [...document.querySelectorAll("button, select, input:not([hidden]), [role=button], [role=img], [role=application], output")]
+        """() => [...document.querySelectorAll(
+                "button, select, input:not([hidden]), output, [role=button], [role=img], [role=application]")]
             .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map((e) => e.outerHTML)"""
     )
     assert nameless == []
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((h) => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert page.get_attribute("html", "lang") == "en"
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
@@ -282,16 +284,16 @@ def test_a_readers_own_network_is_opened_from_its_two_files(page: Page, base: st
     assert own == bars(page)
 
 
-def test_a_damaged_network_of_ones_own_leaves_the_page_as_it_was(page: Page, base: str, site: Path) -> None:
+def test_a_damaged_network_of_ones_own_leaves_the_page_as_it_was(
+    page: Page, base: str, site: Path, tmp_path: Path
+) -> None:
     visit(page, base)
     before = bars(page)
     config = (site / "models" / "cnn" / "config.json").read_bytes()
-    files = [("config.json", config), ("model.safetensors", b"\x09" * 99)]
-    page.set_input_files(
-        "#model-files", [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
-    )
+    write_bytes(tmp_path, {"config.json": config, "model.safetensors": b"\x09" * 99, "other.json": b"{"})
+    page.set_input_files("#model-files", [tmp_path / "config.json", tmp_path / "model.safetensors"])
     page.wait_for_selector("#notice:visible")
-    page.set_input_files("#model-files", [{"name": "config.json", "mimeType": "text/json", "buffer": b"{"}])
+    page.set_input_files("#model-files", tmp_path / "other.json")
     page.wait_for_selector("#notice:text('is not JSON')")
     assert bars(page) == before
 
@@ -329,6 +331,11 @@ def test_opened_as_a_file_it_says_how_to_serve_it(chromium: Browser, site: Path)
     assert "python -m http.server" in page.inner_text("#boot")
     assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).visibility") == "visible"
     page.close()
+
+
+def write_bytes(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 # A network that has learned something
