@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vitlab.cli import commands, study_commands
 from vitlab.cli.flags import EXIT_CODES, OneLineParser, add_knobs, path_argument, positive
+from vitlab.cli.serve_command import declare_serve
 from vitlab.cli.use_parsers import declare_export, declare_predict
 from vitlab.errors import StorageError, VitlabError, storage_error
 from vitlab.study.named import NAMED
@@ -71,6 +72,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
         "evaluate": _evaluate(children),
         "predict": declare_predict(children),
         "export": declare_export(children),
+        "serve": declare_serve(children),
         "study": _study(children),
         "compare": _compare(children),
         "data": _data(children),

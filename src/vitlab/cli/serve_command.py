@@ -1,0 +1,76 @@
+"""vitlab serve."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from vitlab.errors import ConfigError, VitlabError
+
+if TYPE_CHECKING:
+    from vitlab.predict import Classifier
+    from vitlab.web.serve import VitlabServer
+
+
+def port(text: str) -> int:
+    """A number of a port; 0 lets the system choose."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"needs a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time from 0.1 to 60 seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 60.0:
+        raise argparse.ArgumentTypeError(f"needs seconds from 0.1 to 60, not {text!r}")
+    return value
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """vitlab serve RUN ..."""
+    from vitlab.web.access import Access, allowed_hosts, checked_token
+    from vitlab.web.listen import address_of, bind, listen
+
+    token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
+    token = checked_token(token, arguments.host)
+    limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
+    listener = bind(arguments.host, arguments.port)
+
+    from vitlab.web.load import load
+    from vitlab.web.serve import make_server
+
+    classifiers, files = load(arguments.runs)
+    access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
+    listen(listener)
+    server = make_server(classifiers, files, listener, access, limits, arguments.threads)
+    address = address_of(listener, arguments.host)
+    introduce(server, classifiers, address, token is not None, arguments.threads)
+    server.on_stop = lambda: say("stopping: no new connections, requests at hand are answered")
+    cut = server.answer_until_stopped()
+    if cut:
+        raise VitlabError(f"stopped, but {cut} requests had no answer in time; a shorter --deadline ends them sooner")
+    say("stopped; every accepted request was answered")
+    return 0
+
+
+def introduce(
+    server: VitlabServer, classifiers: dict[str, Classifier], address: str, has_token: bool, threads: int
+) -> None:
+    """Say where to go, what is served and how."""
+    for name, classifier in classifiers.items():
+        accuracy = classifier.result["test_top1"]
+        top1 = "accuracy unknown" if accuracy is None else f"{100 * accuracy:.2f} % on test images"
+        say(f"model {name}: {top1}, SHA-256 {classifier.digest}")
+    say(f"{threads} thread{'s' if threads > 1 else ''} a model; Ctrl-C or SIGTERM stops after the requests at hand")
+    say(f"serving at {address}{'?token=YOUR-TOKEN (once; then a cookie stands for it)' if has_token else ''}")
+
+
+def say(line: str) -> None:
+    """A line for the operator, at once."""
+    print(line, file=sys.stderr, flush=True)

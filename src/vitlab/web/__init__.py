@@ -1,0 +1,1 @@
+"""vitlab serve: models behind HTTP, and the page; the only package that imports fastapi."""

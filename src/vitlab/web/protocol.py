@@ -1,0 +1,103 @@
+"""uvicorn's HTTP/1.1 connection with what it lacks against slow and too many clients."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from vitlab.web.answers import Refusal
+from vitlab.web.limits import Limits
+from vitlab.web.metrics import Metrics
+
+SPARE = 16  # connections beyond the limit that are refused politely
+
+
+def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
+    """The class of connections that keep ``limits``."""
+    most = limits.connections_here()
+
+    class Connection(H11Protocol):
+        """A connection whose headers, and whose reader, have a deadline; one too many is refused at once."""
+
+        refused = False
+        late: asyncio.TimerHandle | None = None  # for headers
+        stuck: asyncio.TimerHandle | None = None  # for a client that takes no bytes
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.alarm()
+            if len(self.connections) > most:
+                metrics.refuse("connections")
+                self.refuse(503)
+
+        def data_received(self, data: bytes) -> None:
+            if self.refused or self.transport.is_closing():
+                return
+            if self.timeout_keep_alive_task is not None:  # the first bytes of a further request
+                self.alarm()
+            asked = self.cycle
+            super().data_received(data)
+            if self.cycle is not asked and self.late is not None:
+                self.late.cancel()
+                self.late = None
+
+        def alarm(self) -> None:
+            """From now on there is a deadline for the end of the headers."""
+            if self.late is None:
+                self.late = self.loop.call_later(limits.header_seconds, self.give_up)
+
+        def give_up(self) -> None:
+            """Headers did not come in time."""
+            if not self.refused and not self.transport.is_closing():
+                metrics.refuse("headers")
+                self.refuse(408)
+
+        def refuse(self, status: int) -> None:
+            """An answer without a look at the request, then the end of the connection."""
+            body = Refusal(status).body("")
+            more = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in Refusal(status).headers)
+            self.transport.write(
+                f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+                f"x-content-type-options: nosniff\r\n{more}connection: close\r\n\r\n".encode() + body
+            )
+            self.refused = True
+            if len(self.connections) > most + SPARE:
+                self.transport.close()
+                return
+            self.transport.write_eof()  # and no close yet: unread bytes would reset the connection before it is read
+            self.loop.call_later(limits.linger_seconds, self.transport.close)
+
+        def send_400_response(self, msg: str) -> None:
+            """What is no HTTP gets our own kind of error, unless an answer has begun, which cannot be taken back."""
+            if self.cycle is None or self.cycle.response_complete:
+                self.refuse(400)
+            else:
+                self.transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            for timer in (self.late, self.stuck):
+                if timer is not None:
+                    timer.cancel()
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.stuck = self.loop.call_later(limits.write_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.stuck is not None:
+                self.stuck.cancel()
+                self.stuck = None
+
+    return Connection
+
+
+def adopt(config: Config, state: ServerState) -> H11Protocol:
+    """A connection for a socket that was accepted by hand."""
+    made = config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+    assert isinstance(made, H11Protocol)
+    return made
