@@ -35,6 +35,7 @@ def seconds(text: str) -> float:
 def serve(arguments: argparse.Namespace) -> int:
     """vitlab serve RUN ..."""
     from vitlab.web.access import Access, allowed_hosts, checked_token
+    from vitlab.web.limits import Limits
     from vitlab.web.listen import address_of, bind, listen
 
     token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
