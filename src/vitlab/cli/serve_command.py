@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from vitlab.errors import ConfigError, VitlabError
+from vitlab.errors import VitlabError
 
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
@@ -52,6 +52,7 @@ def serve(arguments: argparse.Namespace) -> int:
     server = make_server(classifiers, files, listener, access, limits, arguments.threads)
     address = address_of(listener, arguments.host)
     introduce(server, classifiers, address, token is not None, arguments.threads)
+    server.guard.note = say
     server.on_stop = lambda: say("stopping: no new connections, requests at hand are answered")
     cut = server.answer_until_stopped()
     if cut:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -27,7 +28,7 @@ class Access:
     token: str | None = None
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # a browser's stand-in for the token
 
-    def check(self, scope: dict[str, Any]) -> None:
+    def check(self, scope: MutableMapping[str, Any]) -> None:
         """Refusal with 403 or 401 unless the request may go on; with 303 for a browser that brings the token."""
         headers = scope["headers"]
         host = self._checked_host(values(headers, b"host"), scope["server"])

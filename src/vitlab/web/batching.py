@@ -9,7 +9,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,7 +37,9 @@ class Job:
 class Batcher:
     """The queue and the thread of one model; ``classify`` maps [B, H, W, C] to logits [B, K]."""
 
-    def __init__(self, classify: Callable[[Tensor], Tensor], limits: Limits, metrics: Metrics, threads: int = 1) -> None:
+    def __init__(
+        self, classify: Callable[[Tensor], Tensor], limits: Limits, metrics: Metrics, threads: int = 1
+    ) -> None:
         self.classify, self.limits, self.metrics, self.threads = classify, limits, metrics, threads
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.pending = 0  # changed by the event loop alone
@@ -116,10 +118,10 @@ class Batcher:
                 self._compute([job])
             return
         self.metrics.batch(len(jobs))
-        deliver(jobs, list(logits))
+        deliver(jobs, logits.unbind())
 
 
-def deliver(jobs: list[Job], answers: list[Tensor] | list[Exception]) -> None:
+def deliver(jobs: list[Job], answers: Sequence[Tensor | Exception]) -> None:
     """Hand each answer to its own request, in the thread of the event loop."""
 
     def hand_over() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from vitlab.web.access import Access, values
@@ -16,7 +15,7 @@ from vitlab.web.answers import Gone, Headers, Refusal
 from vitlab.web.limits import Limits
 from vitlab.web.metrics import Metrics
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
@@ -39,6 +38,8 @@ REASONS = {401: "token", 403: "origin", 408: "slow", 413: "large"}  # 503 and 50
 
 class Guard:
     """The ASGI application that `serve` runs; ``app`` sees only requests that passed, with their whole body."""
+
+    note: Callable[[str], None] = staticmethod(lambda line: None)  # to whom failures of the server are told
 
     def __init__(self, app: App, access: Access, limits: Limits, metrics: Metrics, route: Callable[[str], str]) -> None:
         self.app, self.access, self.limits, self.metrics, self.route = app, access, limits, metrics, route
@@ -63,7 +64,7 @@ class Guard:
             self.cut += 1
             raise
         except Exception:
-            print(f"vitlab: request {request.id} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            self.note(f"request {request.id} failed:\n{traceback.format_exc()}")
             if not request.status:  # else the HTTP server closes the connection in the middle of the answer
                 await request.refuse(Refusal(500))
         finally:

@@ -38,4 +38,8 @@ class Limits:
     def connections_here(self) -> int:
         """``connections``, or fewer where the process may not open so many files."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return self.connections if soft == resource.RLIM_INFINITY else max(8, min(self.connections, soft - OWN_DESCRIPTORS))
+        return (
+            self.connections
+            if soft == resource.RLIM_INFINITY
+            else max(8, min(self.connections, soft - OWN_DESCRIPTORS))
+        )

@@ -68,12 +68,18 @@ class Metrics:
     def text(self, queues: dict[str, Callable[[], int]], connections: int) -> str:
         """The whole page; ``queues`` gives each model's requests that wait for their answer."""
         with self.lock:
-            lines = ["# HELP vitlab_requests_total Answers by route and status.", "# TYPE vitlab_requests_total counter"]
+            lines = [
+                "# HELP vitlab_requests_total Answers by route and status.",
+                "# TYPE vitlab_requests_total counter",
+            ]
             for (route, status), count in sorted(self.requests.items()):
                 lines.append(f'vitlab_requests_total{{route="{route}",status="{status}"}} {count}')
             lines += ["# HELP vitlab_refused_total Requests refused at a limit.", "# TYPE vitlab_refused_total counter"]
             lines += [f'vitlab_refused_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.refused.items())]
-            lines += ["# HELP vitlab_left_total Clients that left before their answer.", "# TYPE vitlab_left_total counter"]
+            lines += [
+                "# HELP vitlab_left_total Clients that left before their answer.",
+                "# TYPE vitlab_left_total counter",
+            ]
             lines += [f"vitlab_left_total {self.gone}"]
             lines += ["# HELP vitlab_request_seconds Time to the answer.", "# TYPE vitlab_request_seconds histogram"]
             lines += self.seconds.lines("vitlab_request_seconds")

@@ -65,7 +65,7 @@ class Models:
     def __init__(self, classifiers: dict[str, Classifier], limits: Limits, metrics: Metrics, threads: int = 1) -> None:
         self.limits = limits
         self.served = {
-            name: Served(name, classifier, Batcher(partial(forward, classifier), limits, metrics, threads))
+            name: Served(name, classifier, make_batcher(classifier, limits, metrics, threads))
             for name, classifier in classifiers.items()
         }
         self.decoders = ThreadPoolExecutor(limits.decoders, "vitlab-decode", torch.set_num_threads, (1,))
@@ -85,7 +85,8 @@ class Models:
         with served.batcher.place():
             deadline = time.monotonic() + self.limits.deadline_seconds
             work = asyncio.ensure_future(self._classify(served, question, deadline))
-            return await until_gone(work, receive, self.limits.deadline_seconds)
+            labels: list[Label] = await until_gone(work, receive, self.limits.deadline_seconds)
+            return labels
 
     async def _classify(self, served: Served, question: Question, deadline: float) -> list[Label]:
         loop = asyncio.get_running_loop()
@@ -98,6 +99,13 @@ class Models:
         self.decoders.shutdown()
         for served in self.served.values():
             served.batcher.stop()
+
+
+def make_batcher(classifier: Classifier, limits: Limits, metrics: Metrics, threads: int) -> Batcher:
+    """The batches of a classifier, which has already answered once: the first answer takes ten times as long."""
+    side = classifier.preprocess.crop or classifier.preprocess.image_size
+    forward(classifier, torch.zeros(1, classifier.channels, side, side))
+    return Batcher(partial(forward, classifier), limits, metrics, threads)
 
 
 async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[Any]], seconds: float) -> Any:

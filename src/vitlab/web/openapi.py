@@ -99,7 +99,9 @@ def predict_extra(ids: list[str]) -> dict[str, Any]:
         },
         "parameters": [
             parameter("model", {"type": "string", "enum": ids}, "id of the model; the first one if left out"),
-            parameter("top", {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": 5}, "how many labels"),
+            parameter(
+                "top", {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": 5}, "how many labels"
+            ),
             parameter("center", {"type": "boolean"}, "false: do not centre a drawing"),
         ],
     }

@@ -61,7 +61,8 @@ def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
             more = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in Refusal(status).headers)
             self.transport.write(
                 f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                f"x-content-type-options: nosniff\r\n{more}connection: close\r\n\r\n".encode() + body
+                f"x-content-type-options: nosniff\r\n{more}connection: close\r\n\r\n".encode()
+                + body
             )
             self.refused = True
             if len(self.connections) > most + SPARE:

@@ -105,4 +105,3 @@ def make_server(
     )
     server = VitlabServer(config, guard, models, limits, listener)
     return server
-
