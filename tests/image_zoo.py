@@ -225,6 +225,8 @@ def too_large() -> Iterator[Case]:
     photo = saved(Image.fromarray(seven()), "JPEG")
     yield Case("bomb.png", png(30_000, 30_000, bytes(1000)), 413)
     yield Case("60000x1000.png", png(60_000, 1000, bytes(1000)), 413)
+    yield Case("4000000x1.png", saved(Image.new("1", (4_000_000, 1))), 413)
+    yield Case("1x70000.png", saved(Image.new("L", (1, 70_000), 7)), 413)
     yield Case("2000x2001.png", saved(Image.new("1", (2000, 2001))), 413)
     yield Case("largest-numbers.png", png(2**31 - 1, 2**31 - 1, b"\0"), 413)
     yield Case("bomb.jpg", resized(photo, 65_500, 65_500), 413)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 4_000_000
+MAX_SIDE = 65_535  # as in JPEG; scaling a line of millions of pixels takes a gigabyte of weights
 MAX_BYTES = 64 * 2**20  # of an encoded file
 MAX_SCANS = 100  # of a JPEG: each goes through all of the picture again, even if it is 14 bytes long; ten are usual
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -103,6 +104,8 @@ def check_size(width: int, height: int, name: str) -> None:
     """ImageError for a picture without pixels, or with more than MAX_PIXELS."""
     if width == 0 or height == 0:
         raise ImageError(f"{name} has no pixels: {width} x {height}")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name} has {width} x {height} pixels, more than {MAX_SIDE} in a row; cut it", 413)
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million; shrink it", 413
