@@ -38,8 +38,13 @@ def make_app(
     )
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(Gone, left)
     app.add_exception_handler(Exception, refused)
+
+    def left(request: Request, error: Exception) -> Response:
+        metrics.left()
+        return Response(status_code=499)  # for the count only, since nobody reads it
+
+    app.add_exception_handler(Gone, left)
 
     @app.post(
         "/v1/predict",
@@ -106,11 +111,6 @@ def refused(request: Request, error: Exception) -> Response:
         error = Refusal(getattr(error, "status_code", 500), headers=allowed)
     headers = {name.decode(): value.decode() for name, value in error.headers}
     return as_json({"error": error.sentence, "request": request.scope["vitlab.request"]}, error.status, headers)
-
-
-def left(request: Request, error: Exception) -> Response:
-    """For the count only, since nobody reads it: the client has gone."""
-    return Response(status_code=499)
 
 
 def read_options(query: str) -> dict[str, str]:
