@@ -13,7 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.serving import PNG, ask, pictures, running, same_answer, slowed, tiny_classifier, train_tiny, unbatched, wait_for
+from tests.serving import (
+    PNG,
+    ask,
+    pictures,
+    running,
+    same_answer,
+    slowed,
+    tiny_classifier,
+    train_tiny,
+    unbatched,
+    wait_for,
+)
 from vitlab.predict import Classifier
 from vitlab.web.answers import Refusal
 from vitlab.web.batching import Batcher
