@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "app.js").write_text("export const one = 1;\n")
     (folder / "panels" / "lens.js").write_text("export const two = 2;\n")
     (folder / "style.css").write_text("body { margin: 0 }\n")
-    (folder / "notes.md").write_text("not for the web")
+    (folder / "notes.py").write_text("not for the web")
     return folder
 
 
@@ -259,7 +259,7 @@ def test_the_page_comes_with_its_types_and_nothing_else(server: Running, page: P
         assert reply.headers["content-type"] == f"{kind}; charset=utf-8"
         assert reply.body == (page / (address[1:] or "index.html")).read_bytes()
     assert server.ask("GET", "/?model=tiny").status == 200
-    assert_refused(server.ask("GET", "/notes.md"), 404)
+    assert_refused(server.ask("GET", "/notes.py"), 404)
     assert_refused(server.ask("GET", "/panels/"), 404)
 
 

@@ -7,11 +7,48 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from vitlab.cli.flags import EXIT_CODES, OneLineParser, path_argument, positive
+from vitlab.cli.study_commands import RUNS
 from vitlab.errors import VitlabError
 
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
     from vitlab.web.serve import VitlabServer
+
+
+def declare_serve(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
+    """vitlab serve."""
+    parser = children.add_parser(
+        "serve",
+        help="answer pictures over HTTP, with a page to draw on",
+        usage="vitlab serve RUN [RUN ...] [--port N] [options]",
+        description="Answer pictures over HTTP, with a page to draw on. Ctrl-C or SIGTERM: the requests at hand are\n"
+        "answered, then it ends with exit code 0; a second signal ends it at once.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=path_argument, help="run folders, the default first; also one study's"
+    )
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen [127.0.0.1]")
+    parser.add_argument("--port", metavar="N", type=port, default=8000, help="0: any that is free [8000]")
+    parser.add_argument("--token", metavar="T", help="what clients must know [VITLAB_TOKEN, which others do not see]")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a further name that leads here, as browsers send it: NAME or NAME:PORT; may be repeated",
+    )
+    parser.add_argument("--threads", metavar="N", type=positive, default=1, help="that compute, for each model [1]")
+    parser.add_argument(
+        "--queue", metavar="N", type=positive, default=256, help="requests of a model at a time; more are refused [256]"
+    )
+    parser.add_argument("--deadline", metavar="S", type=seconds, default=5.0, help="seconds an answer may take [5]")
+    parser.add_argument(
+        "--runs", dest="by", metavar="DIR", type=path_argument, default=RUNS, help=f"where a study's runs lie [{RUNS}]"
+    )
+    parser.set_defaults(call=serve, command="serve")
+    return parser
 
 
 def port(text: str) -> int:
@@ -46,7 +83,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from vitlab.web.load import load
     from vitlab.web.serve import make_server
 
-    classifiers, files = load(arguments.runs)
+    classifiers, files = load(arguments.runs, arguments.by, say)
     access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
     listen(listener)
     server = make_server(classifiers, files, listener, access, limits, arguments.threads)

@@ -39,6 +39,21 @@ def export_web(
     """
     check_new(out)
     shown = page_files(page or resources.files("vitlab") / "web" / "page")
+    models, content = gather(classifiers, study, runs, note)
+    content |= shown
+    # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
+    order = sorted(content, key=lambda name: (name == "index.html", name))
+    for name in order:
+        files.make_folder((out / name).parent)
+        files.write_bytes(out / name, content[name])
+    size = sum(map(len, content.values()))
+    return {"to": "web", "path": str(out), "models": len(models), "files": len(content), "bytes": size}
+
+
+def gather(
+    classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note
+) -> tuple[dict[str, Classifier], dict[str, bytes]]:
+    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/..."""
     points = [] if study is None else study_points(study, runs, note)
     models = named([*classifiers, *(point.classifier for point in points if point.classifier is not None)])
     content: dict[str, bytes] = {}
@@ -51,14 +66,7 @@ def export_web(
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
-    content |= shown
-    # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
-    order = sorted(content, key=lambda name: (name == "index.html", name))
-    for name in order:
-        files.make_folder((out / name).parent)
-        files.write_bytes(out / name, content[name])
-    size = sum(map(len, content.values()))
-    return {"to": "web", "path": str(out), "models": len(models), "files": len(content), "bytes": size}
+    return models, content
 
 
 def page_files(page: Traversable) -> dict[str, bytes]:

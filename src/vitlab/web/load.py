@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitlab.errors import ConfigError
-from vitlab.export.bundle import as_json, bundle, describe, own_examples
+from vitlab.errors import ConfigError, RunError
+from vitlab.export.web import gather
 from vitlab.predict import Classifier
 from vitlab.web.pages import File, page_files
 
-LONGEST_ID = 64
+STUDY = "study.json"
 
 
-def load(runs: list[Path]) -> tuple[dict[str, Classifier], dict[str, File]]:
-    """The classifiers of ``runs``, the first one first, and the page's files with theirs; RunError for a bad run."""
-    classifiers: dict[str, Classifier] = {}
-    for run in runs:
-        classifier = Classifier.load(run)
-        classifiers[model_id(classifier.name, set(classifiers))] = classifier
-    return classifiers, page_files() | model_files(classifiers)
+def load(
+    folders: Sequence[Path], runs: Path, note: Callable[[str], None]
+) -> tuple[dict[str, Classifier], dict[str, File]]:
+    """The classifiers of run folders, the first one first, and the page's files with theirs.
 
-
-def model_files(classifiers: dict[str, Classifier]) -> dict[str, File]:
-    """/models.json and /models/ID/... as the page reads them."""
-    found, rows = {}, []
-    for name, classifier in classifiers.items():
-        for file, data in bundle(classifier, own_examples(classifier)).items():
-            found[f"/models/{name}/{file}"] = File.of(file, data)
-        card = describe(classifier)
-        rows.append({"id": name} | {key: card[key] for key in ("name", "test_top1", "train_seconds", "params", "arch")})
-    found["/models.json"] = File.of("models.json", as_json({"format": 1, "models": rows, "study": None}))
-    return found
-
-
-def model_id(name: str, taken: set[str]) -> str:
-    """Small letters, digits, - and _ made from a run's name, with a number behind it if that is taken."""
-    plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[: LONGEST_ID - 4] or "model"
-    tries = (plain if n == 1 else f"{plain}-{n}" for n in range(1, 1000))
-    found = next((candidate for candidate in tries if candidate not in taken), None)
-    if found is None:
-        raise ConfigError("too many runs of one name; name fewer")
-    return found
+    One of ``folders`` may be a study's: its models come last, and its table becomes the page's menu. RunError for a
+    folder that is neither or is damaged, ConfigError for two studies.
+    """
+    studies = [folder for folder in folders if (folder / STUDY).is_file()]
+    if len(studies) > 1:
+        raise ConfigError("a page shows one study; name one, and single runs beside it")
+    classifiers = [Classifier.load(folder) for folder in folders if folder not in studies]
+    study = studies[0] if studies else None
+    models, content = gather(classifiers, study, runs, lambda line: None if study is None else note(line))
+    if not models:
+        raise RunError(f"{study} has no model to serve: no run of it lies in {runs}; name its --runs folder")
+    return models, page_files() | {f"/{name}": File.of(name, data) for name, data in content.items()}
