@@ -78,20 +78,18 @@ def serve(arguments: argparse.Namespace) -> int:
     token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
     token = checked_token(token, arguments.host)
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
-    listener = bind(arguments.host, arguments.port)
+    with bind(arguments.host, arguments.port) as listener:
+        from vitlab.web.load import load
+        from vitlab.web.serve import make_server
 
-    from vitlab.web.load import load
-    from vitlab.web.serve import make_server
-
-    classifiers, files = load(arguments.runs, arguments.by, say)
-    access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
-    listen(listener)
-    server = make_server(classifiers, files, listener, access, limits, arguments.threads)
-    address = address_of(listener, arguments.host)
-    introduce(server, classifiers, address, token is not None, arguments.threads)
-    server.guard.note = say
-    server.on_stop = lambda: say("stopping: no new connections, requests at hand are answered")
-    cut = server.answer_until_stopped()
+        classifiers, files = load(arguments.runs, arguments.by, say)
+        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
+        listen(listener)
+        server = make_server(classifiers, files, listener, access, limits, arguments.threads)
+        introduce(server, classifiers, address_of(listener, arguments.host), token is not None, arguments.threads)
+        server.guard.note = say
+        server.on_stop = lambda: say("stopping: no new connections, requests at hand are answered")
+        cut = server.answer_until_stopped()
     if cut:
         raise VitlabError(f"stopped, but {cut} requests had no answer in time; a shorter --deadline ends them sooner")
     say("stopped; every accepted request was answered")
