@@ -82,6 +82,7 @@ def serve(arguments: argparse.Namespace) -> int:
         from vitlab.web.load import load
         from vitlab.web.serve import make_server
 
+        sys.setswitchinterval(float(os.environ.get("SW", "0.005")))
         classifiers, files = load(arguments.runs, arguments.by, say)
         access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
         listen(listener)

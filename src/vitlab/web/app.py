@@ -40,7 +40,7 @@ def make_app(
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, refused)
 
-    def left(request: Request, error: Exception) -> Response:
+    async def left(request: Request, error: Exception) -> Response:
         metrics.left()
         return Response(status_code=499)  # for the count only, since nobody reads it
 
@@ -103,7 +103,7 @@ def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(to_json(value), status, more, "application/json")
 
 
-def refused(request: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
     """The one form of every refusal, also of those that come from the framework, whose own texts are not shown."""
     if not isinstance(error, Refusal):
         headers = getattr(error, "headers", None) or {}

@@ -23,11 +23,16 @@ from vitlab.web.metrics import Metrics
 
 @dataclass(frozen=True)
 class Job:
-    """One image [1, H, W, C], the future of its logits [K], and the time after which nobody wants them."""
+    """One image [1, ...], the future of its logits [K], and the time after which nobody wants them."""
 
     image: Tensor
     future: asyncio.Future[Tensor]
     deadline: float
+
+    @property
+    def kind(self) -> tuple[torch.Size, torch.dtype]:
+        """Images of one kind can be computed together."""
+        return self.image.shape, self.image.dtype
 
     def wanted(self) -> bool:
         """Whether somebody still waits."""
@@ -35,7 +40,7 @@ class Job:
 
 
 class Batcher:
-    """The queue and the thread of one model; ``classify`` maps [B, H, W, C] to logits [B, K]."""
+    """The queue and the thread of one model; ``classify`` maps images [B, ...] to logits [B, K]."""
 
     def __init__(
         self, classify: Callable[[Tensor], Tensor], limits: Limits, metrics: Metrics, threads: int = 1
@@ -68,7 +73,7 @@ class Batcher:
             self.pending -= 1
 
     async def logits(self, image: Tensor, deadline: float) -> Tensor:
-        """Logits [K] of one uint8 image [1, H, W, C]; cancelling this takes the image out of the queue."""
+        """Logits [K] of one image [1, ...]; cancelling this takes the image out of the queue."""
         future: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
         self.jobs.put(Job(image, future, deadline))
         return await future
@@ -82,8 +87,8 @@ class Batcher:
         torch.set_num_threads(self.threads)  # a choice of each thread
         while batch := self._next_batch():
             wanted = [job for job in batch if job.wanted()]
-            for shape in {job.image.shape for job in wanted}:
-                self._compute([job for job in wanted if job.image.shape == shape])
+            for kind in {job.kind for job in wanted}:
+                self._compute([job for job in wanted if job.kind == kind])
 
     def _next_batch(self) -> list[Job]:
         """The jobs at hand, at least one; nothing at the end. Waits only for requests that are on their way here."""

@@ -103,9 +103,9 @@ class Models:
 
 def make_batcher(classifier: Classifier, limits: Limits, metrics: Metrics, threads: int) -> Batcher:
     """The batches of a classifier, which has already answered once: the first answer takes ten times as long."""
-    side = classifier.preprocess.crop or classifier.preprocess.image_size
-    forward(classifier, torch.zeros(1, classifier.channels, side, side))
-    return Batcher(partial(forward, classifier), limits, metrics, threads)
+    side = classifier.preprocess.image_size
+    classify(classifier, torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
+    return Batcher(partial(classify, classifier), limits, metrics, threads)
 
 
 async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[Any]], seconds: float) -> Any:
@@ -122,19 +122,25 @@ async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[
 
 
 def read_picture(classifier: Classifier, question: Question) -> Tensor:
-    """float32 [1, C, S, S] of a body: small, whatever the picture's size, so that a full queue is small too."""
+    """A body as uint8 [1, H, W, C], or, if that is larger than what the network sees, as float32 [1, C, S, S]: small in
+    any case, so that a full queue is small too."""
     try:
         picture = read_pixels(question.body) if question.is_json else question.body
+        image = classifier.prepare(picture, question.center)
+        if max(image.shape[1:3]) <= classifier.preprocess.image_size:
+            return image
         with torch.inference_mode():
-            return classifier.preprocess(classifier.prepare(picture, question.center))
+            return classifier.preprocess(image)
     except ImageError as error:
         raise Refusal(error.status, str(error)) from None  # our own words and two numbers, nothing of the client's
     except MemoryError:
         raise Refusal(503) from None
 
 
-def forward(classifier: Classifier, inputs_BCSS: Tensor) -> Tensor:
+def classify(classifier: Classifier, images: Tensor) -> Tensor:
     """Logits [B, K] of what `read_picture` made."""
+    if images.dtype == torch.uint8:
+        return classifier.logits(images)
     with torch.inference_mode():
-        logits: Tensor = classifier.model(inputs_BCSS).float()
+        logits: Tensor = classifier.model(images).float()
     return logits
