@@ -1,10 +1,10 @@
-"""How `vitlab serve` bears load, over loopback only, for about two minutes.
+"""How `vitlab serve` bears load, over loopback only, for a few minutes.
 
     python -m benchmarks.serve_load runs/NAME --out FILE
 
-For each run: its capacity (closed loop, 64 clients); then an open loop at that rate and at four times it, with the share
-that is refused, how soon, and what is still answered. For the first run: 1,000 and more different MNIST test images from
-64 clients at once against the answers of each image alone; the server stopped under load again and again, with what was
+For each run: its capacity (closed loop, 64 clients); then an open loop at that rate and at four times it, with the
+share that is refused, how soon, and what is still answered. For the first run: different MNIST test images from 64
+clients at once against the answers of each image alone; the server stopped under load again and again, with what was
 accepted and stayed unanswered; and the server's memory while pictures are sent that are made to need much of it.
 """
 
@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serve_clients import ServerProcess, Tally, Wire, load, predict_request, stop_under_load
+from benchmarks.serve_clients import Tally, Wire, load, predict_request
+from benchmarks.serve_process import ServerProcess, stop_under_load
 from benchmarks.timing import carry_out, markdown, options
 from vitlab import Classifier
 from vitlab.config import MachineConfig
@@ -212,18 +213,17 @@ def say(line: str) -> None:
 
 def report(measured: dict[str, Any]) -> str:
     """Tables."""
-    head = ["run", "load", "offered/s", "answers/s", "p50 ms", "p99 ms", "refused", "refusal p50 / p99 ms"]
+    head = ["run", "load", "offered/s", "answers/s", "answer p50 ms", "p99 ms", "refused", "refusal p50 / p99 ms"]
     rows = []
     for run, found in measured["overload"].items():
-        for name in ("closed loop", *(f"{times}x" for times in TIMES)):
+        for name in ("closed loop", *(f"{n}x" for n in TIMES)):
             part = found[name]
             refusal = part["refusal_ms_from_sending"]
-            rows.append(
-                [f"`{run}`", name, f"{part['offered_per_second']:,.0f}" if "offered_per_second" in part else "",
-                 f"{part['answers_per_second']:,.0f}", f"{part['answer_ms']['p50']:.1f}", f"{part['answer_ms']['p99']:.1f}",
-                 f"{100 * part['refused_share']:.1f} %",
-                 "" if refusal is None else f"{refusal['p50']:.1f} / {refusal['p99']:.1f}"]
-            )  # fmt: skip
+            offered = f"{part['offered_per_second']:,.0f}" if "offered_per_second" in part else ""
+            times = [f"{part['answer_ms_from_sending'][name]:,.0f}" for name in ("p50", "p99")]
+            refusals = "" if refusal is None else f"{refusal['p50']:,.0f} / {refusal['p99']:,.0f}"
+            share = f"{100 * part['refused_share']:.1f} %"
+            rows.append([f"`{run}`", name, offered, f"{part['answers_per_second']:,.0f}", *times, share, refusals])
     answers, stops, memory = measured["answers"], measured["stops"], measured["memory"]
     peaks = ", ".join(
         f"{name}: {memory[name]['peak_mib']:.0f} MiB" for name in memory if isinstance(memory[name], dict)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serve_clients import ServerProcess, Wire, predict_request, stop_under_load
+from benchmarks.serve_clients import Wire, predict_request
+from benchmarks.serve_process import ServerProcess, stop_under_load
 from tests.command import vitlab
 from tests.serving import pictures, train_tiny, wait_for
 from vitlab.predict import Classifier

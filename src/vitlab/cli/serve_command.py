@@ -41,7 +41,7 @@ def declare_serve(children: argparse._SubParsersAction[OneLineParser]) -> OneLin
     )
     parser.add_argument("--threads", metavar="N", type=positive, default=1, help="that compute, for each model [1]")
     parser.add_argument(
-        "--queue", metavar="N", type=positive, default=256, help="requests of a model at a time; more are refused [256]"
+        "--queue", metavar="N", type=positive, default=128, help="requests of a model at a time; more are refused [128]"
     )
     parser.add_argument("--deadline", metavar="S", type=seconds, default=5.0, help="seconds an answer may take [5]")
     parser.add_argument(
@@ -82,7 +82,6 @@ def serve(arguments: argparse.Namespace) -> int:
         from vitlab.web.load import load
         from vitlab.web.serve import make_server
 
-        sys.setswitchinterval(float(os.environ.get("SW", "0.005")))
         classifiers, files = load(arguments.runs, arguments.by, say)
         access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
         listen(listener)

@@ -23,7 +23,7 @@ class Limits:
     linger: int = 16 * MIB
     keep_alive_seconds: int = 5
     connections: int = 512
-    queue: int = 256  # requests of one model that are accepted and not answered yet
+    queue: int = 128  # requests of one model that are accepted and not answered yet
     batch: int = 64
     batch_seconds: float = 0.003  # for which a batch waits for images that are still being decoded
     deadline_seconds: float = 5.0  # from the body to the answer
