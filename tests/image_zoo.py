@@ -205,6 +205,7 @@ def damaged() -> Iterator[Case]:
         "start-only.jpg": photo[:3],
         "no-pixels.jpg": photo[:20] + b"\xff\xd9",
         "wrong-checksum.png": flipped(good, good.index(b"IDAT") + 12),
+        "only-the-checksum-is-wrong.png": flipped(good, good.index(b"IEND") - 5),
         "wrong-header-checksum.png": flipped(good, 29),
         "wrong-stream.png": png(WIDTH, HEIGHT, b"").replace(zlib.compress(b""), b"\xff" * 8),
         "wrong-kind-of-colour.png": png(WIDTH, HEIGHT, rows(seven()), colour=5),

@@ -19,7 +19,7 @@ from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Split, load_dataset, train_run
 from vitlab.errors import ConfigError, RunError
 from vitlab.export import web
-from vitlab.export.bundle import bundle, own_examples
+from vitlab.export.bundle import bundle, one_of_each_first, own_examples
 from vitlab.export.web import export_web, new_id
 from vitlab.export.whole import ExportError
 from vitlab.files import write_json_lines
@@ -112,6 +112,11 @@ def test_examples_are_the_runs_own_test_images_if_they_are_here(tmp_path: Path) 
     assert sorted(examples["labels"]) == sorted(test.labels.tolist())
     write_npz(data, test=29)
     assert own_examples(classifier) is None, "these are other images"
+
+
+def test_the_first_examples_are_one_of_each_class() -> None:
+    labels = np.array([2, 2, 0, 2, 1, 0, 2])
+    assert one_of_each_first(Split(np.zeros((7, 1, 1, 1), np.uint8), labels), 6) == [2, 4, 0, 1, 3, 5]
 
 
 def test_examples_fit_networks_of_other_pictures(tmp_path: Path) -> None:

@@ -138,6 +138,15 @@ def test_without_centring_the_answer_is_that_of_the_squeezed_image(run: Path, he
     assert rows[0]["labels"] != rows[1]["labels"]
 
 
+def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
+    for name, data in (("a\nb.png", WHITE), ("c\nd.png", b"")):
+        (here / name).write_bytes(data)
+    answer = vitlab(f"predict {run} .")
+    assert answer.out.startswith(r"'a\nb.png'  ")
+    assert len(answer.out.splitlines()) == 1
+    assert answer.error == r"vitlab: 'c\nd.png' is empty: it has no bytes"
+
+
 def test_an_unsure_answer_says_so() -> None:
     def line(probability: float, blank: bool = False) -> str:
         return use_commands.as_line("x", use_commands.Answer([Label("7", 7, probability)], blank))

@@ -44,12 +44,13 @@ class Answer:
 def predict(arguments: argparse.Namespace) -> int:
     """vitlab predict RUN IMAGE ..."""
     from vitlab.predict import Classifier
+    from vitlab.predict.decode import printable
 
     if arguments.images.count(STANDARD_INPUT) > 1:
         raise ConfigError("standard input (-) can be read only once; name it once")
     classifier = Classifier.load(arguments.run)
     places = [place for word in arguments.images for place in pictures_in(word)]
-    width = max((len(str(place)) for place in places), default=0)
+    width = max(len(printable(place)) for place in places)
     failed = False
     for name, answer in answers(classifier, places, arguments):
         failed = failed or isinstance(answer, str)
@@ -58,7 +59,7 @@ def predict(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(to_json(as_row(name, answer, classifier), indent=None))
         elif not isinstance(answer, str):
-            print(as_line(name.ljust(width), answer))
+            print(as_line(printable(name).ljust(width), answer))
     return READING_FAILED if failed else 0
 
 

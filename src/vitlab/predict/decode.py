@@ -64,7 +64,7 @@ def decode(data: bytes, name: str) -> Pixels:
     The camera's turn (EXIF) is applied. What is transparent becomes black if what is visible is bright, and white if it
     is dark: strokes never vanish. 16 bits are scaled to 8. ImageError in one line that begins with ``name``.
     """
-    shown = name if name.isprintable() else repr(name)
+    shown = printable(name)
     check_kind(data, shown)
     if data.startswith(PNG):
         data = checked_png(data, shown)
@@ -78,6 +78,11 @@ def decode(data: bytes, name: str) -> Pixels:
         raise
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
         raise ImageError(f"{shown} is damaged or cut off; save it again as PNG or JPEG") from error
+
+
+def printable(name: str) -> str:
+    """A file's name for one line: as it is, or quoted if it holds line ends or what steers a terminal."""
+    return name if name.isprintable() else repr(name)
 
 
 def is_picture(start: bytes) -> bool:
