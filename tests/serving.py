@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -30,8 +29,8 @@ from vitlab.web.listen import bind, listen
 from vitlab.web.pages import File
 from vitlab.web.serve import VitlabServer, make_server
 
+SECRETS = ("Traceback", "vitlab/", "site-packages", "/tmp", "Error", "torch", "starlette", "pydantic")
 PNG = {"Content-Type": "image/png"}
-JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,16 @@ def wait_for(happened: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def inputs(classifier: Classifier, data: bytes) -> Tensor:
-    """What the network receives of a picture."""
-    with torch.inference_mode():
-        return classifier.preprocess(classifier.prepare(data))
+def assert_refused(reply: Reply, status: int) -> None:
+    """A refusal of that status, in the one form, with nothing internal in it."""
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == "application/json"
+    assert set(reply.json) == {"error", "request"}
+    assert reply.json["request"] == reply.headers["x-request-id"]
+    assert [word for word in SECRETS if word in reply.body.decode()] == []
+
+
+def status(answer: bytes) -> int:
+    """The status of the first response in what was read from a socket."""
+    assert answer.startswith(b"HTTP/1.1 "), answer[:99]
+    return int(answer.split()[1])

@@ -50,7 +50,8 @@ def test_the_server_keeps_what_its_description_promises(server: Running) -> None
             modes.append(schemathesis.GenerationMode.NEGATIVE)
         for mode in modes:
             given = hypothesis.given(operation.as_strategy(generation_mode=mode))
-            hypothesis.seed(7)(SETTINGS(given(check)))()
+            run: Any = hypothesis.seed(7)(SETTINGS(given(check)))
+            run()
     assert {f"GET {path} 200" for path in ("/v1/model", "/livez", "/readyz", "/metrics")} < set(asked)
     assert asked["POST /v1/predict 200"] >= 10
     assert sum(count for what, count in asked.items() if what.startswith("POST /v1/predict 4")) >= 10

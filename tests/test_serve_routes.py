@@ -1,0 +1,202 @@
+"""The other addresses: models, health, counts, the page and its files; and that there are no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.made_runs import make_run
+from tests.serving import Running, ask, assert_refused, pictures, running, tiny_classifier
+from tests.studies import a_study
+from vitlab.errors import ConfigError, RunError
+from vitlab.files import write_json_lines
+from vitlab.predict import Classifier
+from vitlab.study.driver import write_study
+from vitlab.web.load import load
+from vitlab.web.pages import page_files
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Classifier:
+    """A classifier of 8 x 8 bars."""
+    return tiny_classifier()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a page."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "panels").mkdir()
+    (folder / "index.html").write_text("<!doctype html><title>page</title>")
+    (folder / "app.js").write_text("export const one = 1;\n")
+    (folder / "panels" / "lens.js").write_text("export const two = 2;\n")
+    (folder / "style.css").write_text("body { margin: 0 }\n")
+    (folder / "notes.py").write_text("not for the web")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Classifier, page: Path) -> Iterator[Running]:
+    """A server with two models and a page."""
+    with running({"tiny": tiny, "again": tiny}, page_files(page)) as made:
+        yield made
+        assert made.notes == [], "no request made the server fail"
+
+
+def test_the_models_are_listed_with_accuracy_and_digest(server: Running, tiny: Classifier) -> None:
+    cards = server.ask("GET", "/v1/model").json["models"]
+    assert [(card["id"], card["drawing"]) for card in cards] == [("tiny", None), ("again", None)]
+    assert cards[0]["classes"] == list(tiny.classes)
+    assert cards[0]["sha256"] == tiny.result["model_sha256"]
+    assert cards[0]["test_top1"] == tiny.result["test_top1"]
+
+
+def test_health(server: Running) -> None:
+    assert server.ask("GET", "/livez").json == {"status": "alive"}
+    assert server.ask("GET", "/readyz").json == {"status": "ready"}
+    server.server.guard.draining = True
+    try:
+        assert server.ask("GET", "/livez").status == 200
+        assert_refused(server.ask("GET", "/readyz"), 503)
+        assert server.predict(pictures(1)[0]).headers["connection"] == "close"
+    finally:
+        server.server.guard.draining = False
+
+
+def test_metrics_count_what_happened(tiny: Classifier) -> None:
+    data = pictures(3)
+    with running({"tiny": tiny}) as server:
+        for picture in data:
+            server.predict(picture)
+        server.predict(b"nonsense")
+        server.ask("GET", "/nonsense")
+        server.ask("GET", "/more?nonsense")
+        reply = server.ask("GET", "/metrics")
+    lines = reply.body.decode().splitlines()
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'vitlab_requests_total{route="/v1/predict",status="200"} 3' in lines
+    assert 'vitlab_requests_total{route="/v1/predict",status="415"} 1' in lines
+    assert 'vitlab_requests_total{route="other",status="404"} 2' in lines
+    assert 'vitlab_request_seconds_bucket{le="+Inf"} 6' in lines
+    assert "vitlab_request_seconds_count 6" in lines
+    assert 'vitlab_batch_images_bucket{le="1"} 3' in lines
+    assert 'vitlab_queue{model="tiny"} 0' in lines
+    kinds = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    names = {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")}
+    stems = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in names}
+    assert stems - {"vitlab"} <= kinds | {"vitlab_refused_total"}
+
+
+def test_the_page_comes_with_its_types_and_nothing_else(server: Running, page: Path) -> None:
+    types = {"/": "text/html", "/index.html": "text/html", "/app.js": "text/javascript",
+             "/panels/lens.js": "text/javascript", "/style.css": "text/css"}  # fmt: skip
+    for address, kind in types.items():
+        reply = server.ask("GET", address)
+        assert reply.status == 200
+        assert reply.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert reply.body == (page / (address[1:] or "index.html")).read_bytes()
+    assert server.ask("GET", "/?model=tiny").status == 200
+    assert_refused(server.ask("GET", "/notes.py"), 404)
+    assert_refused(server.ask("GET", "/panels/"), 404)
+
+
+def test_a_browser_that_has_a_file_is_told_so(server: Running) -> None:
+    first = server.ask("GET", "/app.js")
+    again = server.ask("GET", "/app.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert server.ask("GET", "/app.js", headers={"If-None-Match": '"other"'}).status == 200
+
+
+def test_head_answers_as_get_without_the_body(server: Running) -> None:
+    for address in ("/", "/app.js", "/livez", "/v1/model"):
+        got, head = server.ask("GET", address), server.ask("HEAD", address)
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.body))
+
+
+TRAVERSAL = [
+    f"{start}{step * n}{target}"
+    for start in ("/", "/panels/", "/models/", "/models/tiny/", "//")
+    for step in ("../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..\\", "..%5c", "....//", "%252e%252e%252f", "..;/", "..%00/")
+    for n in (1, 3, 7)
+    for target in ("etc/passwd", "index.html")
+]
+
+
+def test_no_path_leads_out_of_the_table(server: Running) -> None:
+    with closing(server.connect()) as connection:
+        for path in TRAVERSAL:
+            reply = ask(connection, "GET", path)
+            assert reply.status == 404, path
+            assert b"root:" not in reply.body
+            assert b"<title>page" not in reply.body
+    assert len(TRAVERSAL) == 300
+
+
+def test_methods_that_an_address_does_not_take_are_405(server: Running) -> None:
+    for address, allowed in (("/v1/predict", "POST"), ("/livez", "GET"), ("/app.js", "GET"), ("/v1/model", "GET")):
+        for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+            if method != allowed:
+                reply = server.ask(method, address)
+                assert_refused(reply, 405)
+                assert reply.headers["allow"] == allowed
+
+
+def test_no_documentation_page_loads_scripts_from_elsewhere(server: Running) -> None:
+    assert [server.ask("GET", address).status for address in ("/docs", "/redoc", "/v1/predict/")] == [404, 404, 404]
+    assert server.ask("GET", "/openapi.json").json["info"]["title"] == "vitlab"
+
+
+def test_every_answer_carries_the_headers_that_protect_a_browser(server: Running) -> None:
+    replies = [server.ask("GET", path) for path in ("/", "/app.js", "/v1/model", "/metrics", "/nonsense")]
+    replies += [server.predict(pictures(1)[0]), server.predict(b""), server.ask("GET", "/", headers={"Host": "evil"})]
+    for reply in replies:
+        policy = reply.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+        assert "unsafe" not in policy
+        assert "*" not in policy
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cross-origin-opener-policy"] == "same-origin"
+        assert reply.headers["cross-origin-resource-policy"] == "same-origin"
+        assert "server" not in reply.headers
+        assert "access-control-allow-origin" not in reply.headers
+
+
+def test_forms_need_no_parser() -> None:
+    """FastAPI wants python-multipart for them: one more thing to attack, so it is no dependency."""
+    requirements = metadata.requires("vitlab") or []
+    assert any(line.startswith("fastapi") for line in requirements)
+    assert not any("multipart" in line or "fastapi[" in line for line in requirements)
+
+
+def test_ids_of_requests_differ(server: Running) -> None:
+    ids = [server.ask("GET", "/livez").headers["x-request-id"] for _ in range(13)]
+    assert len(set(ids)) == 13
+
+
+def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:
+    study = a_study(1, 2, seeds=1)
+    rows = []
+    for job in study.order:
+        result = {"test_top1": 0.9, "val_top1": None, "test_images": 100, "train_seconds": 10.0}
+        rows.append({"cell": job.cell.name, "seed": 0, "status": "done", "run": job.digest} | result)
+        make_run(tmp_path / "runs" / job.digest, "mnist", depth=job.cell.config.model.depth)
+    write_study(study, tmp_path / "study")
+    write_json_lines(tmp_path / "study" / "rows.jsonl", rows)
+    single = make_run(tmp_path / "Single run", depth=3)
+    models, files = load([tmp_path / "study", single], tmp_path / "runs", print)
+    assert next(iter(models)) == "single-run", "what is named alone comes first"
+    assert len(models) == 3
+    for name in models:
+        assert files[f"/models/{name}/model.safetensors"].data == (models[name].path / "model.safetensors").read_bytes()
+        assert {f"/models/{name}/config.json", f"/models/{name}/examples.json"} < set(files)
+    assert b'"study": {"name": "depths"' in files["/models.json"].data
+    with pytest.raises(ConfigError, match="one study"):
+        load([tmp_path / "study", tmp_path / "study"], tmp_path / "runs", print)
+    with pytest.raises(RunError, match="no model to serve"):
+        load([tmp_path / "study"], tmp_path / "elsewhere", print)
