@@ -76,6 +76,11 @@ class Models:
         return any(served.batcher.full for served in self.served.values())
 
     @property
+    def all_full(self) -> bool:
+        """Whether no model would take a request."""
+        return all(served.batcher.full for served in self.served.values())
+
+    @property
     def alive(self) -> bool:
         """Whether every model's thread is there."""
         return all(served.batcher.thread.is_alive() for served in self.served.values())

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -15,9 +20,14 @@ from vitlab.web.metrics import Metrics
 SPARE = 16  # connections beyond the limit that are refused politely
 
 
-def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
-    """The class of connections that keep ``limits``."""
+PREDICT = b"POST /v1/predict"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
+
+
+def connections(limits: Limits, metrics: Metrics, full: Callable[[], bool]) -> type[H11Protocol]:
+    """The class of connections that keep ``limits``; ``full`` says whether no model would take a picture."""
     most = limits.connections_here()
+    busy = canned(503, close=False)
 
     class Connection(H11Protocol):
         """A connection whose headers, and whose reader, have a deadline; one too many is refused at once."""
@@ -36,11 +46,36 @@ def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             if self.refused or self.transport.is_closing():
                 return
+            if full() and self.is_between() and is_whole_picture(data):
+                self.turn_away()
+                return
             if self.timeout_keep_alive_task is not None:  # the first bytes of a further request
                 self.alarm()
             asked = self.cycle
             super().data_received(data)
-            if self.cycle is not asked and self.late is not None:
+            if self.cycle is not asked:
+                self.quiet()
+
+        def is_between(self) -> bool:
+            """Whether the next byte begins a request."""
+            done = self.cycle is None or self.cycle.response_complete
+            return done and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+        def turn_away(self) -> None:
+            """Refuse a picture unread. That must cost far less than an answer, or refusing is what overloads."""
+            began = time.perf_counter()
+            self.quiet()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            self.transport.write(busy)
+            metrics.refuse("queue")
+            metrics.answered("/v1/predict", 503, time.perf_counter() - began)
+
+        def quiet(self) -> None:
+            """The headers have come."""
+            if self.late is not None:
                 self.late.cancel()
                 self.late = None
 
@@ -57,13 +92,7 @@ def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
 
         def refuse(self, status: int) -> None:
             """An answer without a look at the request, then the end of the connection."""
-            body = Refusal(status).body("")
-            more = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in Refusal(status).headers)
-            self.transport.write(
-                f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                f"x-content-type-options: nosniff\r\n{more}connection: close\r\n\r\n".encode()
-                + body
-            )
+            self.transport.write(canned(status, close=True))
             self.refused = True
             if len(self.connections) > most + SPARE:
                 self.transport.close()
@@ -95,6 +124,27 @@ def connections(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
                 self.stuck = None
 
     return Connection
+
+
+def is_whole_picture(data: bytes) -> bool:
+    """Whether these bytes are one POST /v1/predict with its whole body, no more and no less."""
+    end = data.find(b"\r\n\r\n") + 4
+    if not data.startswith(PREDICT) or end < 4:
+        return False
+    lengths = LENGTH.findall(data, 0, end)
+    return len(lengths) == 1 and len(data) == end + int(lengths[0]) and b"\r\ntransfer-encoding" not in data.lower()
+
+
+def canned(status: int, close: bool) -> bytes:
+    """A refusal as it goes over the wire; its request has no id, since nobody looked at it."""
+    refusal = Refusal(status)
+    body = refusal.body("")
+    more = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in refusal.headers)
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n{more}"
+    )
+    return (head + ("connection: close\r\n\r\n" if close else "\r\n")).encode() + body
 
 
 def adopt(config: Config, state: ServerState) -> H11Protocol:

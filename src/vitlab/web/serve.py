@@ -90,7 +90,7 @@ def make_server(
     guard = Guard(app, access, limits, metrics, lambda path: route_of(path, files))
     config = Config(
         guard,
-        http=connections(limits, metrics),
+        http=connections(limits, metrics, lambda: models.all_full and not guard.draining),
         ws="none",
         lifespan="off",
         loop="asyncio",
