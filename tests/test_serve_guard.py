@@ -13,6 +13,7 @@ from tests.serving import PNG, Running, pictures, read_all, running, status, tin
 from vitlab.predict import Classifier
 from vitlab.web.limits import Limits
 from vitlab.web.pages import File
+from vitlab.web.protocol import is_whole_picture
 
 MIB = 1 << 20
 
@@ -184,3 +185,39 @@ def test_a_client_that_does_not_read_is_left(tiny: Classifier) -> None:
 def test_limits_follow_what_the_process_may_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda kind: (100, 4096))
     assert [Limits(connections=n).connections_here() for n in (17, 512)] == [17, 68]
+
+
+def test_a_full_server_refuses_a_whole_picture_without_parsing_it_and_goes_on(tiny: Classifier) -> None:
+    (data,) = pictures(1)
+    with running({"tiny": tiny}, queue=1) as server, server.server.models.served["tiny"].batcher.place():
+        length = f"Content-Length: {len(data)}"
+        whole = head(server, length, "Content-Type: image/png") + data
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+            for _ in range(3):  # on one connection
+                wire.sendall(whole)
+                answer = wire.recv(65536)
+                assert status(answer) == 503
+                assert b"retry-after: 1" in answer
+                assert b"connection: close" not in answer
+            assert b"x-request-id" not in answer, "it was not parsed"
+            wire.sendall(head(server, "Connection: close", start="GET /livez HTTP/1.1"))
+            assert status(read_all(wire)) == 200
+        assert b"x-request-id" in server.raw(whole[:-1], whole[-1:] + b"", pause=0.1), "in two pieces it is"
+        assert server.server.models.served["tiny"].batcher.pending == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [(b"POST /v1/predict HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", True),
+     (b"POST /v1/predict?top=1 HTTP/1.1\r\ncontent-length:2\r\nHost: x\r\n\r\nab", True),
+     (b"POST /v1/predict HTTP/1.1\r\nContent-Length: 2\r\n\r\na", False),
+     (b"POST /v1/predict HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET /", False),
+     (b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n\r\n", False),
+     (b"POST /v1/predict HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", False),
+     (b"POST /v1/predict HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab", False),
+     (b"POST /v1/predict HTTP/1.1\r\n\r\nContent-Length: 0\r\n\r\n", False),
+     (b"GET /v1/predict HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", False),
+     (b"POST /v1/predict", False), (b"", False)],
+)  # fmt: skip
+def test_only_one_whole_request_is_refused_unparsed(data: bytes, whole: bool) -> None:
+    assert is_whole_picture(data) == whole

@@ -21,7 +21,7 @@ SPARE = 16  # connections beyond the limit that are refused politely
 
 
 PREDICT = b"POST /v1/predict"
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})\r\n", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?=\r\n)", re.IGNORECASE)
 
 
 def connections(limits: Limits, metrics: Metrics, full: Callable[[], bool]) -> type[H11Protocol]:
