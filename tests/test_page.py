@@ -98,6 +98,14 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     assert page.inner_text("#sure") == "nothing drawn"
 
 
+def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
+    visit(page, base)
+    for _ in range(57):
+        page.keyboard.press("1")
+    page.locator("#undo").evaluate("(button) => { for (let i = 0; i < 99; i++) button.click(); }")
+    assert strokes(page) == 1, "the eighth 1: what was before is forgotten"
+
+
 def test_a_cancelled_pointer_ends_its_stroke(page: Page, base: str) -> None:
     visit(page, base)
     box = page.locator("#slate").bounding_box()

@@ -61,12 +61,15 @@ def test_a_point_of_the_study_loads_its_network(page: Page, base: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rotate", "shift", "noise"])
-def test_a_disturbance_moves_the_answer_to_where_its_curve_says(page: Page, base: str, kind: str) -> None:
+def test_a_disturbance_changes_the_reading_and_can_be_taken_back(page: Page, base: str, kind: str) -> None:
     visit(page, base)
     plain = bars(page)
     page.locator(f"#range-{kind}").fill({"rotate": "45", "shift": "3", "noise": "0.3"}[kind])
     settle(page)
     assert bars(page) != plain
+    moved = [page.text_content(f"output[for=range-{name}]") for name in ("rotate", "shift", "noise")]
+    calm, strong = ["0°", "0 px", "0"], {"rotate": "45°", "shift": "3 px", "noise": "0.3"}
+    assert moved == [strong[name] if name == kind else calm[i] for i, name in enumerate(strong)]
     page.click("#calm")
     settle(page)
     assert bars(page) == plain
@@ -134,6 +137,13 @@ def test_a_test_digit_is_in_the_link(page: Page, base: str) -> None:
     page.wait_for_selector("#truth:visible")
     settle(page)
     assert (bars(page), page.inner_text("#truth")) == (said, truth)
+
+
+def test_a_link_to_a_network_that_is_not_here_says_so(page: Page, base: str) -> None:
+    visit(page, base, "model=gone&patch=3")
+    assert page.inner_text("#notice") == "The link names a network that is not here: gone."
+    assert page.input_value("#model") == "vit"
+    assert page.inner_text("#attention-whose") == "patch 3 looks"
 
 
 def test_an_endless_scribble_leaves_the_address_short(page: Page, base: str) -> None:

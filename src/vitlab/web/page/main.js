@@ -85,7 +85,6 @@ async function ensure(id) {
   setText(byId("loading"), `Loading ${id} ...`);
   try {
     networks.set(id, await load(id));
-    notice("");
     return true;
   } catch (error) {
     notice(error.message);
@@ -95,11 +94,18 @@ async function ensure(id) {
   }
 }
 
+let goingBack = false; // to the network before, because another did not load: the sentence about that stays
 async function changeModel(name, id, before) {
+  if (before !== null && !goingBack) notice("");
   if (id === null) return reader.request({ [name]: true });
   const there = await ensure(id);
   if (store.get()[name] !== id) return; // another was chosen meanwhile
-  if (!there) return store.set({ [name]: before });
+  if (!there) {
+    goingBack = true;
+    store.set({ [name]: before });
+    goingBack = false;
+    return;
+  }
   const old = networks.get(before);
   if (name === "model" && old && !sameSquares(old, networks.get(id))) store.set({ hidden: [], query: null, hover: null });
   if (name === "model") fitToSquares();
