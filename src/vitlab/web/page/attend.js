@@ -4,7 +4,8 @@
 // How much is taken from each patch: by patch `query`, or, if null, by the class token or the mean of all tokens.
 export function look({ tokens, weights }, head, patches, query) {
   const first = tokens - patches;
-  const row = (token) => weights.subarray((head * tokens + token) * tokens + first, (head * tokens + token + 1) * tokens);
+  const row = (token) =>
+    weights.subarray((head * tokens + token) * tokens + first, (head * tokens + token + 1) * tokens);
   if (query !== null) return row(first + query);
   if (first > 0) return row(0);
   const sum = new Float32Array(patches);
@@ -47,9 +48,10 @@ export function rollout(layers) {
 
 function product(a, b, n) {
   const c = new Float32Array(n * n);
-  for (let i = 0; i < n; i++) for (let k = 0; k < n; k++) {
-    const weight = a[i * n + k];
-    for (let j = 0; j < n; j++) c[i * n + j] += weight * b[k * n + j];
-  }
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < n; k++) {
+      const weight = a[i * n + k];
+      for (let j = 0; j < n; j++) c[i * n + j] += weight * b[k * n + j];
+    }
   return c;
 }

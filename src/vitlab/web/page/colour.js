@@ -3,7 +3,11 @@
 const STEPS = 256;
 
 // Dark violet over blue and green to light yellow: lightness rises evenly.
-export const SEQUENTIAL = table((t) => [0.2 + 0.74 * t, 0.06 + 0.1 * Math.sin(Math.PI * Math.min(1, 0.25 + 0.7 * t)), 292 - 188 * t]);
+export const SEQUENTIAL = table((t) => [
+  0.2 + 0.74 * t,
+  0.06 + 0.1 * Math.sin(Math.PI * Math.min(1, 0.25 + 0.7 * t)),
+  292 - 188 * t,
+]);
 
 // -1 blue, 0 dark neutral, 1 orange: lightness tells the size, hue the sign.
 export const DIVERGING = table((t) => {

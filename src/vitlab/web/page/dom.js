@@ -2,7 +2,8 @@
 
 export const byId = (id) => document.getElementById(id);
 
-// el("li", {class: "x", "aria-label": "y", onclick: f}, "text", child): an element. No inline style: the policy forbids it.
+// el("li", {class: "x", "aria-label": "y", onclick: f}, "text", child): an element. No inline style: the policy
+// forbids it.
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   assign(made, attributes);
@@ -38,7 +39,8 @@ export function keep(parent, count, make) {
   return parent.children;
 }
 
-// A 2-d context in CSS pixels for a canvas of the size it has on the page (or width x height if given), sharp on any screen.
+// A 2-d context in CSS pixels for a canvas of the size it has on the page (or width x height if given), sharp on any
+// screen.
 export function surface(canvas, width = canvas.clientWidth, height = canvas.clientHeight) {
   const ratio = Math.min(window.devicePixelRatio || 1, 3);
   const w = Math.max(1, Math.round(width * ratio));
@@ -68,11 +70,13 @@ export function veil(values, size, channels = 1, strength = 0.8, into = document
   if (into.width !== size) Object.assign(into, { width: size, height: size });
   const context = into.getContext("2d");
   const data = context.createImageData(size, size);
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const most = (255 * strength) / (1 + 2 * mean); // a picture that is bright all over must not hide the map
   for (let i = 0; i < size * size; i++) {
     let value = 0;
     for (let c = 0; c < channels; c++) value += values[channels * i + c] / channels;
     data.data.fill(255, 4 * i, 4 * i + 3);
-    data.data[4 * i + 3] = Math.round(255 * strength * value);
+    data.data[4 * i + 3] = Math.round(most * value);
   }
   context.putImageData(data, 0, 0);
   return into;

@@ -8,10 +8,12 @@ const MOST_UNDO = 50;
 const POINTS_PER_FRAME = 0.9;
 const STEP = 10; // of the pen with the arrow keys
 
-// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, undo, ground, demo, lay}.
+// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, undo, ground,
+// demo, lay}.
 export function createSlate(store) {
   const canvas = byId("slate");
-  const sheet = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true }); // what the network gets, unscaled
+  // What the network gets, unscaled.
+  const sheet = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true });
   const undo = [];
   let ground = null; // {width, height, data} RGBA: the picture or test digit under the strokes
   let pen = null; // the stroke that is being drawn
@@ -39,7 +41,10 @@ export function createSlate(store) {
   function place(event) {
     const box = canvas.getBoundingClientRect();
     const inside = (v) => Math.min(SIDE, Math.max(0, v));
-    return [inside(((event.clientX - box.left) / box.width) * SIDE), inside(((event.clientY - box.top) / box.height) * SIDE)];
+    return [
+      inside(((event.clientX - box.left) / box.width) * SIDE),
+      inside(((event.clientY - box.top) / box.height) * SIDE),
+    ];
   }
 
   function lower(point) {

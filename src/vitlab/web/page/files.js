@@ -21,13 +21,17 @@ export function listenForFiles({ onPicture, onModel, onProblem }) {
     if (file.name.endsWith(".safetensors")) found.weights = await weightsOf(file);
     else if (file.name.endsWith(".json")) found.config = await configOf(file);
     else return onPicture(await pictureOf(file));
-    if (!found.config || !found.weights) return onProblem(`${file.name} is there; now the other of config.json and model.safetensors.`);
+    if (!found.config || !found.weights)
+      return onProblem(`${file.name} is there; now the other of config.json and model.safetensors.`);
     const { config, weights } = found;
     Object.assign(found, { config: null, weights: null });
     onModel(config, weights);
   }
 
-  for (const [button, input] of [["open-picture", "picture-file"], ["open-model", "model-files"]]) {
+  for (const [button, input] of [
+    ["open-picture", "picture-file"],
+    ["open-model", "model-files"],
+  ]) {
     byId(button).addEventListener("click", () => byId(input).click());
     byId(input).addEventListener("change", ({ target }) => {
       take([...target.files]);
@@ -72,6 +76,9 @@ async function configOf(file) {
 }
 
 async function weightsOf(file) {
-  if (file.size > MOST_WEIGHTS) throw new Error(`${file.name} has ${Math.round(file.size / 2 ** 20)} MiB; this page takes up to ${MOST_WEIGHTS / 2 ** 20}.`);
+  if (file.size > MOST_WEIGHTS)
+    throw new Error(
+      `${file.name} has ${Math.round(file.size / 2 ** 20)} MiB; this page takes up to ${MOST_WEIGHTS / 2 ** 20}.`,
+    );
   return file.arrayBuffer();
 }

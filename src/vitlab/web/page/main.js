@@ -1,12 +1,13 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
+import { followAddress } from "./address.js";
 import { load, loadFiles } from "./client.js";
 import { byId, picture, setText, surface, forgetColours } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
 import { exampleImage } from "./pictures.js";
 import { createReader, sameSquares } from "./reader.js";
-import { INITIAL, createStore, fromHash, marked, toHash } from "./state.js";
+import { INITIAL, createStore, fromHash, marked } from "./state.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createDisturb } from "./panels/disturb.js";
@@ -19,7 +20,8 @@ import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 
-const ASKS = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"]; // changes that need a reading
+// Changes that need a reading.
+const ASKS = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
 
 byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
@@ -27,7 +29,17 @@ const store = createStore({ ...linked, model: null, compare: null });
 const slate = createSlate(store);
 const networks = new Map(); // id -> what load gave
 const reader = createReader(store, slate, (id) => networks.get(id), render, notice);
-const panels = [createStrip, createPatches, createTokens, createAttention, createNeeds, createAnswer, createLens, createDisturb, createStory].map((create) => create(store));
+const panels = [
+  createStrip,
+  createPatches,
+  createTokens,
+  createAttention,
+  createNeeds,
+  createAnswer,
+  createLens,
+  createDisturb,
+  createStory,
+].map((create) => create(store));
 let menu = null;
 let own = 0;
 
@@ -45,11 +57,21 @@ function render() {
     const state = store.get();
     const { first, second, speed, times, answered, settled } = reader.results();
     const view = {
-      state, speed, times, mark: marked(state), empty: slate.empty(), loading: state.model !== null || menu === null,
+      state,
+      speed,
+      times,
+      mark: marked(state),
+      empty: slate.empty(),
+      loading: state.model !== null || menu === null,
       // While another network loads, the page still shows the one that has read.
       model: networks.get(first.reading?.model ?? state.model) ?? null,
       model2: networks.get(second.reading?.model ?? state.compare) ?? null,
-      reading: first.reading, deletion: first.deletion, fresh: first.fresh, curves: first.curves, reading2: second.reading, curves2: second.curves,
+      reading: first.reading,
+      deletion: first.deletion,
+      fresh: first.fresh,
+      curves: first.curves,
+      reading2: second.reading,
+      curves2: second.curves,
     };
     document.body.classList.toggle("alive", view.reading !== null);
     document.body.classList.toggle("answered", answered && view.reading !== null);
@@ -61,7 +83,7 @@ function render() {
     menu?.render(view);
     paintChip(view);
     showTruth(view);
-    setText(byId("random"), view.model?.config.drawing === null ? "Random test image" : "Random test digit");
+    setText(byId("random"), view.model?.config.drawing === null ? "Random image" : "Random test digit");
   });
 }
 
@@ -69,7 +91,13 @@ function render() {
 function paintChip({ reading, model }) {
   if (!reading) return;
   const { size } = model.squares;
-  surface(byId("chip-image"), 44, 44).drawImage(picture(reading.image, size, size, model.config.channels), 0, 0, 44, 44);
+  surface(byId("chip-image"), 44, 44).drawImage(
+    picture(reading.image, size, size, model.config.channels),
+    0,
+    0,
+    44,
+    44,
+  );
 }
 
 function showTruth({ state, model }) {
@@ -107,7 +135,8 @@ async function changeModel(name, id, before) {
     return;
   }
   const old = networks.get(before);
-  if (name === "model" && old && !sameSquares(old, networks.get(id))) store.set({ hidden: [], query: null, hover: null });
+  if (name === "model" && old && !sameSquares(old, networks.get(id)))
+    store.set({ hidden: [], query: null, hover: null });
   if (name === "model") fitToSquares();
   reader.request({ [name]: true });
   render();
@@ -117,34 +146,26 @@ async function changeModel(name, id, before) {
 function fitToSquares() {
   const { hidden, query, model } = store.get();
   const count = networks.get(model).squares.grid ** 2;
-  store.set({ hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count), query: query !== null && query < count ? query : null });
+  store.set({
+    hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
+    query: query !== null && query < count ? query : null,
+  });
 }
 
-store.listen((state, before) => {
-  if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
-  if (state.model !== before.model) changeModel("model", state.model, before.model);
-  if (state.compare !== before.compare) changeModel("compare", state.compare, before.compare);
-  if (ASKS.some((name) => state[name] !== before[name])) reader.request();
-  if (ASKS.some((name) => state[name] !== before[name]) || state.query !== before.query || state.threshold !== before.threshold) writeAddress();
-  render();
-});
-
-let addressTimer = null;
-let written = location.hash;
-function writeAddress() {
-  clearTimeout(addressTimer);
-  addressTimer = setTimeout(() => {
-    written = `#${toHash(store.get())}`;
-    history.replaceState(null, "", written);
-  }, 300);
-}
-
-window.addEventListener("hashchange", () => {
-  if (location.hash === written) return;
-  const { model, compare, ...rest } = fromHash(location.hash.slice(1));
+const writeAddress = followAddress(store, ({ model, compare, ...rest }) => {
   const { hover, tap, demo, drawing, ...plain } = INITIAL;
   store.set({ ...plain, ...rest, demo: false, model: model ?? store.get().model, compare: compare ?? null });
   if (rest.drawing) layExample();
+});
+
+store.listen((state, before) => {
+  const changes = (names) => names.some((name) => state[name] !== before[name]);
+  if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
+  if (changes(["model"])) changeModel("model", state.model, before.model);
+  if (changes(["compare"])) changeModel("compare", state.compare, before.compare);
+  if (changes(ASKS)) reader.request();
+  if (changes([...ASKS, "query", "threshold"])) writeAddress();
+  render();
 });
 
 // The test digit under the strokes, if the drawing names one that the network's examples have.
@@ -165,15 +186,6 @@ byId("random").addEventListener("click", () => {
 function layTest(examples, index) {
   slate.lay(exampleImage(examples, index), "example", { index });
 }
-
-byId("share").addEventListener("click", async () => {
-  const address = new URL(location.href);
-  address.hash = toHash(store.get());
-  history.replaceState(null, "", address);
-  const said = await navigator.clipboard.writeText(address.href).then(() => "Copied", () => "It is in the address bar");
-  setText(byId("share"), store.get().drawing.kind === "picture" ? `${said}, without the picture` : said);
-  setTimeout(() => setText(byId("share"), "Copy link"), 2000);
-});
 
 listenForFiles({
   onProblem: notice,
@@ -198,7 +210,10 @@ async function readMenu() {
     if (!response.ok) throw new Error();
     return await response.json();
   } catch {
-    notice("models.json is not here, so there is no network to load: serve the folder that `vitlab export RUN --to web` wrote, or open your own model below.");
+    notice(
+      "models.json is not here, so there is no network to load: serve the folder that `vitlab export RUN --to web` " +
+        "wrote, or open your own model below.",
+    );
     return { models: [], study: null };
   }
 }
@@ -209,7 +224,8 @@ async function start() {
   render();
   const ids = models.map(({ id }) => id);
   const wanted = [linked.model, ...ids].filter((id) => ids.includes(id));
-  if (linked.model && !ids.includes(linked.model)) notice(`The link names a network that is not here: ${linked.model}.`);
+  if (linked.model && !ids.includes(linked.model))
+    notice(`The link names a network that is not here: ${linked.model}.`);
   for (const id of wanted) {
     if (!(await ensure(id))) continue;
     store.set({ model: id, compare: ids.includes(linked.compare) ? linked.compare : null });

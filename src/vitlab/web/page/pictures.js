@@ -10,7 +10,13 @@ export function layGround(context, { width, height, data }, side) {
   context.fillStyle = `rgb(${data[0]} ${data[1]} ${data[2]})`;
   context.fillRect(0, 0, side, side);
   context.imageSmoothingEnabled = scale < 2;
-  context.drawImage(picture(toRgb(data), width, height, 3, 1), (side - width * scale) / 2, (side - height * scale) / 2, width * scale, height * scale);
+  context.drawImage(
+    picture(toRgb(data), width, height, 3, 1),
+    (side - width * scale) / 2,
+    (side - height * scale) / 2,
+    width * scale,
+    height * scale,
+  );
 }
 
 function toRgb(data) {
@@ -46,6 +52,7 @@ export function toPixels({ width, height, data }, channels) {
 // A test image of examples.json as RGBA.
 export function exampleImage({ side, channels, images }, index) {
   const data = new Uint8ClampedArray(4 * side * side).fill(255);
-  for (let i = 0; i < side * side; i++) for (let c = 0; c < 3; c++) data[4 * i + c] = images[index][channels === 3 ? 3 * i + c : i];
+  for (let i = 0; i < side * side; i++)
+    for (let c = 0; c < 3; c++) data[4 * i + c] = images[index][channels === 3 ? 3 * i + c : i];
   return { width: side, height: side, data };
 }

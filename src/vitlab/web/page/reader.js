@@ -8,9 +8,11 @@ import { RANGES } from "./state.js";
 const PAUSE = 220; // milliseconds without a change
 const KEPT = 30; // readings whose times count
 
-const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} }); // fresh: the deletion map is of this drawing
+// fresh: the deletion map is of this drawing.
+const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} });
 
-// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times, answered, settled}; loaded(id) -> what client.js's load gave, or undefined.
+// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times, answered, settled}; loaded(id) ->
+// what client.js's load gave, or undefined.
 export function createReader(store, slate, loaded, changed, failed) {
   let [first, second] = [nothing(), nothing()];
   let times = [];
@@ -22,7 +24,13 @@ export function createReader(store, slate, loaded, changed, failed) {
   function job(model, want) {
     const { center, hidden, rotate, shift, noise } = store.get();
     const seen = sameSquares(model, loaded(store.get().model)) ? hidden : [];
-    return { drawing: toPixels(slate.pixels(), model.config.channels), center, hidden: seen, disturb: { rotate, shift, noise }, want };
+    return {
+      drawing: toPixels(slate.pixels(), model.config.channels),
+      center,
+      hidden: seen,
+      disturb: { rotate, shift, noise },
+      want,
+    };
   }
 
   async function readNow(id, want) {
@@ -36,7 +44,11 @@ export function createReader(store, slate, loaded, changed, failed) {
     const { model, compare } = store.get();
     const mine = version;
     try {
-      const answers = await Promise.all([model, compare].map((id) => (id && loaded(id) ? readNow(id, { deletion: false, curve: null, inside: id === model }) : null)));
+      const answers = await Promise.all(
+        [model, compare].map((id) =>
+          id && loaded(id) ? readNow(id, { deletion: false, curve: null, inside: id === model }) : null,
+        ),
+      );
       if (answers[0] && store.get().model === model) {
         first = { ...first, reading: answers[0] };
         times = [...times, answers[0].milliseconds].slice(-KEPT);
@@ -64,7 +76,8 @@ export function createReader(store, slate, loaded, changed, failed) {
     for (const kind of Object.keys(RANGES)) {
       const { curve } = (await ask(model, { deletion: false, curve: kind, inside: false })) ?? {};
       if (mine === version && curve) first = { ...first, curves: { ...first.curves, [kind]: curve } };
-      const other = compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind, inside: false }) : null;
+      const other =
+        compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind, inside: false }) : null;
       if (mine === version && other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
       changed();
     }
@@ -81,7 +94,14 @@ export function createReader(store, slate, loaded, changed, failed) {
       first = { ...first, fresh: false };
       frame ??= requestAnimationFrame(live);
     },
-    results: () => ({ first, second, speed: times.length ? median(times) : null, times: times.length, answered: answered === version, settled: settled === version }),
+    results: () => ({
+      first,
+      second,
+      speed: times.length ? median(times) : null,
+      times: times.length,
+      answered: answered === version,
+      settled: settled === version,
+    }),
   };
 }
 

@@ -12,10 +12,22 @@ export const RANGES = {
   noise: { least: 0, most: 1, step: 0.05, unit: "", name: "Noise" },
 };
 
-// drawing is {kind: "strokes", strokes}, {kind: "example", index, strokes}, or {kind: "picture", strokes}: strokes lie on top.
+// drawing is {kind: "strokes", strokes}, {kind: "example", index, strokes}, or {kind: "picture", strokes}: strokes
+// lie on top.
 export const INITIAL = {
-  model: null, compare: null, center: true, hidden: [], query: null, hover: null, tap: "follow",
-  rotate: 0, shift: 0, noise: 0, threshold: 0.5, drawing: { kind: "strokes", strokes: [] }, demo: false,
+  model: null,
+  compare: null,
+  center: true,
+  hidden: [],
+  query: null,
+  hover: null,
+  tap: "follow",
+  rotate: 0,
+  shift: 0,
+  noise: 0,
+  threshold: 0.5,
+  drawing: { kind: "strokes", strokes: [] },
+  demo: false,
 };
 
 export function createStore(initial) {
@@ -61,7 +73,10 @@ export function fromHash(text) {
   const found = {};
   for (const name of ["model", "compare"]) if (ID.test(hash.get(name) ?? "")) found[name] = hash.get(name);
   if (hash.get("center") === "0") found.center = false;
-  const hidden = (hash.get("hide") ?? "").split(".").map(patchNumber).filter((n) => n !== null);
+  const hidden = (hash.get("hide") ?? "")
+    .split(".")
+    .map(patchNumber)
+    .filter((n) => n !== null);
   if (hidden.length) found.hidden = [...new Set(hidden)].slice(0, 1024);
   const query = patchNumber(hash.get("patch"));
   if (query !== null) found.query = query;

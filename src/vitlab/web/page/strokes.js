@@ -14,7 +14,8 @@ const WRITTEN = [
   [[[65, 21], [51, 21], [39, 22], [37, 34], [35, 46], [49, 43], [63, 50], [66, 63], [58, 76], [44, 80], [31, 75]]],
   [[[60, 19], [46, 32], [36, 50], [34, 67], [44, 79], [58, 78], [66, 67], [60, 55], [48, 54], [37, 64]]],
   [[[30, 25], [48, 24], [69, 22], [61, 40], [52, 58], [46, 81]]],
-  [[[62, 27], [50, 19], [38, 26], [41, 39], [53, 48], [64, 60], [61, 75], [48, 80], [36, 72], [39, 58], [53, 46], [63, 37], [62, 27]]],
+  [[[62, 27], [50, 19], [38, 26], [41, 39], [53, 48], [64, 60], [61, 75],
+    [48, 80], [36, 72], [39, 58], [53, 46], [63, 37], [62, 27]]],
   [[[65, 33], [54, 21], [40, 25], [36, 38], [45, 48], [58, 45], [65, 34], [65, 52], [61, 68], [56, 81]]],
 ];
 
@@ -22,15 +23,24 @@ const BETWEEN = 8; // points from one place to the next
 
 // The strokes of a digit 0 to 9, as a hand would write it.
 export function written(digit, width = WIDTHS.usual) {
-  return WRITTEN[digit].map((places) => ({ width, points: smooth(places.map(([x, y]) => [x * SIDE / 100, y * SIDE / 100])) }));
+  return WRITTEN[digit].map((places) => ({
+    width,
+    points: smooth(places.map(([x, y]) => [(x * SIDE) / 100, (y * SIDE) / 100])),
+  }));
 }
 
 // A curve through all places (Catmull and Rom 1974).
 function smooth(places) {
   const points = [];
   for (let i = 0; i + 1 < places.length; i++) {
-    const [a, b, c, d] = [places[Math.max(0, i - 1)], places[i], places[i + 1], places[Math.min(places.length - 1, i + 2)]];
-    for (let step = 0; step < BETWEEN; step++) points.push([0, 1].map((axis) => between(a[axis], b[axis], c[axis], d[axis], step / BETWEEN)));
+    const [a, b, c, d] = [
+      places[Math.max(0, i - 1)],
+      places[i],
+      places[i + 1],
+      places[Math.min(places.length - 1, i + 2)],
+    ];
+    for (let step = 0; step < BETWEEN; step++)
+      points.push([0, 1].map((axis) => between(a[axis], b[axis], c[axis], d[axis], step / BETWEEN)));
   }
   return [...points, places.at(-1)];
 }
@@ -54,7 +64,8 @@ export const length = (strokes) => strokes.reduce((sum, stroke) => sum + stroke.
 
 const MOST_POINTS = 255;
 
-// The same line through fewer points, none further off than `tolerance` (Douglas and Peucker 1973), on the grid that the
+// The same line through fewer points, none further off than `tolerance` (Douglas and Peucker 1973), on the grid that
+// the
 // address can hold: what is drawn and what its link draws are the same.
 export function tidy(stroke, tolerance = 0.8) {
   const kept = fewer(stroke.points, tolerance);
@@ -83,10 +94,14 @@ function offLine([x, y], [ax, ay], [bx, by]) {
 const toByte = (v) => Math.min(255, Math.max(0, Math.round((v / SIDE) * 255)));
 const fromByte = (byte) => (byte / 255) * SIDE;
 
-// Strokes as text of letters that need no escape in an address: per stroke its width, its number of points, their places.
+// Strokes as text of letters that need no escape in an address: per stroke its width, its number of points, their
+// places.
 export function encodeStrokes(strokes) {
   const bytes = strokes.flatMap(({ width, points }) => [width, points.length, ...points.flat().map(toByte)]);
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
 }
 
 // The strokes of such a text; null where it is none.
@@ -98,7 +113,7 @@ export function decodeStrokes(text) {
     return null;
   }
   const strokes = [];
-  for (let i = 0; i < bytes.length; ) {
+  for (let i = 0; i < bytes.length;) {
     const [width, count] = [bytes[i], bytes[i + 1]];
     const end = i + 2 + 2 * count;
     if (!count || end > bytes.length || width < WIDTHS.least || width > WIDTHS.most) return null;

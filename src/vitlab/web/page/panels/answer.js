@@ -47,7 +47,11 @@ function verdict(model, reading, state, empty) {
   const [best, next] = topTwo(probabilities);
   const sure = percent(probabilities[best]);
   if (probabilities[best] >= state.threshold) return { answer: classes[best], sure, unsure: false };
-  return { answer: "not sure", sure: `${classes[best]} ${percent(probabilities[best], 0)} or ${classes[next]} ${percent(probabilities[next], 0)}`, unsure: true };
+  return {
+    answer: "not sure",
+    sure: `${classes[best]} ${percent(probabilities[best], 0)} or ${classes[next]} ${percent(probabilities[next], 0)}`,
+    unsure: true,
+  };
 }
 
 function topTwo(probabilities) {
@@ -61,8 +65,19 @@ function bars({ model, reading, model2, reading2, state, empty }, first) {
   const best = argmax(reading.probabilities);
   const list = byId("bars");
   list.classList.toggle("faded", empty);
-  list.classList.toggle("worded", classes.some((name) => name.length > 2));
-  const rows = keep(list, shown.length, () => el("li", {}, el("span", { class: "name" }), el("span", { class: "track", "aria-hidden": "true" }, el("i"), el("i", { class: "other" })), el("span", { class: "value" })));
+  list.classList.toggle(
+    "worded",
+    classes.some((name) => name.length > 2),
+  );
+  const rows = keep(list, shown.length, () =>
+    el(
+      "li",
+      {},
+      el("span", { class: "name" }),
+      el("span", { class: "track", "aria-hidden": "true" }, el("i"), el("i", { class: "other" })),
+      el("span", { class: "value" }),
+    ),
+  );
   shown.forEach((index, i) => {
     const [name, track, value] = rows[i].children;
     const p = empty ? 0 : reading.probabilities[index];
@@ -83,7 +98,8 @@ function sameClass(model2, reading2, name) {
   return index < 0 ? null : reading2.probabilities[index];
 }
 
-const sentence = ({ answer, sure, unsure }) => (answer === "–" ? "Nothing drawn." : unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`);
+const sentence = ({ answer, sure, unsure }) =>
+  answer === "–" ? "Nothing drawn." : unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
 
 // Say a sentence to a screen reader once it has stood for a while, and never twice in a row.
 function createVoice(wait = 900) {

@@ -1,4 +1,5 @@
-// Attention as small multiples: a column for each layer, a row for each head, or a few in one row, all on one colour scale.
+// Attention as small multiples: a column for each layer, a row for each head, or a few in one row, all on one colour
+// scale.
 
 import { look, spread } from "../attend.js";
 import { EVEN_SHARES, attentionColour, cssColour } from "../colour.js";
@@ -10,6 +11,16 @@ const LEAST_SIDE = 36;
 const GAP = 8;
 const ROOMY = 92; // a side from which a label has room for words
 const FEW = 4; // maps that fit into one row
+
+const OF_CNN =
+  "A CNN has no attention: each of its filters sees only its neighbourhood, wherever it is. " +
+  "Choose a Vision Transformer to see who looks where.";
+const WITHOUT =
+  "This network was trained without attention: its tokens are never mixed before the end, " +
+  "so there is nothing to show here.";
+const WITH =
+  "In each layer every token takes from the others; each head decides in its own way from which. " +
+  "Bright: much is taken there. Point at a patch to see its own look.";
 
 export function createAttention(store) {
   const maps = byId("maps");
@@ -43,10 +54,20 @@ export function createAttention(store) {
         const over = Math.round(spread(shares));
         canvas.style.width = canvas.style.height = `${side}px`;
         paintMap(canvas, shares, (share) => attentionColour(share, patches), {
-          squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden, side,
+          squares,
+          image: reading.image,
+          channels: model.config.channels,
+          mark,
+          hidden: state.hidden,
+          side,
         });
         canvas.setAttribute("aria-label", `Layer ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        setText(caption, side > ROOMY ? `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches` : `${depth + 1}.${head + 1} ≈ ${over}`);
+        setText(
+          caption,
+          side > ROOMY
+            ? `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches`
+            : `${depth + 1}.${head + 1} ≈ ${over}`,
+        );
       }
     });
   };
@@ -54,9 +75,9 @@ export function createAttention(store) {
 
 function say(model, has) {
   if (!model) return "";
-  if (model.config.arch === "cnn") return "A CNN has no attention: each of its filters sees only its neighbourhood, wherever it is. Choose a Vision Transformer to see who looks where.";
-  if (!has) return "This network was trained without attention: its tokens are never mixed before the end, so there is nothing to show here.";
-  return "In each layer every token takes from the others; each head decides in its own way from which. Bright: much is taken there. Point at a patch to see its own look.";
+  if (model.config.arch === "cnn") return OF_CNN;
+  if (!has) return WITHOUT;
+  return WITH;
 }
 
 // One short line, whatever is marked: nothing may move under the pointer.
@@ -72,5 +93,10 @@ function key() {
     cell.style.background = cssColour(attentionColour((EVEN_SHARES * (i / 23) ** 2) / 100, 100));
     bar.append(cell);
   }
-  return [el("span", {}, "nothing"), bar, el("span", {}, `${EVEN_SHARES} × an even share`), el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches")];
+  return [
+    el("span", {}, "nothing"),
+    bar,
+    el("span", {}, `${EVEN_SHARES} × an even share`),
+    el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches"),
+  ];
 }

@@ -8,12 +8,33 @@ const HEIGHT = 46;
 export function createDisturb(store) {
   const parts = {};
   for (const [name, range] of Object.entries(RANGES)) {
-    const input = el("input", { type: "range", id: `range-${name}`, min: range.least, max: range.most, step: range.step, value: 0, "aria-describedby": `curve-${name}` });
+    const input = el("input", {
+      type: "range",
+      id: `range-${name}`,
+      min: range.least,
+      max: range.most,
+      step: range.step,
+      value: 0,
+      "aria-describedby": `curve-${name}`,
+    });
     input.addEventListener("input", () => store.set({ [name]: Number(input.value) }));
     const output = el("output", { for: input.id });
-    const canvas = el("canvas", { class: "curve", id: `curve-${name}`, role: "img", "aria-label": "curve not computed yet" });
+    const canvas = el("canvas", {
+      class: "curve",
+      id: `curve-${name}`,
+      role: "img",
+      "aria-label": "curve not computed yet",
+    });
     parts[name] = { input, output, canvas };
-    byId("disturbances").append(el("div", { class: "disturbance" }, el("div", { class: "slider" }, el("label", { for: input.id }, range.name), output), canvas, input));
+    byId("disturbances").append(
+      el(
+        "div",
+        { class: "disturbance" },
+        el("div", { class: "slider" }, el("label", { for: input.id }, range.name), output),
+        canvas,
+        input,
+      ),
+    );
   }
   byId("calm").addEventListener("click", () => store.set({ rotate: 0, shift: 0, noise: 0 }));
 
@@ -56,7 +77,8 @@ function line(context, ...[x, y, toX, toY]) {
 }
 
 function paintCurve(context, width, { strengths, probabilities }, range, colour, dash) {
-  const trace = () => strengths.forEach((s, i) => context[i ? "lineTo" : "moveTo"](across(width, s, range), height(probabilities[i])));
+  const trace = () =>
+    strengths.forEach((s, i) => context[i ? "lineTo" : "moveTo"](across(width, s, range), height(probabilities[i])));
   context.strokeStyle = context.fillStyle = colour;
   context.lineWidth = 2;
   context.lineJoin = "round";
@@ -76,6 +98,8 @@ function paintCurve(context, width, { strengths, probabilities }, range, colour,
 function describe(canvas, { label, strengths, probabilities }, { unit }, classes) {
   const answer = classes[label];
   const points = strengths.map((s, i) => [s, probabilities[i]]).filter(([, p]) => p >= 0.5);
-  const text = points.length ? `The answer ${answer} keeps at least 50 % from ${points[0][0]}${unit} to ${points.at(-1)[0]}${unit}` : `The answer ${answer} stays below 50 % throughout`;
+  const text = points.length
+    ? `The answer ${answer} keeps at least 50 % from ${points[0][0]}${unit} to ${points.at(-1)[0]}${unit}`
+    : `The answer ${answer} stays below 50 % throughout`;
   if (canvas.getAttribute("aria-label") !== text) canvas.setAttribute("aria-label", text);
 }

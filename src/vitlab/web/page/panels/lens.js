@@ -14,7 +14,15 @@ export function createLens() {
     if (!stages.length) return;
     const classes = model.config.classes;
     const shown = strongest(stages.at(-1), classes.length);
-    const rows = keep(list, stages.length, () => el("li", {}, el("span", { class: "stage" }), el("span", { class: "columns10", "aria-hidden": "true" }), el("span", { class: "says" })));
+    const rows = keep(list, stages.length, () =>
+      el(
+        "li",
+        {},
+        el("span", { class: "stage" }),
+        el("span", { class: "columns10", "aria-hidden": "true" }),
+        el("span", { class: "says" }),
+      ),
+    );
     stages.forEach((probabilities, depth) => {
       const [stage, columns, says] = rows[depth].children;
       setText(stage, depth === 0 ? "start" : `block ${depth}`);
@@ -26,7 +34,8 @@ export function createLens() {
         bin.classList.toggle("best", index === best);
         setText(bin.lastElementChild, classes[index].length > 1 ? "" : classes[index]);
       });
-      setText(says, `${classes[best]} · ${percent(probabilities[best], 0)}`);
+      const [name, sure] = [classes[best], percent(probabilities[best], 0)];
+      setText(says, name.length > 2 ? `${sure} · ${name}` : `${name} · ${sure}`); // a long name is cut at its end
       rows[depth].classList.toggle("agrees", best === argmax(stages.at(-1)));
     });
   };
@@ -40,6 +49,7 @@ export function strongest(probabilities, count = probabilities.length) {
 
 function say(model, stages) {
   if (!model) return "";
-  if (!stages.length) return "A CNN has no row of tokens that passes from block to block, so it cannot be asked halfway.";
-  return "The answer if the network stopped here. Its last step was trained for the last row only, so the first rows are rough.";
+  if (!stages.length)
+    return "A CNN has no row of tokens that passes from block to block, so it cannot be asked halfway.";
+  return "The answer if the network stopped here. Its last step knows the last row only, so the first are rough.";
 }

@@ -19,7 +19,8 @@ export function createNeeds(store) {
     squares = model.squares;
     const patches = squares.grid ** 2;
     const shared = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
-    const has = reading.attention.length > 0 && reading.attention[0].heads > 0 && reading.attention[0].tokens <= MOST_TOKENS;
+    const has =
+      reading.attention.length > 0 && reading.attention[0].heads > 0 && reading.attention[0].tokens <= MOST_TOKENS;
     byId("looked-figure").hidden = !has;
     setText(byId("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
     setText(byId("needs-say"), has ? BOTH : ONE);
@@ -37,7 +38,9 @@ export function createNeeds(store) {
 function most(falls) {
   const patch = argmax(falls);
   const points = Math.round(100 * falls[patch]);
-  return points < 1 ? "No single patch matters." : `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
+  return points < 1
+    ? "No single patch matters."
+    : `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
 
 function key() {

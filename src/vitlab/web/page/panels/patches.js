@@ -3,6 +3,8 @@
 import { byId, el, keep, picture, setText } from "../dom.js";
 import { tap } from "./maps.js";
 
+const FILTERS = "A CNN has no patches: it slides small filters over all pixels.";
+
 export function createPatches(store) {
   const grid = byId("patch-grid");
   let focused = 0;
@@ -32,7 +34,8 @@ export function createPatches(store) {
     to?.focus();
   });
   byId("show-all").addEventListener("click", () => store.set({ hidden: [] }));
-  for (const radio of document.querySelectorAll("input[name=tap]")) radio.addEventListener("change", () => store.set({ tap: radio.value }));
+  for (const radio of document.querySelectorAll("input[name=tap]"))
+    radio.addEventListener("change", () => store.set({ tap: radio.value }));
 
   return function render({ state, mark, model, reading }) {
     setText(byId("patches-title"), model?.config.arch === "cnn" ? "Squares to hide" : "Patches become tokens");
@@ -44,7 +47,14 @@ export function createPatches(store) {
     grid.style.gridTemplateColumns = `repeat(${squares.grid}, 1fr)`;
     grid.classList.toggle("lifted", config.arch !== "cnn");
     if (focused >= count) focused = 0;
-    const buttons = keep(grid, count, (i) => el("button", { type: "button", class: "patch", "data-patch": i }, el("canvas", {}), el("span", { "aria-hidden": "true" }, String(i + 1))));
+    const buttons = keep(grid, count, (i) =>
+      el(
+        "button",
+        { type: "button", class: "patch", "data-patch": i },
+        el("canvas", {}),
+        el("span", { "aria-hidden": "true" }, String(i + 1)),
+      ),
+    );
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
     for (let i = 0; i < count; i++) {
       const button = buttons[i];
@@ -53,7 +63,7 @@ export function createPatches(store) {
       button.classList.toggle("marked", i === mark);
       button.classList.toggle("gone", hidden);
       button.setAttribute("aria-pressed", state.tap === "hide" ? hidden : i === state.query);
-      const label = `Patch ${i + 1}, row ${Math.floor(i / squares.grid) + 1}, column ${(i % squares.grid) + 1}${hidden ? ", hidden" : ""}`;
+      const label = `Patch ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`;
       if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
       paintPatch(button.firstElementChild, whole, squares, i);
     }
@@ -69,22 +79,35 @@ const numberOf = (target) => {
 export function paintPatch(canvas, whole, { grid, side, margin }, patch) {
   if (canvas.width !== side) Object.assign(canvas, { width: side, height: side });
   const context = canvas.getContext("2d");
-  context.drawImage(whole, margin + side * (patch % grid), margin + side * Math.floor(patch / grid), side, side, 0, 0, side, side);
+  context.drawImage(
+    whole,
+    margin + side * (patch % grid),
+    margin + side * Math.floor(patch / grid),
+    side,
+    side,
+    0,
+    0,
+    side,
+    side,
+  );
 }
+
+const whereIs = (patch, { grid }) => `row ${Math.floor(patch / grid) + 1}, column ${(patch % grid) + 1}`;
 
 function say(model) {
   if (!model) return "";
   const { config, squares } = model;
   const { arch, patch_overlap: overlap, embed_dim: width } = config.model;
-  if (arch === "cnn") return `A CNN has no patches: it slides small filters over all pixels. These ${squares.grid ** 2} squares are only there for you to hide.`;
+  if (arch === "cnn") return `${FILTERS} These ${squares.grid ** 2} squares are only there for you to hide.`;
   const more = overlap ? ` (and sees ${overlap} more on every side)` : "";
-  return `The input is cut into ${squares.grid ** 2} patches. Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token: a list of ${width} numbers that also knows its place.`;
+  const each = `Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token`;
+  const token = `a list of ${width} numbers that also knows its place`;
+  return `The input is cut into ${squares.grid ** 2} patches. ${each}: ${token}.`;
 }
 
 function now(state, mark, model) {
   if (mark !== null) {
-    const { grid } = model.squares;
-    return `Patch ${mark + 1}: row ${Math.floor(mark / grid) + 1}, column ${(mark % grid) + 1}${state.hidden.includes(mark) ? ", hidden" : ""}.`;
+    return `Patch ${mark + 1}: ${whereIs(mark, model.squares)}${state.hidden.includes(mark) ? ", hidden" : ""}.`;
   }
   if (state.hidden.length) return `${state.hidden.length} hidden.`;
   return state.tap === "hide" ? "Click a patch to turn it black." : "Point at a patch: it lights up everywhere.";

@@ -3,7 +3,14 @@
 import { byId, percent, setText } from "../dom.js";
 
 export function renderStatus({ model, loading }) {
-  setText(byId("selftest"), model ? tested(model.selftest, model.config.drawing === null ? "images" : "digits") : loading ? "Loading the network ..." : "No network is loaded.");
+  setText(
+    byId("selftest"),
+    model
+      ? tested(model.selftest, model.config.drawing === null ? "images" : "digits")
+      : loading
+        ? "Loading the network ..."
+        : "No network is loaded.",
+  );
   byId("selftest").classList.toggle("good", Boolean(model?.selftest?.agree));
   const facts = byId("model-facts");
   setText(facts, model ? about(model.config) : "");
@@ -11,7 +18,8 @@ export function renderStatus({ model, loading }) {
 }
 
 function tested(selftest, things) {
-  if (!selftest?.images) return `No known ${things} came with this network, so this page's numbers were not compared with Python's.`;
+  if (!selftest?.images)
+    return `No known ${things} came with this network, so this page's numbers were not compared with Python's.`;
   const { images, agree, maxDifference } = selftest;
   const numbers = `largest difference ${scientific(maxDifference)}`;
   if (agree) return `${images} of ${images} known ${things}: this page's numbers equal Python's (${numbers}).`;
@@ -25,7 +33,9 @@ function about({ name, data, test_top1: top1, test_top1_interval: interval, test
   const parts = [name];
   if (top1 !== null && top1 !== undefined) {
     const range = interval ? ` (95 % interval ${interval.map((p) => (100 * p).toFixed(2)).join(" to ")})` : "";
-    parts.push(`${percent(top1, 2)} right on ${images ? `${images.toLocaleString("en")} test images of ` : ""}${data}${range}`);
+    parts.push(
+      `${percent(top1, 2)} right on ${images ? `${images.toLocaleString("en")} test images of ` : ""}${data}${range}`,
+    );
   }
   if (params) parts.push(`${params.toLocaleString("en")} parameters`);
   if (sha256) parts.push(`digest ${sha256.slice(0, 12)}`);

@@ -5,6 +5,11 @@ import { byId, el, keep, picture, setText, surface } from "../dom.js";
 const THUMB = 88;
 const CENTRE = 14.5 / 28; // where the centre of mass goes
 
+const CENTRED =
+  "The digits it learned from had one size and lay in the middle. So yours is cut out, scaled to 20 pixels, " +
+  "and moved until its centre of mass is in the middle.";
+const SUFFERS = "Draw a small digit in a corner and see how the answer suffers.";
+
 export function createStrip(store) {
   const strip = byId("strip");
   const box = byId("center");
@@ -16,7 +21,9 @@ export function createStrip(store) {
     setText(byId("strip-say"), say(state, model));
     if (!reading) return;
     const steps = stepsOf(reading, model, state);
-    const items = keep(strip, steps.length, () => el("li", {}, el("canvas", { class: "thumb", "aria-hidden": "true" }), el("span")));
+    const items = keep(strip, steps.length, () =>
+      el("li", {}, el("canvas", { class: "thumb", "aria-hidden": "true" }), el("span")),
+    );
     steps.forEach(({ name, paint }, i) => {
       const [canvas, words] = items[i].children;
       setText(words, name);
@@ -31,24 +38,30 @@ export function createStrip(store) {
 function say(state, model) {
   if (!model) return "";
   const { drawing, preprocess, channels } = model.config;
+  const pixels = `${preprocess.image_size} × ${preprocess.image_size} pixels`;
   const colour = channels === 3 ? "in colour" : "in grey";
-  if (drawing === null) return `This network takes the whole picture ${colour}, resized to ${preprocess.image_size} × ${preprocess.image_size} pixels.`;
+  if (drawing === null) return `This network takes the whole picture ${colour}, resized to ${pixels}.`;
   const { size } = model.squares;
-  const crop = size < preprocess.image_size ? ` Of these ${preprocess.image_size} × ${preprocess.image_size} pixels it keeps the middle ${size} × ${size}.` : "";
-  if (!state.center) return `Centring is off: the whole area is resized to ${preprocess.image_size} × ${preprocess.image_size} pixels. Draw a small digit in a corner and see how the answer suffers.${crop}`;
-  return `The digits it learned from had one size and lay in the middle. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in the middle.${crop}`;
+  const crop = size < preprocess.image_size ? ` Of these ${pixels} it keeps the middle ${size} × ${size}.` : "";
+  if (!state.center) return `Centring is off: the whole area is resized to ${pixels}. ${SUFFERS}${crop}`;
+  return `${CENTRED}${crop}`;
 }
 
 function stepsOf(reading, model, state) {
   const { steps, image, source } = reading;
   const { size } = model.squares;
   const channels = model.config.channels;
-  const drawn = (context) => fit(context, picture(source.pixels, source.width, source.height, source.channels, 1), source.width, source.height);
-  const input = { name: "input", paint: (context) => blocks(context, picture(image, size, size, channels), size, size, THUMB) };
+  const drawn = (context) =>
+    fit(context, picture(source.pixels, source.width, source.height, source.channels, 1), source.width, source.height);
+  const input = {
+    name: "input",
+    paint: (context) => blocks(context, picture(image, size, size, channels), size, size, THUMB),
+  };
   const side = Math.round(Math.sqrt(steps.placed.length / channels));
   const placed = (context) => blocks(context, picture(steps.placed, side, side, channels, 1), side, side, THUMB);
   if (!state.center || model.config.drawing === null || !steps.box) {
-    return [{ name: "drawing", paint: drawn }, { name: `${side} pixels`, paint: placed }, input];
+    const name = model.config.drawing === null ? "picture" : "drawing";
+    return [{ name, paint: drawn }, { name: `${side} pixels`, paint: placed }, input];
   }
   return [
     { name: "drawing", paint: drawn },
@@ -82,7 +95,15 @@ function outline(context, [left, top, right, bottom], { width, height }) {
 
 function scaled(context, { width, height, pixels }, side) {
   const unit = THUMB / side;
-  blocks(context, picture(pixels, width, height, 1, 1), width, height, width * unit, (THUMB - width * unit) / 2, (THUMB - height * unit) / 2);
+  blocks(
+    context,
+    picture(pixels, width, height, 1, 1),
+    width,
+    height,
+    width * unit,
+    (THUMB - width * unit) / 2,
+    (THUMB - height * unit) / 2,
+  );
 }
 
 function cross(context) {

@@ -34,7 +34,14 @@ export function createTokens(store) {
     const top = HEIGHT - side - 4;
     const middle = (token) => (token + 0.5) * step;
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
-    if (reading.attention.length && tokens <= MOST_TOKENS) paintArcs(context, strongest(reading.attention.at(-1), mark === null ? null : first + mark), middle, top - 3, mark === null);
+    if (reading.attention.length && tokens <= MOST_TOKENS)
+      paintArcs(
+        context,
+        strongest(reading.attention.at(-1), mark === null ? null : first + mark),
+        middle,
+        top - 3,
+        mark === null,
+      );
     context.imageSmoothingEnabled = false;
     for (let token = 0; token < tokens; token++) {
       const x = middle(token) - side / 2;
@@ -51,7 +58,17 @@ export function createTokens(store) {
 }
 
 function paintToken(context, whole, { grid, side, margin }, patch, x, y, w, hidden) {
-  context.drawImage(whole, margin + side * (patch % grid), margin + side * Math.floor(patch / grid), side, side, x, y, w, w);
+  context.drawImage(
+    whole,
+    margin + side * (patch % grid),
+    margin + side * Math.floor(patch / grid),
+    side,
+    side,
+    x,
+    y,
+    w,
+    w,
+  );
   context.lineWidth = 1;
   context.strokeStyle = css(hidden ? "--faint" : "--edge");
   context.strokeRect(x, y, w, w);
