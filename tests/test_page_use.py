@@ -230,6 +230,16 @@ def test_nothing_sticks_out_of_a_small_screen_and_targets_are_large(chromium: Br
     with watched(chromium, base, **options) as (page, complaints):
         visit(page, base, "compare=cnn&hide=2&rotate=10")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for network in ("vit", "colour"):
+            page.select_option("#model", network)
+            page.wait_for_selector(f"#model-facts:text('{network}')")
+            wide = page.evaluate(
+                """() => [...document.querySelectorAll(".card, .card *:not(.map, .hidden-text, .name, .says, svg *)")]
+                    .filter((e) => e.offsetParent && e.getBoundingClientRect().right >
+                        e.closest(".card").getBoundingClientRect().right + 0.5).map((e) => e.outerHTML)"""
+            )
+            assert wide == [], network
+        page.select_option("#model", "vit")
         small = page.evaluate(
             """() => [...document.querySelectorAll("button:not(.patch), select, input[type=range], label:has(input)")]
                 .filter((e) => e.offsetParent && e.getBoundingClientRect().height < 44).map((e) => e.outerHTML)"""

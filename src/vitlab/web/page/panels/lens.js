@@ -11,6 +11,7 @@ export function createLens() {
     setText(byId("lens-say"), say(model, stages));
     list.hidden = stages.length === 0;
     list.classList.toggle("faded", empty);
+    list.classList.toggle("worded", Boolean(model?.config.classes.some((name) => name.length > 2)));
     if (!stages.length) return;
     const classes = model.config.classes;
     const shown = strongest(stages.at(-1), classes.length);
