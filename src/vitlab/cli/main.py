@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vitlab.cli import commands, study_commands
+from vitlab.cli import commands, look_commands, study_commands
 from vitlab.cli.flags import EXIT_CODES, OneLineParser, add_knobs, path_argument, positive
 from vitlab.cli.serve_command import declare_serve
 from vitlab.cli.use_parsers import declare_export, declare_predict
@@ -70,6 +70,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     made = {
         "train": _train(children),
         "evaluate": _evaluate(children),
+        "look": _look(children),
         "predict": declare_predict(children),
         "export": declare_export(children),
         "serve": declare_serve(children),
@@ -187,6 +188,39 @@ def _evaluate(children: argparse._SubParsersAction[OneLineParser]) -> OneLinePar
     add_knobs(parser, only=("machine",))
     parser.set_defaults(call=commands.evaluate, command="evaluate")
     return parser
+
+
+def _look(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
+    parser = children.add_parser(
+        "look",
+        help="pictures of a run, a data set or a study, and a report",
+        usage="vitlab look RUN [--beside RUN ...] | STUDY | --data NAME",
+        description="Draw what a finished run sees, learned, mistakes and looks at into RUN/pictures, with a report "
+        "(RUN/report.html) and a model card (RUN/README.md); a study's report; or a data set without a run.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("folder", metavar="RUN", nargs="?", type=path_argument, help="a run folder, or a study's")
+    parser.add_argument(
+        "--beside", metavar="RUN", nargs="+", action="extend", type=path_argument, help="runs to compare it with"
+    )
+    parser.add_argument(
+        "--data", metavar="NAME", default=argparse.SUPPRESS, help="a data set to draw; with RUN: where its images are now"
+    )
+    parser.add_argument("--out", metavar="DIR", type=path_argument, help="of a data set's pictures [runs/data/NAME]")
+    parser.add_argument("--image", metavar="N", type=natural, help="number of the test image that is shown [chosen]")
+    parser.add_argument("--patch", metavar="N", type=positive, help="patch whose attention is shown, from 1 [chosen]")
+    parser.add_argument("--runs", metavar="DIR", type=path_argument, help="a study's runs [runs/by-configuration]")
+    _add_output(parser)
+    add_knobs(parser, only=("machine",))
+    parser.set_defaults(call=look_commands.look, command="look")
+    return parser
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"needs a whole number from 0, not {text!r}")
+    return int(text)
 
 
 def _data(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:

@@ -1,0 +1,156 @@
+"""What all pictures share: colours, sizes, mosaics of small images, and the bytes of a figure.
+
+Letters in names: N images, S side in pixels, C channels, R rows and Q columns of a mosaic.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Figure  # for those who hold figures without drawing them
+
+Floats = npt.NDArray[np.floating[Any]]
+Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
+P = ParamSpec("P")
+
+# Okabe and Ito 2008, "Color Universal Design": told apart by almost everybody, also in grey.
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY, PALE, INK = "0.55", "0.88", "0.15"
+DPI = 130
+WIDTH = 8.0  # inches, of a picture as wide as a page
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that pictures look the same everywhere
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": False,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "image.cmap": "gray",
+    "svg.hashsalt": "vitlab",  # the same picture is the same file
+    "savefig.dpi": DPI,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A picture's function, drawing in the house's style whatever the process has set."""
+    decorated: Callable[P, Figure] = mpl.rc_context(STYLE)(draw)
+    return decorated
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that finds its own margins."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+    """The figure as a file's bytes, which are the same for the same figure."""
+    out = io.BytesIO()
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a class may be named in any script
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(out, format=kind, metadata=metadata)
+    return out.getvalue()
+
+
+def in_unit(images: Pixels) -> Floats:
+    """uint8 pixels to 0..1; others clipped into it."""
+    return images / np.float32(255) if images.dtype == np.uint8 else np.clip(images, 0.0, 1.0).astype(np.float32)
+
+
+def as_colour(images: Pixels) -> Floats:
+    """[..., 1 or 3] -> [..., 3] in 0..1."""
+    unit = in_unit(images)
+    return np.repeat(unit, 3, axis=-1) if unit.shape[-1] == 1 else unit
+
+
+def mosaic(images_RQSSC: Pixels, gap: int) -> Floats:
+    """Images in rows and columns on white with ``gap`` pixels between them: [height, width, 3]."""
+    rows, columns, height, width = images_RQSSC.shape[:4]
+    out = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.float32)
+    colours = as_colour(images_RQSSC)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            out[top : top + height, left : left + width] = colours[row, column]
+    return out
+
+
+def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:
+    """[N, S, S, C] -> [R, columns, S, S, C], the last row filled up with white."""
+    missing = -len(images_NSSC) % columns
+    white = np.full((missing, *images_NSSC.shape[1:]), 255 if images_NSSC.dtype == np.uint8 else 1, images_NSSC.dtype)
+    return np.concatenate([images_NSSC, white]).reshape(-1, columns, *images_NSSC.shape[1:])
+
+
+def show_pixels(axes: Axes, image: Pixels, **options: Any) -> None:
+    """An image without axes, every pixel a sharp square."""
+    axes.imshow(as_colour(image) if image.ndim == 3 else image, interpolation="nearest", **options)
+    axes.set_axis_off()
+
+
+def centres(count: int, side: int, gap: int) -> Floats:
+    """Where the middles of a mosaic's rows or columns are, in its pixels."""
+    return np.arange(count) * (side + gap) + (side - 1) / 2
+
+
+def label_mosaic(axes: Axes, rows: Sequence[str], columns: Sequence[str], sides: tuple[int, int], gap: int) -> None:
+    """Names to the left of a mosaic's rows and above its columns, in place of ticks."""
+    axes.set_axis_on()
+    axes.spines[:].set_visible(False)
+    axes.set_yticks(centres(len(rows), sides[0], gap), rows)
+    axes.set_xticks(centres(len(columns), sides[1], gap), columns)
+    axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+
+
+def plain(name: str) -> str:
+    """A name from outside as matplotlib shows it: a dollar would begin a formula, a first underscore hides a label."""
+    return (" " + name if name.startswith("_") else name).replace("$", r"\$")
+
+
+def short(name: str, most: int = 14) -> str:
+    """A class's name, cut where it is too long for its place."""
+    return plain(name if len(name) <= most else name[: most - 1] + "…")
+
+
+def accuracy_axis(axes: Axes, errors: Sequence[float]) -> None:
+    """The y axis of a plot of errors in percent, drawn as accuracy: from 99 to 99.9 as far as from 90 to 99."""
+    some = [error for error in errors if error > 0]
+    low, high = (min(some), max(some)) if some else (0.1, 10.0)
+    axes.set_yscale("log")
+    axes.set_ylim(min(100.0, high * 1.25), low / 1.25)
+    steps = [100, 80, 60, 40, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
+    axes.set_yticks([step for step in steps if low / 1.25 <= step <= high * 1.25], minor=False)
+    axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter(lambda error, _: f"{100 - error:.4g}")
+    axes.grid(axis="y")
+
+
+def log_time_axis(axes: Axes, times: Sequence[float]) -> None:
+    """A logarithmic x axis of seconds with plain numbers, not too many."""
+    axes.set_xscale("log")
+    digits = "125" if max(times) > 10 * min(times) else "123456789"
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")

@@ -1,0 +1,152 @@
+"""A run at hand: its network with its weights, its images, and its answers to those that it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vitlab.config import RunConfig
+from vitlab.data import Dataset, Split
+from vitlab.data.batches import DeviceSplit, to_device
+from vitlab.errors import RunError
+from vitlab.evaluate import predict_logits
+from vitlab.experiment import check_same_data, machine_knobs, memory_errors, put_weights
+from vitlab.look.attention import Squares, patch_squares
+from vitlab.machine import Machine
+from vitlab.prepare import prepare
+from vitlab.preprocess import Preprocess
+from vitlab.runs import RunFolder
+
+CNN_GRID = 7  # squares a side that are blanked in the input of a network without patches
+MOST_SHOWN = 8  # images in pictures of several
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A finished run. ``part`` names the images that it is judged by: "test", or "validation" where there is no test
+    split, or "training" where there is neither. ``logits`` [N, K] are its answers to them, on this machine."""
+
+    path: Path
+    config: RunConfig
+    dataset: Dataset
+    model: nn.Module
+    preprocess: Preprocess
+    machine: Machine
+    result: dict[str, Any]
+    environment: dict[str, Any]
+    history: list[dict[str, Any]]
+    part: str
+    images: DeviceSplit
+    logits: Tensor
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.dataset.card.classes
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether there are patches, and blocks."""
+        return self.config.model.arch == "vit"
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether its tokens look at each other."""
+        return self.is_vit and self.config.model.attn_form != "none"
+
+    @property
+    def squares(self) -> Squares:
+        """The patches; of a CNN, squares to blank."""
+        if self.is_vit:
+            return patch_squares(self.config.model)
+        side = max(1, self.config.model.input_side // CNN_GRID)
+        return Squares(self.config.model.input_side // side, side)
+
+    @cached_property
+    def guesses(self) -> Tensor:
+        """The class with the highest logit, [N]."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of ``images`` that is recognised, on this machine."""
+        return (self.guesses == self.images.labels).double().mean().item()
+
+    def inputs(self, numbers: list[int]) -> Tensor:
+        """These images as the network receives them, [B, C, S, S]."""
+        return self.preprocess(self.images.images[numbers])
+
+    def seen(self, images_BHWC: Tensor, whole: bool = False) -> npt.NDArray[Any]:
+        """uint8 images as the network receives them, but in 0..1, [B, S, S, C]; with ``whole`` before the crop."""
+        nothing = {"mean": (0.0,) * images_BHWC.shape[-1], "std": (1.0,) * images_BHWC.shape[-1]}
+        plain = replace(self.preprocess, **nothing, crop=None if whole else self.preprocess.crop)
+        return plain(images_BHWC).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:
+    """Load a finished run with its images and let it answer; RunError or DataError in one line when that cannot be.
+
+    ``asked`` may hold the machine's knobs, and ``data``: the place that the images have moved to.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    weights = folder.load_weights(config.digest())
+    result = folder.result()
+    assert result is not None, "a run with weights has ended"
+    with memory_errors("looking at the run"):
+        prepared = prepare(config.with_knobs(**machine_knobs(asked)), note, asked.get("data"))
+        check_same_data(folder, prepared)
+        put_weights(prepared.model, weights, path)
+        part, split = judging_images(prepared.dataset)
+        task, images = prepared.task, to_device(split, prepared.task.machine.device)
+        prepared.model.eval()
+        logits = predict_logits(
+            prepared.model, images, task.preprocess, task.machine, config.train.eval_batch_size
+        )
+    return Subject(
+        path, config, prepared.dataset, prepared.model, task.preprocess, task.machine, result,
+        folder.environment(), folder.history(), part, images, logits,
+    )  # fmt: skip
+
+
+def judging_images(dataset: Dataset) -> tuple[str, Split]:
+    """The images that say most about a network, and what they are."""
+    if dataset.test is not None:
+        return "test", dataset.test
+    if dataset.val is not None:
+        return "validation", dataset.val
+    return "training", dataset.train
+
+
+def check_comparable(subject: Subject, other: Subject) -> None:
+    """RunError unless both are judged by the same images."""
+    if subject.dataset.digest != other.dataset.digest or subject.part != other.part:
+        raise RunError(
+            f"{other.path} was trained on other images than {subject.path}, so the two cannot stand beside each other"
+        )
+
+
+def shown_images(subject: Subject, chosen: int | None) -> list[int]:
+    """Numbers of the images that pictures of several show: the first of each class that is recognised, of many classes
+    the first eight; ``chosen`` comes first. RunError when there is no such image."""
+    count = len(subject.images)
+    if chosen is not None and not 0 <= chosen < count:
+        raise RunError(f"there is no {subject.part} image {chosen} for --image: they are 0 to {count - 1}")
+    labels, right = subject.images.labels, subject.guesses == subject.images.labels
+    numbers = [] if chosen is None else [chosen]
+    for label in torch.unique(labels).tolist():
+        numbers += ((labels == label) & right).nonzero().flatten()[:1].tolist()
+    numbers = list(dict.fromkeys(numbers))[:MOST_SHOWN]
+    return numbers or [0]

@@ -1,0 +1,84 @@
+"""What lies inside a ViT: filters, positions, and what is known after each block."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from vitlab.look import inside as look
+from vitlab.look.attention import patch_distances
+from vitlab.model import ViT
+from vitlab.pictures import inside as pictures
+from vitlab.report.gather import Subject
+from vitlab.report.parts import Missing, Picture, Section, counted, percent
+
+FILTERS = 28
+LENS_IMAGES = 1000
+
+
+def section(subject: Subject, numbers: list[int]) -> Section:
+    """All three; a CNN has none of them."""
+    if not subject.is_vit:
+        why = "a convolutional network has no patch embedding, no positions and no blocks"
+        return Section("What is inside", [Missing("Filters, positions, logit lens", why)])
+    model = cast(ViT, subject.model)
+    return Section("What is inside", [filters(subject, model), positions(subject, model), lens(subject, model, numbers)])
+
+
+def filters(subject: Subject, model: ViT) -> Picture:
+    """The directions in a patch that the embedding answers to most."""
+    config, weight = subject.config.model, model.patch_embed.weight.detach().float().cpu()
+    side = config.patch_size + 2 * config.patch_overlap
+    shown = look.embedding_filters(weight, subject.dataset.card.channels, side, FILTERS)
+    energy = torch.linalg.svdvals(weight).square()
+    half = int((energy.cumsum(0) < 0.5 * energy.sum()).sum()) + 1
+    text = (
+        f"The {len(shown)} strongest principal components of {config.embed_dim} filters of {side} × {side} pixels, "
+        f"strongest first; grey is 0, and the sign means nothing. {counted(half, 'component')} "
+        f"{'carries' if half == 1 else 'carry'} half of the filters' energy, {min(weight.shape)} carry all."
+    )
+    alt = f"{len(shown)} small square patterns, the principal components of the patch embedding"
+    return Picture("filters", "Filters of the patch embedding", pictures.filters(shown.numpy()), alt, text)
+
+
+def positions(subject: Subject, model: ViT) -> Picture | Missing:
+    """Which patches have similar position embeddings."""
+    config, title = subject.config.model, "Similarity of positions"
+    if config.pos_embed == "none":
+        return Missing(title, "this network has no position embeddings (pos_embed none)")
+    if config.grid == 1:
+        return Missing(title, "there is only one patch")
+    similarity = look.position_similarity(model.pos_embed.detach().cpu(), config.pool == "cls")
+    steps = patch_distances(config.grid, 1)
+    near, far = similarity[steps == 1].mean().item(), similarity[steps > 1].mean().item()
+    learned = "were learned" if config.pos_embed == "learned" else "are fixed waves"
+    text = (
+        f"Each small map belongs to the patch at its place: red where another patch's position is similar to its own. "
+        f"The positions {learned}; direct neighbours have a mean similarity of {near:.2f}, all others of {far:.2f}, "
+    )
+    text += "so that the layout of the image can be seen in them." if near > far + 0.1 else "so that no layout shows."
+    alt = f"{config.grid} by {config.grid} small maps of the similarity of position embeddings"
+    return Picture("positions", title, pictures.positions(similarity.numpy()), alt, text)
+
+
+def lens(subject: Subject, model: ViT, numbers: list[int]) -> Picture:
+    """What the head would say after each block."""
+    count = min(LENS_IMAGES, len(subject.images))
+    labels = subject.images.labels[:count]
+    batches = torch.arange(count, device=labels.device).split(250)
+    every = torch.cat([look.logit_lens(model, subject.inputs(batch.tolist())) for batch in batches], dim=1)
+    right = (every.argmax(dim=-1) == labels).float().mean(dim=1).cpu()
+    sure = every.gather(-1, labels.expand(len(every), -1)[..., None]).mean(dim=(1, 2)).cpu()
+    one, truth = look.logit_lens(model, subject.inputs(numbers[:1]))[:, 0].cpu(), int(subject.images.labels[numbers[0]])
+    figure = pictures.logit_lens(one.numpy(), truth, subject.classes, right.numpy(), sure.numpy())
+    jumps = right.diff()
+    block = int(jumps.argmax()) + 1
+    text = (
+        f"Final norm and head read each block's output as if it were the last one; they were trained for the last only. "
+        f"On the first {counted(count, f'{subject.part} image')} the right class comes first for {percent(right[0].item(), 1)} "
+        f"after the embedding and for {percent(right[-1].item(), 1)} at the end; block {block} adds most, "
+        f"{100 * jumps.max():.1f} points."
+    )
+    alt = "Class probabilities of one image after each block, and accuracy after each block over many images"
+    return Picture("lens", "What is known after each block", figure, alt, text, vector=True)

@@ -1,0 +1,98 @@
+"""How the network errs: confusion, confident mistakes, calibration, classes."""
+
+from __future__ import annotations
+
+from vitlab.look import judge
+from vitlab.pictures import judged as pictures
+from vitlab.report.gather import Subject
+from vitlab.report.parts import Missing, Picture, Section, between, counted, percent
+
+GALLERY = 24
+SURE = 0.9
+
+
+def section(subject: Subject) -> Section:
+    """All four, from the answers to the test images."""
+    if subject.part == "training":
+        why = "there are neither test nor validation images, and errors on training images say little"
+        return Section("How it errs", [Missing("Confusion, mistakes, reliability, classes", why)])
+    parts = [confusion(subject), mistakes(subject), reliability(subject), per_class(subject)]
+    return Section("How it errs", parts)
+
+
+def confusion(subject: Subject) -> Picture:
+    """Which class is taken for which."""
+    counts = judge.confusion(subject.logits, subject.images.labels).cpu()
+    errors = counts.clone().fill_diagonal_(0)
+    total, seen = int(errors.sum()), counts.sum(dim=1)
+    text = f"{counted(total, 'error')} on {counted(len(subject.images), f'{subject.part} image')}"
+    if total:
+        most = int(errors.max())
+        row, column = divmod(int(errors.argmax()), len(counts))
+        is_, for_ = subject.classes[row], subject.classes[column]
+        kinds = int((errors > 0).sum())
+        text += f", in {counted(kinds, 'kind')} of confusion. The most frequent is {is_} taken for {for_}: "
+        text += f"{counted(most, 'time')}, {percent(most / int(seen[row]))} of that class."
+    else:
+        text += ": nothing lies beside the diagonal. A row is what an image is, a column what it was taken for."
+    figure = pictures.confusion(counts.numpy(), subject.classes)
+    alt = "Two matrices of classes against classes: how often each was taken for each, in counts and in percent"
+    return Picture("confusion", "Confusion", figure, alt, text)
+
+
+def mistakes(subject: Subject) -> Picture | Missing:
+    """The errors of which it was surest."""
+    found = judge.mistakes(subject.logits, subject.images.labels, len(subject.images))
+    if not found:
+        return Missing("Mistakes", f"it made none on {counted(len(subject.images), f'{subject.part} image')}")
+    shown, sure = found[:GALLERY], sum(mistake.probability > SURE for mistake in found)
+    images = subject.images.images[[mistake.index for mistake in shown]].cpu().numpy()
+    first = shown[0]
+    which = "All" if len(shown) == len(found) else f"The surest {len(shown)} of"
+    text = (
+        f"{which} {counted(len(found), 'mistake')}, surest first: what the image is → what it was taken for, how "
+        f"surely, and its number in the {subject.part} split. At the top a {subject.classes[first.truth]} taken for "
+        f"a {subject.classes[first.guess]} with {percent(first.probability, 1)}; {counted(sure, 'mistake')} "
+        f"{'was' if sure == 1 else 'were'} made with more than {percent(SURE, 0)}."
+    )
+    alt = f"A gallery of {len(shown)} wrongly recognised images with their classes and the wrong answers"
+    return Picture("mistakes", "Mistakes", pictures.mistakes(images, shown, subject.classes), alt, text)
+
+
+def reliability(subject: Subject) -> Picture:
+    """Whether it knows how sure it may be."""
+    found = judge.reliability(subject.logits, subject.images.labels)
+    sure = subject.logits.double().softmax(dim=1).amax(dim=1).mean().item()
+    right = subject.accuracy
+    text = (
+        f"On average it is {percent(sure)} sure and {percent(right)} right; bin by bin the two differ by "
+        f"{percent(found.ece)} (expected calibration error). "
+    )
+    if sure < right:
+        text += "Points above the dashed line mean too much doubt"
+        smoothing = subject.config.optim.label_smoothing
+        text += f", as labels smoothed by {smoothing:g} teach it." if smoothing else "."
+    else:
+        text += "Points below the dashed line mean too much confidence."
+    alt = f"Accuracy against confidence in {len(found.counts)} bins, with the number of images in each bin"
+    return Picture("reliability", "Reliability", pictures.reliability(found), alt, text, vector=True)
+
+
+def per_class(subject: Subject) -> Picture:
+    """Which classes are hard."""
+    counts = judge.confusion(subject.logits, subject.images.labels)
+    scores, seen = judge.per_class(counts.cpu()), counts.sum(dim=1).tolist()
+    known = [number for number, count in enumerate(seen) if count]
+    worst = min(known, key=lambda number: scores[number][0])
+    best = max(known, key=lambda number: scores[number][0])
+    apart = scores[worst][1][1] < scores[best][1][0]
+    text = (
+        f"Hardest is {subject.classes[worst]} with {percent(scores[worst][0])} ({between(scores[worst][1])} with 95 %, "
+        f"on {counted(seen[worst], 'image')}), easiest {subject.classes[best]} with {percent(scores[best][0])}. "
+        f"Their intervals {'do not overlap: the difference is real' if apart else 'overlap: that may be chance'}."
+    )
+    if len(known) == 1:
+        text = f"All {counted(seen[worst], 'image')} are of one class, {subject.classes[worst]}: {percent(scores[worst][0])}."
+    shown, names = [scores[number] for number in known], [subject.classes[number] for number in known]
+    alt = "A point for each class: its accuracy with a 95 % interval"
+    return Picture("classes", "Accuracy of each class", pictures.per_class(shown, names), alt, text, vector=True)

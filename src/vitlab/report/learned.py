@@ -1,0 +1,66 @@
+"""How the network learned: its training curves."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from vitlab.pictures.training import training_curves
+from vitlab.report.gather import Subject
+from vitlab.report.parts import Missing, Picture, Section, counted, duration, percent
+
+Row = dict[str, Any]
+
+
+def section(subject: Subject, others: Sequence[Subject]) -> Section:
+    """The curves, with those of other runs."""
+    return Section("How it learned", [curves(subject, others)])
+
+
+def curves(subject: Subject, others: Sequence[Subject]) -> Picture | Missing:
+    """Loss, accuracy, rate and time."""
+    if not subject.history:
+        return Missing("Training curves", "the run ended before its first epoch did")
+    figure = training_curves({one.name: one.history for one in (subject, *others)})
+    text = progress_sentence(subject.history) + " " + gap_sentence(subject)
+    if others:
+        beside = [f"{one.name}, {duration(one.result['train_seconds'])} in all" for one in others]
+        text += f" Drawn beside it: {'; '.join(beside)}."
+    alt = "Four plots: loss, accuracy and learning rate over the epochs, and accuracy over training time"
+    return Picture("training", "Training curves", figure, alt, text, vector=True)
+
+
+def progress_sentence(history: Sequence[Row]) -> str:
+    """From where to where, in how many epochs of which length."""
+    part = "val" if history[-1].get("val_top1") is not None else "train"
+    words = {"val": "validation", "train": "training"}[part]
+    first, last = history[0], history[-1]
+    ends = [0.0, *(row["train_seconds"] for row in history)]
+    epoch = statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    length = f"{counted(len(history), 'epoch')} of {duration(epoch)}" if len(history) > 1 else f"{duration(epoch)}"
+    if len(history) == 1:
+        return f"In its only epoch, {length}, it reached a {words} accuracy of {percent(last[f'{part}_top1'])}."
+    rise = f"from {percent(first[f'{part}_top1'])} after the first epoch to {percent(last[f'{part}_top1'])}"
+    return f"Over {length} its {words} accuracy went {rise}."
+
+
+def gap_sentence(subject: Subject) -> str:
+    """What the distance between the two losses says, and which weights were kept."""
+    last, config = subject.history[-1], subject.config
+    kept = subject.result.get("selected_epoch")
+    text = f"The weights of epoch {kept} were kept. " if kept else ""
+    if subject.result["status"] == "diverged":
+        return text + "Then the loss stopped being a number: the run diverged."
+    train, val = last.get("train_loss"), last.get("val_loss")
+    if train is None or val is None:
+        return text + "There are no validation images: the curves cannot show how it does on images it has not seen."
+    said = f"At the end the training loss is {train:.3f} and the validation loss {val:.3f}"
+    harder = [word for word, on in (("smoothed labels", config.optim.label_smoothing),
+                                    ("augmented images", any(vars(config.augment)[name] for name in
+                                                             ("rotate", "zoom", "shift", "shear", "flip", "erase"))),
+                                    ("dropout", config.model.dropout or config.model.head_dropout)) if on]  # fmt: skip
+    if val > train:
+        return text + f"{said}: it knows its training images {val / max(train, 1e-9):.1f} times as well as new ones."
+    reason = f", because training is made harder by {' and '.join(harder)}" if harder else ""
+    return text + f"{said}, the lower one{reason}."

@@ -1,0 +1,104 @@
+"""The report of a study: its table, the picture of accuracy against time, and where its runs lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vitlab import files
+from vitlab.errors import RunError
+from vitlab.report.answer import Answer
+from vitlab.report.page import Table
+from vitlab.report.parts import Picture, Section, counted, duration, listed
+from vitlab.study import picture, table
+from vitlab.study.driver import read_rows, read_study
+from vitlab.study.summary import Line, accuracy_of
+
+
+def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
+    """table.json, and its lines; RunError before the study has ended."""
+    if not (folder / "table.json").exists():
+        raise RunError(f"{folder} is a study without a table yet; the line that began it goes on, and ends with one")
+    about = files.read_json(folder / "table.json")
+    try:
+        names = {field.name for field in fields(Line)}
+        lines = [Line(**{name: untuple(value) for name, value in row.items() if name in names}) for row in about["lines"]]
+        return {"study": about["study"], "accuracy_on": about["accuracy_on"], "circumstances": about["circumstances"]}, lines
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{folder / 'table.json'} is damaged; run the study again: its runs are kept") from None
+
+
+def untuple(value: Any) -> Any:
+    """JSON knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def answer_of(about: dict[str, Any], lines: list[Line]) -> Answer:
+    """The most accurate cell, what else cannot be told from it, and the best for their time."""
+    order = sorted((line for line in lines if line.accuracy is not None), key=lambda line: line.rank or 0)
+    if not order:
+        return Answer("no run", "of this study has ended well.", [], [])
+    best = order[0]
+    interval = f" (95 % interval {table.interval_text(best.interval)} %)" if best.interval else ""
+    sentence = f"of {about['accuracy_on']} images are recognised by {best.cell}{interval}, the most of {counted(len(lines), 'cell')}."
+    alike = [line.cell for line in order[1:] if line.distinguishable is False]
+    front = sorted((line for line in lines if line.on_front), key=lambda line: line.seconds or 0.0)
+    failed = sum(sum(line.failed.values()) for line in lines)
+    facts = [
+        ("Training of the best", duration(best.seconds) if best.seconds is not None else "unknown"),
+        ("Parameters of the best", table.number(best.params) or "unknown"),
+        ("Runs", f"{sum(line.done for line in lines)} done, {failed} failed"),
+    ]
+    said = [f"Not distinguishable from it: {listed(alike)}." if alike else "Every other cell is worse, beyond chance."]
+    if len(order) == 1:
+        said = []
+    named = [f"{line.cell} ({line.accuracy:.2f} % in {duration(line.seconds or 0.0)})" for line in front]
+    said.append(f"Best for their time: {listed(named)}.")
+    return Answer(f"{best.accuracy:.2f} %", sentence, facts, said)
+
+
+def sections_of(about: dict[str, Any], lines: list[Line]) -> list[Section]:
+    """The picture of accuracy against time."""
+    points = picture.points(lines)
+    if not points:
+        return []
+    figure = picture.accuracy_against_time(lines, "")
+    fast, slow = min(points, key=lambda point: point.seconds), max(points, key=lambda point: point.seconds)
+    text = (
+        f"Up and to the left is better; the grey steps join those that no other cell beats in both. From {fast.name} to "
+        f"{slow.name} the time grows {slow.seconds / max(fast.seconds, 1e-9):.1f} times, and the accuracy changes by "
+        f"{slow.accuracy - fast.accuracy:+.2f} points."
+    )
+    alt = f"Accuracy against training time of {len(points)} cells, with intervals"
+    return [Section("Accuracy against time", [Picture("picture", "", figure, alt, text, vector=True)])]
+
+
+def tables_of(folder: Path, runs: Path, about: dict[str, Any], lines: list[Line]) -> dict[str, list[Table]]:
+    """All cells, and all runs with links to their reports or folders."""
+    cells = table.grid_of(lines)
+    best = frozenset((number, 1) for number, line in enumerate(lines) if line.on_front)
+    made = {"All cells": [Table("", list(cells[0]), [list(row.values()) for row in cells], best)]}
+    rows, links = [], {}
+    for number, row in enumerate(read_rows(folder)):
+        score, place = (accuracy_of(row) if row["status"] == "done" else None), runs / row["run"]
+        accuracy = "" if score is None else f"{100 * score:.2f}"
+        seconds = "" if row.get("train_seconds") is None else f"{row['train_seconds']:,.1f}"
+        rows.append([row["cell"], str(row["seed"]), row["status"], accuracy, seconds, row["run"]])
+        if place.is_dir():
+            report = place / "report.html" if (place / "report.html").exists() else place
+            links[number, 5] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
+    head = ["cell", "seed", "status", "accuracy %", "training s", "run"]
+    return made | {"All runs": [Table("", head, rows, links=links)]}
+
+
+def notes_of(about: dict[str, Any], lines: list[Line]) -> str:
+    """Under which circumstances, in the words of the table."""
+    return " ".join(table.notes(lines, about["circumstances"], about["accuracy_on"]))
+
+
+def title_of(folder: Path) -> str:
+    """The study's name."""
+    return f"Study {read_study(folder)['name']}"

@@ -1,0 +1,187 @@
+"""The files that `vitlab look` leaves: pictures, report.html, README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vitlab import files
+from vitlab.config import RunConfig
+from vitlab.config.run import sections as sections_of_config
+from vitlab.data import load_dataset
+from vitlab.errors import RunError
+from vitlab.experiment import memory_errors
+from vitlab.pictures.style import to_bytes
+from vitlab.presets import PRESETS, preset_config
+from vitlab.report import attended, endured, inside, judged, learned, page, seen, studies
+from vitlab.report.answer import answer, changed_knobs, show
+from vitlab.report.card import MARK, card
+from vitlab.report.gather import Subject, check_comparable, open_run, shown_images
+from vitlab.report.parts import Missing, Picture, Section
+
+Note = Callable[[str], None]
+SEED_PICTURES = (("seed-32x6", 4), ("seed-28x14", 6))  # the seed page's: which network, which digit
+DATA_PRESET = "small"  # whose augmentation a data set without a run is shown with
+
+
+@dataclass
+class Written:
+    """What was written: pictures by name, other files, and what was left out, with the reason."""
+
+    pictures: list[Path] = field(default_factory=list)
+    report: Path | None = None
+    card: Path | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def look_at_run(
+    path: Path,
+    beside: Sequence[Path],
+    note: Note,
+    asked: dict[str, Any],
+    image: int | None = None,
+    query: int | None = None,
+) -> Written:
+    """Draw everything about a run, with the runs ``beside`` it, and write it into its folder.
+
+    ``image`` and ``query`` choose the image and the patch of the pictures that show one.
+    """
+    subject = open_run(path, note, asked)
+    others = [open_run(other, note, asked) for other in beside]
+    for other in others:
+        check_comparable(subject, other)
+    check_names([subject, *others])
+    if query is not None and not (subject.is_vit and 0 <= query < subject.squares.grid**2):
+        raise RunError(f"{path} has no patch {query + 1} for --patch; {patches_phrase(subject)}")
+    numbers = shown_images(subject, image)
+    with memory_errors("drawing"):
+        sections = [
+            seen.section(subject, numbers),
+            learned.section(subject, others),
+            judged.section(subject),
+            attended.section(subject, numbers, query),
+            inside.section(subject, numbers),
+            endured.section(subject, others, numbers[0]),
+        ]
+        written, images = write_pictures(sections, path / "pictures")
+    about = subject.environment
+    text = page.page(
+        subject.name,
+        f"A run of vitlab on {subject.dataset.card.title}, begun {about['started_utc'][:10]}",
+        answer(subject, others),
+        sections,
+        images,
+        {"Configuration": knob_tables(subject.config), "Environment": environment_tables(subject)},
+        f"Made by vitlab look, vitlab {about['vitlab']}. Every number is also in result.json and history.jsonl.",
+    )
+    written.report = path / "report.html"
+    files.write_bytes(written.report, text.encode("utf-8", "replace"))
+    write_card(subject, sections, written, note)
+    return written
+
+
+def check_names(subjects: Sequence[Subject]) -> None:
+    """RunError if two runs could not be told apart in a legend."""
+    names = [subject.name for subject in subjects]
+    for name in names:
+        if names.count(name) > 1:
+            raise RunError(f"two of the runs are called {name}; give --beside another run, or rename a folder")
+
+
+def patches_phrase(subject: Subject) -> str:
+    """Which numbers there are."""
+    return f"its patches are 1 to {subject.squares.grid**2}" if subject.is_vit else "it is a convolutional network"
+
+
+def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, dict[str, tuple[str, bytes]]]:
+    """Every picture as PNG, those of lines as SVG too; and the bytes that the page takes of each."""
+    files.make_folder(folder)
+    written, images = Written(), {}
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Missing):
+                written.left_out[part.title] = part.reason
+                continue
+            kinds: tuple[Literal["png", "svg"], ...] = ("png", "svg") if part.vector else ("png",)
+            for kind in kinds:
+                data = to_bytes(part.figure, kind)
+                files.write_bytes(folder / f"{part.name}.{kind}", data)
+                written.pictures.append(folder / f"{part.name}.{kind}")
+                images[part.name] = (kind, data)
+    return written, images
+
+
+def write_card(subject: Subject, sections: Sequence[Section], written: Written, note: Note) -> None:
+    """README.md, unless somebody has made it their own."""
+    path = subject.path / "README.md"
+    if path.exists() and MARK not in files.read_bytes(path).decode(errors="replace"):
+        note(f"{path} is not ours any more, so it is left as it is")
+        return
+    files.write_bytes(path, card(subject, sections).encode("utf-8", "replace"))
+    written.card = path
+
+
+def knob_tables(config: RunConfig) -> list[page.Table]:
+    """Every knob by section; those that differ from the preset's in bold."""
+    preset = PRESETS[config.preset].config if config.preset in PRESETS else None
+    changed = changed_knobs(config, preset) if preset else {}
+    made = []
+    for name, section in sections_of_config(config).items():
+        rows = [[knob, show(value)] for knob, value in vars(section).items()]
+        bold = frozenset((number, 1) for number, (knob, _) in enumerate(rows) if knob in changed)
+        made.append(page.Table(name, (), rows, bold))
+    return made
+
+
+def environment_tables(subject: Subject) -> list[page.Table]:
+    """environment.json and result.json as they are."""
+    tables = {"environment.json": subject.environment, "result.json": subject.result}
+    return [page.Table(name, (), [[key, plain(value)] for key, value in values.items()]) for name, values in tables.items()]
+
+
+def plain(value: Any) -> str:
+    """A value of a JSON file for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(plain, value)) if len(value) == 2 else str(len(value)) if value else "none"
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
+
+
+def look_at_data(name: str, out: Path, note: Note) -> Written:
+    """Draw a data set: examples, the seed page's two patch pictures, augmentation at the strengths of the default
+    preset (mirrored only where the data may be)."""
+    dataset = load_dataset(name, note)
+    images, labels, classes = dataset.train.images, dataset.train.labels, dataset.card.classes
+    parts: list[Picture | Missing] = [seen.examples(dataset)]
+    for preset, digit in SEED_PICTURES:
+        label = min(digit, len(classes) - 1)
+        first = int((labels == label).argmax())
+        what = f"the first {classes[label]} of the training images"
+        parts.append(seen.patches(images[first], preset_config(preset).model, f"patches-{preset}", what))
+    strengths = replace(preset_config(DATA_PRESET).augment, flip=dataset.card.may_flip)
+    text = f"These are the strengths of the preset {DATA_PRESET}."
+    image = images[int((labels == min(SEED_PICTURES[0][1], len(classes) - 1)).argmax())]
+    parts.append(seen.augmentation(image, max(dataset.card.height, dataset.card.width), strengths, text))
+    return write_pictures([Section("Data", parts)], out)[0]
+
+
+def look_at_study(folder: Path, runs: Path) -> Written:
+    """The report of a study, from its table and its rows."""
+    about, lines = studies.read_lines(folder)
+    sections = studies.sections_of(about, lines)
+    written, images = write_pictures(sections, folder)
+    text = page.page(
+        studies.title_of(folder),
+        f"{len(lines)} cells, accuracy on {about['accuracy_on']} images",
+        studies.answer_of(about, lines),
+        sections,
+        images,
+        studies.tables_of(folder, runs, about, lines),
+        studies.notes_of(about, lines),
+    )
+    written.report = folder / "report.html"
+    files.write_bytes(written.report, text.encode("utf-8", "replace"))
+    return written
