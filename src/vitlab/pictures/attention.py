@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -24,17 +24,24 @@ from vitlab.pictures.style import (
     Floats,
     Pixels,
     as_colour,
+    centres,
     label_mosaic,
     mosaic,
     new_figure,
+    short,
     show_pixels,
     styled,
 )
 
-LOOKED, NEEDED = "YlOrRd", "RdBu_r"  # share of attention; fall (red) or rise (blue) of a probability
+# Share of attention: white is an even share, blue less, orange and red more. Fall (red) or rise (blue) of a probability.
+LOOKED = LinearSegmentedColormap.from_list(
+    "looked", [(0.0, "#b9cfe4"), (0.5, "#ffffff"), (0.66, "#fdc171"), (0.83, "#ea5a33"), (1.0, "#8f0a0a")]
+)
+SLIGHT = 0.001  # probability: less than that is no need worth a colour
+NEEDED = mpl.colormaps["RdBu_r"]
 
 
-def overlay(image_SSC: Pixels, values: Floats, squares: tuple[int, int], norm: Normalize, cmap: str) -> Floats:
+def overlay(image_SSC: Pixels, values: Floats, squares: tuple[int, int], norm: Normalize, cmap: Colormap) -> Floats:
     """The image as ink on paper that is tinted, patch by patch, by ``values`` [grid, grid]: [S, S, 3].
 
     ``squares`` are the side of a patch and the first pixel; what no patch covers stays white paper.
@@ -44,7 +51,7 @@ def overlay(image_SSC: Pixels, values: Floats, squares: tuple[int, int], norm: N
     light = colours @ np.array([0.299, 0.587, 0.114], np.float32)
     paper = 1 - 0.8 * light if image_SSC.shape[-1] == 1 else 0.25 + 0.75 * light
     tint = np.ones_like(colours)
-    shades = mpl.colormaps[cmap](norm(values))[..., :3]
+    shades = cmap(norm(values))[..., :3]
     block = np.kron(shades, np.ones((side, side, 1)))
     end = first + len(values) * side
     tint[first:end, first:end] = block[: len(colours) - first, : len(colours) - first]
@@ -52,8 +59,8 @@ def overlay(image_SSC: Pixels, values: Floats, squares: tuple[int, int], norm: N
 
 
 def share_norm(maps: Floats) -> Normalize:
-    """0 to the largest of the maps; at least twice the even share, so that an even map looks pale."""
-    return Normalize(0.0, max(2.0, float(maps.max())))
+    """From 0 by the even share, 1, to the largest of the maps, at least 2, so that an even map looks pale."""
+    return TwoSlopeNorm(1.0, 0.0, max(2.0, float(np.nan_to_num(maps).max())))
 
 
 @styled
@@ -99,6 +106,8 @@ def mark_patch(
 def add_scale(figure: Figure, axes: Axes | Sequence[Axes], norm: Normalize) -> None:
     """The bar that says how much a colour is."""
     bar = figure.colorbar(ScalarMappable(norm, LOOKED), ax=axes, shrink=0.8, aspect=30, pad=0.02)
+    most = float(norm.vmax or 1.0)
+    bar.set_ticks([0, 0.5, 1, (1 + most) / 2, most], labels=["0", "½", "1", f"{(1 + most) / 2:.1f}", f"{most:.1f}"])
     bar.set_label("times an even share", color=INK)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
@@ -109,24 +118,27 @@ def looked_and_needed(
 ) -> Figure:
     """A column an image (named above it): the image, its maps of ``looked`` by name ([N, grid, grid], in multiples of an
     even share; none for a network without attention), and by how much the probability of the right answer falls when a
-    patch is blanked."""
+    patch is blanked, most by the number under it."""
     gap = max(1, images_NSSC.shape[1] // 14)
-    rows = [as_colour(images_NSSC)]
-    for maps in looked.values():
-        norm = share_norm(maps)
-        rows.append(overlays(images_NSSC, maps, squares, norm, LOOKED))
-    most = max(0.01, float(np.abs(deletion_Ngg).max()))
-    needed = TwoSlopeNorm(0.0, -most, most)
-    rows.append(overlays(images_NSSC, deletion_Ngg, squares, needed, NEEDED))
-    figure = new_figure(WIDTH, 0.5 + (WIDTH - 1.9) * len(rows) / max(len(names), 4) * 1.02)
+    rows, left = [as_colour(images_NSSC)], ["the image"]
+    for name, maps in looked.items():
+        rows.append(overlays(images_NSSC, maps, squares, share_norm(maps), LOOKED))
+        left.append(f"{name}\n(red: {max(2.0, float(maps.max())):.1f} times\nan even share)")
+    most = np.maximum(deletion_Ngg.max(axis=(1, 2)), SLIGHT)
+    pairs = zip(images_NSSC, deletion_Ngg, most.tolist(), strict=True)
+    rows.append(np.stack([overlay(*pair, squares, TwoSlopeNorm(0, -top, top), NEEDED) for *pair, top in pairs]))
+    figure = new_figure(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     axes = figure.add_subplot()
     show_pixels(axes, mosaic(np.stack(rows), gap))
-    left = ["the image", *looked, f"needed\n(red: up to {100 * most:.0f}\npoints of probability)"]
-    label_mosaic(axes, left, names, images_NSSC.shape[1:3], gap)
+    left.append("needed (red:\nits probability falls\nby so many points)")
+    label_mosaic(axes, left, [short(name) for name in names], images_NSSC.shape[1:3], gap)
+    below = len(rows) * (images_NSSC.shape[1] + gap)
+    for place, top in zip(centres(len(names), images_NSSC.shape[2], gap), most.tolist(), strict=True):
+        axes.text(place, below, f"{100 * top:.1f}", ha="center", va="top", fontsize=8, color=INK)
     return figure
 
 
-def overlays(images_NSSC: Pixels, maps: Floats, squares: tuple[int, int], norm: Normalize, cmap: str) -> Floats:
+def overlays(images_NSSC: Pixels, maps: Floats, squares: tuple[int, int], norm: Normalize, cmap: Colormap) -> Floats:
     """One overlay an image."""
     pairs = zip(images_NSSC, maps, strict=True)
     return np.stack([overlay(image, one, squares, norm, cmap) for image, one in pairs])

@@ -66,22 +66,24 @@ def positions(similarity_pp: Floats) -> Figure:
 
 
 @styled
-def logit_lens(lens_LK: Floats, truth: int, classes: Sequence[str], right_L: Floats, sure_L: Floats) -> Figure:
-    """Left: the probability of each class for one image, read after the embedding and after each block. Right, over many
+def logit_lens(
+    lens_LK: Floats, truth: int, classes: Sequence[str], right_L: Floats, sure_L: Floats, count: int
+) -> Figure:
+    """Left: the probability of each class for one image, read after the embedding and after each block. Right, over ``count``
     images: how often the right class is first there, and its mean probability."""
     depths = ["embedding", *(f"block {number}" for number in range(1, len(lens_LK)))]
     figure = new_figure(WIDTH, max(2.6, 1.2 + 0.24 * len(depths)))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     left.imshow(lens_LK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-    count = len(classes)
-    step = max(1, math.ceil(count / 20))
+    several = len(classes)
+    step = max(1, math.ceil(several / 20))
     turned = 90 if max(len(short(name)) for name in classes) > 3 else 0
-    left.set_xticks(range(0, count, step), [short(name) for name in classes[::step]], rotation=turned)
+    left.set_xticks(range(0, several, step), [short(name) for name in classes[::step]], rotation=turned)
     left.set_yticks(range(len(depths)), depths)
     left.tick_params(length=0)
     left.spines[:].set_visible(False)
-    left.set(title=f"one image, a {short(classes[truth])}: probability in %" if count <= 12 else "one image: probability")
-    if count <= 12 and len(depths) <= 20:
+    left.set(title=f"one image, a {short(classes[truth])}: probability in %" if several <= 12 else "one image: probability")
+    if several <= 12 and len(depths) <= 20:
         for row, values in enumerate(lens_LK):
             for column, value in enumerate(values.tolist()):
                 if value >= 0.005:
@@ -90,7 +92,7 @@ def logit_lens(lens_LK: Floats, truth: int, classes: Sequence[str], right_L: Flo
     places = range(len(depths))
     right.plot([100 * value for value in right_L], places, "o-", color=BLUE, label="right class first")
     right.plot([100 * value for value in sure_L], places, "s--", color=RED, label="its mean probability")
-    right.set(ylim=(len(depths) - 0.5, -0.5), xlim=(0, 103), xlabel="percent", title="many images")
+    right.set(ylim=(len(depths) - 0.5, -0.5), xlim=(0, 103), xlabel="percent", title=f"over {count:,} images")
     right.set_yticks(list(places), [""] * len(depths))
     right.grid(axis="x")
     right.legend(loc="lower left")

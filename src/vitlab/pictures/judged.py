@@ -20,6 +20,7 @@ from vitlab.pictures.style import (
     BLUE,
     GREY,
     ORANGE,
+    PALE,
     RED,
     WIDTH,
     Floats,
@@ -45,7 +46,7 @@ def confusion(counts_KK: npt.NDArray[np.int64], classes: Sequence[str]) -> Figur
     rates_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     names = [short(name, 11) for name in classes]
     figure = new_figure(WIDTH, 4.3)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     draw_matrix(left, counts_KK, names, "images", "{:.0f}")
     draw_matrix(right, rates_KK, names, "percent of the class", "{:.1f}")
     left.set_ylabel("is")
@@ -62,9 +63,14 @@ def draw_matrix(axes: Axes, values_KK: Floats | npt.NDArray[np.int64], names: Se
     if len(some):
         norm = LogNorm(min(some.min(), some.max() / 10), some.max())
         axes.imshow(errors, cmap="Oranges", norm=norm, interpolation="nearest")
-    diagonal = np.where(np.eye(count, dtype=bool), 0.5, math.nan)
-    axes.imshow(diagonal, cmap="gray", vmin=0.5 - 8, vmax=0.6, interpolation="nearest")
-    axes.spines[:].set_visible(False)
+    diagonal = np.where(np.eye(count, dtype=bool), 0.9, math.nan)
+    axes.imshow(diagonal, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.spines[:].set_color(PALE)
+    axes.spines[:].set_visible(True)
+    if count <= NUMBERED:
+        for place in range(1, count):
+            axes.axhline(place - 0.5, color=PALE, linewidth=0.6, zorder=0)
+            axes.axvline(place - 0.5, color=PALE, linewidth=0.6, zorder=0)
     step = max(1, math.ceil(count / 25))
     turned = 90 if max(map(len, names)) > 3 else 0
     axes.set_xticks(range(0, count, step), names[::step], rotation=turned, fontsize=8 if count <= NUMBERED else 6)
@@ -87,20 +93,20 @@ def mistakes(images_NSSC: Pixels, found: Sequence[Mistake], classes: Sequence[st
     """A gallery of wrong answers, in the given order, one image for each of ``found``: its number in the split, what it
     is, what it was taken for, and how surely."""
     side, rows = images_NSSC.shape[1], math.ceil(len(found) / COLUMNS)
-    gap = math.ceil(side * 0.45)
-    figure = new_figure(WIDTH, 0.1 + WIDTH / COLUMNS * 1.06 * rows)
+    gap, beside = math.ceil(side * 0.42), math.ceil(side * 0.14)
+    figure = new_figure(WIDTH, WIDTH / COLUMNS * (side + gap) / (side + beside) * rows + 0.1)
     axes = figure.add_subplot()
-    show_pixels(axes, mosaic(fill_rows(images_NSSC, COLUMNS), gap))
-    y, x = centres(rows, side, gap), centres(COLUMNS, images_NSSC.shape[2], gap)
+    show_pixels(axes, mosaic(fill_rows(images_NSSC, COLUMNS), gap, beside))
+    y, x = centres(rows, side, gap), centres(COLUMNS, images_NSSC.shape[2], beside)
     for number, mistake in enumerate(found):
         row, column = divmod(number, COLUMNS)
         pair = f"{short(classes[mistake.truth], 9)} → {short(classes[mistake.guess], 9)}"
         low = y[row] + side / 2
         bold = {"ha": "center", "va": "top"}
-        axes.text(x[column], low + 0.02 * side, pair, **bold, fontsize=9 if len(pair) < 12 else 7, color=RED)
+        axes.text(x[column], low + 0.05 * side, pair, **bold, fontsize=9 if len(pair) < 12 else 7, color=RED)
         detail = f"{100 * mistake.probability:.0f} %, no. {mistake.index}"
-        axes.text(x[column], low + 0.22 * side, detail, **bold, fontsize=6.5, color="0.35")
-    axes.set_ylim(y[-1] + side / 2 + gap, -0.5)
+        axes.text(x[column], low + 0.23 * side, detail, **bold, fontsize=6.5, color="0.35")
+    axes.set_ylim(y[-1] + side / 2 + gap, -1)
     return figure
 
 

@@ -26,9 +26,11 @@ def robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versions: M
     figure = new_figure(WIDTH, 2.75 * rows)
     places = figure.subfigures(rows, PANELS).ravel()
     for place, (name, unit) in zip(places, units.items(), strict=False):
-        upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True)
+        upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True, gridspec_kw={"hspace": 0.0})
         draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
         draw_strip(lower, versions[name])
+        if place in places[::PANELS]:
+            upper.set_ylabel("accuracy %")
     spare = places[len(units) :]
     if len(spare) and len(runs) > 1:
         handles, names = upper.get_legend_handles_labels()

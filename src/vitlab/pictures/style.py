@@ -86,14 +86,16 @@ def as_colour(images: Pixels) -> Floats:
     return np.repeat(unit, 3, axis=-1) if unit.shape[-1] == 1 else unit
 
 
-def mosaic(images_RQSSC: Pixels, gap: int) -> Floats:
-    """Images in rows and columns on white with ``gap`` pixels between them: [height, width, 3]."""
+def mosaic(images_RQSSC: Pixels, gap: int, beside: int | None = None) -> Floats:
+    """Images in rows and columns on white with ``gap`` pixels between them, ``beside`` each other if that is another
+    number: [height, width, 3]."""
     rows, columns, height, width = images_RQSSC.shape[:4]
-    out = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.float32)
+    beside = gap if beside is None else beside
+    out = np.ones((rows * (height + gap) - gap, columns * (width + beside) - beside, 3), np.float32)
     colours = as_colour(images_RQSSC)
     for row in range(rows):
         for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
+            top, left = row * (height + gap), column * (width + beside)
             out[top : top + height, left : left + width] = colours[row, column]
     return out
 

@@ -71,7 +71,7 @@ def lens(subject: Subject, model: ViT, numbers: list[int]) -> Picture:
     right = (every.argmax(dim=-1) == labels).float().mean(dim=1).cpu()
     sure = every.gather(-1, labels.expand(len(every), -1)[..., None]).mean(dim=(1, 2)).cpu()
     one, truth = look.logit_lens(model, subject.inputs(numbers[:1]))[:, 0].cpu(), int(subject.images.labels[numbers[0]])
-    figure = pictures.logit_lens(one.numpy(), truth, subject.classes, right.numpy(), sure.numpy())
+    figure = pictures.logit_lens(one.numpy(), truth, subject.classes, right.numpy(), sure.numpy(), count)
     jumps = right.diff()
     block = int(jumps.argmax()) + 1
     text = (
