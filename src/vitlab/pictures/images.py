@@ -98,9 +98,12 @@ def patches(
     inner = size if inner is None else inner
     lines = math.ceil(count / LONGEST_LINE)
     columns = math.ceil(count / lines)
-    strip = 0.3 + lines * min(1.9, (WIDTH - 0.4) / max(columns, 4) * (1.16 if count <= READABLE else 1.0))
-    figure = new_figure(WIDTH, 3.6 + strip)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3.6, strip))
+    whole = side + 2 * overlap
+    gap = max(1, math.ceil(whole * (0.32 if count <= READABLE else 0.1)))
+    cell = min(1.9, (WIDTH - 0.1) / columns)  # inches of a patch with its gap
+    strip = 0.32 + lines * cell
+    figure = new_figure(WIDTH, 3.4 + strip)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3.4, strip))
     left, right = top.subplots(1, 2)
     show_pixels(left, original)
     height, width = original.shape[:2]
@@ -112,7 +115,7 @@ def patches(
     shade(right, size, first, inner, grid * side)
     if overlap:
         draw_window(right, grid, side, first, overlap)
-    draw_tokens(bottom.add_subplot(), tokens_NssC, columns, side, overlap)
+    draw_tokens(bottom.add_subplot(), tokens_NssC, columns, side, overlap, gap)
     return figure
 
 
@@ -150,10 +153,9 @@ def draw_window(axes: Axes, grid: int, side: int, first: int, overlap: int) -> N
     axes.add_patch(box)
 
 
-def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overlap: int) -> None:
+def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overlap: int, gap: int) -> None:
     """The patches one after the other, with their numbers; framed where each patch's own pixels lie."""
     count, whole = len(tokens_NssC), side + 2 * overlap
-    gap = max(1, math.ceil(whole * (0.32 if count <= READABLE else 0.1)))
     rows = fill_rows(tokens_NssC, columns)
     show_pixels(axes, mosaic(rows, gap))
     y, x = centres(len(rows), whole, gap), centres(columns, whole, gap)

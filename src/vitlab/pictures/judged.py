@@ -141,7 +141,7 @@ def per_class(scores: Sequence[tuple[float, tuple[float, float]]], classes: Sequ
     order = sorted(range(len(scores)), key=lambda number: scores[number][0])[:MOST_CLASSES]
     middle = [100 * scores[number][0] for number in order]
     low, high = ([100 * scores[number][1][end] for number in order] for end in (0, 1))
-    figure = new_figure(WIDTH * 0.75, 0.9 + 0.24 * len(order))
+    figure = new_figure(5.2, 0.9 + 0.24 * len(order))
     axes = figure.add_subplot()
     places = np.arange(len(order))
     axes.hlines(places, low, high, color=BLUE, alpha=0.35, linewidth=6)
@@ -149,7 +149,7 @@ def per_class(scores: Sequence[tuple[float, tuple[float, float]]], classes: Sequ
     mean = 100 * sum(score for score, _ in scores) / len(scores)
     axes.axvline(mean, color=ORANGE, linewidth=1.2, zorder=0)
     axes.set_yticks(places, [short(classes[number], 22) for number in order])
-    axes.set(xlabel="accuracy % with 95 % interval; the line is the mean of all classes")
+    axes.set(xlabel="accuracy % with 95 % interval; line: mean of all classes")
     axes.set_xlim(max(0.0, min(low) - 0.05 * (100 - min(low))), 100.0 + 0.01 * (100 - min(low)))
     if len(scores) > MOST_CLASSES:
         axes.set_title(f"the worst {MOST_CLASSES} of {len(scores)} classes")

@@ -100,7 +100,7 @@ def preset_sentences(subject: Subject) -> list[str]:
     changed = changed_knobs(config, preset.config)
     if changed:
         return [f"It is the preset {config.preset} with {listed([f'{n} {show(v)}' for n, v in changed.items()])}."]
-    said = [f"The preset {config.preset} leads one to expect: {preset.expected}"]
+    said = [f"The preset {config.preset} leads one to expect: {preset.expected.replace('+-', '±')}"]
     if preset.published and subject.part == "test":
         accuracy, seconds = preset.published
         own, (low, high) = headline(subject)
@@ -139,10 +139,10 @@ def beside_sentence(subject: Subject, other: Subject) -> str:
     chance = sign_test(alone, other_alone)
     verdict = "that could be chance" if chance > 0.05 else "that is no chance"
     ratio = other.result["train_seconds"] / max(subject.result["train_seconds"], 1e-9)
-    speed = f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
+    speed = f"was {ratio:.1f} times as fast" if ratio >= 1 else f"took {1 / ratio:.1f} times as long"
     return (
         f"{other.name} beside it: {percent(headline(other)[0])} in {duration(other.result['train_seconds'])} with "
-        f"{other.result['params']:,} parameters. {subject.name} trained {speed}. On {counted(alone, 'image')} only "
+        f"{other.result['params']:,} parameters. {subject.name} {speed}. On {counted(alone, 'image')} only "
         f"{subject.name} is right, on {other_alone:,} only {other.name}: {verdict} (exact sign test, p = {chance:.2g})."
     )
 

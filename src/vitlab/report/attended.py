@@ -14,7 +14,7 @@ from vitlab.look.inside import evaluating
 from vitlab.model import ViT
 from vitlab.pictures import attention as pictures
 from vitlab.report.gather import Subject
-from vitlab.report.parts import Missing, Picture, Section, counted, percent
+from vitlab.report.parts import Missing, Picture, Section, counted
 
 MOST_CELLS = 96  # blocks x heads that are drawn one by one
 DISTANCE_IMAGES = 128
@@ -132,8 +132,7 @@ def distance(subject: Subject) -> Picture:
         f"Over the first {counted(count, f'{subject.part} image')} the nearest look is that of block {near[0] + 1}, head "
         f"{near[1] + 1}: {distances.min():.1f} pixels on average, the farthest that of block {far[0] + 1}, head "
         f"{far[1] + 1}: {distances.max():.1f}. Attention that ignores places would look {even:.1f} pixels far; "
-        f"{below} of {counted(distances.numel(), 'head')} {'looks' if below == 1 else 'look'} nearer than that "
-        f"({percent(below / distances.numel(), 0)})."
+        f"{below} of {counted(distances.numel(), 'head')} {'looks' if below == 1 else 'look'} nearer than that."
     )
     alt = "Mean attention distance in pixels of each head, by block"
     return Picture(

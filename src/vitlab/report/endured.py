@@ -60,9 +60,11 @@ def limits_sentence(curves: Curves) -> str:
     held = []
     for name, curve in curves.items():
         good = [strength for strength, score in curve if score >= ENOUGH * curve[0][1]]
-        last = max(good)
-        held.append(f"{name} {last:g}" if len(good) == len(curve) else f"{name} below {first_loss(curve):g}")
-    return f"It keeps {100 * ENOUGH:.0f} % of its accuracy without disturbance ({100 * curves['noise'][0][1]:.1f} %) under {listed(held)}."
+        unit = f" {DISTURBANCES[name][2]}" if " " not in DISTURBANCES[name][2] else ""
+        limit = f"up to {max(good):g}" if len(good) == len(curve) else f"below {first_loss(curve):g}"
+        held.append(f"{name} {limit}{unit}")
+    plain = 100 * curves["noise"][0][1]
+    return f"It keeps nine tenths of its undisturbed {plain:.1f} % under {listed(held)}."
 
 
 def first_loss(curve: Sequence[tuple[float, float]]) -> float:

@@ -52,7 +52,7 @@ def mistakes(subject: Subject) -> Picture | Missing:
     text = (
         f"{which} {counted(len(found), 'mistake')}, surest first: what the image is → what it was taken for, how "
         f"surely, and its number in the {subject.part} split. At the top a {subject.classes[first.truth]} taken for "
-        f"a {subject.classes[first.guess]} with {percent(first.probability, 1)}; {counted(sure, 'mistake')} "
+        f"a {subject.classes[first.guess]} with {percent(first.probability, 1)}; {sure or 'none'} of them "
         f"{'was' if sure == 1 else 'were'} made with more than {percent(SURE, 0)}."
     )
     alt = f"A gallery of {len(shown)} wrongly recognised images with their classes and the wrong answers"

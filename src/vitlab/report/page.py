@@ -63,11 +63,16 @@ def page(
     return head + "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
 
 
+def html(text: str) -> str:
+    """Text from outside as HTML, with numbers and their signs on one line."""
+    return escape(text).replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")
+
+
 def answer_block(answer: Answer) -> str:
     """The number, its sentence, facts and comparisons."""
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in answer.facts)
-    said = "".join(f"<p>{escape(text)}</p>" for text in answer.comparisons)
-    lead = f'<p class="number">{escape(answer.number)}</p><p class="sentence">{escape(answer.sentence)}</p>'
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{html(text)}</dd></div>" for name, text in answer.facts)
+    said = "".join(f"<p>{html(text)}</p>" for text in answer.comparisons)
+    lead = f'<p class="number">{html(answer.number)}</p><p class="sentence">{html(answer.sentence)}</p>'
     return f"{lead}<dl>{facts}</dl>{said}"
 
 
@@ -102,7 +107,7 @@ def picture_block(picture: Picture, image: tuple[str, bytes]) -> str:
     return (
         f"<figure{wide}><h3>{escape(picture.title)}</h3>"
         f'<img src="{address}" alt="{escape(picture.alt)}" {size}>'
-        f"<figcaption>{escape(picture.text)}</figcaption></figure>"
+        f"<figcaption>{html(picture.text)}</figcaption></figure>"
     )
 
 

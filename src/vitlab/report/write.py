@@ -22,7 +22,8 @@ from vitlab.report.gather import Subject, check_comparable, open_run, shown_imag
 from vitlab.report.parts import Missing, Picture, Section
 
 Note = Callable[[str], None]
-SEED_PICTURES = (("seed-32x6", 4), ("seed-28x14", 6))  # the seed page's: which network, which digit
+# The seed page's: the picture's name, the network that cuts so, the digit.
+SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "seed-best", 6))
 DATA_PRESET = "small"  # whose augmentation a data set without a run is shown with
 
 
@@ -147,23 +148,27 @@ def plain(value: Any) -> str:
         return ", ".join(f"{key} {plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return " to ".join(map(plain, value)) if len(value) == 2 else str(len(value)) if value else "none"
-    return "none" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def look_at_data(name: str, out: Path, note: Note) -> Written:
+def look_at_data(data: str, out: Path, note: Note) -> Written:
     """Draw a data set: examples, the seed page's two patch pictures, augmentation at the strengths of the default
     preset (mirrored only where the data may be)."""
-    dataset = load_dataset(name, note)
+    dataset = load_dataset(data, note)
     images, labels, classes = dataset.train.images, dataset.train.labels, dataset.card.classes
     parts: list[Picture | Missing] = [seen.examples(dataset)]
-    for preset, digit in SEED_PICTURES:
+    for name, preset, digit in SEED_PICTURES:
         label = min(digit, len(classes) - 1)
         first = int((labels == label).argmax())
         what = f"the first {classes[label]} of the training images"
-        parts.append(seen.patches(images[first], preset_config(preset).model, f"patches-{preset}", what))
+        parts.append(seen.patches(images[first], preset_config(preset).model, name, what))
     strengths = replace(preset_config(DATA_PRESET).augment, flip=dataset.card.may_flip)
     text = f"These are the strengths of the preset {DATA_PRESET}."
-    image = images[int((labels == min(SEED_PICTURES[0][1], len(classes) - 1)).argmax())]
+    image = images[int((labels == min(SEED_PICTURES[0][2], len(classes) - 1)).argmax())]
     parts.append(seen.augmentation(image, max(dataset.card.height, dataset.card.width), strengths, text))
     return write_pictures([Section("Data", parts)], out)[0]
 
