@@ -204,7 +204,10 @@ def _look(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
         "--beside", metavar="RUN", nargs="+", action="extend", type=path_argument, help="runs to compare it with"
     )
     parser.add_argument(
-        "--data", metavar="NAME", default=argparse.SUPPRESS, help="a data set to draw; with RUN: where its images are now"
+        "--data",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="a data set to draw; with RUN: its images' place now",
     )
     parser.add_argument("--out", metavar="DIR", type=path_argument, help="of a data set's pictures [runs/data/NAME]")
     parser.add_argument("--image", metavar="N", type=natural, help="number of the test image that is shown [chosen]")

@@ -33,11 +33,12 @@ from vitlab.pictures.style import (
     styled,
 )
 
-# Share of attention: white is an even share, blue less, orange and red more. Fall (red) or rise (blue) of a probability.
+# LOOKED is for attention: white is an even share, blue less, orange and red more; NEEDED for probabilities: red where
+# they fall, blue where they rise.
 LOOKED = LinearSegmentedColormap.from_list(
     "looked", [(0.0, "#b9cfe4"), (0.5, "#ffffff"), (0.66, "#fdc171"), (0.83, "#ea5a33"), (1.0, "#8f0a0a")]
 )
-SLIGHT = 0.001  # probability: less than that is no need worth a colour
+SLIGHT = 0.01  # probability: less than that is no need worth a strong colour
 NEEDED = mpl.colormaps["RdBu_r"]
 
 
@@ -73,8 +74,8 @@ def attention_heads(
     depth, heads, grid = pooled_Lhgg.shape[:3]
     blocks = [f"block {number + 1}" for number in range(depth)]
     names = [*(f"head {number + 1}" for number in range(heads)), "mean"] if heads > 1 else ["head"]
-    cell = min(1.9, 7.2 / (2 * len(names)))
-    figure = new_figure(max(WIDTH, 2 * len(names) * cell + 0.8), 0.55 + 1.02 * cell * depth)
+    cell = min(1.9, 6.2 / (2 * len(names)))
+    figure = new_figure(WIDTH, 0.5 + 1.03 * cell * depth)
     axes = figure.subplots(1, 2)
     norm = share_norm(np.concatenate([pooled_Lhgg, query_Lhgg]))
     gap = max(1, len(image_SSC) // 14)
@@ -94,9 +95,7 @@ def attention_heads(
     return figure
 
 
-def mark_patch(
-    axes: Axes, row: int, column: int, squares: tuple[int, int], cell: tuple[int, int], step: int
-) -> None:
+def mark_patch(axes: Axes, row: int, column: int, squares: tuple[int, int], cell: tuple[int, int], step: int) -> None:
     """A frame around a patch in one cell of a mosaic."""
     side, first = squares
     corner = (cell[1] * step + first + column * side - 0.5, cell[0] * step + first + row * side - 0.5)
@@ -109,24 +108,29 @@ def add_scale(figure: Figure, axes: Axes | Sequence[Axes], norm: Normalize) -> N
     most = float(norm.vmax or 1.0)
     bar.set_ticks([0, 0.5, 1, (1 + most) / 2, most], labels=["0", "½", "1", f"{(1 + most) / 2:.1f}", f"{most:.1f}"])
     bar.set_label("times an even share", color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 @styled
 def looked_and_needed(
-    images_NSSC: Pixels, names: Sequence[str], looked: Mapping[str, Floats], deletion_Ngg: Floats, squares: tuple[int, int]
+    images_NSSC: Pixels,
+    names: Sequence[str],
+    looked: Mapping[str, Floats],
+    deletion_Ngg: Floats,
+    squares: tuple[int, int],
 ) -> Figure:
-    """A column an image (named above it): the image, its maps of ``looked`` by name ([N, grid, grid], in multiples of an
-    even share; none for a network without attention), and by how much the probability of the right answer falls when a
-    patch is blanked, most by the number under it."""
+    """A column an image (named above it): the image, its maps of ``looked`` by name ([N, grid, grid], in multiples of
+    an even share; none for a network without attention), and by how much the probability of the right answer falls when
+    a patch is blanked, most by the number under it."""
     gap = max(1, images_NSSC.shape[1] // 14)
     rows, left = [as_colour(images_NSSC)], ["the image"]
     for name, maps in looked.items():
         rows.append(overlays(images_NSSC, maps, squares, share_norm(maps), LOOKED))
         left.append(f"{name}\n(red: {max(2.0, float(maps.max())):.1f} times\nan even share)")
     most = np.maximum(deletion_Ngg.max(axis=(1, 2)), SLIGHT)
-    pairs = zip(images_NSSC, deletion_Ngg, most.tolist(), strict=True)
-    rows.append(np.stack([overlay(*pair, squares, TwoSlopeNorm(0, -top, top), NEEDED) for *pair, top in pairs]))
+    norms = [TwoSlopeNorm(0.0, -top, top) for top in most.tolist()]
+    triples = zip(images_NSSC, deletion_Ngg, norms, strict=True)
+    rows.append(np.stack([overlay(image, falls, squares, norm, NEEDED) for image, falls, norm in triples]))
     figure = new_figure(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     axes = figure.add_subplot()
     show_pixels(axes, mosaic(np.stack(rows), gap))

@@ -6,7 +6,9 @@ Letters in names: N images, K classes, S side in pixels, C channels, s side of a
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +36,8 @@ from vitlab.pictures.style import (
 
 ROWS = 12  # classes up to which each has a row of its own
 COLUMNS = 10
-LONGEST_LINE = 14  # patches
+TITLE = 84  # characters of a line above the random versions
+LONGEST_LINE = 20  # patches
 READABLE = 100  # patches up to which each bears its number
 
 
@@ -96,21 +99,21 @@ def patches(
     """
     size, count = resized.shape[0], len(tokens_NssC)
     inner = size if inner is None else inner
-    lines = math.ceil(count / LONGEST_LINE)
-    columns = math.ceil(count / lines)
+    lines = math.ceil(grid / max(1, LONGEST_LINE // grid))
+    columns = grid * math.ceil(grid / lines)  # whole rows of the grid
     whole = side + 2 * overlap
     gap = max(1, math.ceil(whole * (0.32 if count <= READABLE else 0.1)))
     cell = min(1.9, (WIDTH - 0.1) / columns)  # inches of a patch with its gap
     strip = 0.32 + lines * cell
     figure = new_figure(WIDTH, 3.4 + strip)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3.4, strip))
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(3.4, strip)))
     left, right = top.subplots(1, 2)
     show_pixels(left, original)
     height, width = original.shape[:2]
-    left.set_title(f"the image: {height} × {width} pixels")
+    left.set_title(f"the image: {height} x {width} pixels")
     show_pixels(right, resized)
-    resizing = "as it is" if (height, width) == (size, size) else f"resized to {size} × {size}"
-    right.set_title(f"{resizing}, cut into {grid} × {grid} patches of {side} × {side}")
+    resizing = "as it is" if (height, width) == (size, size) else f"resized to {size} x {size}"
+    right.set_title(f"{resizing}, cut into {grid} x {grid} patches of {side} x {side}")
     draw_grid(right, grid, side, first)
     shade(right, size, first, inner, grid * side)
     if overlap:
@@ -132,7 +135,7 @@ def shade(axes: Axes, size: int, first: int, inner: int, covered: int) -> None:
     """What is left out by a crop, grey, and cut off at right and bottom, orange."""
     low, end, last = first - 0.5, first + inner - 0.5, first + covered - 0.5
     for colour, begin, inside, outside in ((GREY, -0.5, (low, end), size - 0.5), (ORANGE, low, (low, last), end)):
-        options = {"facecolor": colour, "alpha": 0.55, "edgecolor": "none"}
+        options: dict[str, Any] = {"facecolor": colour, "alpha": 0.7, "edgecolor": "none"}
         a, b = inside
         frame = [(begin, begin, outside, a), (begin, b, outside, outside), (begin, a, a, b), (b, a, outside, b)]
         for left, top, right, bottom in frame:
@@ -170,7 +173,7 @@ def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overla
             own = (corner[0] + overlap, corner[1] + overlap)
             axes.add_patch(Rectangle(own, side, side, fill=False, edgecolor=ORANGE, linewidth=0.7))
     axes.set_ylim(y[-1] + whole / 2 + (gap if count <= READABLE else 0), -0.5 - gap * 0.1)
-    seen = f"{whole} × {whole} pixels each, {overlap} of them shared on every side" if overlap else "in reading order"
+    seen = f"{whole} x {whole} pixels each, {overlap} of them shared on every side" if overlap else "in reading order"
     axes.set_title(f"{count} tokens, {seen}")
 
 
@@ -185,5 +188,6 @@ def augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequence[st
     show_pixels(left, original)
     left.set_title("stored")
     show_pixels(right, mosaic(rows, gap))
-    right.set_title("as training may see it: " + ", ".join(strengths) if strengths else "training changes nothing")
+    words = "as training may see it: " + ", ".join(strengths) if strengths else "training changes nothing"
+    right.set_title(textwrap.fill(words, TITLE))
     return figure

@@ -61,7 +61,7 @@ def positions(similarity_pp: Floats) -> Figure:
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8)
     bar.set_label("cosine similarity", color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -69,8 +69,8 @@ def positions(similarity_pp: Floats) -> Figure:
 def logit_lens(
     lens_LK: Floats, truth: int, classes: Sequence[str], right_L: Floats, sure_L: Floats, count: int
 ) -> Figure:
-    """Left: the probability of each class for one image, read after the embedding and after each block. Right, over ``count``
-    images: how often the right class is first there, and its mean probability."""
+    """Left: the probability of each class for one image, read after the embedding and after each block. Right, over
+    ``count`` images: how often the right class is first there, and its mean probability."""
     depths = ["embedding", *(f"block {number}" for number in range(1, len(lens_LK)))]
     figure = new_figure(WIDTH, max(2.6, 1.2 + 0.24 * len(depths)))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -82,7 +82,9 @@ def logit_lens(
     left.set_yticks(range(len(depths)), depths)
     left.tick_params(length=0)
     left.spines[:].set_visible(False)
-    left.set(title=f"one image, a {short(classes[truth])}: probability in %" if several <= 12 else "one image: probability")
+    left.set(
+        title=f"one image, a {short(classes[truth])}: probability in %" if several <= 12 else "one image: probability"
+    )
     if several <= 12 and len(depths) <= 20:
         for row, values in enumerate(lens_LK):
             for column, value in enumerate(values.tolist()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from vitlab.pictures.style import (
     PALE,
     RED,
     WIDTH,
-    Floats,
     Pixels,
     centres,
     fill_rows,
@@ -53,15 +53,15 @@ def confusion(counts_KK: npt.NDArray[np.int64], classes: Sequence[str]) -> Figur
     return figure
 
 
-def draw_matrix(axes: Axes, values_KK: Floats | npt.NDArray[np.int64], names: Sequence[str], what: str, text: str) -> None:
+def draw_matrix(axes: Axes, values_KK: npt.NDArray[Any], names: Sequence[str], what: str, text: str) -> None:
     """One matrix; in words where there are few classes."""
     count = len(names)
     errors = values_KK.astype(float)
     np.fill_diagonal(errors, math.nan)
     errors[errors == 0] = math.nan
     some = errors[np.isfinite(errors)]
-    if len(some):
-        norm = LogNorm(min(some.min(), some.max() / 10), some.max())
+    norm = LogNorm(min(some.min(), some.max() / 10), some.max()) if len(some) else None
+    if norm is not None:
         axes.imshow(errors, cmap="Oranges", norm=norm, interpolation="nearest")
     diagonal = np.where(np.eye(count, dtype=bool), 0.9, math.nan)
     axes.imshow(diagonal, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -83,8 +83,13 @@ def draw_matrix(axes: Axes, values_KK: Floats | npt.NDArray[np.int64], names: Se
         for column in range(count):
             value = values_KK[row, column]
             if value or row == column:
-                dark = row != column and len(some) > 0 and value > some.max() / 2
-                style = {"fontsize": 7, "ha": "center", "va": "center", "color": "white" if dark else "0.15"}
+                dark = row != column and norm is not None and norm(value) > 0.6
+                style: dict[str, Any] = {
+                    "fontsize": 7,
+                    "ha": "center",
+                    "va": "center",
+                    "color": "white" if dark else "0.15",
+                }
                 axes.text(column, row, text.format(value), **style)
 
 
@@ -102,7 +107,7 @@ def mistakes(images_NSSC: Pixels, found: Sequence[Mistake], classes: Sequence[st
         row, column = divmod(number, COLUMNS)
         pair = f"{short(classes[mistake.truth], 9)} → {short(classes[mistake.guess], 9)}"
         low = y[row] + side / 2
-        bold = {"ha": "center", "va": "top"}
+        bold: dict[str, Any] = {"ha": "center", "va": "top"}
         axes.text(x[column], low + 0.05 * side, pair, **bold, fontsize=9 if len(pair) < 12 else 7, color=RED)
         detail = f"{100 * mistake.probability:.0f} %, no. {mistake.index}"
         axes.text(x[column], low + 0.23 * side, detail, **bold, fontsize=6.5, color="0.35")

@@ -24,7 +24,7 @@ def robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versions: M
     under it ([R, S, S, C], by the disturbance's name). Strengths are evenly spaced, whatever they are."""
     rows = math.ceil(len(units) / PANELS)
     figure = new_figure(WIDTH, 2.75 * rows)
-    places = figure.subfigures(rows, PANELS).ravel()
+    places = np.ravel(np.asarray(figure.subfigures(rows, PANELS)))
     for place, (name, unit) in zip(places, units.items(), strict=False):
         upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True, gridspec_kw={"hspace": 0.0})
         draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")

@@ -33,23 +33,25 @@ def accuracy_against_time(points: Sequence[Point], title: str) -> Figure:
     axes = figure.add_subplot()
     front = sorted((point.seconds, point.accuracy) for point in points if point.on_front)
     if front:
-        step = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1, "label": "best for its time"}
-        axes.step(*zip(*front, strict=True), **step)
+        seconds, scores = zip(*front, strict=True)
+        axes.step(seconds, scores, where="post", color=GREY, linewidth=1.2, zorder=1, label="best for its time")
     published = [point.published[::-1] for point in points if point.published]
     times = [point.seconds for point in points] + [seconds for seconds, _ in published]
     middle = math.sqrt(min(times) * max(times)) if len(times) > 1 else math.inf
     for point in points:
         low, high = point.interval or (point.accuracy, point.accuracy)
         bars = [[point.accuracy - low], [high - point.accuracy]]
-        style = {"fmt": "o", "color": BLUE if point.on_front else GREY, "capsize": 3, "markersize": 5, "zorder": 2}
-        axes.errorbar(point.seconds, point.accuracy, yerr=bars, **style)
+        color = BLUE if point.on_front else GREY
+        axes.errorbar(point.seconds, point.accuracy, bars, fmt="o", color=color, capsize=3, markersize=5, zorder=2)
         side = ("right", -6) if point.seconds > middle else ("left", 6)  # names stay within the picture
         where = (point.seconds, point.accuracy)
         axes.annotate(plain(point.name), where, (side[1], 4), textcoords="offset points", ha=side[0], fontsize=8)
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
     log_time_axis(axes, times)
-    axes.set(xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)", title=plain(title))
+    axes.set(
+        xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)", title=plain(title)
+    )
     axes.grid(which="both")
     axes.legend(loc="lower right")
     return figure

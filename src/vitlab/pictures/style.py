@@ -28,7 +28,7 @@ GREY, PALE, INK = "0.55", "0.88", "0.15"
 DPI = 130
 WIDTH = 8.0  # inches, of a picture as wide as a page
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that pictures look the same everywhere
     "font.size": 9,
     "axes.titlesize": 9.5,

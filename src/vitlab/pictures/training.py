@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitlab.pictures.style import RED, SERIES, WIDTH, Floats, accuracy_axis, new_figure, plain, styled
 
 Row = dict[str, Any]
+FEW = 3  # epochs
 FLOOR = 0.01  # percent: where an error of 0 is drawn on a logarithmic axis
 
 
@@ -40,7 +42,11 @@ def training_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     loss.set(title="loss", xlabel="epoch", ylim=(0, None))
     accuracy.set(title="accuracy %", xlabel="epoch")
     rate.set(title="learning rate at the end of the epoch", xlabel="epoch", ylim=(0, None))
-    time.set(title="accuracy % against training time", xlabel="seconds")
+    time.set(title="accuracy % against training time", xlabel="seconds", xlim=(0, None))
+    longest = max((len(rows) for rows in histories.values()), default=1)
+    for axes in (loss, accuracy, rate):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, longest + 0.5)
     for axes in (accuracy, time):
         accuracy_axis(axes, errors)
     if not several or len(histories) <= 3:
@@ -62,13 +68,14 @@ def percent_wrong(fractions: Floats) -> Floats:
 
 def marker(rows: Sequence[Row]) -> str | None:
     """Dots where there are few epochs: a single one would not be seen as a line."""
-    return "o" if len(rows) <= 3 else None
+    return "o" if len(rows) <= FEW else None
 
 
 def draw_pair(axes: Axes, epochs: Floats, parts: Mapping[str, Floats], colour: str, name: str) -> None:
     """Training dashed, validation solid."""
-    dots = "o" if len(epochs) <= 3 else None
-    axes.plot(epochs, parts["train"], color=colour, linestyle=(0, (4, 2)), marker=dots, label=f"{name}, training")
+    dots = "o" if len(epochs) <= FEW else None
+    dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "marker": dots, "markerfacecolor": "white"}
+    axes.plot(epochs, parts["train"], color=colour, **dashed, label=f"{name}, training")
     if np.isfinite(parts["val"]).any():
         axes.plot(epochs, parts["val"], color=colour, marker=dots, label=f"{name}, validation")
 

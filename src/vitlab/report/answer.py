@@ -70,7 +70,7 @@ def network_phrase(subject: Subject) -> str:
         return f"CNN, {listed([str(n) for n in config.cnn_channels])} channels"
     attention = "no attention" if config.attn_form == "none" else counted(config.num_heads, "head")
     return (
-        f"ViT, {config.grid} × {config.grid} patches of {config.patch_size} × {config.patch_size} pixels, "
+        f"ViT, {config.grid} x {config.grid} patches of {config.patch_size} x {config.patch_size} pixels, "
         f"{counted(config.depth, 'block')}, width {config.embed_dim}, {attention}"
     )
 
@@ -79,13 +79,16 @@ def warnings(subject: Subject) -> list[str]:
     """What has to be known before the number is believed."""
     said, result = [], subject.result
     if result["status"] == "diverged":
-        said.append(f"The run diverged: its loss stopped being a number. These are the weights of epoch {result['selected_epoch']}.")
+        kept = f"These are the weights of epoch {result['selected_epoch']}."
+        said.append(f"The run diverged: its loss stopped being a number. {kept}")
     if subject.part != "test":
-        other = "these images were learned from" if subject.part == "training" else "these images may have chosen the epoch"
+        other = (
+            "these images were learned from" if subject.part == "training" else "these images may have chosen the epoch"
+        )
         said.append(f"The data set has no test images; {other}, so that the number flatters.")
     elif result["test_top1"] is not None and abs(result["test_top1"] - subject.accuracy) > 1e-9:
         said.append(
-            f"The pictures below were computed anew, on this machine, where {percent(subject.accuracy)} are recognised: "
+            f"The pictures below were computed on this machine, where {percent(subject.accuracy)} are recognised: "
             "numbers are rounded differently here."
         )
     return said
@@ -107,8 +110,9 @@ def preset_sentences(subject: Subject) -> list[str]:
         inside = "inside" if 100 * low <= accuracy <= 100 * high else "outside"
         said.append(
             f"Its source reports {accuracy:.2f} % in {duration(seconds)}, one run on an unnamed machine: "
-            f"{100 * own - accuracy:+.2f} points here in {subject.result['train_seconds'] / seconds:.0%} of that time; the "
-            f"published accuracy lies {inside} this run's interval."
+            f"{100 * own - accuracy:+.2f} points here in "
+            f"{subject.result['train_seconds'] / seconds:.0%} of that time; the published accuracy lies {inside} this "
+            "run's interval."
         )
     return said
 
@@ -126,9 +130,13 @@ def changed_knobs(config: RunConfig, preset: RunConfig) -> dict[str, Any]:
 
 def show(value: Any) -> str:
     """A knob's value for people."""
-    if isinstance(value, bool) or value is None or value == ():
-        return {True: "on", False: "off"}.get(value, "none") if value != () else "none"
-    return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def beside_sentence(subject: Subject, other: Subject) -> str:

@@ -26,12 +26,13 @@ Arrays = npt.NDArray[Any]
 def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
     """Everything about one network's attention; of one without, what it needs."""
     if not subject.has_attention:
-        what = "network has no attention (attn_form none)" if subject.is_vit else "convolutional network has no attention"
-        missing = Missing("Attention heads, rollout and distance", f"this {what}")
+        why = "(attn_form none)" if subject.is_vit else "but convolutions"
+        missing = Missing("Attention heads, rollout and distance", f"this network has no attention {why}")
         return Section("What it needs", [missing, looked_and_needed(subject, numbers, {})])
     with evaluating(subject.model):
         weights_LBhNN = cast(ViT, subject.model).forward_with_attention(subject.inputs(numbers))[1].float().cpu()
-    maps = {"attention of\nthe last block": last_block(subject, weights_LBhNN), "rollout": rolled(subject, weights_LBhNN)}
+    last, through = last_block(subject, weights_LBhNN), rolled(subject, weights_LBhNN)
+    maps = {"attention of\nthe last block": last, "rollout": through}
     parts = [looked_and_needed(subject, numbers, maps), heads(subject, numbers, weights_LBhNN[:, 0], query)]
     return Section("Where it looks", [*parts, distance(subject)])
 
@@ -39,7 +40,8 @@ def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
 def share(maps: Tensor) -> Arrays:
     """Maps over patches [..., p], in multiples of an even share, as [..., grid, grid]."""
     grid = round(maps.shape[-1] ** 0.5)
-    return (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
+    shares: Arrays = (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
+    return shares
 
 
 def last_block(subject: Subject, weights_LBhNN: Tensor) -> Arrays:
@@ -69,11 +71,11 @@ def looked_and_needed(subject: Subject, numbers: list[int], maps: dict[str, Arra
         f"blanked, the probability of the right answer falls by {100 * falls[0].max():.1f} points. "
     )
     if maps:
-        name, last = next(iter(maps.items()))
+        last, depth = next(iter(maps.values())), subject.config.model.depth
         agree = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(last, falls.numpy(), strict=True))
         text = f"Attention shows where the network looked, deletion what it needed. {text}" + (
-            f"In {agree} of {counted(len(numbers), 'image')} the patch with most attention in the last block is also the "
-            f"one that is needed most; rollout follows attention back through all {counted(len_blocks(subject), 'block')}."
+            f"In {agree} of {counted(len(numbers), 'image')} the patch with most attention in the last block is "
+            f"also the one that is needed most; rollout follows attention back through {counted(depth, 'block')}."
         )
     else:
         text += "Blue ones stand in the way: without them the network is surer."
@@ -81,11 +83,6 @@ def looked_and_needed(subject: Subject, numbers: list[int], maps: dict[str, Arra
     alt = "Columns of images; under each, coloured patch by patch, " + ("its attention and " if maps else "")
     alt += "how much the answer depends on each patch"
     return Picture("attention" if maps else "deletion", title, figure, alt, text)
-
-
-def len_blocks(subject: Subject) -> int:
-    """How deep it is."""
-    return subject.config.model.depth
 
 
 def heads(subject: Subject, numbers: list[int], weights_LhNN: Tensor, query: int | None) -> Picture | Missing:
@@ -99,11 +96,12 @@ def heads(subject: Subject, numbers: list[int], weights_LhNN: Tensor, query: int
     pooled = share(look.pooled_attention(weights_LhNN, config.pool))
     asked = share(look.query_attention(weights_LhNN, patch, config.pool == "cls"))
     figure = pictures.attention_heads(image, pooled, asked, patch, (squares.side, squares.margin))
-    block, head, place = (int(n) for n in np.unravel_index(asked.reshape(depth, count, -1).argmax(), (depth, count, squares.grid**2)))
+    shape = (depth, count, squares.grid**2)
+    block, head, place = (int(number) for number in np.unravel_index(int(asked.argmax()), shape))
     itself = "itself" if place == patch else f"patch {place + 1}"
     text = (
-        f"Colour is attention in multiples of an even share, 1 where each of the {squares.grid**2} patches gets the same. "
-        f"Patch {patch + 1} (framed) looks hardest in block {block + 1}, head {head + 1}: at {itself}, with "
+        f"Colour is attention in multiples of an even share, 1 where each of the {squares.grid**2} patches gets the "
+        f"same. Patch {patch + 1} (framed) looks hardest in block {block + 1}, head {head + 1}: at {itself}, with "
         f"{asked.max():.1f} times an even share; the pooled vector never takes more than {pooled.max():.1f} times."
     )
     alt = f"Attention maps of {depth} blocks by {count} heads over one image, for the pooled vector and for one patch"
@@ -129,12 +127,17 @@ def distance(subject: Subject) -> Picture:
     near, far = (divmod(int(place), distances.shape[1]) for place in (distances.argmin(), distances.argmax()))
     below = int((distances < even).sum())
     text = (
-        f"Over the first {counted(count, f'{subject.part} image')} the nearest look is that of block {near[0] + 1}, head "
-        f"{near[1] + 1}: {distances.min():.1f} pixels on average, the farthest that of block {far[0] + 1}, head "
+        f"Over the first {counted(count, f'{subject.part} image')} the nearest look is that of block {near[0] + 1}, "
+        f"head {near[1] + 1}: {distances.min():.1f} pixels on average, the farthest that of block {far[0] + 1}, head "
         f"{far[1] + 1}: {distances.max():.1f}. Attention that ignores places would look {even:.1f} pixels far; "
         f"{below} of {counted(distances.numel(), 'head')} {'looks' if below == 1 else 'look'} nearer than that."
     )
     alt = "Mean attention distance in pixels of each head, by block"
     return Picture(
-        "attention-distance", "How far heads look", pictures.attention_distance(distances.numpy(), even), alt, text, True
+        "attention-distance",
+        "How far heads look",
+        pictures.attention_distance(distances.numpy(), even),
+        alt,
+        text,
+        True,
     )

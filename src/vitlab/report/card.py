@@ -24,8 +24,8 @@ def card(subject: Subject, sections: Sequence[Section]) -> str:
         yaml_head(subject),
         MARK,
         f"# {subject.name}",
-        f"A small {'Vision Transformer' if subject.is_vit else 'convolutional network'} that tells {classes_phrase(subject)} "
-        f"apart. {answer_line(subject)}",
+        f"A small {'Vision Transformer' if subject.is_vit else 'convolutional network'} that tells "
+        f"{classes_phrase(subject)} apart. {answer_line(subject)}",
         *details(subject),
         *uses(subject),
         *limits(subject, drawn),
@@ -79,7 +79,8 @@ def details(subject: Subject) -> list[str]:
     result = subject.result
     lines = [
         f"- Network: {network_phrase(subject)}; {result['params']:,} parameters",
-        f"- Made with vitlab {subject.environment['vitlab']}, preset {subject.config.preset or 'none'}, seed {result['seed']}",
+        f"- Made with vitlab {subject.environment['vitlab']}, preset {subject.config.preset or 'none'}, "
+        f"seed {result['seed']}",
         f"- Begun: {subject.environment['started_utc']}",
         f"- Weights: `model.safetensors`, SHA-256 `{result['model_sha256']}`",
         "- Licence: vitlab is under the MIT licence; the weights belong to whoever trained them, see also the data's",
@@ -101,8 +102,16 @@ def limits(subject: Subject, drawn: dict[str, Picture]) -> list[str]:
     """Where it fails, in numbers."""
     said = [
         "- It always names one of its classes, whatever the image shows.",
-        *(f"- {answered}" for answered in answer(subject, ()).comparisons if "diverged" in answered or "flatters" in answered),
-        *(f"- {drawn[name].text}" for name in ("classes", "reliability", "robustness") if name in drawn),
+        *(
+            f"- {answered}"
+            for answered in answer(subject, ()).comparisons
+            if "diverged" in answered or "flatters" in answered
+        ),
+        *(
+            f"- {drawn[name].fact or drawn[name].text}"
+            for name in ("classes", "reliability", "robustness")
+            if name in drawn
+        ),
     ]
     return ["## Limits", "\n".join(said)]
 
@@ -160,7 +169,8 @@ def environment(subject: Subject) -> list[str]:
     return [
         "## Environment",
         f"Trained for {duration(subject.result['train_seconds'])}{speed} on {machine_phrase(subject)}; "
-        f"{about['system']}, Python {about['python']}, torch {about['torch']}, vitlab commit {about['git_commit'] or 'unknown'}.",
+        f"{about['system']}, Python {about['python']}, torch {about['torch']}, "
+        f"vitlab commit {about['git_commit'] or 'unknown'}.",
     ]
 
 
@@ -181,9 +191,9 @@ def specification(subject: Subject) -> list[str]:
 def start(subject: Subject) -> list[str]:
     """How to use it."""
     drawing = [
-        f"For free drawings put the step `{DRAWING}` first, with which MNIST's digits were made: ink bright on black, cut out, "
-        "scaled so that its longest side is 20 pixels, contrast restored, and its centre of mass put into the middle of "
-        "28 x 28 pixels. Without it a digit of another size or place is read badly."
+        f"For free drawings put the step `{DRAWING}` first, with which MNIST's digits were made: ink bright on "
+        "black, cut out, scaled so that its longest side is 20 pixels, contrast restored, and its centre of mass put into the "
+        "middle of 28 x 28 pixels. Without it a digit of another size or place is read badly."
     ] if subject.dataset.card.name == "mnist" else []  # fmt: skip
     code = (
         "from pathlib import Path\n\nimport torch\nfrom vitlab import load_model\n\n"

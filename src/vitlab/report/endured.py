@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vitlab.look.robust import DISTURBANCES, SEED, at_strength, robustness
 from vitlab.pictures import robust as pictures
@@ -28,11 +30,12 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
     units = {name: unit for name, (_, _, unit) in DISTURBANCES.items()}
     versions = {name: disturbed(subject, name, number) for name in units}
     figure = pictures.robustness(runs, units, versions)
-    text = f"On the first {counted(count, f'{subject.part} image')}. {limits_sentence(runs[subject.name])}"
+    fact = f"On the first {counted(count, f'{subject.part} image')} it keeps {limits_phrase(runs[subject.name])}."
+    text = fact
     for other in others:
         text += f" {compare_sentence(subject.name, runs[subject.name], other.name, runs[other.name])}"
     alt = "A plot for each of five disturbances: accuracy against its strength, with an image at each strength"
-    return Section(title, [Picture("robustness", "Robustness", figure, alt, text, vector=True)])
+    return Section(title, [Picture("robustness", "Robustness", figure, alt, text, True, fact)])
 
 
 def curves_of(subject: Subject, count: int) -> Curves:
@@ -41,7 +44,7 @@ def curves_of(subject: Subject, count: int) -> Curves:
     return robustness(subject.model, subject.images, subject.preprocess, subject.machine, batch_size, count)
 
 
-def disturbed(subject: Subject, name: str, number: int) -> pictures.Pixels:
+def disturbed(subject: Subject, name: str, number: int) -> npt.NDArray[Any]:
     """One image at each strength of a disturbance, before the crop: [R, S, S, C]."""
     disturb, strengths, _ = DISTURBANCES[name]
     image = subject.images.images[number : number + 1]
@@ -55,7 +58,7 @@ def disturbed(subject: Subject, name: str, number: int) -> pictures.Pixels:
     return np.stack(shown)
 
 
-def limits_sentence(curves: Curves) -> str:
+def limits_phrase(curves: Curves) -> str:
     """Up to which strength of each disturbance it keeps nine tenths of its accuracy."""
     held = []
     for name, curve in curves.items():
@@ -64,7 +67,7 @@ def limits_sentence(curves: Curves) -> str:
         limit = f"up to {max(good):g}" if len(good) == len(curve) else f"below {first_loss(curve):g}"
         held.append(f"{name} {limit}{unit}")
     plain = 100 * curves["noise"][0][1]
-    return f"It keeps nine tenths of its undisturbed {plain:.1f} % under {listed(held)}."
+    return f"nine tenths of its undisturbed {plain:.1f} % under {listed(held)}"
 
 
 def first_loss(curve: Sequence[tuple[float, float]]) -> float:
@@ -84,6 +87,6 @@ def compare_sentence(name: str, own: Curves, other_name: str, other: Curves) -> 
     mean = sum(gap for gap, _, _ in gaps) / len(gaps)
     ahead = name if mean > 0 else other_name
     return (
-        f"{better} and {worse} differ most at {kind} {strength:g}, where {better} is {100 * abs(gap):.1f} points ahead; over "
-        f"all strengths {ahead} is, by {100 * abs(mean):.1f} points on average."
+        f"{better} and {worse} differ most at {kind} {strength:g}, where {better} is {100 * abs(gap):.1f} points "
+        f"ahead; over all strengths {ahead} is, by {100 * abs(mean):.1f} points on average."
     )

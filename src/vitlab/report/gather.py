@@ -89,11 +89,12 @@ class Subject:
         """These images as the network receives them, [B, C, S, S]."""
         return self.preprocess(self.images.images[numbers])
 
-    def seen(self, images_BHWC: Tensor, whole: bool = False) -> npt.NDArray[Any]:
-        """uint8 images as the network receives them, but in 0..1, [B, S, S, C]; with ``whole`` before the crop."""
-        nothing = {"mean": (0.0,) * images_BHWC.shape[-1], "std": (1.0,) * images_BHWC.shape[-1]}
-        plain = replace(self.preprocess, **nothing, crop=None if whole else self.preprocess.crop)
-        return plain(images_BHWC).permute(0, 2, 3, 1).cpu().numpy()
+    def seen(self, images_BHWC: Tensor) -> npt.NDArray[Any]:
+        """uint8 images as the network receives them, but in 0..1, [B, S, S, C]."""
+        channels = images_BHWC.shape[-1]
+        plain = replace(self.preprocess, mean=(0.0,) * channels, std=(1.0,) * channels)
+        shown: npt.NDArray[Any] = plain(images_BHWC).permute(0, 2, 3, 1).cpu().numpy()
+        return shown
 
 
 def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:
@@ -121,8 +122,8 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
 
 
 def untied(logits_NK: Tensor) -> Tensor:
-    """The same, with the answer a hair above its equals: bf16 makes ties, of which every function takes another. This one
-    takes what `vitlab.evaluate` counts, so that all pictures agree with result.json."""
+    """The same, with the answer a hair above its equals: bf16 makes ties, of which every function takes another one.
+    Here it is the one that `vitlab.evaluate` counts, so that all pictures agree with result.json."""
     answers_N1 = logits_NK.topk(1, dim=1).indices
     above_N1 = torch.nextafter(logits_NK.gather(1, answers_N1), torch.tensor(torch.inf, device=logits_NK.device))
     return logits_NK.scatter(1, answers_N1, above_N1)
@@ -147,7 +148,8 @@ def check_comparable(subject: Subject, other: Subject) -> None:
 
 def shown_images(subject: Subject, chosen: int | None) -> list[int]:
     """Numbers of the images that pictures of several show: the first of each class that is recognised, of many classes
-    the first eight; the one that stands alone in others comes first, ``chosen`` or one from the middle. RunError when there is no such image."""
+    the first eight. First comes the one that other pictures show alone, ``chosen`` or one from the middle. RunError
+    when there is no such image."""
     count = len(subject.images)
     if chosen is not None and not 0 <= chosen < count:
         raise RunError(f"there is no {subject.part} image {chosen} for --image: they are 0 to {count - 1}")

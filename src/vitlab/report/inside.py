@@ -23,7 +23,9 @@ def section(subject: Subject, numbers: list[int]) -> Section:
         why = "a convolutional network has no patch embedding, no positions and no blocks"
         return Section("What is inside", [Missing("Filters, positions, logit lens", why)])
     model = cast(ViT, subject.model)
-    return Section("What is inside", [filters(subject, model), positions(subject, model), lens(subject, model, numbers)])
+    return Section(
+        "What is inside", [filters(subject, model), positions(subject, model), lens(subject, model, numbers)]
+    )
 
 
 def filters(subject: Subject, model: ViT) -> Picture:
@@ -34,7 +36,7 @@ def filters(subject: Subject, model: ViT) -> Picture:
     energy = torch.linalg.svdvals(weight).square()
     half = int((energy.cumsum(0) < 0.5 * energy.sum()).sum()) + 1
     text = (
-        f"The {len(shown)} strongest principal components of {config.embed_dim} filters of {side} × {side} pixels, "
+        f"The {len(shown)} strongest principal components of {config.embed_dim} filters of {side} x {side} pixels, "
         f"strongest first; grey is 0, and the sign means nothing. {counted(half, 'component')} "
         f"{'carries' if half == 1 else 'carry'} half of the filters' energy, {min(weight.shape)} carry all."
     )
@@ -75,10 +77,10 @@ def lens(subject: Subject, model: ViT, numbers: list[int]) -> Picture:
     jumps = right.diff()
     block = int(jumps.argmax()) + 1
     text = (
-        f"Final norm and head read each block's output as if it were the last one; they were trained for the last only. "
-        f"On the first {counted(count, f'{subject.part} image')} the right class comes first for {percent(right[0].item(), 1)} "
-        f"after the embedding and for {percent(right[-1].item(), 1)} at the end; block {block} adds most, "
-        f"{100 * jumps.max():.1f} points."
+        f"Final norm and head read every block's output as if it were the last, for which they were trained. "
+        f"On the first {counted(count, f'{subject.part} image')} the right class comes first for "
+        f"{percent(right[0].item(), 1)} after the embedding and for {percent(right[-1].item(), 1)} at the end; "
+        f"block {block} adds most, {100 * jumps.max():.1f} points."
     )
     alt = "Class probabilities of one image after each block, and accuracy after each block over many images"
     return Picture("lens", "What is known after each block", figure, alt, text, vector=True)

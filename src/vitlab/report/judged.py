@@ -64,10 +64,11 @@ def reliability(subject: Subject) -> Picture:
     found = judge.reliability(subject.logits, subject.images.labels)
     sure = subject.logits.double().softmax(dim=1).amax(dim=1).mean().item()
     right = subject.accuracy
-    text = (
+    fact = (
         f"On average it is {percent(sure)} sure and {percent(right)} right; bin by bin the two differ by "
-        f"{percent(found.ece)} (expected calibration error). "
+        f"{percent(found.ece)} (expected calibration error)."
     )
+    text = f"{fact} "
     if sure < right:
         text += "Points above the dashed line mean too much doubt"
         smoothing = subject.config.optim.label_smoothing
@@ -75,7 +76,7 @@ def reliability(subject: Subject) -> Picture:
     else:
         text += "Points below the dashed line mean too much confidence."
     alt = f"Accuracy against confidence in {len(found.counts)} bins, with the number of images in each bin"
-    return Picture("reliability", "Reliability", pictures.reliability(found), alt, text, vector=True)
+    return Picture("reliability", "Reliability", pictures.reliability(found), alt, text, True, fact)
 
 
 def per_class(subject: Subject) -> Picture:
@@ -92,7 +93,8 @@ def per_class(subject: Subject) -> Picture:
         f"Their intervals {'do not overlap: the difference is real' if apart else 'overlap: that may be chance'}."
     )
     if len(known) == 1:
-        text = f"All {counted(seen[worst], 'image')} are of one class, {subject.classes[worst]}: {percent(scores[worst][0])}."
+        what = f"All {counted(seen[worst], 'image')} are of one class, {subject.classes[worst]}"
+        text = f"{what}, of which {percent(scores[worst][0])} are recognised ({between(scores[worst][1])} with 95 %)."
     shown, names = [scores[number] for number in known], [subject.classes[number] for number in known]
     alt = "A point for each class: its accuracy with a 95 % interval"
     return Picture("classes", "Accuracy of each class", pictures.per_class(shown, names), alt, text, vector=True)

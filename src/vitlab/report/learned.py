@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from vitlab.pictures.training import training_curves
@@ -37,7 +38,7 @@ def progress_sentence(history: Sequence[Row]) -> str:
     words = {"val": "validation", "train": "training"}[part]
     first, last = history[0], history[-1]
     ends = [0.0, *(row["train_seconds"] for row in history)]
-    epoch = statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    epoch = statistics.median(b - a for a, b in pairwise(ends))
     length = f"{counted(len(history), 'epoch')} of {duration(epoch)}" if len(history) > 1 else f"{duration(epoch)}"
     if len(history) == 1:
         return f"In its only epoch, {length}, it reached a {words} accuracy of {percent(last[f'{part}_top1'])}."

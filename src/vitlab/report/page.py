@@ -65,7 +65,7 @@ def page(
 
 def html(text: str) -> str:
     """Text from outside as HTML, with numbers and their signs on one line."""
-    return escape(text).replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")
+    return re.sub(r"(?<=\d) x (?=\d)", "\u00a0x\u00a0", escape(text)).replace(" %", "\u00a0%")
 
 
 def answer_block(answer: Answer) -> str:
@@ -101,12 +101,13 @@ def picture_block(picture: Picture, image: tuple[str, bytes]) -> str:
     """One picture as a figure."""
     kind, data = image
     address = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
+    heading = f"<h3>{escape(picture.title)}</h3>" if picture.title else ""
     inches = picture.figure.get_size_inches()
     wide = ' class="wide"' if inches[0] > HALF else ""
     size = f'width="{round(100 * inches[0])}" height="{round(100 * inches[1])}"'  # keeps its place while it loads
     return (
-        f"<figure{wide}><h3>{escape(picture.title)}</h3>"
-        f'<img src="{address}" alt="{escape(picture.alt)}" {size}>'
+        f"<figure{wide}>{heading}"
+        f'<div class="frame"><img src="{address}" alt="{escape(picture.alt)}" {size}></div>'
         f"<figcaption>{html(picture.text)}</figcaption></figure>"
     )
 

@@ -11,7 +11,7 @@ from vitlab.pictures.style import Figure
 @dataclass(frozen=True)
 class Picture:
     """A picture with its file's ``name``, a title, words for who cannot see it, and sentences that say how to read it;
-    ``vector``: it consists of lines, so that it is kept as SVG too."""
+    ``vector``: it consists of lines, so that it is kept as SVG too; ``fact``: what it shows, where it is not seen."""
 
     name: str
     title: str
@@ -19,6 +19,7 @@ class Picture:
     alt: str
     text: str
     vector: bool = False
+    fact: str = ""
 
 
 @dataclass(frozen=True)

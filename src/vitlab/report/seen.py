@@ -72,7 +72,7 @@ def patches(image: npt.NDArray[np.uint8], config: ModelConfig, file: str, what: 
     geometry = (config.grid, config.patch_size, first, config.patch_overlap, config.inner_side)
     figure = pictures.patches(image, resized, tokens, *geometry)
     grid, count = config.grid, config.grid**2
-    text = f"Here is {what}, cut into {grid} × {grid} patches of {config.patch_size} × {config.patch_size} pixels: "
+    text = f"Here is {what}, cut into {grid} x {grid} patches of {config.patch_size} x {config.patch_size} pixels: "
     text += f"the network reads {counted(count, 'token')} of {counted(cut.shape[-1], 'number')} each. "
     text += edge_sentence(config)
     alt = f"An image, the same image with a grid of {grid} by {grid} patches, and the patches one after the other"
@@ -93,7 +93,9 @@ def edge_sentence(config: ModelConfig) -> str:
         )
     if config.patch_overlap:
         side = config.patch_size + 2 * config.patch_overlap
-        said.append(f"each patch also sees {config.patch_overlap} pixels of its neighbours on every side, {side} × {side}")
+        said.append(
+            f"each patch also sees {config.patch_overlap} pixels of its neighbours on every side, {side} x {side}"
+        )
     if not said:
         return "The patches cover every pixel once."
     text = listed(said)

@@ -12,7 +12,7 @@ from vitlab import files
 from vitlab.errors import RunError
 from vitlab.report.answer import Answer
 from vitlab.report.page import Table
-from vitlab.report.parts import Picture, Section, counted, duration, listed
+from vitlab.report.parts import Picture, Section, duration, listed
 from vitlab.study import picture, table
 from vitlab.study.driver import read_rows, read_study
 from vitlab.study.summary import Line, accuracy_of
@@ -25,8 +25,14 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
     about = files.read_json(folder / "table.json")
     try:
         names = {field.name for field in fields(Line)}
-        lines = [Line(**{name: untuple(value) for name, value in row.items() if name in names}) for row in about["lines"]]
-        return {"study": about["study"], "accuracy_on": about["accuracy_on"], "circumstances": about["circumstances"]}, lines
+        lines = [
+            Line(**{name: untuple(value) for name, value in row.items() if name in names}) for row in about["lines"]
+        ]
+        return {
+            "study": about["study"],
+            "accuracy_on": about["accuracy_on"],
+            "circumstances": about["circumstances"],
+        }, lines
     except (KeyError, TypeError, AttributeError):
         raise RunError(f"{folder / 'table.json'} is damaged; run the study again: its runs are kept") from None
 
@@ -43,7 +49,9 @@ def answer_of(about: dict[str, Any], lines: list[Line]) -> Answer:
         return Answer("no run", "of this study has ended well.", [], [])
     best = order[0]
     interval = f" (95 % interval {table.interval_text(best.interval)} %)" if best.interval else ""
-    sentence = f"of {about['accuracy_on']} images are recognised by {best.cell}{interval}, the most of {counted(len(lines), 'cell')}."
+    sentence = (
+        f"of {about['accuracy_on']} images are recognised by {best.cell}{interval}, the best of {len(lines)} cells."
+    )
     alike = [line.cell for line in order[1:] if line.distinguishable is False]
     front = sorted((line for line in lines if line.on_front), key=lambda line: line.seconds or 0.0)
     failed = sum(sum(line.failed.values()) for line in lines)
@@ -68,9 +76,9 @@ def sections_of(about: dict[str, Any], lines: list[Line]) -> list[Section]:
     figure = picture.accuracy_against_time(lines, "")
     fast, slow = min(points, key=lambda point: point.seconds), max(points, key=lambda point: point.seconds)
     text = (
-        f"Up and to the left is better; the grey steps join those that no other cell beats in both. From {fast.name} to "
-        f"{slow.name} the time grows {slow.seconds / max(fast.seconds, 1e-9):.1f} times, and the accuracy changes by "
-        f"{slow.accuracy - fast.accuracy:+.2f} points."
+        f"Up and to the left is better; the grey steps join those that no other cell beats in both. From {fast.name} "
+        f"to {slow.name} the time grows {slow.seconds / max(fast.seconds, 1e-9):.1f} times, and the accuracy changes "
+        f"by {slow.accuracy - fast.accuracy:+.2f} points."
     )
     alt = f"Accuracy against training time of {len(points)} cells, with intervals"
     return [Section("Accuracy against time", [Picture("picture", "", figure, alt, text, vector=True)])]

@@ -99,7 +99,7 @@ def patches_phrase(subject: Subject) -> str:
 def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, dict[str, tuple[str, bytes]]]:
     """Every picture as PNG, those of lines as SVG too; and the bytes that the page takes of each."""
     files.make_folder(folder)
-    written, images = Written(), {}
+    written, images = Written(), dict[str, tuple[str, bytes]]()
     for section in sections:
         for part in section.parts:
             if isinstance(part, Missing):
@@ -139,7 +139,9 @@ def knob_tables(config: RunConfig) -> list[page.Table]:
 def environment_tables(subject: Subject) -> list[page.Table]:
     """environment.json and result.json as they are."""
     tables = {"environment.json": subject.environment, "result.json": subject.result}
-    return [page.Table(name, (), [[key, plain(value)] for key, value in values.items()]) for name, values in tables.items()]
+    return [
+        page.Table(name, (), [[key, plain(value)] for key, value in values.items()]) for name, values in tables.items()
+    ]
 
 
 def plain(value: Any) -> str:
