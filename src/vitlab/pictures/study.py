@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitlab.pictures.style import BLUE, GREY, RED, WIDTH, log_time_axis, new_figure, plain, styled
+
+LETTER, LINE = 4.8, 8.5  # points: about the width of a letter and the height of a name
 
 
 class Point(NamedTuple):
@@ -37,15 +39,11 @@ def accuracy_against_time(points: Sequence[Point], title: str) -> Figure:
         axes.step(seconds, scores, where="post", color=GREY, linewidth=1.2, zorder=1, label="best for its time")
     published = [point.published[::-1] for point in points if point.published]
     times = [point.seconds for point in points] + [seconds for seconds, _ in published]
-    middle = math.sqrt(min(times) * max(times)) if len(times) > 1 else math.inf
     for point in points:
         low, high = point.interval or (point.accuracy, point.accuracy)
         bars = [[point.accuracy - low], [high - point.accuracy]]
         color = BLUE if point.on_front else GREY
         axes.errorbar(point.seconds, point.accuracy, bars, fmt="o", color=color, capsize=3, markersize=5, zorder=2)
-        side = ("right", -6) if point.seconds > middle else ("left", 6)  # names stay within the picture
-        where = (point.seconds, point.accuracy)
-        axes.annotate(plain(point.name), where, (side[1], 4), textcoords="offset points", ha=side[0], fontsize=8)
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
     log_time_axis(axes, times)
@@ -54,4 +52,28 @@ def accuracy_against_time(points: Sequence[Point], title: str) -> Figure:
     )
     axes.grid(which="both")
     axes.legend(loc="lower right")
+    name_points(axes, points)
     return figure
+
+
+def name_points(axes: Axes, points: Sequence[Point]) -> None:
+    """Each name beside its point, on the side that is free and inside the picture."""
+    in_points = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    left, right = axes.bbox.x0 * in_points, axes.bbox.x1 * in_points
+    taken: list[tuple[float, float, float, float]] = []
+    for point in sorted(points, key=lambda point: -point.seconds):  # the right one of two keeps the right side
+        x, y = axes.transData.transform((point.seconds, point.accuracy)) * in_points
+        width = LETTER * len(point.name)
+        boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
+        inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
+        free = [box for box in inside if not any(meets(box, other) for other in taken)] or inside
+        taken.append((*free[0], LINE))
+        place = (free[0][0] - x, free[0][1] - y)
+        where = (point.seconds, point.accuracy)
+        axes.annotate(plain(point.name), where, place, textcoords="offset points", fontsize=8)
+
+
+def meets(box: tuple[float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Whether a name (left, bottom, width) would lie on another one."""
+    beside = box[0] + box[2] < other[0] or other[0] + other[2] < box[0]
+    return not beside and abs(box[1] - other[1]) < other[3]

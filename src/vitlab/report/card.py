@@ -192,8 +192,8 @@ def start(subject: Subject) -> list[str]:
     """How to use it."""
     drawing = [
         f"For free drawings put the step `{DRAWING}` first, with which MNIST's digits were made: ink bright on "
-        "black, cut out, scaled so that its longest side is 20 pixels, contrast restored, and its centre of mass put into the "
-        "middle of 28 x 28 pixels. Without it a digit of another size or place is read badly."
+        "black, cut out, scaled so that its longest side is 20 pixels, contrast restored, and its centre of mass "
+        "put into the middle of 28 x 28 pixels. Without it a digit of another size or place is read badly."
     ] if subject.dataset.card.name == "mnist" else []  # fmt: skip
     code = (
         "from pathlib import Path\n\nimport torch\nfrom vitlab import load_model\n\n"

@@ -87,16 +87,18 @@ def sections_of(about: dict[str, Any], lines: list[Line]) -> list[Section]:
 def tables_of(folder: Path, runs: Path, about: dict[str, Any], lines: list[Line]) -> dict[str, list[Table]]:
     """All cells, and all runs with links to their reports or folders."""
     cells = table.grid_of(lines)
-    best = frozenset((number, 1) for number, line in enumerate(lines) if line.on_front)
-    made = {"All cells": [Table("", list(cells[0]), [list(row.values()) for row in cells], best)]}
+    place = list(cells[0]).index("accuracy %")
+    best = frozenset((number, place) for number, line in enumerate(lines) if line.on_front)
+    title = "Bold: no other cell is both faster and more accurate"
+    made = {"All cells": [Table(title, list(cells[0]), [list(row.values()) for row in cells], best)]}
     rows, links = [], {}
     for number, row in enumerate(read_rows(folder)):
-        score, place = (accuracy_of(row) if row["status"] == "done" else None), runs / row["run"]
+        score, run = (accuracy_of(row) if row["status"] == "done" else None), runs / row["run"]
         accuracy = "" if score is None else f"{100 * score:.2f}"
         seconds = "" if row.get("train_seconds") is None else f"{row['train_seconds']:,.1f}"
         rows.append([row["cell"], str(row["seed"]), row["status"], accuracy, seconds, row["run"]])
-        if place.is_dir():
-            report = place / "report.html" if (place / "report.html").exists() else place
+        if run.is_dir():
+            report = run / "report.html" if (run / "report.html").exists() else run
             links[number, 5] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
     head = ["cell", "seed", "status", "accuracy %", "training s", "run"]
     return made | {"All runs": [Table("", head, rows, links=links)]}
