@@ -82,10 +82,8 @@ def warnings(subject: Subject) -> list[str]:
         kept = f"These are the weights of epoch {result['selected_epoch']}."
         said.append(f"The run diverged: its loss stopped being a number. {kept}")
     if subject.part != "test":
-        other = (
-            "these images were learned from" if subject.part == "training" else "these images may have chosen the epoch"
-        )
-        said.append(f"The data set has no test images; {other}, so that the number flatters.")
+        other = "were learned from" if subject.part == "training" else "may have chosen the epoch"
+        said.append(f"The data set has no test images; these {other}, so that the number flatters.")
     elif result["test_top1"] is not None and abs(result["test_top1"] - subject.accuracy) > 1e-9:
         said.append(
             f"The pictures below were computed on this machine, where {percent(subject.accuracy)} are recognised: "

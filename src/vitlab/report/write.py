@@ -111,6 +111,7 @@ def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, 
                 files.write_bytes(folder / f"{part.name}.{kind}", data)
                 written.pictures.append(folder / f"{part.name}.{kind}")
                 images[part.name] = (kind, data)
+                part.figure.set_layout_engine("none")  # once found, the layout holds for the other kind too
     return written, images
 
 

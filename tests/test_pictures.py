@@ -1,0 +1,292 @@
+"""Pictures: their layout against committed images, and what they do with data at the edges.
+
+The images are made by `python -m tests.test_pictures`, without words, so that fonts do not matter, and small.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from vitlab.look.judge import Mistake, Reliability
+from vitlab.pictures import attention, images, inside, judged, robust, study, style, training
+
+ROOT = Path(__file__).parents[1]
+REFERENCES = Path(__file__).with_name("pictures")
+DPI = 45
+# Root mean square of grey levels, after a blur over 3 x 3 pixels: another matplotlib draws edges a little differently.
+TOLERANCE = 3.0
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[Any]]:
+    """Numbers in 0..1, always the same."""
+    return np.random.default_rng(seed).random(shape)
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 images, always the same."""
+    return (255 * draw(*shape, seed=seed)).astype(np.uint8)
+
+
+def tokens_of(resized: np.ndarray[Any, Any], grid: int, side: int) -> np.ndarray[Any, Any]:
+    """The patches in reading order, cut by hand."""
+    return np.stack(
+        [resized[r * side : (r + 1) * side, c * side : (c + 1) * side] for r in range(grid) for c in range(grid)]
+    )
+
+
+def cut_patches() -> Figure:
+    """A 13 x 13 image in 4 x 4 patches of 3 pixels, one pixel cut off."""
+    ramp = np.linspace(0, 1, 13 * 13, dtype=np.float32).reshape(13, 13, 1)
+    return images.patches(pixels(7, 7, 1), ramp, tokens_of(ramp, 4, 3), 4, 3)
+
+
+def cropped_patches() -> Figure:
+    """The middle 10 x 10 of a 14 x 14 image in 3 x 3 patches of 3 pixels that share 1 pixel with their neighbours."""
+    return images.patches(pixels(14, 14, 3), pixels(14, 14, 3), pixels(9, 5, 5, 3, seed=1), 3, 3, 2, 1, 10)
+
+
+def histories() -> dict[str, list[dict[str, Any]]]:
+    """Two runs, the second of which diverged in its third epoch."""
+    names = ("epoch", "lr", "train_loss", "val_loss", "train_top1", "val_top1", "train_seconds")
+    good = [(n, 0.1 / n, 2.0 / n, 1.5 / n, 1 - 0.5 / n, 1 - 0.2 / n**2, 3.0 * n) for n in (1, 2, 3, 4, 5)]
+    bad = [(1, 0.3, 2.5, 2.0, 0.4, 0.5, 2.0), (2, 0.3, 3.5, 4.0, 0.3, 0.2, 4.0), (3, 0.3, None, None, 0.1, 0.1, 6.0)]
+    return {name: [dict(zip(names, row, strict=True)) for row in rows] for name, rows in (("a", good), ("b", bad))}
+
+
+def counts() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A confusion matrix that is nowhere symmetrical."""
+    matrix = np.diag([90, 80, 70, 60, 50])
+    matrix[0, 4], matrix[1, 2], matrix[3, 0], matrix[4, 1] = 9, 3, 1, 5
+    return matrix
+
+
+def gallery() -> Figure:
+    found = [Mistake(n, n % 3, (n + 1) % 3, 1 - n / 20) for n in range(8)]
+    return judged.mistakes(pixels(8, 6, 6, 1), found, ("a", "b", "c"))
+
+
+def calibration() -> Figure:
+    edges = tuple(np.linspace(0, 1, 6).tolist())
+    found = Reliability(edges, (0, 3, 20, 100, 400), (0.0, 0.3, 0.5, 0.7, 0.9), (0.0, 0.33, 0.7, 0.8, 0.95), 0.06)
+    return judged.reliability(found)
+
+
+def heads() -> Figure:
+    return attention.attention_heads(pixels(13, 13, 1), 3 * draw(2, 3, 4, 4), 2 * draw(2, 3, 4, 4, seed=1), 6, (3, 0))
+
+
+def needed() -> Figure:
+    maps = {"one": 2 * draw(5, 4, 4), "two": 3 * draw(5, 4, 4, seed=1)}
+    return attention.looked_and_needed(pixels(5, 13, 13, 1), tuple("abcde"), maps, draw(5, 4, 4) - 0.4, (3, 0))
+
+
+def curves() -> Figure:
+    strengths = (0.0, 1.0, 2.0)
+    runs = {
+        name: {kind: [(s, f / (1 + s)) for s in strengths] for kind in "vwxyz"} for name, f in (("a", 1.0), ("b", 0.8))
+    }
+    return robust.robustness(runs, dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(3, 5, 5, 1)))
+
+
+def lens() -> Figure:
+    layers = draw(4, 5)
+    return inside.logit_lens(layers / layers.sum(1, keepdims=True), 2, tuple("abcde"), draw(4), draw(4, seed=1), 100)
+
+
+def points() -> Figure:
+    some = [study.Point("a", 3, 90, (89, 91), True), study.Point("b", 30, 95, (93, 96), True, (94, 60))]
+    return study.accuracy_against_time([*some, study.Point("c", 31, 92)], "")
+
+
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "patches-cut": cut_patches,
+    "patches-cropped": cropped_patches,
+    "examples": lambda: images.examples(pixels(30, 5, 5, 1), np.arange(30) % 4, tuple("abcd")),
+    "training": lambda: training.training_curves(histories()),
+    "confusion": lambda: judged.confusion(counts(), tuple("abcde")),
+    "mistakes": gallery,
+    "reliability": calibration,
+    "heads": heads,
+    "needed": needed,
+    "lens": lens,
+    "positions": lambda: inside.positions(2 * draw(9, 9) - 1),
+    "robustness": curves,
+    "study": points,
+}
+
+
+def wordless(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture, small, without any text: [height, width, 3]."""
+    for text in figure.findobj(Text):
+        text.set_visible(False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI)
+    return np.asarray(PIL.Image.open(out).convert("RGB"))
+
+
+def blurred(image: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Means over 3 x 3 pixels."""
+    padded = np.pad(image.astype(float), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    height, width = image.shape[:2]
+    return sum(padded[a : a + height, b : b + width] for a in range(3) for b in range(3)) / 9  # type: ignore[return-value]
+
+
+def distance(image: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    """How different two pictures are; infinite when they are not of the same size."""
+    if image.shape != other.shape:
+        return math.inf
+    return float(np.sqrt(np.mean((blurred(image) - blurred(other)) ** 2)))
+
+
+def reference(name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.asarray(PIL.Image.open(REFERENCES / f"{name}.png").convert("RGB"))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_layout_is_that_of_the_committed_image(name: str) -> None:
+    """After a wanted change: python -m tests.test_pictures, and look at what it made."""
+    assert distance(wordless(PICTURES[name]()), reference(name)) < TOLERANCE
+
+
+WRONG: dict[str, Callable[[], Figure]] = {
+    "patches-cut": lambda: images.patches(pixels(7, 7, 1), draw(13, 13, 1), pixels(16, 3, 3, 1), 4, 3),
+    "confusion": lambda: judged.confusion(counts().T, tuple("abcde")),
+    "heads": lambda: attention.attention_heads(
+        pixels(13, 13, 1), 3 * draw(2, 3, 4, 4).swapaxes(2, 3), 2 * draw(2, 3, 4, 4, seed=1), 6, (3, 0)
+    ),
+    "positions": lambda: inside.positions((2 * draw(9, 9) - 1).T),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_comparison_notices_what_is_swapped(name: str) -> None:
+    assert distance(wordless(WRONG[name]()), reference(name)) > 2 * TOLERANCE
+
+
+def test_committed_images_are_small_and_all_used() -> None:
+    paths = list(REFERENCES.glob("*.png"))
+    assert sorted(path.stem for path in paths) == sorted(PICTURES)
+    assert max(path.stat().st_size for path in paths) < 20_000
+
+
+def words(figure: Figure) -> str:
+    """Everything that is written in a picture."""
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def test_patches_say_what_is_cut_off_and_number_every_token() -> None:
+    said = words(cut_patches())
+    assert "cut into 4 x 4 patches of 3 x 3" in said
+    assert "cut off: 1 pixels" in said
+    assert "16 tokens, in reading order" in said
+    assert set(map(str, range(1, 17))) <= set(said.split("\n"))
+    assert "left out by the crop" in words(cropped_patches())
+    assert "5 x 5 pixels each, 1 of them shared on every side" in words(cropped_patches())
+
+
+def test_tokens_stand_in_reading_order() -> None:
+    """Each token has a grey of its own; read from the drawn strip they must rise from left to right, line by line."""
+    tokens = np.repeat(np.arange(16, dtype=np.uint8) * 16, 9).reshape(16, 3, 3, 1)
+    figure = images.patches(pixels(12, 12, 1), pixels(12, 12, 1), tokens, 4, 3)
+    strip = np.asarray(figure.axes[2].images[0].get_array())[..., 0]
+    assert strip.shape[0] == 3  # one line
+    seen = [round(255 * value) for value in strip[1] if value < 1.0]
+    assert seen == [grey for grey in range(0, 256, 16) for _ in range(3)]
+
+
+def test_a_hundred_classes_and_one_are_drawn() -> None:
+    names = tuple(f"a long name of class {n}" for n in range(100))
+    many = np.diag(np.arange(1, 101))
+    many[3, 77] = 5
+    figures = [
+        images.examples(pixels(300, 5, 5, 3), np.arange(300) % 100, names),
+        judged.confusion(many, names),
+        judged.per_class([(n / 100, (n / 101, (n + 1) / 101)) for n in range(100)], names),
+        inside.logit_lens(draw(3, 100) / 50, 99, names, draw(3), draw(3), 10),
+        images.examples(pixels(3, 5, 5, 1), np.zeros(3, np.int64), ("a",)),
+        judged.confusion(np.array([[7]]), ("a",)),
+        judged.per_class([(1.0, (0.6, 1.0))], ("a",)),
+    ]
+    for figure in figures:
+        assert style.to_bytes(figure).startswith(b"\x89PNG")
+    assert "the worst 30 of 100 classes" in words(figures[2])
+
+
+def test_a_perfect_network_and_an_empty_bin_are_drawn() -> None:
+    style.to_bytes(judged.confusion(np.diag([3, 5]), ("a", "b")))
+    nothing = Reliability((0.0, 0.5, 1.0), (0, 0), (0.0, 0.0), (0.0, 0.0), 0.0)
+    style.to_bytes(judged.reliability(nothing))
+
+
+def test_a_history_that_diverged_leaves_a_gap_and_a_cross() -> None:
+    figure = training.training_curves(histories())
+    loss: Axes = figure.axes[0]
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in loss.lines}
+    assert np.isnan(drawn["b, training"]).tolist() == [False, False, True]
+    assert drawn["diverged"].tolist() == [3.5]
+    only = training.training_curves({"x": [histories()["b"][2]]})  # not one good epoch
+    assert style.to_bytes(only).startswith(b"\x89PNG")
+    style.to_bytes(training.training_curves({"x": [{"epoch": 1, "lr": None, "train_loss": math.nan}]}))
+
+
+def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
+    figure = training.training_curves({"x": histories()["a"]})
+    accuracy: Axes = figure.axes[1]
+    lines = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in accuracy.lines}
+    assert lines["x, validation"][-1] == pytest.approx(100 * 0.2 / 25)
+    assert accuracy.get_ylim()[0] > accuracy.get_ylim()[1]  # fewer errors are further up
+    assert accuracy.yaxis.get_major_formatter()(0.5, 0) == "99.5"
+
+
+def test_names_from_outside_are_not_taken_for_formulas_or_hidden() -> None:
+    rows = histories()["a"]
+    figure = training.training_curves({"_$run": rows, r"$\frac$": rows})
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][:2] == [r" _\$run, training", r" _\$run, validation"]
+    names = (r"$\nonsense$", "猫")
+    style.to_bytes(judged.confusion(np.array([[3, 1], [0, 4]]), names))  # and a glyph that the font lacks is no warning
+
+
+def test_an_overlay_tints_each_patch_by_its_own_value() -> None:
+    """Black image, two by two patches of 2 pixels from pixel 1 on: paper is white where no patch lies."""
+    values = np.array([[0.0, 1.0], [1.0, 2.0]])
+    shown = attention.overlay(np.zeros((6, 6, 1)), values, (2, 1), attention.share_norm(values), attention.LOOKED)
+    assert shown[0].min() == shown[:, 5].min() == 1.0
+    assert shown[1:3, 3:5].min() > 0.99  # an even share is white
+    assert shown[1, 1, 2] > shown[1, 1, 0] + 0.1  # less is blue
+    assert shown[3, 3, 0] > shown[3, 3, 2] + 0.3  # more is red
+    assert np.array_equal(shown[3, 3], shown[4, 4])
+
+
+def test_a_picture_is_the_same_bytes_every_time() -> None:
+    for kind in ("png", "svg"):
+        a, b = (style.to_bytes(gallery(), "svg" if kind == "svg" else "png") for _ in range(2))
+        assert a == b
+
+
+def test_only_pictures_import_matplotlib_and_nobody_pyplot() -> None:
+    for path in sorted((ROOT / "src" / "vitlab").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "matplotlib" for name in named):
+                assert path.parent.name == "pictures", path
+            assert not any("pyplot" in name for name in named), path
+
+
+if __name__ == "__main__":
+    for name, picture in PICTURES.items():
+        PIL.Image.fromarray(wordless(picture())).save(REFERENCES / f"{name}.png", optimize=True)

@@ -1,0 +1,185 @@
+"""Reports of studies and data sets, and the sentences of all reports against numbers computed by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.command import vitlab
+from tests.test_report import check_page
+from tests.tiny import tiny_model_config
+from vitlab.look.attention import Squares
+from vitlab.presets import preset_config
+from vitlab.report import answer, attended, endured, learned, seen
+from vitlab.report.gather import untied
+from vitlab.report.parts import between, counted, duration, listed, percent
+
+ROOT = Path(__file__).parents[1]
+STUDY = ROOT / "studies" / "seed-projection"
+
+
+def test_a_study_gets_its_table_its_picture_and_links_to_its_runs(tmp_path: Path) -> None:
+    folder, runs = tmp_path / "a study", tmp_path / "runs"
+    shutil.copytree(STUDY, folder)
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for row in rows[:2]:
+        (runs / row["run"]).mkdir(parents=True)
+    (runs / rows[0]["run"] / "report.html").write_text("")
+    told = vitlab(f"look '{folder}' --runs {runs}")
+    assert told.code == 0, told.err
+    assert told.out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    page = check_page(folder / "report.html")
+    lines = json.loads((folder / "table.json").read_text())["lines"]
+    best = max(lines, key=lambda line: line["accuracy"])
+    assert page.text.startswith("Study seed-projection\n") or "Study seed-projection" in page.text
+    assert f"{best['accuracy']:.2f} %" in page.text
+    assert f"recognised by {best['cell']}" in page.text
+    for line in lines:
+        assert line["cell"] in page.text
+    links = [tag["href"] for tag in page.all("a") if not (tag["href"] or "").startswith("#")]
+    assert links == [f"../runs/{rows[0]['run']}/report.html", f"../runs/{rows[1]['run']}"]
+    assert len(page.all("img")) == 1
+    assert len(page.all("table")) == 2
+
+
+def test_a_study_that_has_not_ended_is_said_in_one_line(tmp_path: Path) -> None:
+    shutil.copy(STUDY / "study.json", tmp_path)
+    assert "without a table yet" in vitlab(f"look {tmp_path}").error
+    (tmp_path / "table.json").write_text('{"study": "x", "lines": [{}]}')
+    assert "is damaged" in vitlab(f"look {tmp_path}").error
+
+
+def test_a_data_set_is_drawn_without_a_run(tmp_path: Path) -> None:
+    told = vitlab(f"look --data digits --out {tmp_path} --quiet --json")
+    assert told.code == 0, told.err
+    names = {"examples", "patches-seed-32x6", "patches-seed-28x14", "augmentation"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in names}
+    assert json.loads(told.out)["report"] is None
+
+
+def test_data_of_one_class_are_refused_in_one_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x_train=np.zeros((5, 8, 8), np.uint8), y_train=np.zeros(5, np.int64))
+    told = vitlab(f"look --data {tmp_path / 'one.npz'} --quiet")
+    assert told.code == 3
+    assert "class" in told.error
+
+
+def test_words_for_numbers() -> None:
+    assert percent(0.99417) == "99.42 %"
+    assert between((0.5, 0.75), 0) == "50 to 75 %"
+    assert [duration(s) for s in (5.04, 179.9, 180, 7199, 7200)] == [
+        "5.0 s",
+        "179.9 s",
+        "3.0 minutes",
+        "120.0 minutes",
+        "2.0 hours",
+    ]
+    assert [counted(n, w) for n, w in ((1, "image"), (2000, "image"), (1, "class"), (3, "class"))] == [
+        "1 image", "2,000 images", "1 class", "3 classes",
+    ]  # fmt: skip
+    assert [listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_the_sign_test_is_a_fair_coin() -> None:
+    assert answer.sign_test(0, 0) == 1.0
+    assert answer.sign_test(5, 0) == pytest.approx(2 / 32)
+    assert answer.sign_test(1, 3) == pytest.approx(10 / 16)  # 2 (1 + 4) / 16
+    assert answer.sign_test(3, 1) == answer.sign_test(1, 3)
+
+
+def test_knobs_that_differ_from_the_preset_are_found() -> None:
+    small = preset_config("small")
+    assert answer.changed_knobs(small.with_knobs(seed=7, threads=3), small) == {}
+    assert answer.changed_knobs(small.with_knobs(depth=3, lr=1e-3), small) == {"depth": 3, "lr": 1e-3}
+
+
+def test_what_is_cut_off_is_said_in_pixels_and_in_area() -> None:
+    edge = seen.edge_sentence(preset_config("seed-32x6").model)
+    assert "2 of 32 pixels at the right and at the bottom" in edge
+    assert "12.1 %" in edge  # 1 - (30 / 32)^2
+    assert seen.edge_sentence(preset_config("seed-best").model) == "The patches cover every pixel once."
+    both = seen.edge_sentence(preset_config("fast").model)
+    assert "Only the centre square of 20 pixels" in both
+    assert "2 pixels of its neighbours on every side, 8 x 8" in both
+
+
+def test_strengths_of_augmentation_in_words() -> None:
+    words = seen.strengths(preset_config("small").augment)
+    assert words == ["rotation to ±12°", "zoom to ±12 %", "shift to ±2 px", "slant to ±8°"]
+
+
+def test_augmentation_is_that_of_training_and_repeats() -> None:
+    image = np.zeros((9, 9, 1), np.uint8)
+    image[4, 4] = 255
+    config = preset_config("small").augment
+    one, two = (seen.augmentation(image, 9, config, "").figure.axes[1].images[0].get_array() for _ in range(2))
+    assert np.array_equal(one, two)
+    still = preset_config("small").with_knobs(rotate=0.0, zoom=0.0, shift=0.0, shear=0.0).augment
+    shown = np.asarray(seen.augmentation(image, 9, still, "").figure.axes[1].images[0].get_array())
+    assert np.array_equal(shown[:9, :9, 0], image[..., 0] / 255)
+
+
+def test_shares_are_multiples_of_an_even_one() -> None:
+    even = attended.share(torch.full((2, 9), 1 / 9))
+    assert even.shape == (2, 3, 3)
+    assert np.allclose(even, 1.0)
+    assert attended.share(torch.eye(4))[2].tolist() == [[0.0, 0.0], [4.0, 0.0]]
+
+
+def test_the_patch_that_is_asked_is_the_one_with_something_in_it() -> None:
+    image = np.zeros((11, 11, 1))
+    image[1 + 3 : 1 + 6, 1 + 6 : 1 + 9] = np.arange(9).reshape(3, 3, 1)  # row 1, column 2 of three
+    assert attended.brightest(image, Squares(3, 3, 1)) == 5
+
+
+def test_ties_are_broken_as_in_evaluate() -> None:
+    logits = torch.tensor([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 0.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
+    clear = untied(logits)
+    assert torch.equal(clear.argmax(dim=1), logits.topk(1, dim=1).indices.flatten())
+    assert (clear == clear.amax(dim=1, keepdim=True)).sum(dim=1).tolist() == [1, 1, 1]
+    assert torch.allclose(clear, logits)
+
+
+CURVES = {
+    "rotation": [(0.0, 1.0), (10.0, 0.95), (20.0, 0.5)],
+    "noise": [(0.0, 1.0), (0.1, 0.99), (0.2, 0.91)],
+}
+
+
+def test_limits_are_those_at_which_a_tenth_is_lost() -> None:
+    assert endured.limits_phrase(CURVES) == (
+        "nine tenths of its undisturbed 100.0 % under rotation below 20 degrees and noise up to 0.2"
+    )
+
+
+def test_two_runs_are_compared_where_they_differ_most() -> None:
+    other = {"rotation": [(0.0, 1.0), (10.0, 0.95), (20.0, 0.9)], "noise": [(0.0, 1.0), (0.1, 0.99), (0.2, 0.93)]}
+    said = endured.compare_sentence("a", CURVES, "b", other)
+    assert said.startswith("b and a differ most at rotation 20, where b is 40.0 points ahead")
+    assert said.endswith("b is, by 7.0 points on average.")  # (40 + 2) / 6
+
+
+def test_progress_is_told_from_first_to_last_epoch() -> None:
+    rows = [{"train_seconds": s, "val_top1": v, "train_top1": 0.1} for s, v in ((2.0, 0.5), (5.0, 0.6), (7.0, 0.7))]
+    assert learned.progress_sentence(rows) == (
+        "Over 3 epochs of 2.0 s its validation accuracy went from 50.00 % after the first epoch to 70.00 %."
+    )
+    alone = [{"train_seconds": 2.0, "val_top1": None, "train_top1": 0.25}]
+    assert learned.progress_sentence(alone) == "In its only epoch, 2.0 s, it reached a training accuracy of 25.00 %."
+
+
+def test_patches_of_a_picture_are_those_of_the_model() -> None:
+    """15 pixels in 4 x 4 patches of 4 less the edge: 3 x 3, cut by hand."""
+    image = np.arange(15 * 15, dtype=np.uint8).reshape(15, 15, 1)
+    figure = seen.patches(image, tiny_model_config(patch_size=4), "x", "an image").figure
+    strip = np.asarray(figure.axes[2].images[0].get_array())[..., 0]
+    gap = 2
+    for number in range(9):
+        row, column = divmod(number, 3)
+        own = strip[:4, number * (4 + gap) : number * (4 + gap) + 4]
+        assert np.allclose(own, image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4, 0] / 255)
