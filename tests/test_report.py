@@ -124,7 +124,7 @@ def result_of(run: Path) -> dict[str, Any]:
 
 
 def test_every_picture_is_there_as_png_and_lines_as_svg_too(looked: Path) -> None:
-    found = {path.suffix: set() for path in (looked / "pictures").iterdir()}
+    found: dict[str, set[str]] = {".png": set(), ".svg": set()}
     for path in (looked / "pictures").iterdir():
         found[path.suffix].add(path.stem)
     assert found == {".png": ALL, ".svg": LINES}
@@ -155,7 +155,9 @@ def test_the_report_says_the_numbers_of_the_run(looked: Path) -> None:
         result["model_sha256"],
     ):
         assert text in page, text
-    sentence = next(line for line in page.splitlines() if line.startswith("other beside it: "))
+    sentence = next(
+        line for line in page.splitlines() if line.startswith("other beside it, a configuration of its own: ")
+    )
     other = result_of(looked.with_name("other"))
     assert f"{100 * other['test_top1']:.2f} % in {other['train_seconds']:.1f} s" in sentence
     alone, beside = map(int, re.findall(r"On (\d+) images? only tiny is right, on (\d+) only other", sentence)[0])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from docs import make_gallery
 from tests.command import vitlab
 from tests.test_report import check_page
 from tests.tiny import tiny_model_config
 from vitlab.look.attention import Squares
+from vitlab.pictures.style import Figure
 from vitlab.presets import preset_config
 from vitlab.report import answer, attended, endured, learned, seen
 from vitlab.report.gather import untied
@@ -113,14 +117,19 @@ def test_strengths_of_augmentation_in_words() -> None:
     assert words == ["rotation to ±12°", "zoom to ±12 %", "shift to ±2 px", "slant to ±8°"]
 
 
+def drawn(figure: Figure, axes: int) -> np.ndarray[Any, np.dtype[Any]]:
+    """The pixels that one of a figure's axes shows."""
+    return np.asarray(figure.axes[axes].images[0].get_array())
+
+
 def test_augmentation_is_that_of_training_and_repeats() -> None:
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 4] = 255
     config = preset_config("small").augment
-    one, two = (seen.augmentation(image, 9, config, "").figure.axes[1].images[0].get_array() for _ in range(2))
+    one, two = (drawn(seen.augmentation(image, 9, config, "").figure, 1) for _ in range(2))
     assert np.array_equal(one, two)
     still = preset_config("small").with_knobs(rotate=0.0, zoom=0.0, shift=0.0, shear=0.0).augment
-    shown = np.asarray(seen.augmentation(image, 9, still, "").figure.axes[1].images[0].get_array())
+    shown = drawn(seen.augmentation(image, 9, still, "").figure, 1)
     assert np.array_equal(shown[:9, :9, 0], image[..., 0] / 255)
 
 
@@ -177,9 +186,19 @@ def test_patches_of_a_picture_are_those_of_the_model() -> None:
     """15 pixels in 4 x 4 patches of 4 less the edge: 3 x 3, cut by hand."""
     image = np.arange(15 * 15, dtype=np.uint8).reshape(15, 15, 1)
     figure = seen.patches(image, tiny_model_config(patch_size=4), "x", "an image").figure
-    strip = np.asarray(figure.axes[2].images[0].get_array())[..., 0]
+    strip = drawn(figure, 2)[..., 0]
     gap = 2
     for number in range(9):
         row, column = divmod(number, 3)
         own = strip[:4, number * (4 + gap) : number * (4 + gap) + 4]
         assert np.allclose(own, image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4, 0] / 255)
+
+
+def test_the_gallery_shows_every_picture_that_is_kept_for_it() -> None:
+    """Made by docs/make_gallery.py."""
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    paths = sorted((ROOT / "docs" / "pictures").glob("*.png"))
+    assert sorted(re.findall(r"\]\(pictures/([a-z0-9-]+)\.png\)", page)) == [path.stem for path in paths]
+    assert {"patches-seed-32x6", "patches-seed-28x14"} <= {path.stem for path in paths}
+    assert sum(path.stat().st_size for path in paths) < 800_000
+    assert page.startswith(make_gallery.INTRODUCTION)

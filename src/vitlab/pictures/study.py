@@ -60,20 +60,22 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
     """Each name beside its point, on the side that is free and inside the picture."""
     in_points = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     left, right = axes.bbox.x0 * in_points, axes.bbox.x1 * in_points
-    taken: list[tuple[float, float, float, float]] = []
+    taken: dict[Point, tuple[float, float, float]] = {}
     for point in sorted(points, key=lambda point: -point.seconds):  # the right one of two keeps the right side
         x, y = axes.transData.transform((point.seconds, point.accuracy)) * in_points
         width = LETTER * len(point.name)
         boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
         inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
-        free = [box for box in inside if not any(meets(box, other) for other in taken)] or inside
-        taken.append((*free[0], LINE))
-        place = (free[0][0] - x, free[0][1] - y)
-        where = (point.seconds, point.accuracy)
-        axes.annotate(plain(point.name), where, place, textcoords="offset points", fontsize=8)
+        free = [box for box in inside if not any(meets(box, other) for other in taken.values())] or inside
+        taken[point] = free[0]
+    for point in points:
+        where = axes.transData.transform((point.seconds, point.accuracy)) * in_points
+        offset = (taken[point][0] - where[0], taken[point][1] - where[1])
+        place = (point.seconds, point.accuracy)
+        axes.annotate(plain(point.name), place, offset, textcoords="offset points", fontsize=8)
 
 
-def meets(box: tuple[float, float, float], other: tuple[float, float, float, float]) -> bool:
+def meets(box: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
     """Whether a name (left, bottom, width) would lie on another one."""
     beside = box[0] + box[2] < other[0] or other[0] + other[2] < box[0]
-    return not beside and abs(box[1] - other[1]) < other[3]
+    return not beside and abs(box[1] - other[1]) < LINE

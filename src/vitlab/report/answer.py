@@ -100,7 +100,7 @@ def preset_sentences(subject: Subject) -> list[str]:
         return []
     changed = changed_knobs(config, preset.config)
     if changed:
-        return [f"It is the preset {config.preset} with {listed([f'{n} {show(v)}' for n, v in changed.items()])}."]
+        return [f"It is {preset_phrase(config)}."]
     said = [f"The preset {config.preset} leads one to expect: {preset.expected.replace('+-', '±')}"]
     if preset.published and subject.part == "test":
         accuracy, seconds = preset.published
@@ -113,6 +113,15 @@ def preset_sentences(subject: Subject) -> list[str]:
             "run's interval."
         )
     return said
+
+
+def preset_phrase(config: RunConfig) -> str:
+    """The preset, and what was changed of it."""
+    if config.preset not in PRESETS:
+        return "a configuration of its own"
+    changed = changed_knobs(config, PRESETS[config.preset].config)
+    knobs = [f"{name} {show(value)}" for name, value in changed.items()]
+    return f"the preset {config.preset}" + (f" with {listed(knobs)}" if knobs else "")
 
 
 def changed_knobs(config: RunConfig, preset: RunConfig) -> dict[str, Any]:
@@ -143,12 +152,12 @@ def beside_sentence(subject: Subject, other: Subject) -> str:
     own, theirs = subject.guesses == labels, other.guesses == labels
     alone, other_alone = int((own & ~theirs).sum()), int((~own & theirs).sum())
     chance = sign_test(alone, other_alone)
-    verdict = "that could be chance" if chance > 0.05 else "that is no chance"
+    verdict = "that could be chance" if chance > 0.05 else "that is hardly chance"
     ratio = other.result["train_seconds"] / max(subject.result["train_seconds"], 1e-9)
     speed = f"was {ratio:.1f} times as fast" if ratio >= 1 else f"took {1 / ratio:.1f} times as long"
     return (
-        f"{other.name} beside it: {percent(headline(other)[0])} in {duration(other.result['train_seconds'])} with "
-        f"{other.result['params']:,} parameters. {subject.name} {speed}. On {counted(alone, 'image')} only "
+        f"{other.name} beside it, {preset_phrase(other.config)}: {percent(headline(other)[0])} in "
+        f"{duration(other.result['train_seconds'])} with {other.result['params']:,} parameters. {subject.name} {speed}. On {counted(alone, 'image')} only "
         f"{subject.name} is right, on {other_alone:,} only {other.name}: {verdict} (exact sign test, p = {chance:.2g})."
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.run import sections as sections_of_config
-from vitlab.data import load_dataset
+from vitlab.data import Dataset, load_dataset
 from vitlab.errors import RunError
 from vitlab.experiment import memory_errors
 from vitlab.pictures.style import to_bytes
@@ -58,14 +58,7 @@ def look_at_run(
         raise RunError(f"{path} has no patch {query + 1} for --patch; {patches_phrase(subject)}")
     numbers = shown_images(subject, image)
     with memory_errors("drawing"):
-        sections = [
-            seen.section(subject, numbers),
-            learned.section(subject, others),
-            judged.section(subject),
-            attended.section(subject, numbers, query),
-            inside.section(subject, numbers),
-            endured.section(subject, others, numbers[0]),
-        ]
+        sections = sections_of_run(subject, others, numbers, query)
         written, images = write_pictures(sections, path / "pictures")
     about = subject.environment
     text = page.page(
@@ -81,6 +74,20 @@ def look_at_run(
     files.write_bytes(written.report, text.encode("utf-8", "replace"))
     write_card(subject, sections, written, note)
     return written
+
+
+def sections_of_run(
+    subject: Subject, others: Sequence[Subject], numbers: list[int], query: int | None = None
+) -> list[Section]:
+    """Every picture of a run; ``numbers`` are the images that some of them show (`gather.shown_images`)."""
+    return [
+        seen.section(subject, numbers),
+        learned.section(subject, others),
+        judged.section(subject),
+        attended.section(subject, numbers, query),
+        inside.section(subject, numbers),
+        endured.section(subject, others, numbers[0]),
+    ]
 
 
 def check_names(subjects: Sequence[Subject]) -> None:
@@ -159,21 +166,27 @@ def plain(value: Any) -> str:
 
 
 def look_at_data(data: str, out: Path, note: Note) -> Written:
-    """Draw a data set: examples, the seed page's two patch pictures, augmentation at the strengths of the default
-    preset (mirrored only where the data may be)."""
-    dataset = load_dataset(data, note)
+    """Draw a data set without a run, and write its pictures into ``out``."""
+    return write_pictures([section_of_data(load_dataset(data, note))], out)[0]
+
+
+def section_of_data(dataset: Dataset) -> Section:
+    """Examples, the seed page's two patch pictures, augmentation at the strengths of the default preset (mirrored only
+    where the data may be)."""
     images, labels, classes = dataset.train.images, dataset.train.labels, dataset.card.classes
     parts: list[Picture | Missing] = [seen.examples(dataset)]
     for name, preset, digit in SEED_PICTURES:
         label = min(digit, len(classes) - 1)
         first = int((labels == label).argmax())
         what = f"the first {classes[label]} of the training images"
-        parts.append(seen.patches(images[first], preset_config(preset).model, name, what))
+        config = preset_config(preset).model
+        title = f"A {classes[label]} at {config.image_size} x {config.image_size}, patches of {config.patch_size}"
+        parts.append(replace(seen.patches(images[first], config, name, what), title=title))
     strengths = replace(preset_config(DATA_PRESET).augment, flip=dataset.card.may_flip)
     text = f"These are the strengths of the preset {DATA_PRESET}."
     image = images[int((labels == min(SEED_PICTURES[0][2], len(classes) - 1)).argmax())]
     parts.append(seen.augmentation(image, max(dataset.card.height, dataset.card.width), strengths, text))
-    return write_pictures([Section("Data", parts)], out)[0]
+    return Section("Data", parts)
 
 
 def look_at_study(folder: Path, runs: Path) -> Written:
