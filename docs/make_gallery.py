@@ -22,7 +22,7 @@ from vitlab.report.write import section_of_data, sections_of_run
 PAGE = Path(__file__).with_name("gallery.md")
 FOLDER = Path(__file__).with_name("pictures")
 WIDTH = 800  # pixels
-COLOURS = 64
+COLOURS = 250
 
 INTRODUCTION = """# Gallery: what `vitlab look` draws
 

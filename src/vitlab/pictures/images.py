@@ -36,7 +36,7 @@ from vitlab.pictures.style import (
 
 ROWS = 12  # classes up to which each has a row of its own
 COLUMNS = 10
-TITLE = 84  # characters of a line above the random versions
+TITLE = 88  # characters of a line above the random versions
 LONGEST_LINE = 20  # patches
 READABLE = 100  # patches up to which each bears its number
 

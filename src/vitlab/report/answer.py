@@ -157,8 +157,9 @@ def beside_sentence(subject: Subject, other: Subject) -> str:
     speed = f"was {ratio:.1f} times as fast" if ratio >= 1 else f"took {1 / ratio:.1f} times as long"
     return (
         f"{other.name} beside it, {preset_phrase(other.config)}: {percent(headline(other)[0])} in "
-        f"{duration(other.result['train_seconds'])} with {other.result['params']:,} parameters. {subject.name} {speed}. On {counted(alone, 'image')} only "
-        f"{subject.name} is right, on {other_alone:,} only {other.name}: {verdict} (exact sign test, p = {chance:.2g})."
+        f"{duration(other.result['train_seconds'])} with {other.result['params']:,} parameters. "
+        f"{subject.name} {speed}. On {counted(alone, 'image')} only {subject.name} is right, on {other_alone:,} "
+        f"only {other.name}: {verdict} (exact sign test, p = {chance:.2g})."
     )
 
 
