@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure  # for those who hold figures without drawing them
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
@@ -26,6 +27,7 @@ SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, PALE, INK = "0.55", "0.88", "0.15"
 DPI = 130
+PAD = 0.07  # inches around every plot
 WIDTH = 8.0  # inches, of a picture as wide as a page
 
 STYLE: Any = {
@@ -62,7 +64,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches that finds its own margins."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:

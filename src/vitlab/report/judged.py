@@ -90,7 +90,7 @@ def per_class(subject: Subject) -> Picture:
     text = (
         f"Hardest is {subject.classes[worst]} with {percent(scores[worst][0])} ({between(scores[worst][1])} with 95 %, "
         f"on {counted(seen[worst], 'image')}), easiest {subject.classes[best]} with {percent(scores[best][0])}. "
-        f"Their intervals {'do not overlap: the difference is real' if apart else 'overlap: that may be chance'}."
+        f"Their intervals {'do not overlap: that is hardly chance' if apart else 'overlap: that may be chance'}."
     )
     if len(known) == 1:
         what = f"All {counted(seen[worst], 'image')} are of one class, {subject.classes[worst]}"
