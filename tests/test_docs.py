@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import serve_load
 from benchmarks.duel import tables
 from benchmarks.verdict import fill
 from docs import make_knobs, make_studies
@@ -98,6 +99,11 @@ def test_tables_of_measurements_are_the_measured_ones(page: str) -> None:
         assert fill(text, made) == text
         found += sum(f"<!-- {name} -->" in text for name in made)
     assert found == text.count("<!-- /") > 0
+
+
+def test_the_figures_of_the_server_are_the_measured_ones() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "serve-load-epyc-2-cores.json").read_text())
+    assert serve_load.report(measured) in (ROOT / "docs" / "serve.md").read_text()
 
 
 def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:

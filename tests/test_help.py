@@ -52,7 +52,9 @@ def test_what_must_be_quick_imports_nothing_heavy() -> None:
     assert json.loads(done.stdout) == {line: [] for line in QUICK}
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "export", "data", "presets", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "predict", "export", "data", "presets", "doctor", "serve"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     answer = vitlab(f"{command} --help")
     assert (answer.code, answer.err) == (0, "")

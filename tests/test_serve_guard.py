@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.serving import PNG, Running, pictures, read_all, running, status, tiny_classifier, wait_for
+from tests.serving import PNG, Running, ask, pictures, read_all, running, status, tiny_classifier, wait_for
 from vitlab.predict import Classifier
 from vitlab.web.limits import Limits
 from vitlab.web.pages import File
@@ -221,3 +222,13 @@ def test_a_full_server_refuses_a_whole_picture_without_parsing_it_and_goes_on(ti
 )  # fmt: skip
 def test_only_one_whole_request_is_refused_unparsed(data: bytes, whole: bool) -> None:
     assert is_whole_picture(data) == whole
+
+
+def test_a_request_that_is_under_way_when_the_stop_comes_is_answered(tiny: Classifier) -> None:
+    with running({"tiny": tiny}, silence_seconds=2.0) as server, closing(server.connect()) as connection:
+        assert ask(connection, "GET", "/livez").status == 200
+        server.server.should_exit = True
+        wait_for(lambda: server.server.guard.draining)
+        time.sleep(0.2)
+        reply = ask(connection, "POST", "/v1/predict", pictures(1)[0], PNG)
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
