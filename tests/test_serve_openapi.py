@@ -49,7 +49,7 @@ def test_the_server_keeps_what_its_description_promises(server: Running) -> None
         if operation.body:  # the others take nothing that could be wrong
             modes.append(schemathesis.GenerationMode.NEGATIVE)
         for mode in modes:
-            given = hypothesis.given(operation.as_strategy(generation_mode=mode))
+            given: Any = hypothesis.given(operation.as_strategy(generation_mode=mode))
             run: Any = hypothesis.seed(7)(SETTINGS(given(check)))
             run()
     assert {f"GET {path} 200" for path in ("/v1/model", "/livez", "/readyz", "/metrics")} < set(asked)
