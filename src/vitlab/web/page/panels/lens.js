@@ -52,5 +52,5 @@ function say(model, stages) {
   if (!model) return "";
   if (!stages.length)
     return "A CNN has no row of tokens that passes from block to block, so it cannot be asked halfway.";
-  return "The answer if the network stopped here. Its last step knows the last row only, so the first are rough.";
+  return "The answer if it stopped here. Its last step was trained on the last row only, so the first are rough.";
 }
