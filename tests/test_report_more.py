@@ -14,13 +14,13 @@ import torch
 
 from docs import make_gallery
 from tests.command import vitlab
-from tests.test_report import check_page
+from tests.test_report import ALL, check_page
 from tests.tiny import tiny_model_config
 from vitlab.look.attention import Squares
 from vitlab.pictures.style import Figure
 from vitlab.presets import preset_config
 from vitlab.report import answer, attended, endured, learned, seen
-from vitlab.report.gather import untied
+from vitlab.report.gather import as_trained, untied
 from vitlab.report.parts import between, counted, duration, listed, percent
 
 ROOT = Path(__file__).parents[1]
@@ -182,6 +182,14 @@ def test_progress_is_told_from_first_to_last_epoch() -> None:
     assert learned.progress_sentence(alone) == "In its only epoch, 2.0 s, it reached a training accuracy of 25.00 %."
 
 
+def test_what_makes_training_harder_counts_only_where_it_was_on() -> None:
+    small = preset_config("small")
+    assert learned.harder_words(small, 14) == ["smoothed labels"]  # 0.1 of 14 epochs at the end saw plain images
+    assert learned.harder_words(small, 5) == ["smoothed labels", "augmented images"]
+    assert learned.harder_words(preset_config("seed-best"), 3) == ["augmented images", "dropout"]
+    assert learned.harder_words(small.with_knobs(label_smoothing=0.0), 14) == []
+
+
 def test_patches_of_a_picture_are_those_of_the_model() -> None:
     """15 pixels in 4 x 4 patches of 4 less the edge: 3 x 3, cut by hand."""
     image = np.arange(15 * 15, dtype=np.uint8).reshape(15, 15, 1)
@@ -194,11 +202,16 @@ def test_patches_of_a_picture_are_those_of_the_model() -> None:
         assert np.allclose(own, image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4, 0] / 255)
 
 
-def test_the_gallery_shows_every_picture_that_is_kept_for_it() -> None:
+def test_the_gallery_shows_every_picture_at_modest_size() -> None:
     """Made by docs/make_gallery.py."""
     page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    paths = sorted((ROOT / "docs" / "pictures").glob("*.png"))
-    assert sorted(re.findall(r"\]\(pictures/([a-z0-9-]+)\.png\)", page)) == sorted(path.stem for path in paths)
-    assert {"patches-seed-32x6", "patches-seed-28x14"} <= {path.stem for path in paths}
+    shown = re.findall(r"\]\(pictures/([a-z0-9-]+)\.png\)", page)
+    assert sorted(shown) == sorted({*ALL, "patches-seed-32x6", "patches-seed-28x14"})
+    paths = [ROOT / "docs" / "pictures" / f"{name}.png" for name in shown]
     assert sum(path.stat().st_size for path in paths) < 800_000
     assert page.startswith(make_gallery.INTRODUCTION)
+
+
+def test_looking_rounds_as_training_did() -> None:
+    assert as_trained({"precision": "bf16", "kernels": "native"}) == {"precision": "bf16"}
+    assert as_trained({"precision": "fp32", "kernels": "plain"}) == {"precision": "fp32", "kernels": "plain"}

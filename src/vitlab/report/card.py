@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 
 from vitlab.data.catalogue import CATALOGUE
+from vitlab.predict import drawing as drawings
+from vitlab.predict.classifier import DRAWN
 from vitlab.report.answer import answer, headline, machine_phrase, network_phrase
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, between, counted, duration, percent
 
 # As long as this line stands in README.md it is ours to write anew.
 MARK = "<!-- Made by `vitlab look`, and made anew each time; delete this line to keep your own changes. -->"
-DRAWING = "mnist-drawing"  # the named step that `vitlab.predict` puts before a model of MNIST
 SHOWN = ("confusion", "attention", "deletion", "robustness")
 
 
@@ -190,16 +191,17 @@ def specification(subject: Subject) -> list[str]:
 
 def start(subject: Subject) -> list[str]:
     """How to use it."""
-    drawing = [
-        f"For free drawings put the step `{DRAWING}` first, with which MNIST's digits were made: ink bright on "
-        "black, cut out, scaled so that its longest side is 20 pixels, contrast restored, and its centre of mass "
-        "put into the middle of 28 x 28 pixels. Without it a digit of another size or place is read badly."
-    ] if subject.dataset.card.name == "mnist" else []  # fmt: skip
     code = (
-        "from pathlib import Path\n\nimport torch\nfrom vitlab import load_model\n\n"
-        'model, preprocess, classes = load_model(Path("."))  # this folder\n'
-        f"images = torch.zeros(1, {subject.dataset.card.height}, {subject.dataset.card.width}, "
-        f"{subject.dataset.card.channels}, dtype=torch.uint8)  # yours\n"
-        "print(classes[model(preprocess(images)).argmax().item()])"
+        "from vitlab import Classifier\n\n"
+        'classifier = Classifier.load(".")  # this folder\n'
+        'print(classifier("picture.png"))  # PNG or JPEG; the likeliest classes, best first'
     )
-    return ["## How to start", f"```python\n{code}\n```", *drawing]
+    words = "On the command line: `vitlab predict . picture.png`."
+    drawing = (
+        f"Every picture first goes through the step `{drawings.NAME}`, as MNIST's digits were made: ink bright on "
+        f"black, cut out, scaled so that its longest side is {drawings.LONGEST} pixels, contrast restored, its centre "
+        f"of mass put where theirs is in {drawings.SIDE} x {drawings.SIDE} pixels. Whoever feeds the network otherwise "
+        "must do the same: without it a digit of another size or place is read badly."
+    )
+    drawn = [drawing] if subject.dataset.card.name in DRAWN else []
+    return ["## How to start", f"```python\n{code}\n```", words, *drawn]

@@ -108,7 +108,8 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
     result = folder.result()
     assert result is not None, "a run with weights has ended"
     with memory_errors("looking at the run"):
-        prepared = prepare(config.with_knobs(**machine_knobs(asked)), note, asked.get("data"))
+        here = as_trained(folder.environment()) | machine_knobs(asked)
+        prepared = prepare(config.with_knobs(**here), note, asked.get("data"))
         check_same_data(folder, prepared)
         put_weights(prepared.model, weights, path)
         part, split = judging_images(prepared.dataset)
@@ -119,6 +120,13 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
         path, config, prepared.dataset, prepared.model, task.preprocess, task.machine, result,
         folder.environment(), folder.history(), part, images, untied(logits),
     )  # fmt: skip
+
+
+def as_trained(environment: dict[str, Any]) -> dict[str, Any]:
+    """The machine's knobs that round as training did: by itself a busy machine may choose another precision, and then
+    an image or two of ten thousand fall to the other side."""
+    kernels = {"kernels": "plain"} if environment["kernels"] == "plain" else {}
+    return {"precision": environment["precision"], **kernels}
 
 
 def untied(logits_NK: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def reliability(subject: Subject) -> Picture:
     right = subject.accuracy
     fact = (
         f"On average it is {percent(sure)} sure and {percent(right)} right; bin by bin the two differ by "
-        f"{percent(found.ece)} (expected calibration error)."
+        f"{percent(found.ece)} in the mean (expected calibration error)."
     )
     text = f"{fact} "
     if sure < right:

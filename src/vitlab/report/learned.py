@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from vitlab.augment import is_active
+from vitlab.config import RunConfig
 from vitlab.pictures.training import training_curves
 from vitlab.report.gather import Subject
-from vitlab.report.parts import Missing, Picture, Section, counted, duration, percent
+from vitlab.report.parts import Missing, Picture, Section, counted, duration, listed, percent
 
 Row = dict[str, Any]
 
@@ -48,7 +50,7 @@ def progress_sentence(history: Sequence[Row]) -> str:
 
 def gap_sentence(subject: Subject) -> str:
     """What the distance between the two losses says, and which weights were kept."""
-    last, config = subject.history[-1], subject.config
+    last = subject.history[-1]
     kept = subject.result.get("selected_epoch")
     text = f"The weights of epoch {kept} were kept. " if kept else ""
     if subject.result["status"] == "diverged":
@@ -57,11 +59,19 @@ def gap_sentence(subject: Subject) -> str:
     if train is None or val is None:
         return text + "There are no validation images: the curves cannot show how it does on images it has not seen."
     said = f"At the end the training loss is {train:.3f} and the validation loss {val:.3f}"
-    harder = [word for word, on in (("smoothed labels", config.optim.label_smoothing),
-                                    ("augmented images", any(vars(config.augment)[name] for name in
-                                                             ("rotate", "zoom", "shift", "shear", "flip", "erase"))),
-                                    ("dropout", config.model.dropout or config.model.head_dropout)) if on]  # fmt: skip
+    harder = harder_words(subject.config, len(subject.history))
     if val > train:
         return text + f"{said}: it knows its training images {val / max(train, 1e-9):.1f} times as well as new ones."
-    reason = f", because training is made harder by {' and '.join(harder)}" if harder else ""
+    reason = f", because training is made harder by {listed(harder)}" if harder else ""
     return text + f"{said}, the lower one{reason}."
+
+
+def harder_words(config: RunConfig, epochs: int) -> list[str]:
+    """What makes the training images of the last epoch harder than the others."""
+    augmented = is_active(config.augment) and config.augment.clean_tail * epochs < 1
+    reasons = {
+        "smoothed labels": config.optim.label_smoothing > 0,
+        "augmented images": augmented,
+        "dropout": any((config.model.dropout, config.model.attn_dropout, config.model.head_dropout)),
+    }
+    return [words for words, holds in reasons.items() if holds]

@@ -125,6 +125,7 @@ def strengths(config: AugmentConfig) -> list[str]:
         (config.zoom, f"zoom to ±{100 * config.zoom:g} %"),
         (config.shift, f"shift to ±{config.shift:g} px"),
         (config.shear, f"slant to ±{config.shear:g}°"),
+        (config.elastic, f"bending to ±{config.elastic:g} px"),
         (config.flip, "mirroring"),
         (config.erase, f"erasing of {100 * config.erase:g} %"),
     ]
