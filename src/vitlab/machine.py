@@ -53,7 +53,7 @@ class Machine:
 
     def generator(self, seed: int, purpose: str, *counters: int) -> torch.Generator:
         """A generator on the device that depends on nothing but its arguments."""
-        return torch.Generator(self.device).manual_seed(derive_seed(seed, purpose, *counters))
+        return generator_on(self.device, seed, purpose, *counters)
 
     @property
     def records(self) -> bool:
@@ -187,6 +187,11 @@ def private_randomness(device: torch.device) -> Iterator[None]:
     """Leave the caller's global random state, on the CPU and on ``device``, as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def generator_on(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:
+    """A generator on ``device`` that depends on nothing but its arguments."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, purpose, *counters))
 
 
 @cache

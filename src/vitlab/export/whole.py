@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vitlab.data import CATALOGUE
 from vitlab.errors import ConfigError, VitlabError, storage_error
+from vitlab.machine import generator_on
 from vitlab.model import ViT
 from vitlab.predict import Classifier
 
@@ -73,7 +74,7 @@ def image_shape(classifier: Classifier) -> tuple[int, int, int]:
 
 def noise(shape: tuple[int, int, int], count: int) -> Tensor:
     """Random images uint8 [count, H, W, C], the same each time."""
-    draw = torch.Generator().manual_seed(count)
+    draw = generator_on(torch.device("cpu"), 0, "export", count)
     return torch.randint(0, 256, (count, *shape), generator=draw).to(torch.uint8)
 
 

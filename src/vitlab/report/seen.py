@@ -11,10 +11,10 @@ import torch
 from vitlab.augment import augment, is_active
 from vitlab.config import AugmentConfig, ModelConfig
 from vitlab.data import Dataset
+from vitlab.machine import generator_on
 from vitlab.model.patches import patchify
 from vitlab.pictures import images as pictures
 from vitlab.preprocess import Preprocess
-from vitlab.randomness import derive_seed
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, counted, listed
 
@@ -108,7 +108,7 @@ def augmentation(
     """Random versions of one stored image [H, W, C], made by `vitlab.augment` at these strengths."""
     channels = image.shape[-1]
     plain = Preprocess(image_size, (0.0,) * channels, (1.0,) * channels)
-    generator = torch.Generator().manual_seed(derive_seed(seed, "look"))
+    generator = generator_on(torch.device("cpu"), seed, "look")
     batch = torch.from_numpy(image)[None].expand(VERSIONS, -1, -1, -1)
     versions = plain(batch, lambda images: augment(images, config, generator)).permute(0, 2, 3, 1).numpy()
     words = strengths(config)

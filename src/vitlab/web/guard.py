@@ -77,7 +77,7 @@ class Request:
     def __init__(self, guard: Guard, scope: Message, receive: Receive, send: Send) -> None:
         self.guard, self.outer, self.receive, self.to_client = guard, scope, receive, send
         self.id = next(guard.ids)
-        self.began = time.perf_counter()
+        self.began = time.monotonic()
         self.body = bytearray()
         self.is_read = False  # the body, to its end
         self.replayed = False
@@ -135,7 +135,7 @@ class Request:
                 own.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", []), *own]}
             route = self.guard.route(self.outer["path"])
-            self.guard.metrics.answered(route, self.status, time.perf_counter() - self.began)
+            self.guard.metrics.answered(route, self.status, time.monotonic() - self.began)
         await self.to_client(message)
 
     async def refuse(self, refusal: Refusal) -> None:

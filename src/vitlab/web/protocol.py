@@ -63,7 +63,7 @@ def connections(limits: Limits, metrics: Metrics, full: Callable[[], bool]) -> t
 
         def turn_away(self) -> None:
             """Refuse a picture unread. That must cost far less than an answer, or refusing is what overloads."""
-            began = time.perf_counter()
+            began = time.monotonic()
             self.quiet()
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -71,7 +71,7 @@ def connections(limits: Limits, metrics: Metrics, full: Callable[[], bool]) -> t
             )
             self.transport.write(busy)
             metrics.refuse("queue")
-            metrics.answered("/v1/predict", 503, time.perf_counter() - began)
+            metrics.answered("/v1/predict", 503, time.monotonic() - began)
 
         def quiet(self) -> None:
             """The headers have come."""
