@@ -19,7 +19,7 @@ from vitlab import Classifier, load_dataset, load_model, train_run
 from vitlab.errors import RunError
 from vitlab.predict import ImageError, center_drawing, plain_drawing
 
-NOISE = np.random.default_rng(5).integers(0, 256, (11, 13, 3)).astype(np.uint8)
+NOISE = np.random.default_rng(5).integers(0, 256, (11, 12, 3)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,15 @@ def test_other_pictures_keep_size_and_colour(coloured: Classifier) -> None:
     np.testing.assert_array_equal(coloured.prepare(saved(Image.fromarray(NOISE)), center=True)[0], NOISE)
     grey = coloured.prepare(NOISE[..., 0])
     np.testing.assert_array_equal(grey[0], np.repeat(NOISE[..., :1], 3, axis=2))
+
+
+def test_a_large_picture_is_averaged_down_and_nothing_of_it_is_missed(coloured: Classifier) -> None:
+    """A fine checkerboard is grey from afar; its few pixels under the network's own grid would be black or white."""
+    board = (np.indices((84, 132)).sum(axis=0) % 2 * 254).astype(np.uint8)
+    small = coloured.prepare(board)
+    assert small.shape == (1, 12, 12, 3)
+    assert float((small.float() - 127).abs().max()) <= 2
+    assert coloured.prepare(board[:84, :5]).shape == (1, 12, 5, 3), "a side that fits stays"
 
 
 def test_a_path_the_bytes_and_the_pixels_are_the_same_picture(drawn: Classifier, tmp_path: Path) -> None:

@@ -88,14 +88,12 @@ def print_result(result: dict[str, Any], path: Path) -> None:
     print_accuracy(result)
     speed, where = result["images_per_second"], f"{result['threads']} threads on {result['device']}"
     print(f"trained in {result['train_seconds']:.1f} s ({speed:,.0f} images/s, {where})")
-    print(f"saved in {path}{next_command(result, path)}")
+    print(f"saved in {path}{next_command(path)}")
 
 
-def next_command(result: dict[str, Any], path: Path) -> str:
+def next_command(path: Path) -> str:
     """What one may want to type now."""
-    if result["test_top1"] is not None:
-        return f"   next: vitlab evaluate {quoted(path)}"
-    return f"   next: vitlab evaluate {quoted(path)} --split val" if result["val_top1"] is not None else ""
+    return f"   next: vitlab look {quoted(path)}"
 
 
 def quoted(path: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab.config import RunConfig
+from vitlab.data.pixels import resize
 from vitlab.errors import RunError
 from vitlab.experiment import load_model
 from vitlab.model import CNN, ViT
@@ -87,12 +88,16 @@ class Classifier:
         """uint8 [1, H, W, C], what `logits` takes: grey or coloured as the network wants it, and normalised as a
         drawing (28 x 28) if it was trained on such. An array is uint8 [H, W], [H, W, 1] or [H, W, 3].
 
-        ``center`` False skips box and centre of mass of a drawing: the whole image is squeezed into 28 x 28.
+        ``center`` False skips box and centre of mass of a drawing: the whole image is squeezed into 28 x 28. Other
+        images that are larger than the network's are averaged down, as image folders are when they are loaded: the
+        network's own resizing looks at four pixels for each of its own and would miss the rest.
         """
         pixels = self.pixels(image)
         if self.drawing is not None:
             shape = drawing.plain_drawing if center is False else drawing.center_drawing
             pixels = shape(pixels[..., 0]).placed[..., np.newaxis]
+        else:
+            pixels = resize(pixels, *(min(length, self.preprocess.image_size) for length in pixels.shape[:2]))
         return torch.from_numpy(np.array(pixels))[None]  # a copy: the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
