@@ -18,7 +18,7 @@ train: venv
 
 # Two processes, each file in one of them; their threads yield while they wait, or they would take the cores from each other.
 test: venv
-	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: venv
 	$(BIN)/ruff check .

@@ -9,6 +9,16 @@ import torch
 from tests.browser import chromium as chromium
 
 
+# Files that take longest, to begin with: at the end, one of them would keep one process busy and the other waiting.
+LONG = ("study_ray", "study_command", "executors", "report", "page_use", "resume", "export_files", "signals", "page")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, all others in their order."""
+    rank = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Undo what a test before may have chosen for the process."""
