@@ -234,7 +234,8 @@ def report(measured: dict[str, Any]) -> str:
             markdown(head, rows),
             "",
             f"Answers at four times the capacity, as a share of those at once: {goodput}.",
-            f"Wrong answers: {answers['wrong']} of {answers['answers']:,} to {answers['images']:,} different images, "
+            f"Wrong answers: {answers['wrong']} of {answers['answers']:,} answers to {answers['images']:,} different "
+            "images, "
             f"{answers['mean_batch']} images in a batch on average.",
             f"Accepted and unanswered over {stops['stops']} stops under load: {stops['accepted_and_unanswered']}; "
             f"{stops['seconds_to_the_end']['median']} s from SIGTERM to the end (at most "

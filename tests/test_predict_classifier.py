@@ -67,12 +67,35 @@ def test_other_pictures_keep_size_and_colour(coloured: Classifier) -> None:
 
 
 def test_a_large_picture_is_averaged_down_and_nothing_of_it_is_missed(coloured: Classifier) -> None:
-    """A fine checkerboard is grey from afar; its few pixels under the network's own grid would be black or white."""
+    """A fine checkerboard is grey from afar; its few pixels under a coarse grid would be black or white. CIFAR-10's
+    images are of 32 x 32, although this network sees 12 x 12."""
     board = (np.indices((84, 132)).sum(axis=0) % 2 * 254).astype(np.uint8)
     small = coloured.prepare(board)
-    assert small.shape == (1, 12, 12, 3)
+    assert small.shape == (1, 32, 32, 3)
     assert float((small.float() - 127).abs().max()) <= 2
-    assert coloured.prepare(board[:84, :5]).shape == (1, 12, 5, 3), "a side that fits stays"
+    assert coloured.prepare(board[:84, :5]).shape == (1, 32, 5, 3), "a side that fits stays"
+
+
+def test_an_image_of_the_data_set_is_read_as_in_training(coloured: Classifier) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(coloured.prepare(image)[0], image)
+
+
+def test_transparency_is_black_but_in_a_drawing_never_hides_ink(drawn: Classifier, coloured: Classifier) -> None:
+    """Dark ink on nothing: a folder's images are laid over black when they are loaded, so others are, too."""
+    ink = np.zeros((29, 23, 4), np.uint8)
+    ink[9:20, 7:13] = (10, 10, 10, 255)
+    data = saved(Image.fromarray(ink))
+    assert coloured.prepare(data).max() <= 10
+    assert drawn.prepare(data).max() == 255
+    assert not drawn.is_blank(drawn.prepare(data))
+
+
+def test_only_a_drawing_without_ink_is_blank(drawn: Classifier, coloured: Classifier) -> None:
+    black = np.zeros((29, 23), np.uint8)
+    assert drawn.is_blank(drawn.prepare(black))
+    assert drawn.is_blank(drawn.prepare(255 - black))
+    assert not coloured.is_blank(coloured.prepare(black))
 
 
 def test_a_path_the_bytes_and_the_pixels_are_the_same_picture(drawn: Classifier, tmp_path: Path) -> None:
@@ -175,4 +198,4 @@ def test_digits_of_mnist_are_read_as_well_when_they_are_centred_anew(tmp_path: P
 def test_the_classifier_is_a_copy_that_can_be_changed(drawn: Classifier) -> None:
     """For a page or a test: the same network without the normalisation."""
     plain = replace(drawn, drawing=None)
-    np.testing.assert_array_equal(plain.prepare(seven())[0, ..., 0], seven())
+    np.testing.assert_array_equal(plain.prepare(seven()[:23, :19])[0, ..., 0], seven()[:23, :19])

@@ -67,7 +67,7 @@ def pictures_in(word: str) -> list[str]:
     """A file as it is; of a folder the PNG and JPEG files in it, sorted, or the folder itself if there are none."""
     folder = Path(word)
     try:
-        if not folder.is_dir():
+        if not word or not folder.is_dir():
             return [word]
         names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except (OSError, ValueError):  # a folder or name that cannot be read: told when it is opened
@@ -89,24 +89,28 @@ def answers(
         errors: dict[int, str] = {}
         for number, place in enumerate(some):
             try:
-                read.append(classifier.prepare(picture_at(place), center))
+                read.append(classifier.prepare(picture_at(place, classifier), center))
             except ImageError as error:
                 errors[number] = str(error)
         labels = classifier.labels(classifier.logits_of(read), arguments.top) if read else []
-        blank = [classifier.drawing is not None and not image.any() for image in read]
-        made = iter(map(Answer, labels, blank))
+        made = iter(map(Answer, labels, map(classifier.is_blank, read)))
         for number, place in enumerate(some):
             name = "standard input" if place == STANDARD_INPUT else place
             yield name, errors[number] if number in errors else next(made)
 
 
-def picture_at(place: str) -> Any:
+def picture_at(place: str, classifier: Classifier) -> Any:
     """What the classifier reads: pixels from standard input, else the path. ImageError says why not."""
     from vitlab.predict import ImageError, decode
     from vitlab.predict.decode import MAX_BYTES
 
     if place == STANDARD_INPUT:
-        return decode(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+        if sys.stdin is None:  # as it is with `<&-`
+            raise ImageError("standard input is closed; name a PNG or JPEG file")
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        return decode(data, "standard input", drawing=classifier.drawing is not None)
+    if not place:
+        raise ImageError("an empty name is no picture; name a PNG or JPEG file that exists")
     if Path(place).is_dir():
         raise ImageError(f"{place} is a folder without a PNG or JPEG image; name another one")
     return Path(place)
@@ -133,7 +137,7 @@ def as_row(name: str, answer: Answer | str, classifier: Classifier) -> dict[str,
     if isinstance(answer, str):
         return {"image": name, "error": answer}
     labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in answer.labels]
-    head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure}
+    head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure, "blank": answer.blank}
     return head | {"labels": labels, "model_sha256": classifier.digest}
 
 

@@ -1,4 +1,4 @@
-"""One PNG or JPEG file as pixels. Every picture from outside comes in through ``decode``."""
+"""One PNG or JPEG file of a data set as pixels. Pictures to be answered come in through vitlab.predict.decode."""
 
 from __future__ import annotations
 
@@ -49,15 +49,20 @@ def decode(data: bytes) -> Images:
 def _to_array(picture: Image) -> Images:
     import PIL.Image
 
-    if picture.mode.startswith("I"):  # 16 bits a pixel
-        values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-        return ((values + 128) // 257).astype(np.uint8)[..., np.newaxis]
+    if picture.mode.startswith("I"):
+        return from_16_bits(picture)
     if picture.has_transparency_data:
         black = PIL.Image.new("RGBA", picture.size, (0, 0, 0, 255))
         picture = PIL.Image.alpha_composite(black, picture.convert("RGBA"))
     pixels = np.array(picture.convert("RGB"))
     is_grey = (pixels == pixels[..., :1]).all()
     return pixels[..., :1] if is_grey else pixels
+
+
+def from_16_bits(picture: Image) -> Images:
+    """uint8 [H, W, 1] of a grey picture with 16 bits a pixel."""
+    values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+    return ((values + 128) // 257).astype(np.uint8)[..., np.newaxis]
 
 
 def resize(image: Images, height: int, width: int) -> Images:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vitlab import files
-from vitlab.data import Split
-from vitlab.export.bundle import as_json, bundle, own_examples
+from vitlab.data import CATALOGUE, Split
+from vitlab.export.bundle import MOST_EXAMPLES, as_json, bundle, own_examples
 from vitlab.export.study import Point, study_points
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
@@ -21,7 +21,7 @@ from vitlab.study.driver import read_study
 Note = Callable[[str], None]
 
 FORMAT = 1
-STATIC = (".html", ".js", ".css", ".svg", ".png", ".json", ".txt", ".md", ".webmanifest")
+STATIC = (".html", ".js", ".css", ".svg", ".png", ".json", ".webmanifest")
 
 
 def export_web(
@@ -37,8 +37,8 @@ def export_web(
     ``study``: the folder of a study; its points become the menu, those whose run lies in ``runs`` with their models.
     ``page`` stands in for the page's own files. ConfigError if ``out`` holds something, ExportError without a page.
     """
-    check_new(out)
-    shown = page_files(page or resources.files("vitlab") / "web" / "page")
+    check_new(out, folder=True)
+    shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
     # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
@@ -55,7 +55,8 @@ def gather(
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
     """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/..."""
     points = [] if study is None else study_points(study, runs, note)
-    models = named([*classifiers, *(point.classifier for point in points if point.classifier is not None)])
+    models = named(classifiers, note)
+    models |= named([point.classifier for point in points if point.classifier is not None], taken=models)
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
@@ -63,14 +64,18 @@ def gather(
         data = files.to_json([vars(classifier.config.data), classifier.config.train.seed])
         if data not in known:
             known[data] = own_examples(classifier)
+            if known[data] is not None and classifier.config.data.data not in CATALOGUE:
+                note(f"up to {MOST_EXAMPLES} images of {classifier.config.data.data} are among the page's files")
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
     return models, content
 
 
-def page_files(page: Traversable) -> dict[str, bytes]:
-    """Every file of the page by its address; ExportError if there is no index.html among them."""
+def page_files(page: Traversable | None = None) -> dict[str, bytes]:
+    """Every file of the page (by default the one in this package) by its address; ExportError if there is no index.html
+    among them."""
+    page = page or resources.files("vitlab") / "web" / "page"
     found = dict(walk(page, "")) if page.is_dir() else {}
     if "index.html" not in found:
         raise ExportError("this installation of vitlab has no page (vitlab/web/page/index.html); install it again")
@@ -88,12 +93,19 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def named(classifiers: Sequence[Classifier]) -> dict[str, Classifier]:
-    """The models by id, which is made from the run's name; the same weights are taken once."""
+def named(
+    classifiers: Sequence[Classifier], note: Note = lambda line: None, taken: dict[str, Classifier] | None = None
+) -> dict[str, Classifier]:
+    """The models by id, which is made from the run's name; the same weights are taken once, also those of ``taken``."""
+    taken = taken or {}
     made: dict[str, Classifier] = {}
     for classifier in classifiers:
-        if classifier.digest not in {other.digest for other in made.values()}:
-            made[new_id(classifier.name, made)] = classifier
+        others = taken | made
+        twin = next((other for other in others.values() if other.digest == classifier.digest), None)
+        if twin is None:
+            made[new_id(classifier.name, others)] = classifier
+        else:
+            note(f"{classifier.path} is left out: its weights are those of {twin.path}")
     return made
 
 
@@ -106,21 +118,22 @@ def new_id(name: str, taken: dict[str, Classifier]) -> str:
 
 def index(models: dict[str, Classifier], points: Sequence[Point] = (), study: str | None = None) -> dict[str, Any]:
     """models.json: what the page can load, and the study's points."""
+    names = [classifier.name for classifier in models.values()]
     ids = {classifier.digest: model_id for model_id, classifier in models.items()}
     rows = [point.to_dict(None if point.classifier is None else ids[point.classifier.digest]) for point in points]
     return {
         "format": FORMAT,
-        "models": [entry(model_id, classifier) for model_id, classifier in models.items()],
+        "models": [entry(model_id, classifier, names) for model_id, classifier in models.items()],
         "study": None if study is None else {"name": study, "points": rows},
     }
 
 
-def entry(model_id: str, classifier: Classifier) -> dict[str, Any]:
-    """One model in models.json."""
+def entry(model_id: str, classifier: Classifier, names: list[str]) -> dict[str, Any]:
+    """One model in models.json; it goes by its id where another has the same name."""
     result = classifier.result
     return {
         "id": model_id,
-        "name": classifier.name,
+        "name": classifier.name if names.count(classifier.name) == 1 else model_id,
         "test_top1": result["test_top1"],
         "train_seconds": result["train_seconds"],
         "params": count_parameters(classifier.model),

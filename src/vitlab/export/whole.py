@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitlab.data import CATALOGUE
 from vitlab.errors import ConfigError, VitlabError, storage_error
 from vitlab.machine import generator_on
 from vitlab.model import ViT
@@ -65,11 +64,8 @@ def check_attention(classifier: Classifier, attention: bool) -> None:
 
 
 def image_shape(classifier: Classifier) -> tuple[int, int, int]:
-    """(H, W, C) of a stored image: those of the catalogue's data set; of other data the side that images are resized
-    to."""
-    card = CATALOGUE.get(classifier.config.data.data)
-    side = classifier.preprocess.image_size
-    return (card.height, card.width, classifier.channels) if card else (side, side, classifier.channels)
+    """(H, W, C) of a stored image."""
+    return (*classifier.stored_size, classifier.channels)
 
 
 def noise(shape: tuple[int, int, int], count: int) -> Tensor:
@@ -121,10 +117,10 @@ def one_line(what: str) -> Iterator[None]:
         raise ExportError(f"{what} ({reason}); please report the run's config.json") from error
 
 
-def check_new(path: Path) -> None:
-    """ConfigError if something is at ``path`` already; an empty folder may be."""
+def check_new(path: Path, folder: bool = False) -> None:
+    """ConfigError if something is at ``path`` already; an empty folder may be where a ``folder`` is to be made."""
     try:
-        taken = os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
+        taken = os.path.lexists(path) and not (folder and path.is_dir() and not any(path.iterdir()))
     except OSError as error:
         raise storage_error("use", path, error) from error
     if taken:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab.config import RunConfig
+from vitlab.data import CATALOGUE
 from vitlab.data.pixels import resize
 from vitlab.errors import RunError
 from vitlab.experiment import load_model
@@ -89,23 +90,34 @@ class Classifier:
         drawing (28 x 28) if it was trained on such. An array is uint8 [H, W], [H, W, 1] or [H, W, 3].
 
         ``center`` False skips box and centre of mass of a drawing: the whole image is squeezed into 28 x 28. Other
-        images that are larger than the network's are averaged down, as image folders are when they are loaded: the
-        network's own resizing looks at four pixels for each of its own and would miss the rest.
+        images that are larger than the stored ones of the data set are averaged down to their size, as image folders
+        are when they are loaded: `preprocess` looks at four pixels for each of its own and would miss the rest.
         """
         pixels = self.pixels(image)
         if self.drawing is not None:
             shape = drawing.plain_drawing if center is False else drawing.center_drawing
             pixels = shape(pixels[..., 0]).placed[..., np.newaxis]
         else:
-            pixels = resize(pixels, *(min(length, self.preprocess.image_size) for length in pixels.shape[:2]))
+            pixels = resize(pixels, *map(min, pixels.shape[:2], self.stored_size))
         return torch.from_numpy(np.array(pixels))[None]  # a copy: the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
         """uint8 [H, W, C] with as many channels as the network has, nothing else changed."""
-        pixels = checked(image) if isinstance(image, np.ndarray) else decode(*read(image))
+        drawing = self.drawing is not None
+        pixels = checked(image) if isinstance(image, np.ndarray) else decode(*read(image), drawing=drawing)
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width of a stored image: of the catalogue's data sets their own, of others image_size."""
+        card, side = CATALOGUE.get(self.config.data.data), self.preprocess.image_size
+        return (card.height, card.width) if card else (side, side)
+
+    def is_blank(self, image_1HWC: Tensor) -> bool:
+        """Whether `prepare` has found no ink in a drawing: the network answers, but nothing was asked."""
+        return self.drawing is not None and not bool(image_1HWC.any())
 
     def logits(self, images_BHWC: Tensor) -> Tensor:
         """uint8 [B, H, W, C] of one size -> float32 [B, K]."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.pixels import from_16_bits
 from vitlab.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ class ImageError(DataError):
         self.status = status
 
 
-def decode(data: bytes, name: str) -> Pixels:
+def decode(data: bytes, name: str, drawing: bool = True) -> Pixels:
     """uint8 [H, W, C] of a PNG or JPEG file; C is 1 when every pixel is grey, else 3.
 
-    The camera's turn (EXIF) is applied. What is transparent becomes black if what is visible is bright, and white if it
-    is dark: strokes never vanish. 16 bits are scaled to 8. ImageError in one line that begins with ``name``.
+    The camera's turn (EXIF) is applied. In a ``drawing`` what is transparent becomes black if what is visible is
+    bright, and white if it is dark: strokes never vanish. In others it becomes black, as in the images of a folder
+    (vitlab.data.pixels). 16 bits are scaled to 8. ImageError in one line that begins with ``name``.
     """
     shown = printable(name)
     check_kind(data, shown)
@@ -73,7 +75,7 @@ def decode(data: bytes, name: str) -> Pixels:
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities of the file that do not keep it from being read
-            return _read(data, shown)
+            return _read(data, shown, drawing)
     except ImageError:
         raise
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
@@ -95,7 +97,7 @@ def check_kind(data: bytes, name: str) -> None:
     if not data:
         raise ImageError(f"{name} is empty: it has no bytes")
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{name} has {len(data) / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; shrink it", 413)
+        raise ImageError(f"{name} has more than {MAX_BYTES // 2**20} MiB; shrink it", 413)
     if is_picture(data):
         return
     kind = next((kind for at, mark, kind in OTHERS if data[at : at + len(mark)] == mark), None)
@@ -156,7 +158,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         start = end
 
 
-def _read(data: bytes, name: str) -> Pixels:
+def _read(data: bytes, name: str, drawing: bool) -> Pixels:
     import PIL.Image
 
     try:
@@ -166,7 +168,7 @@ def _read(data: bytes, name: str) -> Pixels:
     with picture:
         check_size(picture.width, picture.height, name)
         picture.load()
-        return _to_array(_upright(picture))
+        return _to_array(_upright(picture), drawing)
 
 
 def _upright(picture: Image) -> Image:
@@ -179,24 +181,23 @@ def _upright(picture: Image) -> Image:
         return picture
 
 
-def _to_array(picture: Image) -> Pixels:
-    if picture.mode.startswith("I"):  # 16 bits a pixel
-        values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-        return ((values + 128) // 257).astype(np.uint8)[..., np.newaxis]
+def _to_array(picture: Image, drawing: bool) -> Pixels:
+    if picture.mode.startswith("I"):
+        return from_16_bits(picture)
     if picture.has_transparency_data:
-        pixels = _over_opposite(np.array(picture.convert("RGBA")))
+        pixels = _filled(np.array(picture.convert("RGBA")), drawing)
     else:
         pixels = np.array(picture.convert("RGB"))
     is_grey = (pixels == pixels[..., :1]).all()
     return pixels[..., :1].copy() if is_grey else pixels
 
 
-def _over_opposite(pixels_HW4: Pixels) -> Pixels:
-    """Red, green, blue over the opposite of the visible colour: black under bright ink, white under dark."""
+def _filled(pixels_HW4: Pixels, drawing: bool) -> Pixels:
+    """Red, green, blue over black; of a drawing over the opposite of the visible colour: white under dark ink."""
     colour, alpha = pixels_HW4[..., :3], pixels_HW4[..., 3]
     weight = int(alpha.sum(dtype=np.int64))
     brightness = (to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight if weight else 0.0
-    under = 0 if brightness > 127 else 255
+    under = 255 if drawing and brightness <= 127 else 0
     mixed = colour.astype(np.uint16) * alpha[..., np.newaxis] + under * (255 - alpha[..., np.newaxis].astype(np.uint16))
     return ((mixed + 127) // 255).astype(np.uint8)
 

@@ -58,11 +58,12 @@ def make_app(
         if served is None:
             raise Refusal(404, "there is no model of that id; /v1/model lists them")
         question = await read_question(request, options)
-        labels = await models.answer(served, question, request.receive)
+        labels, blank = await models.answer(served, question, request.receive)
         answer = {
             "model": served.id,
             "sha256": served.classifier.digest,
             "labels": [vars(label) for label in labels],
+            "blank": blank,
             "request": request.scope["vitlab.request"],
         }
         return as_json(answer)

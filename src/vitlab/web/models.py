@@ -85,19 +85,22 @@ class Models:
         """Whether every model's thread is there."""
         return all(served.batcher.thread.is_alive() for served in self.served.values())
 
-    async def answer(self, served: Served, question: Question, receive: Callable[[], Awaitable[Any]]) -> list[Label]:
-        """The labels of a picture; Refusal (413, 415, 422 for the picture, 503 when full, 504 when late), or Gone."""
+    async def answer(
+        self, served: Served, question: Question, receive: Callable[[], Awaitable[Any]]
+    ) -> tuple[list[Label], bool]:
+        """The labels of a picture, and whether it is blank; Refusal (413, 415, 422 for the picture, 503 when full, 504
+        when late), or Gone."""
         with served.batcher.place():
             deadline = time.monotonic() + self.limits.deadline_seconds
             work = asyncio.ensure_future(self._classify(served, question, deadline))
-            labels: list[Label] = await until_gone(work, receive, self.limits.deadline_seconds)
-            return labels
+            found: tuple[list[Label], bool] = await until_gone(work, receive, self.limits.deadline_seconds)
+            return found
 
-    async def _classify(self, served: Served, question: Question, deadline: float) -> list[Label]:
+    async def _classify(self, served: Served, question: Question, deadline: float) -> tuple[list[Label], bool]:
         loop = asyncio.get_running_loop()
         image = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
         logits = await served.batcher.logits(image, deadline)
-        return served.classifier.labels(logits[None], question.top)[0]
+        return served.classifier.labels(logits[None], question.top)[0], served.classifier.is_blank(image)
 
     def stop(self) -> None:
         """End all threads, after what they have to do."""

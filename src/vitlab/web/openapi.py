@@ -27,6 +27,7 @@ class Prediction(BaseModel):
     model: str = Field(description="id of the model")
     sha256: str = Field(description="of the model's weights", pattern="^[0-9a-f]{64}$")
     labels: list[LabelAnswer]
+    blank: bool = Field(description="no ink was found in a drawing, so the labels say nothing")
     request: str = Field(description="id of this request, as in the header x-request-id")
 
 

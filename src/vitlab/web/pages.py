@@ -5,27 +5,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib.resources import files as resources
 from importlib.resources.abc import Traversable
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from vitlab.export.web import page_files as read_page
 from vitlab.files import sha256
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
-    ".ico": "image/x-icon",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
-    ".md": "text/plain; charset=utf-8",
     ".png": "image/png",
     ".safetensors": "application/octet-stream",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
-    ".woff2": "font/woff2",
 }
 CHUNK = 1 << 18
 
@@ -65,19 +61,8 @@ def suffix(name: str) -> str:
 
 def page_files(folder: Traversable | None = None) -> dict[str, File]:
     """Every file of the page (by default the one in this package) by its address; index.html is `/` too."""
-    found = dict(walk(folder or resources("vitlab.web") / "page", "/"))
-    return found | ({"/": found["/index.html"]} if "/index.html" in found else {})
-
-
-def walk(folder: Traversable, address: str) -> list[tuple[str, File]]:
-    """(address, file) of every file of a known type below ``folder``."""
-    found = []
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.is_dir():
-            found += walk(entry, f"{address}{entry.name}/")
-        elif suffix(entry.name) in TYPES:
-            found.append((address + entry.name, File.of(entry.name, entry.read_bytes())))
-    return found
+    found = {f"/{name}": File.of(name, data) for name, data in read_page(folder).items()}
+    return found | {"/": found["/index.html"]}
 
 
 def route_of(path: str, pages: dict[str, File]) -> str:
