@@ -164,7 +164,7 @@ def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> N
     assert index["study"]["name"] == "depths"
     points = index["study"]["points"]
     assert [point["cell"] for point in points] == [cell.name for cell in study.cells]
-    assert [point["accuracy"] for point in points] == [90, 80, 95]
+    assert [point["accuracy"] for point in points] == pytest.approx([0.9, 0.8, 0.95]), "fractions, like test_top1"
     assert [point["seconds"] for point in points] == [10, 20, 30]
     assert [point["on_front"] for point in points] == [True, False, True]
     assert all(low < point["accuracy"] < high for point in points for low, high in [point["interval"]])

@@ -25,14 +25,14 @@ class Point:
     classifier: Classifier | None
 
     def to_dict(self, model_id: str | None) -> dict[str, Any]:
-        """As in models.json: accuracy and interval in percent, seconds of training."""
+        """As in models.json: accuracy and interval as fractions from 0 to 1 (``Line`` has percent), seconds of training."""
         line = self.line
         return {
             "id": model_id,
             "cell": line.cell,
             "seconds": line.seconds,
-            "accuracy": line.accuracy,
-            "interval": None if line.interval is None else list(line.interval),
+            "accuracy": None if line.accuracy is None else line.accuracy / 100,
+            "interval": None if line.interval is None else [bound / 100 for bound in line.interval],
             "on_front": line.on_front,
         }
 
