@@ -6,7 +6,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -316,6 +316,20 @@ def test_a_damaged_network_of_ones_own_leaves_the_page_as_it_was(
     page.set_input_files("#model-files", tmp_path / "other.json")
     page.wait_for_selector("#notice:text('is not JSON')")
     assert bars(page) == before
+
+
+def test_a_network_that_is_chosen_twice_while_it_loads_is_loaded_once(page: Page, base: str) -> None:
+    asked: list[Any] = []
+    page.route("**/models/cnn/config.json", asked.append)
+    visit(page, base)
+    for name in ("cnn", "finer", "cnn"):
+        page.select_option("#model", name)
+    page.wait_for_timeout(300)
+    for route in asked:
+        route.continue_()
+    page.wait_for_selector("#model-facts:text('cnn')")
+    assert len(asked) == 1
+    assert page.is_hidden("#notice")
 
 
 def test_a_network_that_does_not_load_leaves_the_one_before(page: Page, base: str, site: Path) -> None:

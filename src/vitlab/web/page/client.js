@@ -1,7 +1,7 @@
 // The page's side of worker.js: promises instead of messages, and the newest drawing wins.
 
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-const loading = new Map(); // model -> {resolve, reject}
+const loading = new Map(); // model -> {promise, resolve, reject}
 const readers = new Map(); // model -> {current: {request, resolve, reject}, waiting: {job, resolve, reject}}, or null
 let requests = 0;
 
@@ -23,22 +23,28 @@ worker.onerror = (event) => {
   all.forEach((promise) => promise?.reject(error));
 };
 
-/** A model of this site -> what "loaded" says in worker.js. Rejects with one sentence. */
+/**
+ * A model of this site -> what "loaded" says in worker.js. Rejects with one sentence. While it loads, the same promise
+ * for all who ask.
+ */
 export function load(model, base = `models/${model}/`) {
-  return ask({ type: "load", model, base: new URL(base, document.baseURI).href });
+  return loading.get(model)?.promise ?? ask({ type: "load", model, base: new URL(base, document.baseURI).href });
 }
 
-/** A model of the visitor's own, from a config.json that has been parsed and the bytes of a model.safetensors. */
+/**
+ * A model of the visitor's own, from a config.json that has been parsed and the bytes of a model.safetensors. Each has
+ * a new id.
+ */
 export function loadFiles(model, config, weights) {
   return ask({ type: "load-files", model, config, weights });
 }
 
 function ask(message) {
-  return new Promise((resolve, reject) => {
-    loading.get(message.model)?.reject(new Error("The model is being loaded again."));
-    loading.set(message.model, { resolve, reject });
-    worker.postMessage(message);
-  });
+  const pending = {};
+  pending.promise = new Promise((resolve, reject) => Object.assign(pending, { resolve, reject }));
+  loading.set(message.model, pending);
+  worker.postMessage(message);
+  return pending.promise;
 }
 
 /**
