@@ -83,7 +83,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     visit(page, base)
     page.click("#clear")
     settle(page)
-    assert page.inner_text("#sure") == "nothing drawn"
+    assert page.inner_text("#sure") == "nothing is drawn"
     drag(page, (30, 20), (70, 20), (45, 80))
     drag(page, (40, 50), (60, 50))
     settle(page)
@@ -95,7 +95,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     assert bars(page) != both
     page.click("#undo")
     settle(page)
-    assert page.inner_text("#sure") == "nothing drawn"
+    assert page.inner_text("#sure") == "nothing is drawn"
 
 
 def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
@@ -137,11 +137,11 @@ def test_the_pen_has_a_thickness(page: Page, base: str) -> None:
     assert ink[0] != ink[1]
 
 
-def test_a_test_digit_comes_with_what_the_test_set_says(page: Page, base: str) -> None:
+def test_a_test_digit_comes_with_its_known_label(page: Page, base: str) -> None:
     visit(page, base)
     page.click("#random")
     settle(page)
-    assert re.fullmatch(r"The test set says: \d", page.inner_text("#truth"))
+    assert re.fullmatch(r"Known label: \d", page.inner_text("#truth"))
     drag(page, (5, 5), (95, 5))
     settle(page)
     assert page.is_hidden("#truth"), "it was changed"
@@ -159,6 +159,17 @@ def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, b
         said.append(bars(page))
     assert said[0] == said[1]
     assert page.locator("#strip li").count() == 5
+
+
+@pytest.mark.parametrize(("shade", "choices"), [(0, ""), (0, "center=0"), (255, "")])
+def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, shade: int, choices: str) -> None:
+    Image.new("L", (37, 41), shade).save(tmp_path / "blank.png")
+    visit(page, base, f"compare=cnn&{choices}")
+    page.set_input_files("#picture-file", tmp_path / "blank.png")
+    page.wait_for_selector("#sure:text('nothing is drawn')")
+    settle(page)
+    assert page.inner_text("#sure2") == "nothing is drawn"
+    assert page.locator("#bars .value").all_inner_texts() == [""] * 10
 
 
 def test_a_file_that_is_no_picture_is_answered_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:

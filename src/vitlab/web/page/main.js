@@ -5,7 +5,7 @@ import { load, loadFiles } from "./client.js";
 import { byId, picture, setText, surface, forgetColours } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
-import { exampleImage } from "./pictures.js";
+import { createKnown } from "./known.js";
 import { createReader, sameSquares } from "./reader.js";
 import { INITIAL, createStore, fromHash, marked } from "./state.js";
 import { createAnswer } from "./panels/answer.js";
@@ -29,6 +29,7 @@ const store = createStore({ ...linked, model: null, compare: null });
 const slate = createSlate(store);
 const networks = new Map(); // id -> what load gave
 const reader = createReader(store, slate, (id) => networks.get(id), render, notice);
+const known = createKnown(store, slate, (id) => networks.get(id), notice);
 const panels = [
   createStrip,
   createPatches,
@@ -61,7 +62,8 @@ function render() {
       speed,
       times,
       mark: marked(state),
-      empty: slate.empty(),
+      empty: slate.empty() || isBlank(first.reading),
+      empty2: slate.empty() || isBlank(second.reading),
       loading: state.model !== null || menu === null,
       // While another network loads, the page still shows the one that has read.
       model: networks.get(first.reading?.model ?? state.model) ?? null,
@@ -76,15 +78,20 @@ function render() {
     document.body.classList.toggle("alive", view.reading !== null);
     document.body.classList.toggle("answered", answered && view.reading !== null);
     document.body.classList.toggle("settled", settled);
-    byId("turn").hidden = !view.empty && !(state.demo && slate.finished());
-    setText(byId("turn"), view.empty ? "Draw a digit here" : "Your turn: draw a digit");
+    byId("turn").hidden = !slate.empty() && !(state.demo && slate.finished());
+    setText(byId("turn"), slate.empty() ? "Draw a digit here" : "Your turn: draw a digit");
     for (const panel of panels) panel(view);
     renderStatus(view);
     menu?.render(view);
     paintChip(view);
-    showTruth(view);
-    setText(byId("random"), view.model?.config.drawing === null ? "Random image" : "Random test digit");
+    known.render(view);
   });
+}
+
+// A drawing without ink; a network that reads no drawings may have something to say about a black picture, too.
+function isBlank(reading) {
+  if (!reading || networks.get(reading.model)?.config.drawing === null) return false;
+  return reading.steps.box === null || reading.steps.placed.every((value) => value === 0);
 }
 
 // The small answer at the lower edge of a phone's screen.
@@ -98,13 +105,6 @@ function paintChip({ reading, model }) {
     44,
     44,
   );
-}
-
-function showTruth({ state, model }) {
-  const { kind, index, strokes } = state.drawing;
-  const label = kind === "example" && !strokes.length ? model?.examples?.labels[index] : null;
-  byId("truth").hidden = label === null || label === undefined;
-  if (!byId("truth").hidden) setText(byId("truth"), `The test set says: ${model.config.classes[label]}`);
 }
 
 // Load a network if that has not happened; true if it is there then.
@@ -138,6 +138,7 @@ async function changeModel(name, id, before) {
   if (name === "model" && old && !sameSquares(old, networks.get(id)))
     store.set({ hidden: [], query: null, hover: null });
   if (name === "model") fitToSquares();
+  if (name === "model") known.settle();
   reader.request({ [name]: true });
   render();
 }
@@ -155,7 +156,7 @@ function fitToSquares() {
 const writeAddress = followAddress(store, ({ model, compare, ...rest }) => {
   const { hover, tap, demo, drawing, ...plain } = INITIAL;
   store.set({ ...plain, ...rest, demo: false, model: model ?? store.get().model, compare: compare ?? null });
-  if (rest.drawing) layExample();
+  if (rest.drawing) known.lay();
 });
 
 store.listen((state, before) => {
@@ -163,29 +164,11 @@ store.listen((state, before) => {
   if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
   if (changes(["model"])) changeModel("model", state.model, before.model);
   if (changes(["compare"])) changeModel("compare", state.compare, before.compare);
+  if (changes(["drawing"])) known.settle(); // one that was undone may be of another network
   if (changes(ASKS)) reader.request();
   if (changes([...ASKS, "query", "threshold"])) writeAddress();
   render();
 });
-
-// The test digit under the strokes, if the drawing names one that the network's examples have.
-function layExample() {
-  const { drawing, model } = store.get();
-  const examples = networks.get(model)?.examples;
-  if (drawing.kind !== "example") return slate.ground(null);
-  if (examples?.images[drawing.index]) slate.lay(exampleImage(examples, drawing.index), "example", drawing);
-  else store.set({ drawing: { kind: "strokes", strokes: drawing.strokes } });
-}
-
-byId("random").addEventListener("click", () => {
-  const examples = networks.get(store.get().model)?.examples;
-  if (!examples?.images.length) return notice("No test digits came with this network.");
-  layTest(examples, Math.floor(Math.random() * examples.images.length));
-});
-
-function layTest(examples, index) {
-  slate.lay(exampleImage(examples, index), "example", { index });
-}
 
 listenForFiles({
   onProblem: notice,
@@ -231,10 +214,10 @@ async function start() {
     store.set({ model: id, compare: ids.includes(linked.compare) ? linked.compare : null });
     break;
   }
-  if (store.get().drawing.kind === "example") layExample();
+  if (store.get().drawing.kind === "example") known.lay();
   const first = networks.get(store.get().model);
   // A network that does not read drawings begins with a picture that it knows.
-  if (store.get().demo && first?.config.drawing === null && first.examples?.images.length) layTest(first.examples, 0);
+  if (store.get().demo && first?.config.drawing === null) known.first();
 }
 
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (forgetColours(), render()));

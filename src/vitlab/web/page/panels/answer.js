@@ -9,14 +9,14 @@ export function createAnswer(store) {
   const speak = createVoice();
 
   return function render(view) {
-    const { state, model, reading, model2, reading2, empty, speed, times } = view;
+    const { state, model, reading, model2, reading2, empty, empty2, speed, times } = view;
     threshold.value = state.threshold;
     setText(byId("threshold-value"), `${Math.round(100 * state.threshold)} %`);
     byId("second").hidden = !state.compare;
     document.body.classList.toggle("comparing", Boolean(state.compare));
     const first = verdict(model, reading, state, empty);
     show("answer", "sure", first);
-    show("answer2", "sure2", verdict(model2, reading2, state, empty));
+    show("answer2", "sure2", verdict(model2, reading2, state, empty2));
     byId("name1").hidden = !state.compare;
     setText(byId("name1"), nameOf(model));
     setText(byId("name2"), nameOf(model2));
@@ -41,7 +41,7 @@ function show(answer, sure, { answer: text, sure: words, unsure }) {
 const nameOf = (model) => model?.config.name ?? "";
 
 function verdict(model, reading, state, empty) {
-  if (empty || !reading) return { answer: "–", sure: empty ? "nothing drawn" : "", unsure: true };
+  if (empty || !reading) return { answer: "–", sure: empty ? "nothing is drawn" : "", unsure: true };
   const { probabilities } = reading;
   const classes = model.config.classes;
   const [best, next] = topTwo(probabilities);
@@ -59,7 +59,7 @@ function topTwo(probabilities) {
   return [best, argmax(probabilities.map((p, i) => (i === best ? -1 : p)))];
 }
 
-function bars({ model, reading, model2, reading2, state, empty }, first) {
+function bars({ model, reading, model2, reading2, state, empty, empty2 }, first) {
   const classes = model.config.classes;
   const shown = strongest(reading.probabilities, classes.length);
   const best = argmax(reading.probabilities);
@@ -84,7 +84,7 @@ function bars({ model, reading, model2, reading2, state, empty }, first) {
     setText(name, classes[index]);
     name.title = classes[index];
     track.firstElementChild.style.transform = `scaleX(${p.toFixed(4)})`;
-    const other = state.compare && reading2 && !empty ? sameClass(model2, reading2, classes[index]) : null;
+    const other = state.compare && reading2 && !empty2 ? sameClass(model2, reading2, classes[index]) : null;
     track.lastElementChild.hidden = other === null;
     track.lastElementChild.style.transform = `scaleX(${(other ?? 0).toFixed(4)})`;
     setText(value, empty ? "" : percent(p));
@@ -99,7 +99,7 @@ function sameClass(model2, reading2, name) {
 }
 
 const sentence = ({ answer, sure, unsure }) =>
-  answer === "–" ? "Nothing drawn." : unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
+  answer === "–" ? "Nothing is drawn." : unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
 
 // Say a sentence to a screen reader once it has stood for a while, and never twice in a row.
 function createVoice(wait = 900) {
