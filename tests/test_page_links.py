@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.browser import watched
 from tests.reader import bars, settle, strokes, visit
 from tests.reader import base as base
 from tests.reader import page as page
 from tests.reader import site as site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 
 def with_other_data(page: Page, site: Path, name: str) -> None:
@@ -43,3 +46,87 @@ def test_a_known_image_keeps_its_own_label_and_is_a_picture_for_networks_of_othe
     page.click("#undo")
     settle(page)
     assert bars(page) == said, "the picture is still there"
+
+
+def test_links_within_the_page_leave_everything_as_it_is(page: Page, base: str) -> None:
+    visit(page, base, "model=finer&rotate=20")
+    page.keyboard.press("8")
+    settle(page)
+    said = bars(page)
+    page.keyboard.press("Tab")
+    page.locator("#skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "slate"
+    page.click("#story a >> nth=1")
+    page.wait_for_timeout(100)
+    settle(page)
+    assert (page.input_value("#model"), page.input_value("#range-rotate"), bars(page)) == ("finer", "20", said)
+
+
+def paste(page: Page, choices: str) -> None:
+    """A link to the open page, put into the address."""
+    page.evaluate("(choices) => { location.hash = choices; }", choices)
+
+
+def test_a_link_pasted_into_the_open_page_does_what_it_does_on_a_fresh_one(page: Page, base: str, site: Path) -> None:
+    """Its known image is that of its network, and patches beyond the grid are left out."""
+    with_other_data(page, site, "cnn")
+    link = "model=cnn&test=5&hide=3.999&patch=888"
+    visit(page, base, link)
+    said, gone = bars(page), page.locator(".patch.gone").count()
+    assert (page.inner_text("#truth"), gone) == ("Known label: dress 5", 1)
+    visit(page, base)
+    paste(page, link)
+    page.wait_for_selector("#model-facts:text('clothes')")
+    settle(page)
+    assert (page.inner_text("#truth"), page.locator(".patch.gone").count()) == ("Known label: dress 5", 1)
+    assert bars(page) == said
+    paste(page, "hide=2.999&patch=777")
+    page.wait_for_selector("[data-patch='1'].gone")
+    settle(page)
+    strokes(page)
+    assert "hide=2&" in page.url + "&"
+    assert "patch=" not in page.url
+
+
+def test_a_link_pasted_during_the_demonstration_keeps_its_strokes(chromium: Browser, base: str) -> None:
+    with watched(chromium, base, reduced_motion="reduce") as (page, _):
+        visit(page, base)
+        page.keyboard.press("4")
+        settle(page)
+        assert strokes(page) == 2
+        link, said = page.url.partition("#")[2], bars(page)
+    with watched(chromium, base) as (page, complaints):
+        page.goto(f"{base}/index.html")
+        page.wait_for_selector("body.alive")
+        paste(page, link)
+        page.wait_for_timeout(500)
+        settle(page)
+        assert bars(page) == said
+        assert complaints == []
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_link_to_a_known_image_that_is_not_here_says_so_and_begins_as_usual(
+    page: Page, base: str, fresh: bool
+) -> None:
+    visit(page, base)
+    said = bars(page)
+    if fresh:
+        visit(page, base, "test=9999")
+    else:
+        page.keyboard.press("3")
+        paste(page, "test=9999")
+    page.wait_for_selector("#notice:visible")
+    settle(page)
+    assert page.inner_text("#notice") == "The link names the known image 9999; with this network came 11, from 0."
+    assert bars(page) == said
+
+
+def test_a_pasted_link_to_a_network_that_is_not_here_says_so(page: Page, base: str) -> None:
+    visit(page, base)
+    paste(page, "model=gone&patch=3")
+    page.wait_for_selector("#notice:text('The link names a network that is not here: gone.')")
+    settle(page)
+    assert page.input_value("#model") == "vit"
+    assert page.inner_text("#attention-whose") == "patch 3 looks"

@@ -320,7 +320,7 @@ def test_a_damaged_network_of_ones_own_leaves_the_page_as_it_was(
 
 def test_a_network_that_is_chosen_twice_while_it_loads_is_loaded_once(page: Page, base: str) -> None:
     asked: list[Any] = []
-    page.route("**/models/cnn/config.json", asked.append)
+    page.route("**/models/cnn/config.json", lambda route: asked.append(route))
     visit(page, base)
     for name in ("cnn", "finer", "cnn"):
         page.select_option("#model", name)

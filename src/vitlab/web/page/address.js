@@ -1,13 +1,14 @@
 // The address: it follows what is chosen, can be copied, and what somebody types into it is chosen.
 
 import { byId, setText } from "./dom.js";
-import { fromHash, toHash } from "./state.js";
+import { fromHash, holdsChoices, toHash } from "./state.js";
 
 const PAUSE = 300; // milliseconds: browsers refuse to change an address all the time
 const SAID = 2000; // milliseconds that the button says what it did
 
-// chosen(changes) is called for another address. Returns a function to call when something has changed.
-export function followAddress(store, chosen) {
+// chosen(choices) is called for another address. Returns a function to call when something has changed; while busy(),
+// nothing is written.
+export function followAddress(store, chosen, busy) {
   let written = location.hash;
   let timer = null;
 
@@ -18,7 +19,8 @@ export function followAddress(store, chosen) {
   }
 
   window.addEventListener("hashchange", () => {
-    if (location.hash !== written) chosen(fromHash(location.hash.slice(1)));
+    const text = location.hash.slice(1);
+    if (location.hash !== written && holdsChoices(text)) chosen(fromHash(text));
   });
 
   byId("share").addEventListener("click", async () => {
@@ -34,6 +36,6 @@ export function followAddress(store, chosen) {
 
   return () => {
     clearTimeout(timer);
-    timer = setTimeout(write, PAUSE);
+    timer = setTimeout(() => busy() || write(), PAUSE);
   };
 }

@@ -8,8 +8,8 @@ const MOST_UNDO = 50;
 const POINTS_PER_FRAME = 0.9;
 const STEP = 10; // of the pen with the arrow keys
 
-// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, undo, ground,
-// demo, lay}.
+// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, down, undo, ground,
+// stop, demo, lay}.
 export function createSlate(store) {
   const canvas = byId("slate");
   // What the network gets, unscaled.
@@ -62,11 +62,19 @@ export function createSlate(store) {
 
   function lift() {
     if (!pen) return;
-    drawing({ strokes: [...strokes().slice(0, -1), tidy(pen)] });
+    const whole = tidy(pen);
     pen = null;
+    drawing({ strokes: [...strokes().slice(0, -1), whole] });
+  }
+
+  // End the stroke under way, whatever draws it: what comes next changes the drawing.
+  function endStroke() {
+    lift();
+    cursor.down = false;
   }
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (cursor.down) endStroke(); // a pen that the keyboard has set down
     if (event.button > 0 || pen) return;
     canvas.setPointerCapture(event.pointerId);
     cursor.shown = false;
@@ -98,14 +106,15 @@ export function createSlate(store) {
     paint();
   });
   canvas.addEventListener("blur", () => {
-    if (cursor.down) lift();
-    cursor = { ...cursor, shown: false, down: false };
+    if (cursor.down) endStroke();
+    cursor.shown = false;
     paint();
   });
 
   const free = (target) => target === document.body || target === canvas;
   document.addEventListener("keydown", (event) => {
     if (!/^[0-9]$/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey || !free(event.target)) return;
+    endStroke();
     takeOver();
     remember();
     write(Number(event.key), false);
@@ -113,6 +122,7 @@ export function createSlate(store) {
 
   byId("undo").addEventListener("click", () => api.undo());
   byId("clear").addEventListener("click", () => {
+    endStroke();
     takeOver();
     remember();
     ground = null;
@@ -173,8 +183,10 @@ export function createSlate(store) {
       return sheet.getImageData(0, 0, SIDE, SIDE);
     },
     finished: () => !writing,
+    down: () => pen !== null,
     empty: () => !ground && !strokes().length,
     undo() {
+      endStroke();
       showing++;
       const last = undo.pop();
       if (!last) return;
@@ -186,9 +198,16 @@ export function createSlate(store) {
       ground = image;
       paint();
     },
+    // Whatever draws, the pen or the demonstration, stops where it is.
+    stop() {
+      endStroke();
+      showing++;
+      writing = false;
+    },
     demo: (digit) => write(digit, true),
     // Lay a picture {width, height, data} under fresh (or given) strokes.
     lay(image, kind, more = {}) {
+      endStroke();
       takeOver();
       if (!more.strokes) remember();
       ground = image;

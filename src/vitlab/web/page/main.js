@@ -2,11 +2,11 @@
 
 import { followAddress } from "./address.js";
 import { load, loadFiles } from "./client.js";
-import { byId, picture, setText, surface, forgetColours } from "./dom.js";
+import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
-import { createReader, sameSquares } from "./reader.js";
+import { createReader, isBlank, sameSquares } from "./reader.js";
 import { INITIAL, createStore, fromHash, marked } from "./state.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
@@ -42,6 +42,7 @@ const panels = [
   createStory,
 ].map((create) => create(store));
 let menu = null;
+let ids = []; // of the networks of this site
 let own = 0;
 
 function notice(sentence) {
@@ -62,8 +63,8 @@ function render() {
       speed,
       times,
       mark: marked(state),
-      empty: slate.empty() || isBlank(first.reading),
-      empty2: slate.empty() || isBlank(second.reading),
+      empty: slate.empty() || isBlank(first.reading, networks),
+      empty2: slate.empty() || isBlank(second.reading, networks),
       loading: state.model !== null || menu === null,
       // While another network loads, the page still shows the one that has read.
       model: networks.get(first.reading?.model ?? state.model) ?? null,
@@ -83,28 +84,8 @@ function render() {
     for (const panel of panels) panel(view);
     renderStatus(view);
     menu?.render(view);
-    paintChip(view);
     known.render(view);
   });
-}
-
-// A drawing without ink; a network that reads no drawings may have something to say about a black picture, too.
-function isBlank(reading) {
-  if (!reading || networks.get(reading.model)?.config.drawing === null) return false;
-  return reading.steps.box === null || reading.steps.placed.every((value) => value === 0);
-}
-
-// The small answer at the lower edge of a phone's screen.
-function paintChip({ reading, model }) {
-  if (!reading) return;
-  const { size } = model.squares;
-  surface(byId("chip-image"), 44, 44).drawImage(
-    picture(reading.image, size, size, model.config.channels),
-    0,
-    0,
-    44,
-    44,
-  );
 }
 
 // Load a network if that has not happened; true if it is there then.
@@ -122,20 +103,24 @@ async function ensure(id) {
   }
 }
 
-let goingBack = false; // to the network before, because another did not load: the sentence about that stays
+// Why another network is chosen: "back" to the one before, because another did not load; a "link", whose sentences and
+// patches stay; else null.
+let cause = null;
+function setBecause(why, changes) {
+  cause = why;
+  store.set(changes);
+  cause = null;
+}
+
 async function changeModel(name, id, before) {
-  if (before !== null && !goingBack) notice("");
+  const byLink = cause === "link";
+  if (before !== null && cause === null) notice("");
   if (id === null) return reader.request({ [name]: true });
   const there = await ensure(id);
   if (store.get()[name] !== id) return; // another was chosen meanwhile
-  if (!there) {
-    goingBack = true;
-    store.set({ [name]: before });
-    goingBack = false;
-    return;
-  }
+  if (!there) return setBecause("back", { [name]: before });
   const old = networks.get(before);
-  if (name === "model" && old && !sameSquares(old, networks.get(id)))
+  if (name === "model" && old && !byLink && !sameSquares(old, networks.get(id)))
     store.set({ hidden: [], query: null, hover: null });
   if (name === "model") fitToSquares();
   if (name === "model") known.settle();
@@ -146,6 +131,7 @@ async function changeModel(name, id, before) {
 // Numbers of patches that this network does not have can come with a link.
 function fitToSquares() {
   const { hidden, query, model } = store.get();
+  if (!networks.has(model)) return;
   const count = networks.get(model).squares.grid ** 2;
   store.set({
     hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
@@ -153,11 +139,39 @@ function fitToSquares() {
   });
 }
 
-const writeAddress = followAddress(store, ({ model, compare, ...rest }) => {
+// A link pasted into the open page. Its network comes first: a known image is one of that network's.
+let pasted = 0;
+async function follow({ model, compare, ...rest }) {
+  const mine = ++pasted;
+  await started;
+  notice("");
+  const there = model !== undefined && isHere(model) && (await ensure(model));
+  if (mine !== pasted) return;
+  if (rest.drawing) slate.stop();
   const { hover, tap, demo, drawing, ...plain } = INITIAL;
-  store.set({ ...plain, ...rest, demo: false, model: model ?? store.get().model, compare: compare ?? null });
-  if (rest.drawing) known.lay();
-});
+  const chosen = { model: there ? model : store.get().model, compare: ids.includes(compare) ? compare : null };
+  setBecause("link", { ...plain, ...rest, demo: rest.drawing ? false : store.get().demo, ...chosen });
+  fitToSquares();
+  if (rest.drawing) layLinked();
+}
+
+function isHere(id) {
+  if (!ids.includes(id)) notice(`The link names a network that is not here: ${id}.`);
+  return ids.includes(id);
+}
+
+// What a link draws; where there is no such image, what the page begins with.
+function layLinked() {
+  if (!known.lay()) begin();
+}
+
+function begin() {
+  slate.demo(7);
+  // A network that does not read drawings begins with a picture that it knows.
+  if (networks.get(store.get().model)?.config.drawing === null) known.first();
+}
+
+const writeAddress = followAddress(store, follow, slate.down);
 
 store.listen((state, before) => {
   const changes = (names) => names.some((name) => state[name] !== before[name]);
@@ -205,22 +219,23 @@ async function start() {
   const { models, study } = await readMenu();
   menu = createMenu(store, models, study);
   render();
-  const ids = models.map(({ id }) => id);
+  ids = models.map(({ id }) => id);
   const wanted = [linked.model, ...ids].filter((id) => ids.includes(id));
-  if (linked.model && !ids.includes(linked.model))
-    notice(`The link names a network that is not here: ${linked.model}.`);
+  if (linked.model) isHere(linked.model);
   for (const id of wanted) {
     if (!(await ensure(id))) continue;
     store.set({ model: id, compare: ids.includes(linked.compare) ? linked.compare : null });
     break;
   }
-  if (store.get().drawing.kind === "example") known.lay();
-  const first = networks.get(store.get().model);
-  // A network that does not read drawings begins with a picture that it knows.
-  if (store.get().demo && first?.config.drawing === null) known.first();
+  if (store.get().drawing.kind === "example") layLinked();
+  else if (store.get().demo && networks.get(store.get().model)?.config.drawing === null) known.first();
 }
 
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the page's state
+  byId("slate").focus();
+});
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (forgetColours(), render()));
 new ResizeObserver(render).observe(document.body);
 if (!linked.drawing) slate.demo(7);
-start();
+const started = start();

@@ -86,7 +86,8 @@ export function createReader(store, slate, loaded, changed, failed) {
   }
 
   return {
-    // Something has changed that the answer hangs on; `fresh` lists what of the old answers must not be shown any more.
+    // Something has changed that the answer hangs on. `model`, `compare`: this network is another one now, so that no
+    // answer of the old one may be shown.
     request({ model = false, compare = false } = {}) {
       version++;
       if (model) [first, times] = [nothing(), []];
@@ -107,4 +108,10 @@ export function createReader(store, slate, loaded, changed, failed) {
 
 export function sameSquares(a, b) {
   return Boolean(a && b) && ["grid", "side", "margin", "size"].every((name) => a.squares[name] === b.squares[name]);
+}
+
+// A drawing without ink; a network that reads no drawings may have something to say about a black picture, too.
+export function isBlank(reading, networks) {
+  if (!reading || networks.get(reading.model)?.config.drawing === null) return false;
+  return reading.steps.box === null || reading.steps.placed.every((value) => value === 0);
 }

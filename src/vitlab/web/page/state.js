@@ -67,6 +67,14 @@ export function toHash(state) {
   return hash.toString();
 }
 
+const KEYS = ["model", "compare", "center", "hide", "patch", ...Object.keys(RANGES), "sure", "test", "strokes"];
+
+// Whether it is such a text at all: links within the page are none.
+export function holdsChoices(text) {
+  const hash = new URLSearchParams(text);
+  return KEYS.some((key) => hash.has(key));
+}
+
 // The choices in such a text; what is missing, malformed or out of range is left out.
 export function fromHash(text) {
   const hash = new URLSearchParams(text.slice(0, 2 * LONGEST));

@@ -65,8 +65,7 @@ export const length = (strokes) => strokes.reduce((sum, stroke) => sum + stroke.
 const MOST_POINTS = 255;
 
 // The same line through fewer points, none further off than `tolerance` (Douglas and Peucker 1973), on the grid that
-// the
-// address can hold: what is drawn and what its link draws are the same.
+// the address can hold: what is drawn and what its link draws are the same.
 export function tidy(stroke, tolerance = 0.8) {
   const kept = fewer(stroke.points, tolerance);
   if (kept.length > MOST_POINTS) return tidy(stroke, 2 * tolerance);
@@ -95,9 +94,10 @@ const toByte = (v) => Math.min(255, Math.max(0, Math.round((v / SIDE) * 255)));
 const fromByte = (byte) => (byte / 255) * SIDE;
 
 // Strokes as text of letters that need no escape in an address: per stroke its width, its number of points, their
-// places.
+// places. Of a stroke that is still being drawn, what it will be in the end.
 export function encodeStrokes(strokes) {
-  const bytes = strokes.flatMap(({ width, points }) => [width, points.length, ...points.flat().map(toByte)]);
+  const short = strokes.map((stroke) => (stroke.points.length > MOST_POINTS ? tidy(stroke) : stroke));
+  const bytes = short.flatMap(({ width, points }) => [width, points.length, ...points.flat().map(toByte)]);
   return btoa(String.fromCharCode(...bytes))
     .replaceAll("+", "-")
     .replaceAll("/", "_")

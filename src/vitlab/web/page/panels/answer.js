@@ -1,6 +1,6 @@
 // The decision: the big answer, ten bars, and the second network's beside them.
 
-import { argmax, byId, el, keep, percent, setText } from "../dom.js";
+import { argmax, byId, el, keep, percent, picture, setText, surface } from "../dom.js";
 import { strongest } from "./lens.js";
 
 export function createAnswer(store) {
@@ -24,6 +24,7 @@ export function createAnswer(store) {
     setText(byId("chip-sure"), first.sure);
     setText(byId("speed"), speed ? `${speed.toFixed(1)} ms per reading in this browser, median of ${times}` : " ");
     if (!reading) return;
+    paintChip(view);
     bars(view, first);
     speak(state.demo ? "" : sentence(first));
   };
@@ -111,4 +112,11 @@ function createVoice(wait = 900) {
     clearTimeout(timer);
     if (text) timer = setTimeout(() => setText(byId("spoken"), text), wait);
   };
+}
+
+// The small answer at the lower edge of a phone's screen.
+function paintChip({ reading, model }) {
+  const { size } = model.squares;
+  const input = picture(reading.image, size, size, model.config.channels);
+  surface(byId("chip-image"), 44, 44).drawImage(input, 0, 0, 44, 44);
 }
