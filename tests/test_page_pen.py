@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.reader import bars, drag, settle, strokes, visit
 from tests.reader import base as base
-from tests.reader import drag, settle, strokes, visit
 from tests.reader import page as page
 from tests.reader import site as site
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-def lower(page: Page, x: float = 40, y: float = 40) -> dict[str, float]:
+def lower(page: Page, x: float = 40, y: float = 40) -> Any:
     """Set the pen down at a place of the drawing area, draw a bit; where the area lies."""
-    box = page.locator("#slate").bounding_box()
-    assert box is not None
+    box: Any = page.locator("#slate").bounding_box()
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.mouse.down()
     page.mouse.move(box["x"] + x + 40, box["y"] + y, steps=3)
-    return dict(box)
+    return box
 
 
 def test_a_stroke_of_many_points_is_drawn_and_comes_into_the_address_in_the_end(page: Page, base: str) -> None:
@@ -53,6 +52,12 @@ def test_what_changes_the_drawing_ends_the_stroke_first(page: Page, base: str, a
     page.mouse.up()
     settle(page)
     assert max(0, strokes(page)) == left
+    said = bars(page)
+    if act == "digit":
+        page.keyboard.press("1")
+        settle(page)
+        assert bars(page) == said, "the digit, and nothing of the stroke"
+        page.click("#undo")
     page.click("#undo")
     assert max(0, strokes(page)) == (0 if act == "undo" else 1), "the stroke that was ended"
 

@@ -25,7 +25,7 @@ class Point:
     classifier: Classifier | None
 
     def to_dict(self, model_id: str | None) -> dict[str, Any]:
-        """As in models.json: accuracy and interval as fractions from 0 to 1 (``Line`` has percent), seconds of training."""
+        """As in models.json: accuracy and interval as fractions, where ``Line`` has percent; seconds of training."""
         line = self.line
         return {
             "id": model_id,
