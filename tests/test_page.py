@@ -6,6 +6,7 @@ keyboard, phone and failures: test_page_use.py.
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from tests.reader import HOSTILE, bars, drag, settle, strokes, visit
 from tests.reader import base as base
 from tests.reader import page as page
 from tests.reader import site as site
+from vitlab.predict.decode import decode
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -172,6 +174,33 @@ def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, sh
     assert page.locator("#bars .value").all_inner_texts() == [""] * 10
 
 
+@pytest.mark.parametrize("ink", [(255, 250, 240), (9, 30, 60), (140, 130, 120), None])
+def test_transparency_becomes_what_it_becomes_for_predict(
+    page: Page, base: str, tmp_path: Path, ink: tuple[int, int, int] | None
+) -> None:
+    """For networks that read drawings; black for others, as Pillow's alpha_composite has it."""
+    pixels = np.zeros((31, 29, 4), dtype=np.uint8)
+    if ink:
+        pixels[7:22, 9:13] = (*ink, 255)
+        pixels[20:25, 13:19] = (*ink, 102)
+    Image.fromarray(pixels).save(tmp_path / "ink.png")
+    on_black = Image.alpha_composite(Image.new("RGBA", (29, 31), "black"), Image.fromarray(pixels)).convert("RGB")
+    drawn = decode((tmp_path / "ink.png").read_bytes(), "ink.png")
+    expected = [np.broadcast_to(drawn, (31, 29, 3)), np.array(on_black)]
+    visit(page, base)
+    text = base64.b64encode((tmp_path / "ink.png").read_bytes()).decode()
+    for is_drawing, pixels in zip((True, False), expected, strict=True):
+        decoded = page.evaluate(
+            """async ([text, isDrawing]) => {
+                const { decodePicture, toPixels } = await import("/pictures.js");
+                const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+                return Array.from(toPixels(await decodePicture(new Blob([bytes]), isDrawing), 3).pixels);
+            }""",
+            [text, is_drawing],
+        )
+        assert np.abs(np.reshape(decoded, (31, 29, 3)) - pixels.astype(int)).max() <= 2  # alpha is premultiplied
+
+
 def test_a_file_that_is_no_picture_is_answered_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_bytes(b"not a picture")
     visit(page, base)
@@ -241,7 +270,11 @@ def test_colours_seventeen_classes_and_names_that_are_markup(page: Page, base: s
     visit(page, base, "model=colour&compare=vit")
     assert page.locator("#bars li").count() == 10
     assert page.locator(".columns10").first.locator(".bin").count() == 10
-    assert page.is_disabled("#center")
+    assert page.is_hidden("#center")
+    page.click("#clear")
+    assert page.inner_text("#turn") == "Open a picture, or draw here"
+    invitation = f"{page.inner_text('header')} {page.title()} {page.inner_text('#draw')}"
+    assert not re.search("draw a digit", invitation, re.I)
     assert "in colour" in page.inner_text("#strip-say")
     page.click("#random")
     settle(page)

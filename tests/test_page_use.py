@@ -19,6 +19,7 @@ from tests.reader import site as site
 from vitlab import load_dataset, preset_config, train_run
 from vitlab.errors import DataError
 from vitlab.predict import Classifier
+from vitlab.web.guard import POLICY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -358,12 +359,30 @@ def test_without_networks_the_page_says_how_to_get_one(chromium: Browser, site: 
         assert [line for line in complaints if "404" not in line] == []
 
 
+def test_the_page_brings_the_servers_policy_to_any_host(chromium: Browser, site: Path) -> None:
+    """But for frame-ancestors, which no page can state. One test of the browser: nothing is fetched from elsewhere."""
+    stated = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', (PAGE / "index.html").read_text())
+    assert stated is not None
+    assert stated[1] + "; frame-ancestors 'none'" == POLICY
+    with (
+        serve_folder(site, {}) as base,
+        serve_folder(site, {"Access-Control-Allow-Origin": "*"}) as elsewhere,
+        watched(chromium, base, reduced_motion="reduce") as (page, complaints),
+    ):
+        visit(page, base, "compare=cnn")
+        assert complaints == []
+        fetched = f"fetch('{elsewhere}/models.json').then(() => 'fetched', () => 'refused')"
+        assert page.evaluate(fetched) == "refused"
+        assert any("connect-src" in complaint for complaint in complaints)
+
+
 def test_opened_as_a_file_it_says_how_to_serve_it(chromium: Browser, site: Path) -> None:
     page = chromium.new_page()
     page.goto((site / "index.html").as_uri())
     page.wait_for_timeout(2200)
     assert "python -m http.server" in page.inner_text("#boot")
     assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).visibility") == "visible"
+    assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).borderRadius") != "0px", "the style is there"
     page.close()
 
 

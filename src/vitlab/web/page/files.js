@@ -5,8 +5,8 @@ import { decodePicture } from "./pictures.js";
 
 const MOST_WEIGHTS = 256 * 2 ** 20; // bytes of a model.safetensors
 
-// onPicture(image), onModel(config, weights), onProblem(sentence).
-export function listenForFiles({ onPicture, onModel, onProblem }) {
+// onPicture(image), onModel(config, weights), onProblem(sentence); isDrawing(): whether pictures are drawings to be read.
+export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
   const found = { config: null, weights: null };
 
   async function take(files) {
@@ -20,7 +20,7 @@ export function listenForFiles({ onPicture, onModel, onProblem }) {
   async function takeOne(file) {
     if (file.name.endsWith(".safetensors")) found.weights = await weightsOf(file);
     else if (file.name.endsWith(".json")) found.config = await configOf(file);
-    else return onPicture(await pictureOf(file));
+    else return onPicture(await pictureOf(file, isDrawing()));
     if (!found.config || !found.weights)
       return onProblem(`${file.name} is there; now the other of config.json and model.safetensors.`);
     const { config, weights } = found;
@@ -59,9 +59,9 @@ export function listenForFiles({ onPicture, onModel, onProblem }) {
   });
 }
 
-async function pictureOf(file) {
+async function pictureOf(file, isDrawing) {
   try {
-    return await decodePicture(file);
+    return await decodePicture(file, isDrawing);
   } catch {
     throw new Error(`${file.name || "This"} is no picture that this browser can read: try a PNG or JPEG file.`);
   }

@@ -15,7 +15,7 @@ import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
 import { createPatches } from "./panels/patches.js";
-import { renderStatus } from "./panels/status.js";
+import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
@@ -80,7 +80,7 @@ function render() {
     document.body.classList.toggle("answered", answered && view.reading !== null);
     document.body.classList.toggle("settled", settled);
     byId("turn").hidden = !slate.empty() && !(state.demo && slate.finished());
-    setText(byId("turn"), slate.empty() ? "Draw a digit here" : "Your turn: draw a digit");
+    renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
     renderStatus(view);
     menu?.render(view);
@@ -186,6 +186,7 @@ store.listen((state, before) => {
 
 listenForFiles({
   onProblem: notice,
+  isDrawing: () => networks.get(store.get().model)?.config.drawing !== null,
   onPicture: (image) => (notice(""), slate.lay(image, "picture")),
   async onModel(config, weights) {
     const id = `own~${++own}`;

@@ -1,6 +1,17 @@
-// The self-test, and whose network this is.
+// What there is to do here, the self-test, and whose network this is.
 
 import { byId, percent, setText } from "../dom.js";
+
+// A network that reads no drawings is shown pictures.
+export function renderInvitation({ model }, empty) {
+  const draws = model?.config.drawing !== null;
+  const start = draws ? "Draw a digit, watch" : "Show a picture, watch";
+  setText(byId("title"), `${start} a network read it`);
+  setText(document.querySelector("title"), `${start} a Vision Transformer read it`);
+  setText(byId("draw-word"), draws ? "Draw" : "Show");
+  const turn = empty ? ["Draw a digit here", "Open a picture, or draw here"] : ["Your turn: draw a digit", "Your turn"];
+  setText(byId("turn"), turn[draws ? 0 : 1]);
+}
 
 export function renderStatus({ model, loading }) {
   setText(

@@ -17,7 +17,7 @@ export function createStrip(store) {
 
   return function render({ state, model, reading }) {
     box.checked = state.center && model?.config.drawing !== null;
-    box.disabled = model?.config.drawing === null;
+    byId("center-switch").hidden = model?.config.drawing === null; // it has nothing to centre
     setText(byId("strip-say"), say(state, model));
     if (!reading) return;
     const steps = stepsOf(reading, model, state);
