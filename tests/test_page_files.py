@@ -144,6 +144,16 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another crop": (lambda config: config["preprocess"].update(crop=13), "preprocess.crop"),
     "no deviation": (lambda config: config["preprocess"].update(std=[0]), "preprocess.std"),
     "a CNN": (lambda config: config["model"].update(arch="cnn", cnn_channels=[3]), "convs.0.weight is missing"),
+    "classes that are no names": (lambda config: config.update(classes=[{}] * 10), "classes is no list of names"),
+    "no name": (lambda config: config.pop("name"), "name must be a text"),
+    "a name that is none": (lambda config: config.update(name={"a": 1}), "name must be a text"),
+    "data without a name": (lambda config: config.update(data=[7]), "data must be a text or null"),
+    "another normalisation": (lambda config: config.update(drawing="cats"), "drawing must be"),
+    "accuracy in words": (lambda config: config.update(test_top1="good"), "test_top1 must be a number or null"),
+    "parameters in a list": (lambda config: config.update(params=[3]), "params must be a number or null"),
+    "half an interval": (lambda config: config.update(test_top1_interval=[0.5]), "must be two numbers or null"),
+    "a digest that is a number": (lambda config: config.update(sha256=7), "sha256 must be 64 hex digits"),
+    "another file's digest": (lambda config: config.update(sha256="0" * 64), "their SHA-256 is not the one"),
     "odd heads": (lambda config: config["model"].update(head_dim=None, num_heads=3), "3 heads do not divide"),
 }
 
@@ -179,6 +189,13 @@ def test_whole_files_of_ones_own_are_loaded(page: Page, served: tuple[str, Path]
     assert answer == [{"grid": 3, "side": 5, "margin": 0, "size": 15}, None]
 
 
+def test_a_model_of_ones_own_may_come_without_facts(page: Page, served: tuple[str, Path]) -> None:
+    folder = served[1] / "models" / "tiny"
+    config = json.loads((folder / "config.json").read_text())
+    nothing = dict.fromkeys(("params", "test_top1", "test_images", "test_top1_interval", "train_seconds", "sha256"))
+    assert isinstance(load_files(page, config | nothing, (folder / "model.safetensors").read_bytes()), list)
+
+
 def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
     """One weight of another model: only the digest can tell. And a worker that refused goes on working."""
     folder = served[1] / "models" / "tiny"
@@ -209,7 +226,7 @@ def test_an_answer_that_is_no_number_is_said_to_be_none(page: Page, tmp_path: Pa
     tiny = untrained(tmp_path / "tiny", TINY)
     weights = {name: value.numpy().copy() for name, value in tiny.model.state_dict().items()}
     weights["head.1.bias"][3] = np.nan
-    config = json.loads((served[1] / "models" / "tiny" / "config.json").read_text())
+    config = json.loads((served[1] / "models" / "tiny" / "config.json").read_text()) | {"sha256": None}
     assert isinstance(load_files(page, config, safetensors.numpy.save(weights)), list)
     answer = page.evaluate("""async () => {
         const { read } = await import("/client.js");

@@ -27,6 +27,7 @@ export function squaresOf(model) {
   return { grid: count, side, margin: Math.floor((input - count * side) / 2), size: input };
 }
 
+const DIGEST = /^[0-9a-f]{64}$/;
 const POSITIVE = ["image_size", "patch_size", "embed_dim", "depth", "num_heads"];
 const CHOICES = {
   arch: ["vit", "cnn"],
@@ -48,7 +49,9 @@ export function checkConfig(config) {
   }
   must(model !== null && typeof model === "object", "model is missing");
   must(isWhole(channels) && (channels === 1 || channels === 3), "channels must be 1 or 3");
-  must(Array.isArray(classes) && classes.length > 0, "classes is no list of names");
+  const names = Array.isArray(classes) && classes.length > 0 && classes.every((name) => typeof name === "string");
+  must(names, "classes is no list of names");
+  checkFacts(config);
   for (const name of POSITIVE) {
     must(isWhole(model[name]) && model[name] > 0, `${name} must be a whole number above 0`);
   }
@@ -75,6 +78,23 @@ export function checkConfig(config) {
     throw new ModelError(`The model is too large for this page, which reads fewer than ${MOST_TOKENS} patches.`);
   }
   checkPreprocess(preprocess, channels, model);
+}
+
+const FACTS = ["params", "test_top1", "test_images", "train_seconds"];
+
+/** What the page says about the network, and computes nothing from. */
+function checkFacts(config) {
+  must(typeof config.name === "string" && config.name !== "", "name must be a text");
+  must(typeof (config.data ?? "") === "string", "data must be a text or null");
+  must([null, "mnist-drawing"].includes(config.drawing), 'drawing must be "mnist-drawing" or null');
+  for (const name of FACTS) {
+    must(Number.isFinite(config[name] ?? 0), `${name} must be a number or null`);
+  }
+  const interval = config.test_top1_interval ?? [0, 1];
+  const good = Array.isArray(interval) && interval.length === 2 && interval.every(Number.isFinite);
+  must(good, "test_top1_interval must be two numbers or null");
+  const digest = config.sha256 ?? null;
+  must(digest === null || (typeof digest === "string" && DIGEST.test(digest)), "sha256 must be 64 hex digits or null");
 }
 
 function checkPreprocess(preprocess, channels, model) {

@@ -26,8 +26,9 @@ export function openModel(config, buffer) {
   return buildModel(config, parseSafetensors(buffer));
 }
 
-/** An error as one sentence for people; what we did not foresee is named as such. */
-export function sentence(error) {
-  const known = error instanceof ModelError || error instanceof FileError;
-  return known ? error.message : `The model could not be loaded: ${error.message ?? error}.`;
+/** An error as one sentence for people. Before what we did not foresee stands what was under way, by its message's type. */
+export function sentence(error, type) {
+  if (error instanceof ModelError || error instanceof FileError) return error.message;
+  const what = type === "read" ? "The drawing could not be read" : "The model could not be loaded";
+  return `${what}: ${error.message ?? error}.`;
 }

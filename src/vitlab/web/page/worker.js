@@ -14,6 +14,7 @@
 // {type: "hurry", model: id}     a newer drawing waits: the reading under way leaves out what is not done (null)
 
 import { openExamples } from "./examples.js";
+import { checkConfig } from "./geometry.js";
 import { openModel, sentence } from "./model.js";
 import { toInput } from "./preprocess.js";
 import { curve, deletion, readDrawing, selfTest } from "./probe.js";
@@ -36,14 +37,14 @@ self.onmessage = async ({ data: message }) => {
         self.postMessage(await loadBundle(model, message.base));
         break;
       case "load-files":
-        self.postMessage(keep(model, openModel(message.config, message.weights), null));
+        self.postMessage(keep(model, await opened(message.config, message.weights), null));
         break;
       case "read":
         hurried.delete(model);
         self.postMessage(await read(message));
     }
   } catch (error) {
-    self.postMessage({ type: "failed", model, request: message.request, message: sentence(error) });
+    self.postMessage({ type: "failed", model, request: message.request, message: sentence(error, message.type) });
   }
 };
 
@@ -53,8 +54,14 @@ async function loadBundle(model, base) {
     fetched(`${base}model.safetensors`).then((response) => response.arrayBuffer()),
     fetched(`${base}examples.json`).then(asJson),
   ]);
+  return keep(model, await opened(config, weights), openExamples(examples, config));
+}
+
+/** The network of its two files, unless they were changed on their way. */
+async function opened(config, weights) {
+  checkConfig(config);
   await checkDigest(weights, config.sha256);
-  return keep(model, openModel(config, weights), openExamples(examples, config));
+  return openModel(config, weights);
 }
 
 async function fetched(address) {
