@@ -75,6 +75,12 @@ def test_one_pixel_and_the_largest_side_are_taken_and_one_more_is_not(server: Ru
         assert server.predict(body, kind="application/json").status == status, (height, width)
 
 
+def test_a_drawing_without_ink_is_called_blank(server: Running) -> None:
+    """All models that are served here; only that of drawings knows blanks."""
+    for model, blank in (("drawer", True), ("tiny", False)):
+        assert server.predict(saved(Image.fromarray(0 * seven())), f"?model={model}").json["blank"] is blank
+
+
 def test_top_and_center_are_obeyed(server: Running, drawer: Classifier) -> None:
     data = saved(Image.fromarray(seven()))
     assert [len(server.predict(data, f"?top={n}").json["labels"]) for n in (1, 2, 3, 1000)] == [1, 2, 3, 3]

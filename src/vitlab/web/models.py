@@ -98,9 +98,9 @@ class Models:
 
     async def _classify(self, served: Served, question: Question, deadline: float) -> tuple[list[Label], bool]:
         loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
+        image, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
         logits = await served.batcher.logits(image, deadline)
-        return served.classifier.labels(logits[None], question.top)[0], served.classifier.is_blank(image)
+        return served.classifier.labels(logits[None], question.top)[0], blank
 
     def stop(self) -> None:
         """End all threads, after what they have to do."""
@@ -129,16 +129,17 @@ async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[
         leaving.cancel()
 
 
-def read_picture(classifier: Classifier, question: Question) -> Tensor:
+def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:
     """A body as uint8 [1, H, W, C], or, if that is larger than what the network sees, as float32 [1, C, S, S]: small in
-    any case, so that a full queue is small too."""
+    any case, so that a full queue is small too. And whether it is a blank drawing."""
     try:
         picture = read_pixels(question.body) if question.is_json else question.body
         image = classifier.prepare(picture, question.center)
+        blank = classifier.is_blank(image)
         if max(image.shape[1:3]) <= classifier.preprocess.image_size:
-            return image
+            return image, blank
         with torch.inference_mode():
-            return classifier.preprocess(image)
+            return classifier.preprocess(image), blank
     except ImageError as error:
         raise Refusal(error.status, str(error)) from None  # our own words and two numbers, nothing of the client's
     except MemoryError:
