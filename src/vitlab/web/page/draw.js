@@ -8,8 +8,8 @@ const MOST_UNDO = 50;
 const POINTS_PER_FRAME = 0.9;
 const STEP = 10; // of the pen with the arrow keys
 
-// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, down, undo, ground,
-// stop, demo, lay}.
+// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, down, undo,
+// ground, stop, demo, lay}.
 export function createSlate(store) {
   const canvas = byId("slate");
   // What the network gets, unscaled.

@@ -5,7 +5,7 @@ import { decodePicture } from "./pictures.js";
 
 const MOST_WEIGHTS = 256 * 2 ** 20; // bytes of a model.safetensors
 
-// onPicture(image), onModel(config, weights), onProblem(sentence); isDrawing(): whether pictures are drawings to be read.
+// onPicture(image), onModel(config, weights), onProblem(sentence); isDrawing(): whether a picture is a drawing to read.
 export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
   const found = { config: null, weights: null };
 

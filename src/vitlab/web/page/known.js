@@ -23,17 +23,18 @@ export function createKnown(store, slate, loaded, notice) {
   return {
     // The image that the drawing of a link names. False, and a sentence, if there is none and nothing else to show.
     lay() {
-      const { drawing } = store.get();
-      if (drawing.kind !== "example") slate.ground(null);
-      else if (current()?.examples?.images[drawing.index]) place(current(), drawing.index, { strokes: drawing.strokes });
-      else {
-        const count = current()?.examples?.images.length ?? 0;
-        if (current()) notice(`The link names the known image ${drawing.index}; with this network came ${count}, from 0.`);
-        slate.ground(null);
-        store.set({ drawing: { kind: "strokes", strokes: drawing.strokes } });
-        return drawing.strokes.length > 0;
+      const { kind, index, strokes } = store.get().drawing;
+      const images = current()?.examples?.images ?? [];
+      if (kind === "example" && images[index]) {
+        place(current(), index, { strokes });
+        return true;
       }
-      return true;
+      slate.ground(null);
+      if (kind !== "example") return true;
+      const came = `with this network came ${images.length}, from 0`;
+      if (current()) notice(`The link names the known image ${index}; ${came}.`);
+      store.set({ drawing: { kind: "strokes", strokes } });
+      return strokes.length > 0;
     },
     // What to begin with where no digit is drawn.
     first() {

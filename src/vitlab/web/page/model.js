@@ -26,7 +26,7 @@ export function openModel(config, buffer) {
   return buildModel(config, parseSafetensors(buffer));
 }
 
-/** An error as one sentence for people. Before what we did not foresee stands what was under way, by its message's type. */
+/** An error as one sentence for people; what we did not foresee begins with what was under way, by type of message. */
 export function sentence(error, type) {
   if (error instanceof ModelError || error instanceof FileError) return error.message;
   const what = type === "read" ? "The drawing could not be read" : "The model could not be loaded";

@@ -12,8 +12,8 @@ export const RANGES = {
   noise: { least: 0, most: 1, step: 0.05, unit: "", name: "Noise" },
 };
 
-// drawing is {kind: "strokes", strokes}, {kind: "example", index, label, data, strokes} (label and data are there once it
-// has been laid), or {kind: "picture", strokes}: strokes lie on top.
+// drawing is {kind: "strokes", strokes}, {kind: "example", index, label, data, strokes} (label and data are there once
+// it has been laid), or {kind: "picture", strokes}: strokes lie on top.
 export const INITIAL = {
   model: null,
   compare: null,
