@@ -272,6 +272,7 @@ def test_colours_seventeen_classes_and_names_that_are_markup(page: Page, base: s
     assert page.locator(".columns10").first.locator(".bin").count() == 10
     assert page.is_hidden("#center")
     page.click("#clear")
+    settle(page)
     assert page.inner_text("#turn") == "Open a picture, or draw here"
     invitation = f"{page.inner_text('header')} {page.title()} {page.inner_text('#draw')}"
     assert not re.search("draw a digit", invitation, re.I)
