@@ -147,11 +147,19 @@ def judging_images(dataset: Dataset) -> tuple[str, Split]:
 
 
 def check_comparable(subject: Subject, other: Subject) -> None:
-    """RunError unless both are judged by the same images."""
+    """RunError unless both are judged by the same images: without test images each seed sets others aside."""
     if subject.dataset.digest != other.dataset.digest or subject.part != other.part:
-        raise RunError(
-            f"{other.path} was trained on other images than {subject.path}, so the two cannot stand beside each other"
-        )
+        what, why = "was trained on other images", ""
+    elif not same_images(subject.images, other.images):
+        what, why = f"is judged by other {subject.part} images", " (another seed or another val_fraction)"
+    else:
+        return
+    raise RunError(f"{other.path} {what} than {subject.path}{why}, so the two cannot stand beside each other")
+
+
+def same_images(split: DeviceSplit, other: DeviceSplit) -> bool:
+    """Whether two splits hold the same images with the same labels in the same order."""
+    return torch.equal(split.labels, other.labels) and torch.equal(split.images, other.images)
 
 
 def shown_images(subject: Subject, chosen: int | None) -> list[int]:
