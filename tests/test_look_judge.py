@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from vitlab.evaluate import top_k, wilson_interval
-from vitlab.look.judge import Mistake, confusion, mistakes, per_class, reliability
+from vitlab.look.judge import Mistake, confusion, equal_classes, mistakes, per_class, reliability
 
 
 def answers(*probabilities: float) -> Tensor:
@@ -128,3 +129,26 @@ def test_calibration_is_that_of_a_loop_over_images(bins: int) -> None:
     assert sum(found.counts) == 211
     assert len(found.edges) - 1 == len(found.counts) == len(found.accuracy) == len(found.confidence) == bins
     assert all(math.isfinite(number) for number in (*found.accuracy, *found.confidence))
+
+
+def test_the_test_of_equal_classes_agrees_with_chi_square_where_that_holds() -> None:
+    right = torch.tensor([[430, 41, 0], [37, 401, 23], [20, 40, 450]])
+    wrong_seen = torch.stack([right.diagonal(), right.sum(dim=1) - right.diagonal()]).numpy()
+    expected = stats.chi2_contingency(wrong_seen, correction=False).pvalue
+    assert equal_classes(right) == pytest.approx(expected, abs=0.01)
+    assert 0.001 < expected < 0.2
+
+
+def test_equal_classes_seldom_look_unequal() -> None:
+    """A hundred equally hard classes: the extremes nearly always lie apart, the test says so in one of twenty."""
+    draw = np.random.default_rng(3)
+    found = []
+    for _ in range(60):
+        right = torch.from_numpy(draw.binomial(97, 0.93, 100))
+        counts = torch.diag(right)
+        counts[torch.arange(100), (torch.arange(100) + 1) % 100] += 97 - right
+        found.append(equal_classes(counts) < 0.05)
+    assert sum(found) <= 8
+    assert equal_classes(torch.diag(torch.tensor([3, 5, 0]))) == 1.0
+    assert equal_classes(torch.tensor([[0, 5], [7, 0]])) == 1.0
+    assert equal_classes(torch.tensor([[60, 0], [29, 31]])) == 1 / 10_000

@@ -18,6 +18,7 @@ from vitlab.data.cards import own_card
 from vitlab.errors import RunError
 from vitlab.machine import Machine
 from vitlab.preprocess import Preprocess
+from vitlab.report import judged
 from vitlab.report.gather import Subject, check_comparable
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, "plain", "plain", False, "plain", "for a test")
@@ -44,7 +45,8 @@ def subject_of(
     )
     told = {"status": "done", "train_seconds": 10.0, "params": 1000, "test_top1": None, "train_images": 100}
     return Subject(
-        Path("runs") / name, RunConfig().with_knobs(**(base | (knobs or {}))), Dataset(card, split, None, None, "d", "o"),
+        Path("runs") / name, RunConfig().with_knobs(**(base | (knobs or {}))),
+        Dataset(card, split, None, None, "d", "by hand"),
         model or nn.Identity(), Preprocess(6, (0.0,), (1.0,)), MACHINE, told | (result or {}), ENVIRONMENT,
         history or [], part, on_cpu(split), torch.as_tensor(probabilities).log(),
     )  # fmt: skip
@@ -63,3 +65,28 @@ def test_runs_stand_beside_each_other_only_on_the_same_images() -> None:
             check_comparable(one, other)
     with pytest.raises(RunError, match="was trained on other images"):
         check_comparable(one, replace(one, dataset=replace(one.dataset, digest="e")))
+
+
+def class_text(counts: list[list[int]]) -> str:
+    """The sentence about the classes of a confusion matrix."""
+    pairs = [(row, column) for row, line in enumerate(counts) for column, n in enumerate(line) for _ in range(n)]
+    rows = [[0.8 if place == guess else 0.1 for place in range(3)] for _, guess in pairs]
+    return judged.per_class(subject_of(rows, [truth for truth, _ in pairs])).text
+
+
+def test_classes_are_called_unequal_only_when_a_test_of_all_says_so() -> None:
+    apart = class_text([[60, 0, 0], [0, 30, 30], [0, 0, 60]])
+    assert apart == (
+        "Hardest is dog with 50.00 % (37.73 to 62.27 % with 95 %, on 60 images), easiest cat with 100.00 %. Were all "
+        "classes equally hard, they would differ at least as much as all of these do in less than 1 % of cases "
+        "(chi-square test): that is hardly chance."
+    )
+    near = class_text([[19, 1, 0], [1, 18, 1], [0, 0, 20]])
+    assert near.startswith("Hardest is dog with 90.00 % (69.90 to 97.21 % with 95 %, on 20 images), easiest owl with ")
+    assert near.endswith(" of cases (chi-square test): that may be chance.")
+    same = "All classes are recognised equally well: {} of each. A bar is its 95 % interval."
+    assert class_text([[7, 0, 0], [0, 5, 0], [0, 0, 3]]) == same.format("100.00 %")
+    assert class_text([[3, 1, 0], [1, 3, 0], [0, 0, 0]]) == same.format("75.00 %")
+    assert class_text([[3, 1, 0], [0, 0, 0], [0, 0, 0]]) == (
+        "All 4 images are of one class, cat, of which 75.00 % are recognised (30.06 to 95.44 % with 95 %)."
+    )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vitlab.evaluate import wilson_interval
+
+DRAWS = 9999  # of the test of equal classes
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,24 @@ def per_class(counts_KK: Tensor) -> list[tuple[float, tuple[float, float]]]:
         (good / count, wilson_interval(good / count, count)) if count else (0.0, (0.0, 1.0))
         for good, count in zip(right, seen, strict=True)
     ]
+
+
+def equal_classes(counts_KK: Tensor) -> float:
+    """From `confusion`: how often classes that are equally hard come out at least as unequal as these do (p-value).
+
+    Pearson's chi-square statistic of errors by class. Its distribution is drawn, errors dealt to images at random: with
+    few errors a class the chi-square distribution would not hold. 1 where no class or every image is wrong.
+    """
+    seen_K = counts_KK.sum(dim=1)
+    wrong_K = (seen_K - counts_KK.diagonal())[seen_K > 0].cpu().numpy()
+    seen_K = seen_K[seen_K > 0].cpu().numpy()
+    total, errors = int(seen_K.sum()), int(wrong_K.sum())
+    if errors in (0, total):
+        return 1.0
+    expected_K = seen_K * errors / total
+    drawn_RK = np.random.default_rng(0).multivariate_hypergeometric(seen_K, errors, DRAWS, method="marginals")
+    found, chance_R = (((wrong - expected_K) ** 2 / expected_K).sum(axis=-1) for wrong in (wrong_K, drawn_RK))
+    return float((1 + (chance_R >= found - 1e-9).sum()) / (DRAWS + 1))
 
 
 def mistakes(logits_NK: Tensor, labels_N: Tensor, count: int) -> list[Mistake]:

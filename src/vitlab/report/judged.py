@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vitlab.look import judge
 from vitlab.pictures import judged as pictures
 from vitlab.report.gather import Subject
@@ -9,6 +11,7 @@ from vitlab.report.parts import Missing, Picture, Section, between, counted, per
 
 GALLERY = 24
 SURE = 0.9
+UNLIKELY = 0.05  # a rarer difference is called "hardly chance"
 
 
 def section(subject: Subject) -> Section:
@@ -84,17 +87,30 @@ def per_class(subject: Subject) -> Picture:
     counts = judge.confusion(subject.logits, subject.images.labels)
     scores, seen = judge.per_class(counts.cpu()), counts.sum(dim=1).tolist()
     known = [number for number, count in enumerate(seen) if count]
-    worst = min(known, key=lambda number: scores[number][0])
-    best = max(known, key=lambda number: scores[number][0])
-    apart = scores[worst][1][1] < scores[best][1][0]
-    text = (
-        f"Hardest is {subject.classes[worst]} with {percent(scores[worst][0])} ({between(scores[worst][1])} with 95 %, "
-        f"on {counted(seen[worst], 'image')}), easiest {subject.classes[best]} with {percent(scores[best][0])}. "
-        f"Their intervals {'do not overlap: that is hardly chance' if apart else 'overlap: that may be chance'}."
-    )
-    if len(known) == 1:
-        what = f"All {counted(seen[worst], 'image')} are of one class, {subject.classes[worst]}"
-        text = f"{what}, of which {percent(scores[worst][0])} are recognised ({between(scores[worst][1])} with 95 %)."
+    text = class_sentence(subject, [scores[number] for number in known], known, seen)
     shown, names = [scores[number] for number in known], [subject.classes[number] for number in known]
     alt = "A point for each class: its accuracy with a 95 % interval"
     return Picture("classes", "Accuracy of each class", pictures.per_class(shown, names), alt, text, vector=True)
+
+
+def class_sentence(
+    subject: Subject, scores: Sequence[tuple[float, tuple[float, float]]], known: Sequence[int], seen: Sequence[int]
+) -> str:
+    """The hardest and the easiest of the ``known`` classes, and whether all could be equally hard."""
+    rates = [score for score, _ in scores]
+    worst, best = rates.index(min(rates)), rates.index(max(rates))
+    low, high = scores[worst][1]
+    if len(known) == 1:
+        what = f"All {counted(seen[known[0]], 'image')} are of one class, {subject.classes[known[0]]}"
+        return f"{what}, of which {percent(rates[0])} are recognised ({between((low, high))} with 95 %)."
+    if rates[worst] == rates[best]:
+        return f"All classes are recognised equally well: {percent(rates[best])} of each. A bar is its 95 % interval."
+    chance = judge.equal_classes(judge.confusion(subject.logits, subject.images.labels))
+    often = f"in {percent(chance, 0)} of cases" if chance >= 0.01 else "in less than 1 % of cases"
+    verdict = "that may be chance" if chance > UNLIKELY else "that is hardly chance"
+    return (
+        f"Hardest is {subject.classes[known[worst]]} with {percent(rates[worst])} ({between((low, high))} with 95 %, "
+        f"on {counted(seen[known[worst]], 'image')}), easiest {subject.classes[known[best]]} with "
+        f"{percent(rates[best])}. Were all classes equally hard, they would differ at least as much as all of these do "
+        f"{often} (chi-square test): {verdict}."
+    )
