@@ -14,7 +14,18 @@ from tests.tiny import glyphs, on_cpu
 from vitlab.config import MachineConfig
 from vitlab.data.batches import DeviceSplit
 from vitlab.evaluate import metrics, predict_logits
-from vitlab.look.robust import DISTURBANCES, blurred, noisy, occluded, robustness, rotated, shifted
+from vitlab.look.robust import (
+    DISTURBANCES,
+    SEED,
+    blurred,
+    change_of,
+    evenly,
+    noisy,
+    occluded,
+    robustness,
+    rotated,
+    shifted,
+)
 from vitlab.machine import Machine, choose_machine
 from vitlab.preprocess import Preprocess
 
@@ -158,12 +169,12 @@ def some_wrong(count: int, wrong: int) -> DeviceSplit:
     return data
 
 
-def test_strength_0_is_the_plain_accuracy_of_the_first_images() -> None:
-    data = some_wrong(47, 5)
+def test_strength_0_is_the_plain_accuracy_of_every_second_image() -> None:
+    data = some_wrong(46, 5)
     found = robustness(BarReader(), data, PREPROCESS, machine(), 7, 23)
-    first = DeviceSplit(data.images[:23], data.labels[:23])
-    plain = metrics(predict_logits(BarReader(), first, PREPROCESS, machine(), 7), first.labels)["top1"]
-    assert plain == 18 / 23
+    some = DeviceSplit(data.images[::2], data.labels[::2])
+    plain = metrics(predict_logits(BarReader(), some, PREPROCESS, machine(), 7), some.labels)["top1"]
+    assert plain == 20 / 23  # 0, 2 and 4 are wrong
     assert list(found) == list(DISTURBANCES)
     for name, curve in found.items():
         assert [strength for strength, _ in curve] == list(DISTURBANCES[name][1])
@@ -211,3 +222,39 @@ def test_the_same_question_has_the_same_answer_and_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert not any(model.modes)
+
+
+def test_images_are_taken_evenly() -> None:
+    assert evenly(10, 3).tolist() == [0, 3, 6]
+    assert evenly(5, 7).tolist() == [0, 1, 2, 3, 4]
+    assert len(set(evenly(10_007, 2000).tolist())) == 2000
+
+
+def test_pixels_are_those_of_the_stored_image() -> None:
+    """Shift, blur and occlusion do to an image of twice the side twice as much in its own pixels; noise and rotation
+    have nothing to do with it."""
+    small, large = (Preprocess(side, (0.0,), (1.0,)) for side in (22, 44))
+    expected = {"shift": 6.0, "blur": 3.0, "occlusion": 12.0}
+    for preprocess, factor in ((small, 1), (large, 2)):
+        images = torch.rand(5, 1, preprocess.image_size, preprocess.image_size, generator=generator(7))
+        for name, strength in expected.items():
+            change = change_of(name, strength, preprocess, 22, machine())
+            assert change is not None
+            same = DISTURBANCES[name][0](images, factor * strength, machine().generator(SEED, name))
+            assert torch.equal(change(images), same)
+        for name, strength in (("rotation", 30.0), ("noise", 0.2)):
+            change = change_of(name, strength, preprocess, 22, machine())
+            assert change is not None
+            same = DISTURBANCES[name][0](images, strength, machine().generator(SEED, name))
+            assert torch.equal(change(images), same)
+    assert change_of("shift", 0.0, small, 22, machine()) is None
+
+
+def test_a_network_that_enlarges_its_images_is_disturbed_as_much() -> None:
+    """Black and white halves, shifted by half the stored width: all black on the left half, at any image_size."""
+    image = torch.full((1, 8, 8, 1), 255, dtype=torch.uint8)
+    for size in (8, 16, 24):
+        plain = Preprocess(size, (0.0,), (1.0,))
+        shown = plain(image, change_of("shift", 4, plain, 8, machine()))
+        assert shown[..., : size // 2].max() < 1e-5
+        assert shown[..., size // 2 :].min() > 1 - 1e-5

@@ -160,17 +160,27 @@ CURVES = {
 }
 
 
-def test_limits_are_those_at_which_a_tenth_is_lost() -> None:
-    assert endured.limits_phrase(CURVES) == (
-        "nine tenths of its undisturbed 100.0 % under rotation below 20 degrees and noise up to 0.2"
+def test_limits_are_the_strongest_that_were_tried_before_a_tenth_is_lost() -> None:
+    assert endured.limits_sentence(CURVES, "7 images") == (
+        "On 7 images it is right in 100.0 % undisturbed. Of the strengths that were tried it keeps nine tenths of that "
+        "up to rotation 10 degrees and noise 0.2."
+    )
+    weak = {
+        "noise": [(0.0, 0.5), (0.1, 0.4), (0.2, 0.5)],  # that it comes back later is no limit
+        "shift": [(0.0, 0.5), (1.0, 0.46), (2.0, 0.2)],
+        "rotation": [(0.0, 0.5), (10.0, 0.3)],
+    }
+    assert endured.limits_sentence(weak, "7 images") == (
+        "On 7 images it is right in 50.0 % undisturbed. Of the strengths that were tried it keeps nine tenths of that "
+        "up to shift 1 pixel. Already noise 0.1 and rotation 10 degrees cost more than a tenth."
     )
 
 
 def test_two_runs_are_compared_where_they_differ_most() -> None:
     other = {"rotation": [(0.0, 1.0), (10.0, 0.95), (20.0, 0.9)], "noise": [(0.0, 1.0), (0.1, 0.99), (0.2, 0.93)]}
     said = endured.compare_sentence("a", CURVES, "b", other)
-    assert said.startswith("b and a differ most at rotation 20, where b is 40.0 points ahead")
-    assert said.endswith("b is, by 7.0 points on average.")  # (40 + 2) / 6
+    assert said.startswith("b and a differ most at rotation 20 degrees, where b is 40.0 points ahead")
+    assert said.endswith("on average over all strengths b is 7.0 points ahead.")  # (40 + 2) / 6
 
 
 def test_progress_is_told_from_first_to_last_epoch() -> None:

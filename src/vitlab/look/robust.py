@@ -2,7 +2,9 @@
 
 The disturbances are changes of float images [B, C, H, W] in 0..1, black at 0; strength 0 leaves them as they are. They
 are after Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions", each with one
-number that has a unit. Pixels are those of images of `image_size`, before a crop.
+number that has a unit. The functions count in pixels of the images that they are given; the strengths of DISTURBANCES
+are in pixels of the stored image, along its width, so that they mean the same for networks that resize it to different
+sides (`change_of`). Images are disturbed once resized, before a crop.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from vitlab.preprocess import Preprocess
 
 Disturbance = Callable[[Tensor, float, torch.Generator], Tensor]
 
+PIXELS = "pixels"  # of the stored image
 SEED = 0  # of noise and places; they are the same for every network
 
 
@@ -84,36 +87,51 @@ def without_chance(change: Callable[[Tensor, float], Tensor]) -> Disturbance:
     return lambda images_BCHW, strength, generator: change(images_BCHW, strength)
 
 
-def at_strength(disturb: Disturbance, strength: float, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """The disturbance as a change of images alone."""
-    return lambda images_BCHW: disturb(images_BCHW, strength, generator)
-
-
 # Name -> what it does, how strongly, and the unit of that.
 DISTURBANCES: dict[str, tuple[Disturbance, tuple[float, ...], str]] = {
     "rotation": (without_chance(rotated), (0, 10, 20, 30, 45, 60, 90), "degrees"),
-    "shift": (without_chance(shifted), (0, 1, 2, 3, 4, 6, 8), "pixels"),
+    "shift": (without_chance(shifted), (0, 1, 2, 3, 4, 6, 8), PIXELS),
     "noise": (noisy, (0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), "standard deviation (white is 1)"),
-    "blur": (without_chance(blurred), (0, 0.5, 1, 1.5, 2, 3, 4), "pixels"),
-    "occlusion": (occluded, (0, 4, 6, 8, 10, 12, 16), "pixels"),
+    "blur": (without_chance(blurred), (0, 0.5, 1, 1.5, 2, 3, 4), PIXELS),
+    "occlusion": (occluded, (0, 4, 6, 8, 10, 12, 16), PIXELS),
 }
+
+
+def change_of(
+    name: str, strength: float, preprocess: Preprocess, width: int, machine: Machine
+) -> Callable[[Tensor], Tensor] | None:
+    """The disturbance as a change of images of ``preprocess.image_size`` that are stored ``width`` pixels wide; none at
+    strength 0. It draws the same numbers at every strength. An occlusion's side is rounded to whole resized pixels."""
+    disturb, _, unit = DISTURBANCES[name]
+    if strength == 0:
+        return None
+    here = strength * preprocess.image_size / width if unit == PIXELS else strength
+    generator = machine.generator(SEED, name)
+    return lambda images_BCHW: disturb(images_BCHW, here, generator)
+
+
+def evenly(total: int, most: int) -> Tensor:
+    """Numbers of at most ``most`` of ``total`` images, evenly spread: files are often sorted, by class or by writer."""
+    count = min(total, most)
+    return torch.arange(count) * total // max(count, 1)
 
 
 def robustness(
     model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each of DISTURBANCES its strengths, each with top-1 accuracy (a fraction) on the first ``count`` images.
+    """For each of DISTURBANCES its strengths, each with top-1 accuracy (a fraction) on ``count`` `evenly` spread images.
 
     A disturbance draws the same numbers at every strength, so that a curve shows the strength alone.
     """
-    first = DeviceSplit(split.images[:count], split.labels[:count])
-    plain = accuracy(model, first, preprocess, machine, batch_size)
+    numbers = evenly(len(split), count).to(split.labels.device)
+    some, width = DeviceSplit(split.images[numbers], split.labels[numbers]), split.images.shape[2]
+    plain = accuracy(model, some, preprocess, machine, batch_size)
     curves = {}
-    for name, (disturb, strengths, _) in DISTURBANCES.items():
+    for name, (_, strengths, _) in DISTURBANCES.items():
         curves[name] = [(0.0, plain)]
         for strength in strengths[1:]:
-            change = at_strength(disturb, strength, machine.generator(SEED, name))
-            curves[name].append((float(strength), accuracy(model, first, preprocess, machine, batch_size, change)))
+            change = change_of(name, strength, preprocess, width, machine)
+            curves[name].append((float(strength), accuracy(model, some, preprocess, machine, batch_size, change)))
     return curves
 
 

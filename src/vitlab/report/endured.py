@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitlab.look.robust import DISTURBANCES, SEED, at_strength, robustness
+from vitlab.look.robust import DISTURBANCES, change_of, robustness
 from vitlab.pictures import robust as pictures
 from vitlab.report.gather import Subject
-from vitlab.report.parts import Missing, Picture, Section, counted, listed
+from vitlab.report.parts import Missing, Picture, Section, counted, listed, percent
 
 IMAGES = 2000  # more of them narrow the curves, but take their time
 ENOUGH = 0.9
@@ -25,13 +25,16 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
     title = "What it endures"
     if subject.part == "training":
         return Section(title, [Missing("Robustness", "there are neither test nor validation images")])
-    count = min(IMAGES, len(subject.images))
+    total = len(subject.images)
+    count = min(IMAGES, total)
+    which = counted(count, f"{subject.part} image")
+    images = which if count == total else f"{which}, evenly taken from {total:,},"
     runs = {one.name: curves_of(one, count) for one in (subject, *others)}
     units = {name: unit for name, (_, _, unit) in DISTURBANCES.items()}
     versions = {name: disturbed(subject, name, number) for name in units}
     figure = pictures.robustness(runs, units, versions)
-    fact = f"On the first {counted(count, f'{subject.part} image')} it keeps {limits_phrase(runs[subject.name])}."
-    text = fact
+    fact = limits_sentence(runs[subject.name], images)
+    text = f"{fact} Pixels are those of the stored images."
     for other in others:
         text += f" {compare_sentence(subject.name, runs[subject.name], other.name, runs[other.name])}"
     alt = "A plot for each of five disturbances: accuracy against its strength, with an image at each strength"
@@ -46,33 +49,41 @@ def curves_of(subject: Subject, count: int) -> Curves:
 
 def disturbed(subject: Subject, name: str, number: int) -> npt.NDArray[Any]:
     """One image at each strength of a disturbance, before the crop: [R, S, S, C]."""
-    disturb, strengths, _ = DISTURBANCES[name]
     image = subject.images.images[number : number + 1]
-    channels = image.shape[-1]
+    width, channels = image.shape[2:]
     plain = replace(subject.preprocess, mean=(0.0,) * channels, std=(1.0,) * channels, crop=None)
     shown = []
-    for strength in strengths:
-        generator = subject.machine.generator(SEED, name)
-        change = None if strength == 0 else at_strength(disturb, strength, generator)
+    for strength in DISTURBANCES[name][1]:
+        change = change_of(name, strength, plain, width, subject.machine)
         shown.append(plain(image, change)[0].permute(1, 2, 0).cpu().numpy())
     return np.stack(shown)
 
 
-def limits_phrase(curves: Curves) -> str:
-    """Up to which strength of each disturbance it keeps nine tenths of its accuracy."""
-    held = []
+def limits_sentence(curves: Curves, images: str) -> str:
+    """The strongest disturbances that it was tried with before it lost a tenth of its accuracy."""
+    held, lost = [], []
     for name, curve in curves.items():
-        good = [strength for strength, score in curve if score >= ENOUGH * curve[0][1]]
-        unit = f" {DISTURBANCES[name][2]}" if " " not in DISTURBANCES[name][2] else ""
-        limit = f"up to {max(good):g}" if len(good) == len(curve) else f"below {first_loss(curve):g}"
-        held.append(f"{name} {limit}{unit}")
-    plain = 100 * curves["noise"][0][1]
-    return f"nine tenths of its undisturbed {plain:.1f} % under {listed(held)}"
+        kept = [score >= ENOUGH * curve[0][1] for _, score in curve]
+        good = curve[: [*kept, False].index(False)]
+        if len(good) > 1:
+            held.append(f"{name} {strength_words(name, good[-1][0])}")
+        else:
+            lost.append(f"{name} {strength_words(name, curve[1][0])}")
+    plain = percent(curves["noise"][0][1], 1)
+    text = f"On {images} it is right in {plain} undisturbed."
+    if held:
+        text += f" Of the strengths that were tried it keeps nine tenths of that up to {listed(held)}."
+    return text + (
+        f" Already {listed(lost)} {'costs' if len(lost) == 1 else 'cost'} more than a tenth." if lost else ""
+    )
 
 
-def first_loss(curve: Sequence[tuple[float, float]]) -> float:
-    """The first strength at which too much is lost."""
-    return next(strength for strength, score in curve if score < ENOUGH * curve[0][1])
+def strength_words(name: str, strength: float) -> str:
+    """30 degrees, 1 pixel, 0.2."""
+    unit = DISTURBANCES[name][2]
+    if " " in unit:
+        return f"{strength:g}"
+    return f"{strength:g} {unit.removesuffix('s') if strength == 1 else unit}"
 
 
 def compare_sentence(name: str, own: Curves, other_name: str, other: Curves) -> str:
@@ -87,6 +98,6 @@ def compare_sentence(name: str, own: Curves, other_name: str, other: Curves) -> 
     mean = sum(gap for gap, _, _ in gaps) / len(gaps)
     ahead = name if mean > 0 else other_name
     return (
-        f"{better} and {worse} differ most at {kind} {strength:g}, where {better} is {100 * abs(gap):.1f} points "
-        f"ahead; over all strengths {ahead} is, by {100 * abs(mean):.1f} points on average."
+        f"{better} and {worse} differ most at {kind} {strength_words(kind, strength)}, where {better} is "
+        f"{100 * abs(gap):.1f} points ahead; on average over all strengths {ahead} is {100 * abs(mean):.1f} points ahead."
     )

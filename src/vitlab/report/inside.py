@@ -8,6 +8,7 @@ import torch
 
 from vitlab.look import inside as look
 from vitlab.look.attention import patch_distances
+from vitlab.look.robust import evenly
 from vitlab.model import ViT
 from vitlab.pictures import inside as pictures
 from vitlab.report.gather import Subject
@@ -67,18 +68,20 @@ def positions(subject: Subject, model: ViT) -> Picture | Missing:
 def lens(subject: Subject, model: ViT, numbers: list[int]) -> Picture:
     """What the head would say after each block."""
     count = min(LENS_IMAGES, len(subject.images))
-    labels = subject.images.labels[:count]
-    batches = torch.arange(count, device=labels.device).split(250)
+    numbers_N = evenly(len(subject.images), count)
+    labels = subject.images.labels[numbers_N.to(subject.images.labels.device)]
+    batches = numbers_N.split(250)
     every = torch.cat([look.logit_lens(model, subject.inputs(batch.tolist())) for batch in batches], dim=1)
     right = (every.argmax(dim=-1) == labels).float().mean(dim=1).cpu()
     sure = every.gather(-1, labels.expand(len(every), -1)[..., None]).mean(dim=(1, 2)).cpu()
     one, truth = look.logit_lens(model, subject.inputs(numbers[:1]))[:, 0].cpu(), int(subject.images.labels[numbers[0]])
     figure = pictures.logit_lens(one.numpy(), truth, subject.classes, right.numpy(), sure.numpy(), count)
     jumps = right.diff()
+    spread = "" if count == len(subject.images) else f", evenly taken from {len(subject.images):,},"
     block = int(jumps.argmax()) + 1
     text = (
         f"Final norm and head read every block's output as if it were the last, for which they were trained. "
-        f"On the first {counted(count, f'{subject.part} image')} the right class comes first for "
+        f"On {counted(count, f'{subject.part} image')}{spread} the right class comes first for "
         f"{percent(right[0].item(), 1)} after the embedding and for {percent(right[-1].item(), 1)} at the end; "
         f"block {block} adds most, {100 * jumps.max():.1f} points."
     )
