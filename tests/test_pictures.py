@@ -271,6 +271,26 @@ def test_an_overlay_tints_each_patch_by_its_own_value() -> None:
     assert np.array_equal(shown[3, 3], shown[4, 4])
 
 
+def test_the_number_under_an_image_is_its_own_largest_fall_however_slight() -> None:
+    falls = np.full((3, 2, 2), -0.5)
+    falls[:, 1, 0] = (0.237, 0.002, -0.041)
+    figure = attention.looked_and_needed(pixels(3, 6, 6, 1), ("a", "b", "c"), {}, falls, (3, 0))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["23.7", "0.2", "-4.1"]
+    shown = np.asarray(figure.axes[0].images[0].get_array())  # the image, a gap, the falls
+    slight, strong = (shown[7 + 3, column * 7] for column in (1, 0))
+    assert strong[0] - strong[1] > slight[0] - slight[1] + 0.2
+
+
+def test_a_tint_shows_on_the_brightest_object() -> None:
+    values = np.array([[0.0, 2.0], [0.0, 2.0]])
+    for channels in (1, 3):
+        for light in (0.0, 1.0):
+            image = np.full((4, 4, channels), light)
+            shown = attention.overlay(image, values, (2, 0), attention.share_norm(values), attention.LOOKED)
+            assert shown[0, 3, 0] - shown[0, 3, 2] > 0.15, "red"
+            assert shown[0, 0, 2] - shown[0, 0, 0] > 0.06, "blue"
+
+
 def test_a_picture_is_the_same_bytes_every_time() -> None:
     for kind in ("png", "svg"):
         a, b = (style.to_bytes(gallery(), "svg" if kind == "svg" else "png") for _ in range(2))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from vitlab.data import Dataset
 from vitlab.data.cards import own_card
 from vitlab.errors import RunError
 from vitlab.machine import Machine
+from vitlab.model import ViT
 from vitlab.preprocess import Preprocess
-from vitlab.report import judged
+from vitlab.report import attended, inside, judged
 from vitlab.report.gather import Subject, check_comparable
+from vitlab.report.parts import Picture
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, "plain", "plain", False, "plain", "for a test")
 ENVIRONMENT = {"device": "cpu", "device_name": "abacus", "threads": 1, "precision": "fp32", "kernels": "plain"}
@@ -90,3 +93,46 @@ def test_classes_are_called_unequal_only_when_a_test_of_all_says_so() -> None:
     assert class_text([[3, 1, 0], [0, 0, 0], [0, 0, 0]]) == (
         "All 4 images are of one class, cat, of which 75.00 % are recognised (30.06 to 95.44 % with 95 %)."
     )
+
+
+def test_which_patch_is_needed_most() -> None:
+    falls = torch.tensor([[0.01, 0.02, -0.3], [0.0, 0.031, 0.137]])
+    colours = "Red patches are needed; blue ones stand in the way: without them the network is surer."
+    assert attended.needed_sentence(falls, "cat") == (
+        f"{colours} When the patch in row 2, column 3 of the cat on the left is blanked, the probability of the right "
+        "answer falls by 13.7 points."
+    )
+    assert attended.needed_sentence(-falls.abs(), "cat") == (
+        f"{colours} The cat on the left needs none: whichever is blanked, its probability does not fall."
+    )
+
+
+def test_agreement_of_attention_and_need_is_counted() -> None:
+    last = np.array([[[1.0, 2.0], [0.0, 0.0]], [[3.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])
+    falls = np.array([[[0.1, 0.2], [0.0, 0.0]], [[-0.5, 0.1], [0.0, 0.0]], [[0.0, 0.0], [0.2, 0.7]]])
+    assert attended.agree_sentence(last, falls) == (
+        "In 2 of 3 images the patch with most attention in the last block is also the one that is needed most."
+    )
+
+
+def test_positions_show_the_layout_clearly_faintly_or_hardly() -> None:
+    start = (
+        "Each small map belongs to the patch at its place: red where another patch's position is similar to its own. "
+        "The positions {}; direct neighbours have a mean similarity of {}, all others of {}, so that {}."
+    )
+    for learned, near, far, words in (
+        (True, 0.52, 0.20, ("were learned", "0.52", "0.20", "the layout of the image can be seen in them")),
+        (False, 0.40, 0.12, ("are fixed waves", "0.40", "0.12", "the layout of the image shows in them faintly")),
+        (True, 0.05, -0.02, ("were learned", "0.05", "-0.02", "hardly any layout of the image shows in them")),
+        (True, 0.1, 0.9, ("were learned", "0.10", "0.90", "hardly any layout of the image shows in them")),
+    ):
+        assert inside.positions_sentence(learned, near, far) == start.format(*words)
+
+
+def test_neighbours_are_the_patches_that_touch_on_a_side() -> None:
+    """On a 2 x 2 grid: patch 0 touches 1 and 2, not 3. Positions so that touching ones are alike by exactly 0.6."""
+    one, two = np.array([1.0, 0.0]), np.array([0.6, 0.8])
+    model = cast(ViT, SimpleNamespace(pos_embed=torch.tensor(np.stack([one, two, two, one]))))
+    made = inside.positions(subject_of(SURE, [0, 1, 2, 0], knobs={"patch_size": 3, "pool": "mean"}), model)
+    assert isinstance(made, Picture)
+    assert "direct neighbours have a mean similarity of 0.60, all others of 1.00, so that hardly any" in made.text

@@ -119,7 +119,7 @@ def evenly(total: int, most: int) -> Tensor:
 def robustness(
     model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each of DISTURBANCES its strengths, each with top-1 accuracy (a fraction) on ``count`` `evenly` spread images.
+    """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spread images.
 
     A disturbance draws the same numbers at every strength, so that a curve shows the strength alone.
     """

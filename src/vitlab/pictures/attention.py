@@ -50,7 +50,8 @@ def overlay(image_SSC: Pixels, values: Floats, squares: tuple[int, int], norm: N
     side, first = squares
     colours = as_colour(image_SSC)
     light = colours @ np.array([0.299, 0.587, 0.114], np.float32)
-    paper = 1 - 0.8 * light if image_SSC.shape[-1] == 1 else 0.25 + 0.75 * light
+    # Never so dark that a tint cannot be told: a bright object fills most of its patches.
+    paper = 1 - 0.45 * light if image_SSC.shape[-1] == 1 else 0.5 + 0.5 * light
     tint = np.ones_like(colours)
     shades = cmap(norm(values))[..., :3]
     block = np.kron(shades, np.ones((side, side, 1)))
@@ -121,23 +122,24 @@ def looked_and_needed(
 ) -> Figure:
     """A column an image (named above it): the image, its maps of ``looked`` by name ([N, grid, grid], in multiples of
     an even share; none for a network without attention), and by how much the probability of the right answer falls when
-    a patch is blanked, most by the number under it."""
+    a patch is blanked, most by the number under it (below 0: without any patch it rises). A fall of less than one point
+    bears no strong colour."""
     gap = max(1, images_NSSC.shape[1] // 14)
     rows, left = [as_colour(images_NSSC)], ["the image"]
     for name, maps in looked.items():
         rows.append(overlays(images_NSSC, maps, squares, share_norm(maps), LOOKED))
         left.append(f"{name}\n(red: {max(2.0, float(maps.max())):.1f} times\nan even share)")
-    most = np.maximum(deletion_Ngg.max(axis=(1, 2)), SLIGHT)
-    norms = [TwoSlopeNorm(0.0, -top, top) for top in most.tolist()]
+    most = deletion_Ngg.max(axis=(1, 2)).tolist()
+    norms = [TwoSlopeNorm(0.0, -max(top, SLIGHT), max(top, SLIGHT)) for top in most]
     triples = zip(images_NSSC, deletion_Ngg, norms, strict=True)
     rows.append(np.stack([overlay(image, falls, squares, norm, NEEDED) for image, falls, norm in triples]))
     figure = new_figure(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     axes = figure.add_subplot()
     show_pixels(axes, mosaic(np.stack(rows), gap))
-    left.append("needed (red:\nits probability falls\nby so many points)")
+    left.append("needed (red:\nits probability falls,\nat most by so many\npoints)")
     label_mosaic(axes, left, [short(name) for name in names], images_NSSC.shape[1:3], gap)
     below = len(rows) * (images_NSSC.shape[1] + gap)
-    for place, top in zip(centres(len(names), images_NSSC.shape[2], gap), most.tolist(), strict=True):
+    for place, top in zip(centres(len(names), images_NSSC.shape[2], gap), most, strict=True):
         axes.text(place, below, f"{100 * top:.1f}", ha="center", va="top", fontsize=8, color=INK)
     return figure
 

@@ -65,24 +65,37 @@ def looked_and_needed(subject: Subject, numbers: list[int], maps: dict[str, Arra
     names = [subject.classes[label] for label in labels.tolist()]
     shown = subject.seen(subject.images.images[numbers])
     figure = pictures.looked_and_needed(shown, names, maps, falls.numpy(), (squares.side, squares.margin))
-    row, column = divmod(int(falls[0].argmax()), squares.grid)
-    text = (
-        f"Red patches are needed: when the one in row {row + 1}, column {column + 1} of the {names[0]} on the left is "
-        f"blanked, the probability of the right answer falls by {100 * falls[0].max():.1f} points. "
-    )
+    text = needed_sentence(falls[0], names[0])
     if maps:
-        last, depth = next(iter(maps.values())), subject.config.model.depth
-        agree = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(last, falls.numpy(), strict=True))
-        text = f"Attention shows where the network looked, deletion what it needed. {text}" + (
-            f"In {agree} of {counted(len(numbers), 'image')} the patch with most attention in the last block is "
-            f"also the one that is needed most; rollout follows attention back through {counted(depth, 'block')}."
-        )
-    else:
-        text += "Blue ones stand in the way: without them the network is surer."
+        agree = agree_sentence(next(iter(maps.values())), falls.numpy())
+        through = f"Rollout follows attention back through {counted(subject.config.model.depth, 'block')}."
+        text = f"Attention shows where the network looked, deletion what it needed. {text} {agree} {through}"
     title = "Looked at, and needed" if maps else "Needed"
     alt = "Columns of images; under each, coloured patch by patch, " + ("its attention and " if maps else "")
     alt += "how much the answer depends on each patch"
     return Picture("attention" if maps else "deletion", title, figure, alt, text)
+
+
+def needed_sentence(falls_gg: Tensor, name: str) -> str:
+    """Which patch of the first image is needed most, and what colours mean."""
+    colours = "Red patches are needed; blue ones stand in the way: without them the network is surer."
+    fall = 100 * float(falls_gg.max())
+    if fall <= 0:
+        return f"{colours} The {name} on the left needs none: whichever is blanked, its probability does not fall."
+    row, column = divmod(int(falls_gg.argmax()), falls_gg.shape[1])
+    return (
+        f"{colours} When the patch in row {row + 1}, column {column + 1} of the {name} on the left is blanked, the "
+        f"probability of the right answer falls by {fall:.1f} points."
+    )
+
+
+def agree_sentence(last_Bgg: Arrays, falls_Bgg: Arrays) -> str:
+    """On how many images the most attended patch is the most needed one."""
+    agree = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(last_Bgg, falls_Bgg, strict=True))
+    return (
+        f"In {agree} of {counted(len(falls_Bgg), 'image')} the patch with most attention in the last block is also the "
+        "one that is needed most."
+    )
 
 
 def heads(subject: Subject, numbers: list[int], weights_LhNN: Tensor, query: int | None) -> Picture | Missing:

@@ -99,5 +99,6 @@ def compare_sentence(name: str, own: Curves, other_name: str, other: Curves) -> 
     ahead = name if mean > 0 else other_name
     return (
         f"{better} and {worse} differ most at {kind} {strength_words(kind, strength)}, where {better} is "
-        f"{100 * abs(gap):.1f} points ahead; on average over all strengths {ahead} is {100 * abs(mean):.1f} points ahead."
+        f"{100 * abs(gap):.1f} points ahead; on average over all strengths {ahead} is {100 * abs(mean):.1f} points "
+        "ahead."
     )

@@ -16,6 +16,8 @@ from vitlab.report.parts import Missing, Picture, Section, counted, percent
 
 FILTERS = 28
 LENS_IMAGES = 1000
+# By how much neighbours' positions must be more similar (cosine) before their layout is called clear, or faint.
+CLEAR, FAINT = 0.3, 0.1
 
 
 def section(subject: Subject, numbers: list[int]) -> Section:
@@ -55,14 +57,23 @@ def positions(subject: Subject, model: ViT) -> Picture | Missing:
     similarity = look.position_similarity(model.pos_embed.detach().cpu(), config.pool == "cls")
     steps = patch_distances(config.grid, 1)
     near, far = similarity[steps == 1].mean().item(), similarity[steps > 1].mean().item()
-    learned = "were learned" if config.pos_embed == "learned" else "are fixed waves"
-    text = (
-        f"Each small map belongs to the patch at its place: red where another patch's position is similar to its own. "
-        f"The positions {learned}; direct neighbours have a mean similarity of {near:.2f}, all others of {far:.2f}, "
-    )
-    text += "so that the layout of the image can be seen in them." if near > far + 0.1 else "so that no layout shows."
+    text = positions_sentence(config.pos_embed == "learned", near, far)
     alt = f"{config.grid} by {config.grid} small maps of the similarity of position embeddings"
     return Picture("positions", title, pictures.positions(similarity.numpy()), alt, text)
+
+
+def positions_sentence(learned: bool, near: float, far: float) -> str:
+    """How similar the positions of neighbours and of others are, and what that says."""
+    verdict = "so that hardly any layout of the image shows in them"
+    if near > far + CLEAR:
+        verdict = "so that the layout of the image can be seen in them"
+    elif near > far + FAINT:
+        verdict = "so that the layout of the image shows in them faintly"
+    return (
+        "Each small map belongs to the patch at its place: red where another patch's position is similar to its own. "
+        f"The positions {'were learned' if learned else 'are fixed waves'}; direct neighbours have a mean similarity "
+        f"of {near:.2f}, all others of {far:.2f}, {verdict}."
+    )
 
 
 def lens(subject: Subject, model: ViT, numbers: list[int]) -> Picture:
