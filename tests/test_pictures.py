@@ -250,6 +250,18 @@ def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
     assert accuracy.yaxis.get_major_formatter()(0.5, 0) == "99.5"
 
 
+def test_an_accuracy_of_a_hundred_percent_is_no_99_99() -> None:
+    figure = training.training_curves({"x": [histories()["a"][0] | {"val_top1": 1.0}]})
+    assert figure.axes[1].yaxis.get_major_formatter()(0.01, 0) == "≥99.99"
+    assert figure.axes[1].yaxis.get_major_formatter()(0.02, 0) == "99.98"
+
+
+def test_of_a_class_without_images_the_confusion_says_none() -> None:
+    figure = judged.confusion(np.array([[0, 0], [1, 3]]), ("a", "b"))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["none", "25.0", "75.0"]
+    style.to_bytes(figure)
+
+
 def test_names_from_outside_are_not_taken_for_formulas_or_hidden() -> None:
     rows = histories()["a"]
     figure = training.training_curves({"_$run": rows, r"$\frac$": rows})

@@ -45,6 +45,9 @@ def test_a_study_gets_its_table_its_picture_and_links_to_its_runs(tmp_path: Path
     assert f"recognised by {best['cell']}" in page.text
     for line in lines:
         assert line["cell"] in page.text
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"picture.png", "picture.svg"}
+    for path in STUDY.glob("picture.*"):
+        assert (folder / path.name).read_bytes() == path.read_bytes(), "the study's own"
     links = [tag["href"] for tag in page.all("a") if not (tag["href"] or "").startswith("#")]
     assert links == [f"../runs/{rows[0]['run']}/report.html", f"../runs/{rows[1]['run']}"]
     assert len(page.all("img")) == 1
@@ -185,11 +188,24 @@ def test_two_runs_are_compared_where_they_differ_most() -> None:
 
 def test_progress_is_told_from_first_to_last_epoch() -> None:
     rows = [{"train_seconds": s, "val_top1": v, "train_top1": 0.1} for s, v in ((2.0, 0.5), (5.0, 0.6), (7.0, 0.7))]
-    assert learned.progress_sentence(rows) == (
+    assert learned.progress_sentence(rows, 3.0) == (
         "Over 3 epochs of 2.0 s its validation accuracy went from 50.00 % after the first epoch to 70.00 %."
     )
     alone = [{"train_seconds": 2.0, "val_top1": None, "train_top1": 0.25}]
-    assert learned.progress_sentence(alone) == "In its only epoch, 2.0 s, it reached a training accuracy of 25.00 %."
+    assert (
+        learned.progress_sentence(alone, 1.0) == "In its only epoch, 2.0 s, it reached a training accuracy of 25.00 %."
+    )
+
+
+def test_a_part_of_an_epoch_is_no_whole_one() -> None:
+    rows = [{"train_seconds": s, "val_top1": None, "train_top1": v} for s, v in ((3.0, 0.5), (5.1, 0.75))]
+    assert learned.progress_sentence(rows, 1.75) == (
+        "Over 1.75 epochs of 3.0 s its training accuracy went from 50.00 % after the first epoch to 75.00 %."
+    )
+    assert learned.progress_sentence(rows[:1], 0.5) == (
+        "In 0.5 of an epoch, 3.0 s, it reached a training accuracy of 50.00 %."
+    )
+    assert learned.progress_sentence(rows, 7.0).startswith("Over 2 epochs of 2.5 s")  # it diverged, or was stopped
 
 
 def test_what_makes_training_harder_counts_only_where_it_was_on() -> None:

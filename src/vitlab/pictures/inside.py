@@ -23,6 +23,7 @@ from vitlab.pictures.style import (
     short,
     show_pixels,
     styled,
+    with_article,
 )
 
 
@@ -83,7 +84,9 @@ def logit_lens(
     left.tick_params(length=0)
     left.spines[:].set_visible(False)
     left.set(
-        title=f"one image, a {short(classes[truth])}: probability in %" if several <= 12 else "one image: probability"
+        title=f"one image, {with_article(short(classes[truth]))}: probability in %"
+        if several <= 12
+        else "one image: probability"
     )
     if several <= 12 and len(depths) <= 20:
         for row, values in enumerate(lens_LK):

@@ -43,7 +43,8 @@ COLUMNS = 6
 def confusion(counts_KK: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """How often each class (row) was taken for each class (column), in counts and in percent of the row. Colour shows
     the errors alone; the diagonal is grey."""
-    rates_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    seen_K1 = counts_KK.sum(axis=1, keepdims=True)
+    rates_KK = np.where(seen_K1 > 0, 100 * counts_KK / np.maximum(seen_K1, 1), math.nan)  # nothing is known of no image
     names = [short(name, 11) for name in classes]
     figure = new_figure(WIDTH, 4.3)
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
@@ -82,7 +83,9 @@ def draw_matrix(axes: Axes, values_KK: npt.NDArray[Any], names: Sequence[str], w
     for row in range(count):
         for column in range(count):
             value = values_KK[row, column]
-            if value or row == column:
+            if row == column and math.isnan(value):
+                axes.text(column, row, "none", fontsize=7, ha="center", va="center", color="0.15")
+            elif value > 0 or row == column:
                 dark = row != column and norm is not None and norm(value) > 0.6
                 style: dict[str, Any] = {
                     "fontsize": 7,
@@ -129,7 +132,16 @@ def reliability(found: Reliability) -> Figure:
     bars = [wilson_interval(a, n) for a, n in zip(accuracy[some].tolist(), counts[some].tolist(), strict=True)]
     low, high = np.array(bars).T if bars else np.zeros((2, 0))
     ends = np.maximum([accuracy[some] - low, high - accuracy[some]], 0)
-    upper.errorbar(confidence[some], accuracy[some], ends, fmt="o", color=BLUE, capsize=2, markersize=4, label="found")
+    upper.errorbar(
+        confidence[some],
+        accuracy[some],
+        ends,
+        fmt="o",
+        color=BLUE,
+        capsize=2,
+        markersize=4,
+        label="found, with 95 % interval",
+    )
     upper.set(ylabel="right", xlim=(0, 1), ylim=(0, 1.03))
     upper.set_title(f"expected calibration error {100 * found.ece:.2f} %")
     upper.legend(loc="upper left")

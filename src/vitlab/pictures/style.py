@@ -24,6 +24,7 @@ P = ParamSpec("P")
 # Okabe and Ito 2008, "Color Universal Design": told apart by almost everybody, also in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+FLOOR = 0.01  # percent: where an error of 0 is drawn on a logarithmic axis
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, PALE, INK = "0.55", "0.88", "0.15"
 DPI = 130
@@ -135,6 +136,13 @@ def plain(name: str) -> str:
     return (" " + name if name.startswith("_") else name).replace("$", r"\$")
 
 
+def with_article(name: str, article: str = "a") -> str:
+    """A cat, an owl, an 8: for names that are read aloud."""
+    spoken = name.lower()
+    vowel = spoken[:1] in tuple("aeio8") or spoken in ("11", "18")
+    return f"{article}{'n' if vowel else ''} {name}"
+
+
 def short(name: str, most: int = 14) -> str:
     """A class's name, cut where it is too long for its place."""
     return plain(name if len(name) <= most else name[: most - 1] + "…")
@@ -149,7 +157,7 @@ def accuracy_axis(axes: Axes, errors: Sequence[float]) -> None:
     steps = [100, 80, 60, 40, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
     axes.set_yticks([step for step in steps if low / 1.25 <= step <= high * 1.25], minor=False)
     axes.set_yticks([], minor=True)
-    axes.yaxis.set_major_formatter(lambda error, _: f"{100 - error:.4g}")
+    axes.yaxis.set_major_formatter(lambda error, _: f"{'≥' if error <= FLOOR else ''}{100 - error:.4g}")
     axes.grid(axis="y")
 
 

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitlab.pictures.style import RED, SERIES, WIDTH, Floats, accuracy_axis, new_figure, plain, styled
+from vitlab.pictures.style import FLOOR, RED, SERIES, WIDTH, Floats, accuracy_axis, new_figure, plain, styled
 
 Row = dict[str, Any]
 FEW = 3  # epochs
-FLOOR = 0.01  # percent: where an error of 0 is drawn on a logarithmic axis
 
 
 @styled

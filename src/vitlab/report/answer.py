@@ -107,10 +107,9 @@ def preset_sentences(subject: Subject) -> list[str]:
         own, (low, high) = headline(subject)
         inside = "inside" if 100 * low <= accuracy <= 100 * high else "outside"
         said.append(
-            f"Its source reports {accuracy:.2f} % in {duration(seconds)}, one run on an unnamed machine: "
-            f"{100 * own - accuracy:+.2f} points here in "
-            f"{subject.result['train_seconds'] / seconds:.0%} of that time; the published accuracy lies {inside} this "
-            "run's interval."
+            f"Against that page this run is at {100 * own - accuracy:+.2f} points in "
+            f"{percent(subject.result['train_seconds'] / seconds, 0)} of the time; the published accuracy lies "
+            f"{inside} this run's interval."
         )
     return said
 

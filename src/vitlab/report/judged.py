@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vitlab.look import judge
 from vitlab.pictures import judged as pictures
+from vitlab.pictures.style import with_article
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, between, counted, percent
 
@@ -30,14 +31,20 @@ def confusion(subject: Subject) -> Picture:
     total, seen = int(errors.sum()), counts.sum(dim=1)
     text = f"{counted(total, 'error')} on {counted(len(subject.images), f'{subject.part} image')}"
     if total:
-        most = int(errors.max())
+        most, kinds = int(errors.max()), int((errors > 0).sum())
         row, column = divmod(int(errors.argmax()), len(counts))
         is_, for_ = subject.classes[row], subject.classes[column]
-        kinds = int((errors > 0).sum())
-        text += f", in {counted(kinds, 'kind')} of confusion. The most frequent is {is_} taken for {for_}: "
-        text += f"{counted(most, 'time')}, {percent(most / int(seen[row]))} of that class."
+        share = f"{percent(most / int(seen[row]))} of that class"
+        if total == 1:
+            text += f": {is_} taken for {for_}, {share}. "
+        elif most == 1:
+            text += f", each of another kind: one is {is_} taken for {for_}, {share}. "
+        else:
+            text += f", in {counted(kinds, 'kind')} of confusion. A most frequent one is {is_} taken for {for_}: "
+            text += f"{most:,} times, {share}. "
     else:
-        text += ": nothing lies beside the diagonal. A row is what an image is, a column what it was taken for."
+        text += ": nothing lies beside the diagonal. "
+    text += "A row is what an image is, a column what it was taken for."
     figure = pictures.confusion(counts.numpy(), subject.classes)
     alt = "Two matrices of classes against classes: how often each was taken for each, in counts and in percent"
     return Picture("confusion", "Confusion", figure, alt, text)
@@ -50,13 +57,13 @@ def mistakes(subject: Subject) -> Picture | Missing:
         return Missing("Mistakes", f"it made none on {counted(len(subject.images), f'{subject.part} image')}")
     shown, sure = found[:GALLERY], sum(mistake.probability > SURE for mistake in found)
     images = subject.images.images[[mistake.index for mistake in shown]].cpu().numpy()
-    first = shown[0]
-    which = "All" if len(shown) == len(found) else f"The surest {len(shown)} of"
+    first, which = shown[0], "All" if len(shown) == len(found) else f"The surest {len(shown)} of"
+    is_, for_ = with_article(subject.classes[first.truth]), with_article(subject.classes[first.guess])
     text = (
         f"{which} {counted(len(found), 'mistake')}, surest first: what the image is → what it was taken for, how "
-        f"surely, and its number in the {subject.part} split. At the top a {subject.classes[first.truth]} taken for "
-        f"a {subject.classes[first.guess]} with {percent(first.probability, 1)}; {sure or 'none'} of them "
-        f"{'was' if sure == 1 else 'were'} made with more than {percent(SURE, 0)}."
+        f"surely, and its number in the {subject.part} split. At the top {is_} taken for {for_} with "
+        f"{percent(first.probability, 1)}; {sure or 'none'} of them {'was' if sure == 1 else 'were'} made with more "
+        f"than {percent(SURE, 0)}."
     )
     alt = f"A gallery of {len(shown)} wrongly recognised images with their classes and the wrong answers"
     return Picture("mistakes", "Mistakes", pictures.mistakes(images, shown, subject.classes), alt, text)
@@ -71,7 +78,7 @@ def reliability(subject: Subject) -> Picture:
         f"On average it is {percent(sure)} sure and {percent(right)} right; bin by bin the two differ by "
         f"{percent(found.ece)} in the mean (expected calibration error)."
     )
-    text = f"{fact} "
+    text = f"{fact} Whiskers are 95 % intervals. "
     if sure < right:
         text += "Points above the dashed line mean too much doubt"
         smoothing = subject.config.optim.label_smoothing

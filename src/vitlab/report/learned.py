@@ -11,7 +11,7 @@ from vitlab.augment import is_active
 from vitlab.config import RunConfig
 from vitlab.pictures.training import training_curves
 from vitlab.report.gather import Subject
-from vitlab.report.parts import Missing, Picture, Section, counted, duration, listed, percent
+from vitlab.report.parts import Missing, Picture, Section, duration, listed, percent
 
 Row = dict[str, Any]
 
@@ -26,7 +26,7 @@ def curves(subject: Subject, others: Sequence[Subject]) -> Picture | Missing:
     if not subject.history:
         return Missing("Training curves", "the run ended before its first epoch did")
     figure = training_curves({one.name: one.history for one in (subject, *others)})
-    text = progress_sentence(subject.history) + " " + gap_sentence(subject)
+    text = progress_sentence(subject.history, subject.config.train.epochs) + " " + gap_sentence(subject)
     if others:
         beside = [f"{one.name}, {duration(one.result['train_seconds'])} in all" for one in others]
         text += f" Drawn beside it: {'; '.join(beside)}."
@@ -34,16 +34,18 @@ def curves(subject: Subject, others: Sequence[Subject]) -> Picture | Missing:
     return Picture("training", "Training curves", figure, alt, text, vector=True)
 
 
-def progress_sentence(history: Sequence[Row]) -> str:
-    """From where to where, in how many epochs of which length."""
+def progress_sentence(history: Sequence[Row], planned: float) -> str:
+    """From where to where, in how many epochs of which length; of ``planned`` epochs the last may be a part of one."""
     part = "val" if history[-1].get("val_top1") is not None else "train"
     words = {"val": "validation", "train": "training"}[part]
     first, last = history[0], history[-1]
     ends = [0.0, *(row["train_seconds"] for row in history)]
-    epoch = statistics.median(b - a for a, b in pairwise(ends))
-    length = f"{counted(len(history), 'epoch')} of {duration(epoch)}" if len(history) > 1 else f"{duration(epoch)}"
+    trained = min(planned, len(history))
+    whole = [b - a for a, b in pairwise(ends)][: max(1, int(trained))]
     if len(history) == 1:
-        return f"In its only epoch, {length}, it reached a {words} accuracy of {percent(last[f'{part}_top1'])}."
+        only = "its only epoch" if trained == 1 else f"{trained:g} of an epoch"
+        return f"In {only}, {duration(whole[0])}, it reached a {words} accuracy of {percent(last[f'{part}_top1'])}."
+    length = f"{trained:g} epochs of {duration(statistics.median(whole))}"
     rise = f"from {percent(first[f'{part}_top1'])} after the first epoch to {percent(last[f'{part}_top1'])}"
     return f"Over {length} its {words} accuracy went {rise}."
 
@@ -61,8 +63,8 @@ def gap_sentence(subject: Subject) -> str:
     said = f"At the end the training loss is {train:.3f} and the validation loss {val:.3f}"
     harder = harder_words(subject.config, len(subject.history))
     if val > train:
-        return text + f"{said}: it knows its training images {val / max(train, 1e-9):.1f} times as well as new ones."
-    reason = f", because training is made harder by {listed(harder)}" if harder else ""
+        return text + f"{said}: it does better on the images that it was trained on."
+    reason = f"; training is made harder by {listed(harder)}" if harder else ""
     return text + f"{said}, the lower one{reason}."
 
 

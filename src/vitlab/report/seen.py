@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy.typing as npt
 import torch
 
 from vitlab.augment import augment, is_active
-from vitlab.config import AugmentConfig, ModelConfig
+from vitlab.config import AugmentConfig, ModelConfig, RunConfig
 from vitlab.data import Dataset
 from vitlab.machine import generator_on
 from vitlab.model.patches import patchify
 from vitlab.pictures import images as pictures
+from vitlab.pictures.style import with_article
 from vitlab.preprocess import Preprocess
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, counted, listed
@@ -28,18 +30,23 @@ def section(subject: Subject, numbers: list[int]) -> Section:
     name = subject.classes[int(subject.images.labels[numbers[0]])]
     cut: Picture | Missing = Missing("Patches", "a convolutional network cuts no patches")
     if subject.is_vit:
-        cut = patches(image, model, "patches", f"a {name}, {subject.part} image no. {numbers[0]:,}")
+        cut = patches(image, model, "patches", f"{with_article(name)}, {subject.part} image no. {numbers[0]:,}")
     changed: Picture | Missing = Missing("Augmentation", "this run showed the training images unchanged")
     if is_active(subject.config.augment):
-        steps = f" The last {100 * subject.config.augment.clean_tail:.0f} % of the steps saw images unchanged."
-        seen = int(subject.config.train.epochs * len(dataset.train))
-        text = (
-            f"Each version was drawn anew: over {subject.config.train.epochs:g} epochs the network saw "
-            f"{counted(seen, 'image')}, hardly two of them alike."
-        )
-        tail = steps if subject.config.augment.clean_tail else ""
-        changed = augmentation(image, model.image_size, subject.config.augment, text + tail)
+        text = drawn_sentence(subject.config, subject.result["train_images"], subject.result["steps"])
+        changed = augmentation(image, model.image_size, subject.config.augment, text)
     return Section("What it is given", [examples(dataset), cut, changed])
+
+
+def drawn_sentence(config: RunConfig, train_images: int, steps: int) -> str:
+    """In how many of the ``steps`` training drew its changes anew, as `vitlab.step.Task.augments` decides."""
+    planned = max(1, round(config.train.epochs * math.ceil(train_images / config.train.batch_size)))
+    changed = min(steps, math.ceil(planned * (1.0 - config.augment.clean_tail)))
+    rest = steps - changed
+    text = f"Training drew a version anew for every image of {'its' if rest else 'all its'} "
+    if not rest:
+        return f"{text}{counted(steps, 'step')}."
+    return f"{text}first {counted(changed, 'step')}; the other {rest:,} saw images unchanged."
 
 
 def examples(dataset: Dataset) -> Picture:
@@ -52,8 +59,13 @@ def examples(dataset: Dataset) -> Picture:
     if sizes[most] == sizes[least]:
         text += f"Every class has {sizes[most]:,}."
     else:
-        text += f"The largest class is {classes[most]} with {sizes[most]:,}, the smallest {classes[least]} with "
-        text += f"{sizes[least]:,}: {sizes[most] / max(sizes[least], 1):.2f} times as many."
+        text += f"The largest class is {classes[most]} with {sizes[most]:,}"
+        known = f"{sizes[least]:,}: {sizes[most] / max(sizes[least], 1):.2f} times as many"
+        text += (
+            f", the smallest {classes[least]} with {known}."
+            if sizes[least]
+            else f"; of {classes[least]} there is none."
+        )
     alt = f"A grid of example images, the first of each of {len(classes)} classes"
     return Picture("examples", "Examples", pictures.examples(train.images, train.labels, classes), alt, text)
 

@@ -13,7 +13,7 @@ from vitlab.config.run import sections as sections_of_config
 from vitlab.data import Dataset, load_dataset
 from vitlab.errors import RunError
 from vitlab.experiment import memory_errors
-from vitlab.pictures.style import to_bytes
+from vitlab.pictures.style import to_bytes, with_article
 from vitlab.presets import PRESETS, preset_config
 from vitlab.report import attended, endured, inside, judged, learned, page, seen, studies
 from vitlab.report.answer import answer, changed_knobs, show
@@ -180,7 +180,8 @@ def section_of_data(dataset: Dataset) -> Section:
         first = int((labels == label).argmax())
         what = f"the first {classes[label]} of the training images"
         config = preset_config(preset).model
-        title = f"A {classes[label]} at {config.image_size} x {config.image_size}, patches of {config.patch_size}"
+        size = f"{config.image_size} x {config.image_size}"
+        title = f"{with_article(classes[label], 'A')} at {size}, patches of {config.patch_size}"
         parts.append(replace(seen.patches(images[first], config, name, what), title=title))
     strengths = replace(preset_config(DATA_PRESET).augment, flip=dataset.card.may_flip)
     text = f"These are the strengths of the preset {DATA_PRESET}."
@@ -190,10 +191,10 @@ def section_of_data(dataset: Dataset) -> Section:
 
 
 def look_at_study(folder: Path, runs: Path) -> Written:
-    """The report of a study, from its table and its rows."""
+    """The report of a study, from its table and its rows; the study's own picture, which bears its name, stays."""
     about, lines = studies.read_lines(folder)
     sections = studies.sections_of(about, lines)
-    written, images = write_pictures(sections, folder)
+    written, images = write_pictures(sections, folder / "pictures")
     text = page.page(
         studies.title_of(folder),
         f"{len(lines)} cells, accuracy on {about['accuracy_on']} images",
