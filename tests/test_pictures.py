@@ -250,6 +250,23 @@ def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
     assert accuracy.yaxis.get_major_formatter()(0.5, 0) == "99.5"
 
 
+def test_long_names_are_cut_in_the_middle_and_leave_the_plots_their_room() -> None:
+    names = [f"{letter * 150}-{number}" for number, letter in enumerate("ab")]
+    run = {kind: [(0.0, 1.0), (1.0, 0.5)] for kind in "vwxyz"}
+    made = [
+        training.training_curves({name: histories()["a"] for name in names}),
+        robust.robustness(
+            dict.fromkeys(names, run), dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(2, 5, 5, 1))
+        ),
+        study.accuracy_against_time([study.Point(names[0], 3, 90, None, True)], names[1]),
+    ]
+    for figure in made:
+        style.to_bytes(figure)  # a warning of the layout would be an error
+        assert max(map(len, words(figure).split("\n"))) <= 100
+        assert min(axes.get_position().width * figure.get_figwidth() for axes in figure.axes) > 1.5
+    assert "a…" + 14 * "a" + "-0" in words(made[0])
+
+
 def test_an_accuracy_of_a_hundred_percent_is_no_99_99() -> None:
     figure = training.training_curves({"x": [histories()["a"][0] | {"val_top1": 1.0}]})
     assert figure.axes[1].yaxis.get_major_formatter()(0.01, 0) == "≥99.99"

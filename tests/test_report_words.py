@@ -17,6 +17,8 @@ from vitlab import RunConfig, Split
 from vitlab.data import Dataset
 from vitlab.data.cards import own_card
 from vitlab.errors import RunError
+from vitlab.look import attention as look_attention
+from vitlab.look import inside as look_inside
 from vitlab.machine import Machine
 from vitlab.model import ViT
 from vitlab.pictures.style import with_article
@@ -190,7 +192,7 @@ def test_doubt_and_confidence_are_told_apart() -> None:
 
 def test_how_far_heads_look_names_the_nearest_and_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
     distances = torch.tensor([[2.8, 1.1], [3.9, 2.7]])
-    monkeypatch.setattr(attended.look, "attention_distance", lambda *_: distances)
+    monkeypatch.setattr(look_attention, "attention_distance", lambda *_: distances)
     model = SimpleNamespace(forward_with_attention=lambda inputs: (None, None), training=False)
     model.eval, model.train = (lambda: None), (lambda mode: None)
     made = attended.distance(subject_of(SURE, [0, 1, 2, 0], model=cast(nn.Module, model), knobs={"patch_size": 3}))
@@ -208,7 +210,7 @@ def test_the_lens_names_the_block_that_adds_most(monkeypatch: pytest.MonkeyPatch
     wrong = (torch.tensor(labels) + 1) % 3
     answers = torch.where(right == 1, torch.tensor(labels), wrong)
     every = 0.7 * torch.nn.functional.one_hot(answers, 3) + 0.1
-    monkeypatch.setattr(inside.look, "logit_lens", lambda model, inputs: every[:, : len(inputs)])
+    monkeypatch.setattr(look_inside, "logit_lens", lambda model, inputs: every[:, : len(inputs)])
     made = inside.lens(subject_of(SURE, labels), cast(ViT, None), [0])
     assert made.text == (
         "Final norm and head read every block's output as if it were the last, for which they were trained. On 4 test "

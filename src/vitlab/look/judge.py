@@ -65,13 +65,13 @@ def equal_classes(counts_KK: Tensor) -> float:
     few errors a class the chi-square distribution would not hold. 1 where no class or every image is wrong.
     """
     seen_K = counts_KK.sum(dim=1)
-    wrong_K = (seen_K - counts_KK.diagonal())[seen_K > 0].cpu().numpy()
-    seen_K = seen_K[seen_K > 0].cpu().numpy()
-    total, errors = int(seen_K.sum()), int(wrong_K.sum())
+    errors_K = (seen_K - counts_KK.diagonal())[seen_K > 0]
+    images_K, wrong_K = seen_K[seen_K > 0].cpu().numpy(), errors_K.cpu().numpy()
+    total, errors = int(images_K.sum()), int(wrong_K.sum())
     if errors in (0, total):
         return 1.0
-    expected_K = seen_K * errors / total
-    drawn_RK = np.random.default_rng(0).multivariate_hypergeometric(seen_K, errors, DRAWS, method="marginals")
+    expected_K = images_K * errors / total
+    drawn_RK = np.random.default_rng(0).multivariate_hypergeometric(images_K, errors, DRAWS, method="marginals")
     found, chance_R = (((wrong - expected_K) ** 2 / expected_K).sum(axis=-1) for wrong in (wrong_K, drawn_RK))
     return float((1 + (chance_R >= found - 1e-9).sum()) / (DRAWS + 1))
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitlab.pictures.style import MARKERS, SERIES, WIDTH, Pixels, as_colour, new_figure, plain, styled
+from vitlab.pictures.style import MARKERS, SERIES, WIDTH, Pixels, as_colour, new_figure, run_name, styled
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 PANELS = 3  # beside each other
@@ -43,7 +43,7 @@ def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], t
     for number, (name, curve) in enumerate(runs.items()):
         colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
         scores = [100 * score for _, score in curve]
-        axes.plot(range(len(curve)), scores, marker=marker, markersize=4, color=colour, label=plain(name))
+        axes.plot(range(len(curve)), scores, marker=marker, markersize=4, color=colour, label=run_name(name))
     strengths = [f"{strength:g}" for strength, _ in next(iter(runs.values()))]
     axes.set_xticks(range(len(strengths)), strengths)
     axes.tick_params(axis="x", labelbottom=True, length=0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitlab.pictures.style import BLUE, GREY, RED, WIDTH, log_time_axis, new_figure, plain, styled
+from vitlab.pictures.style import BLUE, GREY, RED, WIDTH, log_time_axis, new_figure, run_name, styled
 
 LETTER, LINE = 4.8, 8.5  # points: about the width of a letter and the height of a name
 
@@ -48,7 +48,7 @@ def accuracy_against_time(points: Sequence[Point], title: str) -> Figure:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
     log_time_axis(axes, times)
     axes.set(
-        xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)", title=plain(title)
+        xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)", title=run_name(title, 100)
     )
     axes.grid(which="both")
     axes.legend(loc="lower right")
@@ -63,7 +63,7 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
     taken: dict[Point, tuple[float, float, float]] = {}
     for point in sorted(points, key=lambda point: -point.seconds):  # the right one of two keeps the right side
         x, y = axes.transData.transform((point.seconds, point.accuracy)) * in_points
-        width = LETTER * len(point.name)
+        width = LETTER * len(run_name(point.name))
         boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
         inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
         free = [box for box in inside if not any(meets(box, other) for other in taken.values())] or inside
@@ -72,7 +72,7 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
         where = axes.transData.transform((point.seconds, point.accuracy)) * in_points
         offset = (taken[point][0] - where[0], taken[point][1] - where[1])
         place = (point.seconds, point.accuracy)
-        axes.annotate(plain(point.name), place, offset, textcoords="offset points", fontsize=8)
+        axes.annotate(run_name(point.name), place, offset, textcoords="offset points", fontsize=8)
 
 
 def meets(box: tuple[float, float, float], other: tuple[float, float, float]) -> bool:

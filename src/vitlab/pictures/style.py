@@ -148,6 +148,12 @@ def short(name: str, most: int = 14) -> str:
     return plain(name if len(name) <= most else name[: most - 1] + "…")
 
 
+def run_name(name: str, most: int = 34) -> str:
+    """A run's name, cut in its middle where it is too long for a legend: names often differ at their ends."""
+    half = (most - 1) // 2
+    return plain(name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}")
+
+
 def accuracy_axis(axes: Axes, errors: Sequence[float]) -> None:
     """The y axis of a plot of errors in percent, drawn as accuracy: from 99 to 99.9 as far as from 90 to 99."""
     some = [error for error in errors if error > 0]

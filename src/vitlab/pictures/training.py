@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vitlab.pictures.style import FLOOR, RED, SERIES, WIDTH, Floats, accuracy_axis, new_figure, plain, styled
+from vitlab.pictures.style import FLOOR, RED, SERIES, WIDTH, Floats, accuracy_axis, new_figure, run_name, styled
 
 Row = dict[str, Any]
 FEW = 3  # epochs
@@ -25,7 +25,7 @@ def training_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     (loss, accuracy), (rate, time) = figure.subplots(2, 2)
     errors: list[float] = []
     for number, (run, rows) in enumerate(histories.items()):
-        name = plain(run)
+        name = run_name(run)
         colour = SERIES[number % len(SERIES)]
         epochs, seconds = column(rows, "epoch"), column(rows, "train_seconds")
         both = {"train": column(rows, "train_loss"), "val": column(rows, "val_loss")}

@@ -22,6 +22,7 @@ from vitlab.look.attention import Squares, patch_squares
 from vitlab.machine import Machine
 from vitlab.prepare import prepare
 from vitlab.preprocess import Preprocess
+from vitlab.report.damage import check_run
 from vitlab.runs import RunFolder
 
 CNN_GRID = 7  # squares a side that are blanked in the input of a network without patches
@@ -107,6 +108,7 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
     weights = folder.load_weights(config.digest())
     result = folder.result()
     assert result is not None, "a run with weights has ended"
+    check_run(path, result, folder.environment(), folder.history())
     with memory_errors("looking at the run"):
         here = as_trained(folder.environment()) | machine_knobs(asked)
         prepared = prepare(config.with_knobs(**here), note, asked.get("data"))

@@ -36,7 +36,7 @@ def curves(subject: Subject, others: Sequence[Subject]) -> Picture | Missing:
 
 def progress_sentence(history: Sequence[Row], planned: float) -> str:
     """From where to where, in how many epochs of which length; of ``planned`` epochs the last may be a part of one."""
-    part = "val" if history[-1].get("val_top1") is not None else "train"
+    part = "train" if any(row.get("val_top1") is None for row in history) else "val"
     words = {"val": "validation", "train": "training"}[part]
     first, last = history[0], history[-1]
     ends = [0.0, *(row["train_seconds"] for row in history)]

@@ -11,11 +11,14 @@ from urllib.parse import quote
 from vitlab import files
 from vitlab.errors import RunError
 from vitlab.report.answer import Answer
+from vitlab.report.damage import LINE, ROW, check_table
 from vitlab.report.page import Table
 from vitlab.report.parts import Picture, Section, duration, listed
 from vitlab.study import picture, table
 from vitlab.study.driver import read_rows, read_study
 from vitlab.study.summary import Line, accuracy_of
+
+AGAIN = "run the study again: its runs are kept"
 
 
 def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
@@ -28,13 +31,22 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
         lines = [
             Line(**{name: untuple(value) for name, value in row.items() if name in names}) for row in about["lines"]
         ]
-        return {
-            "study": about["study"],
-            "accuracy_on": about["accuracy_on"],
-            "circumstances": about["circumstances"],
-        }, lines
+        told = {name: about[name] for name in ("study", "accuracy_on", "circumstances")}
     except (KeyError, TypeError, AttributeError):
-        raise RunError(f"{folder / 'table.json'} is damaged; run the study again: its runs are kept") from None
+        raise RunError(f"{folder / 'table.json'} is damaged; {AGAIN}") from None
+    if not lines or not isinstance(told["circumstances"], dict):
+        raise RunError(f"{folder / 'table.json'} is damaged: it holds no cells or no circumstances; {AGAIN}")
+    for number, line in enumerate(lines, start=1):
+        check_table(folder / "table.json", f"line {number}: ", vars(line), LINE, AGAIN)
+    return told, lines
+
+
+def checked_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a study; RunError for one that says no cell, status or run."""
+    rows = read_rows(folder)
+    for number, row in enumerate(rows, start=1):
+        check_table(folder / "rows.jsonl", f"row {number}: ", row, ROW, AGAIN)
+    return rows
 
 
 def untuple(value: Any) -> Any:
@@ -92,8 +104,11 @@ def tables_of(folder: Path, runs: Path, about: dict[str, Any], lines: list[Line]
     title = "Bold: no other cell is both faster and more accurate"
     made = {"All cells": [Table(title, list(cells[0]), [list(row.values()) for row in cells], best)]}
     rows, links = [], {}
-    for number, row in enumerate(read_rows(folder)):
-        score, run = (accuracy_of(row) if row["status"] == "done" else None), runs / row["run"]
+    for number, row in enumerate(checked_rows(folder)):
+        score, run = (
+            (accuracy_of({"val_top1": None, "test_top1": None} | row) if row["status"] == "done" else None),
+            runs / row["run"],
+        )
         accuracy = "" if score is None else f"{100 * score:.2f}"
         seconds = "" if row.get("train_seconds") is None else f"{row['train_seconds']:,.1f}"
         rows.append([row["cell"], str(row["seed"]), row["status"], accuracy, seconds, row["run"]])
