@@ -267,6 +267,15 @@ def test_long_names_are_cut_in_the_middle_and_leave_the_plots_their_room() -> No
     assert "a…" + 14 * "a" + "-0" in words(made[0])
 
 
+def test_letters_that_no_font_has_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert style.helping(("x", "y", "z"), ("z", "w", "x")) == ["DejaVu Sans", "x", "z"]
+    monkeypatch.setattr(style, "FAMILIES", ["DejaVu Sans"])
+    assert style.undrawable(("cat", "Äpfel, naïve", "кот", "→…≥")) == ""
+    assert style.undrawable(("猫", "a 犬", "猫")) == "犬猫"
+    monkeypatch.setattr(style, "FAMILIES", ["DejaVu Sans", "STIXGeneral"])  # which comes with matplotlib, too
+    assert style.undrawable(("猫",)) == "猫"
+
+
 def test_an_accuracy_of_a_hundred_percent_is_no_99_99() -> None:
     figure = training.training_curves({"x": [histories()["a"][0] | {"val_top1": 1.0}]})
     assert figure.axes[1].yaxis.get_major_formatter()(0.01, 0) == "≥99.99"

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.browser import watched
 from tests.command import vitlab
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import train_run
-from vitlab.pictures.style import Figure
+from vitlab.pictures.style import Figure, undrawable
 from vitlab.report import write
 
 if TYPE_CHECKING:
@@ -226,7 +227,9 @@ def quick(figure: Figure, kind: str = "png") -> bytes:
     """A coarse picture without a proper layout, for tests that want to know only that it can be drawn."""
     figure.set_layout_engine("none")
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=15)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(out, format="png", dpi=15)
     return out.getvalue()
 
 
@@ -279,6 +282,30 @@ def test_colour_and_a_hundred_classes(place: Path) -> None:
     run = trained(place, "many", "many.npz", epochs=1)
     assert look(run) == {}
     assert "100 classes" in (run / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("coarse")
+def test_names_from_outside_stay_names_and_the_place_of_the_data_stays_at_home(tmp_path: Path) -> None:
+    """Classes named in Markdown, in HTML and in a script that the font lacks, in a folder whose path is private."""
+    names = ("_a_", "<b>*", "[猫](x)")
+    for part, images in (("train", glyphs(30)), ("test", glyphs(9))):
+        for number, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+            folder = tmp_path / "private" / "pets" / part / names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
+    run = tmp_path / "run_of_*me*"
+    train_run(tiny_config(tmp_path / "private" / "pets", epochs=1, checkpoint_seconds=60.0), run)
+    left_out = json.loads(vitlab(f"look '{run}' --quiet --json").out)["left_out"]
+    if "猫" in undrawable(names):
+        assert "no font on this machine has 猫: they are boxes" in left_out["Some letters of names"]
+    card = (run / "README.md").read_text(encoding="utf-8")
+    body = card.split("---\n", 2)[2]
+    assert r"(\<b\>\*, \[猫\](x), \_a\_)" in body
+    assert r"# run\_of\_\*me\*" in body
+    assert not [name for name in names if name in body]
+    for text in (card, (run / "report.html").read_text(encoding="utf-8")):
+        assert "private" not in text
+        assert "pets" in text
 
 
 @pytest.mark.usefixtures("coarse")

@@ -26,7 +26,7 @@ from vitlab.preprocess import Preprocess
 from vitlab.presets import PRESETS, preset_config
 from vitlab.report import answer, attended, inside, judged, learned, seen
 from vitlab.report.gather import Subject, check_comparable
-from vitlab.report.parts import Picture
+from vitlab.report.parts import Picture, markdown
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, "plain", "plain", False, "plain", "for a test")
 ENVIRONMENT = {"device": "cpu", "device_name": "abacus", "threads": 1, "precision": "fp32", "kernels": "plain"}
@@ -283,3 +283,11 @@ def test_the_source_of_a_preset_is_named_once() -> None:
 def test_articles() -> None:
     words = [with_article(name) for name in ("cat", "owl", "8", "11", "18", "1", "T-shirt/top", "Ankle boot")]
     assert words == ["a cat", "an owl", "an 8", "an 11", "an 18", "a 1", "a T-shirt/top", "an Ankle boot"]
+
+
+def test_markdown_of_names_from_outside_means_nothing() -> None:
+    assert markdown("7 taken for 2: 5 times, 0.49 %.") == "7 taken for 2: 5 times, 0.49 %."
+    assert markdown("a_b *c* [d](e) <img src=x> `f` |g| \\h #i $j$") == (
+        r"a\_b \*c\* \[d\](e) \<img src=x\> \`f\` \|g\| \\h \#i \$j\$"
+    )
+    assert markdown("two\nlines\t here") == "two lines here"

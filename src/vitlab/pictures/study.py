@@ -48,7 +48,9 @@ def accuracy_against_time(points: Sequence[Point], title: str) -> Figure:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
     log_time_axis(axes, times)
     axes.set(
-        xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)", title=run_name(title, 100)
+        xlabel="training time in seconds (median)",
+        ylabel="accuracy in percent (95 % interval)",
+        title=run_name(title, 100),
     )
     axes.grid(which="both")
     axes.legend(loc="lower right")

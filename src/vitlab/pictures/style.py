@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Figure  # for those who hold figures without drawing them
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -31,8 +32,23 @@ DPI = 130
 PAD = 0.07  # inches around every plot
 WIDTH = 8.0  # inches, of a picture as wide as a page
 
+# Comes with matplotlib, so that pictures look the same everywhere; the others help out with letters that it lacks.
+FONT = "DejaVu Sans"
+HELPERS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS", "Noto Sans Devanagari"),
+)
+
+
+def helping(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    """The font and those of ``wanted`` that are ``there``."""
+    return [FONT, *(name for name in wanted if name in there)]
+
+
+FAMILIES = helping(HELPERS, font_manager.get_font_names())
 STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that pictures look the same everywhere
+    "font.family": FAMILIES,
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
@@ -77,6 +93,13 @@ def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
+
+
+def undrawable(names: Sequence[str]) -> str:
+    """The letters of ``names`` that no font of FAMILIES has, each once; they become boxes."""
+    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in FAMILIES]
+    known = set().union(*(font.get_charmap() for font in fonts))
+    return "".join(sorted({letter for name in names for letter in name if letter.isprintable()} - set(map(chr, known))))
 
 
 def in_unit(images: Pixels) -> Floats:

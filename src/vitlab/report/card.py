@@ -11,7 +11,7 @@ from vitlab.predict import drawing as drawings
 from vitlab.predict.classifier import DRAWN
 from vitlab.report.answer import answer, headline, machine_phrase, network_phrase
 from vitlab.report.gather import Subject
-from vitlab.report.parts import Missing, Picture, Section, between, counted, duration, percent
+from vitlab.report.parts import Missing, Picture, Section, between, counted, duration, markdown, percent
 
 # As long as this line stands in README.md it is ours to write anew.
 MARK = "<!-- Made by `vitlab look`, and made anew each time; delete this line to keep your own changes. -->"
@@ -24,7 +24,7 @@ def card(subject: Subject, sections: Sequence[Section]) -> str:
     parts = [
         yaml_head(subject),
         MARK,
-        f"# {subject.name}",
+        f"# {markdown(subject.name)}",
         f"A small {'Vision Transformer' if subject.is_vit else 'convolutional network'} that tells "
         f"{classes_phrase(subject)} apart. {answer_line(subject)}",
         *details(subject),
@@ -63,7 +63,11 @@ def yaml_head(subject: Subject) -> str:
 def classes_phrase(subject: Subject) -> str:
     """How many classes, and which if they are few."""
     names = subject.classes
-    return f"{counted(len(names), 'class')} ({', '.join(names)})" if len(names) <= 20 else counted(len(names), "class")
+    return (
+        f"{counted(len(names), 'class')} ({markdown(', '.join(names))})"
+        if len(names) <= 20
+        else counted(len(names), "class")
+    )
 
 
 def answer_line(subject: Subject) -> str:
@@ -94,8 +98,8 @@ def uses(subject: Subject) -> list[str]:
     images = f"{subject.dataset.card.height} x {subject.dataset.card.width} pixels"
     return [
         "## Uses",
-        f"For learning and experiments: images like those of {subject.dataset.card.title} ({images}), one object each. "
-        "Not for decisions about people, money or safety: nobody has tested it for those.",
+        f"For learning and experiments: images like those of {markdown(subject.dataset.card.title)} ({images}), one "
+        "object each. Not for decisions about people, money or safety: nobody has tested it for those.",
     ]
 
 
@@ -109,7 +113,7 @@ def limits(subject: Subject, drawn: dict[str, Picture]) -> list[str]:
             if "diverged" in answered or "flatters" in answered
         ),
         *(
-            f"- {drawn[name].fact or drawn[name].text}"
+            f"- {markdown(drawn[name].fact or drawn[name].text)}"
             for name in ("classes", "reliability", "robustness")
             if name in drawn
         ),
@@ -120,13 +124,13 @@ def limits(subject: Subject, drawn: dict[str, Picture]) -> list[str]:
 def training_data(subject: Subject) -> list[str]:
     """Which images, and what was done to them."""
     about, result = subject.dataset.card, subject.result
-    known = CATALOGUE.get(about.name)
-    source = f"Licence: {known.licence}; source: {known.source}." if known else f"Own images, {subject.dataset.origin}."
+    known = None if about.layout in ("folder", "npz") else CATALOGUE.get(about.name)  # a folder may be called mnist
+    source = f"Licence: {known.licence}; source: {known.source}." if known else "Own images."
     sizes = f"{counted(result['train_images'], 'training image')}, {result['val_images']:,} for validation"
     prepared = ", ".join(preparation(subject))
     return [
         "## Training data",
-        f"{about.title}: {sizes}. {source} SHA-256 of the bytes: `{result['data_sha256']}`.",
+        f"{markdown(about.title)}: {sizes}. {source} SHA-256 of the bytes: `{result['data_sha256']}`.",
         f"Every image, in training and afterwards: {prepared}.",
     ]
 
@@ -156,9 +160,13 @@ def evaluation(subject: Subject, drawn: dict[str, Picture], sections: Sequence[S
         rows.append(("validation accuracy of these weights", percent(result["val_top1"])))
     head = f"| on {counted(len(subject.images), f'{subject.part} image')} | |\n| --- | --- |\n"
     table = head + "\n".join(f"| {name} | {text} |" for name, text in rows)
-    pictures = [f"![{drawn[name].alt}](pictures/{name}.png)\n\n{drawn[name].text}" for name in SHOWN if name in drawn]
+    pictures = [
+        f"![{markdown(drawn[name].alt)}](pictures/{name}.png)\n\n{markdown(drawn[name].text)}"
+        for name in SHOWN
+        if name in drawn
+    ]
     left_out = [part for section in sections for part in section.parts if isinstance(part, Missing)]
-    notes = [f"Not drawn: {part.title.lower()}; {part.reason}." for part in left_out]
+    notes = [f"Not drawn: {part.title.lower()}; {markdown(part.reason)}." for part in left_out]
     return ["## Evaluation", table, *pictures, *notes, "All pictures: [report.html](report.html)."]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,11 @@ def percent(fraction: float, digits: int = 2) -> str:
 def between(interval: Sequence[float], digits: int = 2) -> str:
     """An interval of fractions: 99.25 to 99.55 %."""
     return f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
+
+
+def markdown(text: str) -> str:
+    """Text from outside as Markdown, where none of its signs means anything and no line ends."""
+    return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(text.split()))
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from vitlab import files
@@ -13,7 +13,7 @@ from vitlab.config.run import sections as sections_of_config
 from vitlab.data import Dataset, load_dataset
 from vitlab.errors import RunError
 from vitlab.experiment import memory_errors
-from vitlab.pictures.style import to_bytes, with_article
+from vitlab.pictures.style import to_bytes, undrawable, with_article
 from vitlab.presets import PRESETS, preset_config
 from vitlab.report import attended, endured, inside, judged, learned, page, seen, studies
 from vitlab.report.answer import answer, changed_knobs, show
@@ -24,6 +24,7 @@ from vitlab.report.parts import Missing, Picture, Section
 Note = Callable[[str], None]
 # The seed page's: the picture's name, the network that cuts so, the digit.
 SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "seed-best", 6))
+MOST_LETTERS = 12  # that a note names
 DATA_PRESET = "small"  # whose augmentation a data set without a run is shown with
 
 
@@ -80,14 +81,25 @@ def sections_of_run(
     subject: Subject, others: Sequence[Subject], numbers: list[int], query: int | None = None
 ) -> list[Section]:
     """Every picture of a run; ``numbers`` are the images that some of them show (`gather.shown_images`)."""
+    names = [*subject.classes, *(one.name for one in (subject, *others))]
     return [
-        seen.section(subject, numbers),
+        with_letters(seen.section(subject, numbers), names),
         learned.section(subject, others),
         judged.section(subject),
         attended.section(subject, numbers, query),
         inside.section(subject, numbers),
         endured.section(subject, others, numbers[0]),
     ]
+
+
+def with_letters(section: Section, names: Sequence[str]) -> Section:
+    """The section, with a note where a picture cannot write the ``names``."""
+    letters = undrawable(names)
+    if not letters:
+        return section
+    shown = letters if len(letters) <= MOST_LETTERS else f"{letters[:MOST_LETTERS]}…"
+    why = f"no font on this machine has {shown}: they are boxes; install one such as Noto Sans CJK, and look again"
+    return Section(section.title, [*section.parts, Missing("Some letters of names", why)])
 
 
 def check_names(subjects: Sequence[Subject]) -> None:
@@ -138,7 +150,7 @@ def knob_tables(config: RunConfig) -> list[page.Table]:
     changed = changed_knobs(config, preset) if preset else {}
     made = []
     for name, section in sections_of_config(config).items():
-        rows = [[knob, show(value)] for knob, value in vars(section).items()]
+        rows = [[knob, place_name(value) if knob == "data" else show(value)] for knob, value in vars(section).items()]
         bold = frozenset((number, 1) for number, (knob, _) in enumerate(rows) if knob in changed)
         made.append(page.Table(name, (), rows, bold))
     return made
@@ -148,8 +160,16 @@ def environment_tables(subject: Subject) -> list[page.Table]:
     """environment.json and result.json as they are."""
     tables = {"environment.json": subject.environment, "result.json": subject.result}
     return [
-        page.Table(name, (), [[key, plain(value)] for key, value in values.items()]) for name, values in tables.items()
+        page.Table(
+            name, (), [[key, place_name(value) if key == "data" else plain(value)] for key, value in values.items()]
+        )
+        for name, values in tables.items()
     ]
+
+
+def place_name(data: Any) -> str:
+    """A data set's name; of a folder of one's own the last part: where it lies is nobody's business."""
+    return PurePath(str(data)).name
 
 
 def plain(value: Any) -> str:
@@ -187,7 +207,7 @@ def section_of_data(dataset: Dataset) -> Section:
     text = f"These are the strengths of the preset {DATA_PRESET}."
     image = images[int((labels == min(SEED_PICTURES[0][2], len(classes) - 1)).argmax())]
     parts.append(seen.augmentation(image, max(dataset.card.height, dataset.card.width), strengths, text))
-    return Section("Data", parts)
+    return with_letters(Section("Data", parts), classes)
 
 
 def look_at_study(folder: Path, runs: Path) -> Written:
