@@ -250,44 +250,6 @@ def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
     assert accuracy.yaxis.get_major_formatter()(0.5, 0) == "99.5"
 
 
-def test_long_names_are_cut_in_the_middle_and_leave_the_plots_their_room() -> None:
-    names = [f"{letter * 150}-{number}" for number, letter in enumerate("ab")]
-    run = {kind: [(0.0, 1.0), (1.0, 0.5)] for kind in "vwxyz"}
-    made = [
-        training.training_curves({name: histories()["a"] for name in names}),
-        robust.robustness(
-            dict.fromkeys(names, run), dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(2, 5, 5, 1))
-        ),
-        study.accuracy_against_time([study.Point(names[0], 3, 90, None, True)], names[1]),
-    ]
-    for figure in made:
-        style.to_bytes(figure)  # a warning of the layout would be an error
-        assert max(map(len, words(figure).split("\n"))) <= 100
-        assert min(axes.get_position().width * figure.get_figwidth() for axes in figure.axes) > 1.5
-    assert "a…" + 14 * "a" + "-0" in words(made[0])
-
-
-def test_letters_that_no_font_has_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert style.helping(("x", "y", "z"), ("z", "w", "x")) == ["DejaVu Sans", "x", "z"]
-    monkeypatch.setattr(style, "FAMILIES", ["DejaVu Sans"])
-    assert style.undrawable(("cat", "Äpfel, naïve", "кот", "→…≥")) == ""
-    assert style.undrawable(("猫", "a 犬", "猫")) == "犬猫"
-    monkeypatch.setattr(style, "FAMILIES", ["DejaVu Sans", "STIXGeneral"])  # which comes with matplotlib, too
-    assert style.undrawable(("猫",)) == "猫"
-
-
-def test_an_accuracy_of_a_hundred_percent_is_no_99_99() -> None:
-    figure = training.training_curves({"x": [histories()["a"][0] | {"val_top1": 1.0}]})
-    assert figure.axes[1].yaxis.get_major_formatter()(0.01, 0) == "≥99.99"
-    assert figure.axes[1].yaxis.get_major_formatter()(0.02, 0) == "99.98"
-
-
-def test_of_a_class_without_images_the_confusion_says_none() -> None:
-    figure = judged.confusion(np.array([[0, 0], [1, 3]]), ("a", "b"))
-    assert [text.get_text() for text in figure.axes[1].texts] == ["none", "25.0", "75.0"]
-    style.to_bytes(figure)
-
-
 def test_names_from_outside_are_not_taken_for_formulas_or_hidden() -> None:
     rows = histories()["a"]
     figure = training.training_curves({"_$run": rows, r"$\frac$": rows})
@@ -307,26 +269,6 @@ def test_an_overlay_tints_each_patch_by_its_own_value() -> None:
     assert shown[1, 1, 2] > shown[1, 1, 0] + 0.1  # less is blue
     assert shown[3, 3, 0] > shown[3, 3, 2] + 0.3  # more is red
     assert np.array_equal(shown[3, 3], shown[4, 4])
-
-
-def test_the_number_under_an_image_is_its_own_largest_fall_however_slight() -> None:
-    falls = np.full((3, 2, 2), -0.5)
-    falls[:, 1, 0] = (0.237, 0.002, -0.041)
-    figure = attention.looked_and_needed(pixels(3, 6, 6, 1), ("a", "b", "c"), {}, falls, (3, 0))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["23.7", "0.2", "-4.1"]
-    shown = np.asarray(figure.axes[0].images[0].get_array())  # the image, a gap, the falls
-    slight, strong = (shown[7 + 3, column * 7] for column in (1, 0))
-    assert strong[0] - strong[1] > slight[0] - slight[1] + 0.2
-
-
-def test_a_tint_shows_on_the_brightest_object() -> None:
-    values = np.array([[0.0, 2.0], [0.0, 2.0]])
-    for channels in (1, 3):
-        for light in (0.0, 1.0):
-            image = np.full((4, 4, channels), light)
-            shown = attention.overlay(image, values, (2, 0), attention.share_norm(values), attention.LOOKED)
-            assert shown[0, 3, 0] - shown[0, 3, 2] > 0.15, "red"
-            assert shown[0, 0, 2] - shown[0, 0, 0] > 0.06, "blue"
 
 
 def test_a_picture_is_the_same_bytes_every_time() -> None:

@@ -220,6 +220,18 @@ def test_the_report_opens_in_a_browser_without_a_request_or_a_complaint(looked: 
             assert page.evaluate("[...document.images].filter(i => i.complete && i.naturalWidth > 0).length") == len(
                 ALL
             )
+            narrow = width == 375
+            for frame in page.locator("figure.wide .frame").all():
+                assert frame.evaluate("f => f.scrollWidth > f.clientWidth") == narrow
+                hint = frame.evaluate("f => getComputedStyle(f, '::before').content")
+                assert ("sideways" in hint) == narrow
+                if narrow:
+                    frame.focus()
+                    assert frame.evaluate("f => document.activeElement === f"), "the keyboard gets there"
+            captions = page.locator("figcaption").evaluate_all("all => all.map(f => f.getBoundingClientRect().right)")
+            assert max(captions) <= width
+            dimmed = page.locator("figure img").first.evaluate("i => getComputedStyle(i).filter")
+            assert dimmed == ("brightness(0.9)" if scheme == "dark" else "none")
             assert complaints == []
 
 
@@ -354,6 +366,19 @@ def test_a_card_that_somebody_edited_stays(looked: Path) -> None:
     assert "README.md is not ours any more" in answer.err
     assert answer.out.splitlines()[-1] == f"report: {copy / 'report.html'}"
     assert "model card" not in answer.out
+
+
+@pytest.mark.usefixtures("coarse")
+def test_pictures_of_an_earlier_look_that_are_not_made_any_more_go(place: Path) -> None:
+    run = trained(place, "again", arch="cnn", cnn_channels=(5,), epochs=1)
+    (run / "pictures").mkdir()
+    for name in ("attention-heads.png", "lens.svg", "mine.png", "patches-of-mine.png", "notes.txt"):
+        (run / "pictures" / name).write_text("old")
+    look(run)
+    left = {path.name for path in (run / "pictures").iterdir() if path.read_bytes() == b"old"}
+    assert left == {"mine.png", "patches-of-mine.png", "notes.txt"}
+    assert not {"attention-heads.png", "lens.svg"} & {path.name for path in (run / "pictures").iterdir()}
+    assert set(write.NAMES) == ALL | {"deletion"}
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path) -> None:

@@ -52,6 +52,9 @@ def test_a_study_gets_its_table_its_picture_and_links_to_its_runs(tmp_path: Path
     assert links == [f"../runs/{rows[0]['run']}/report.html", f"../runs/{rows[1]['run']}"]
     assert len(page.all("img")) == 1
     assert len(page.all("table")) == 2
+    regions = [tag for _, tag in page.tags if tag.get("role") == "region"]
+    assert len(regions) == 3  # the picture and both tables
+    assert all(tag["tabindex"] == "0" and tag["aria-label"] for tag in regions)
 
 
 def test_a_study_that_has_not_ended_is_said_in_one_line(tmp_path: Path) -> None:

@@ -105,11 +105,17 @@ def picture_block(picture: Picture, image: tuple[str, bytes]) -> str:
     inches = picture.figure.get_size_inches()
     wide = ' class="wide"' if inches[0] > HALF else ""
     size = f'width="{round(100 * inches[0])}" height="{round(100 * inches[1])}"'  # keeps its place while it loads
+    scrolls = reachable(picture.title or picture.alt) if wide else ""
     return (
         f"<figure{wide}>{heading}"
-        f'<div class="frame"><img src="{address}" alt="{escape(picture.alt)}" {size}></div>'
+        f'<div class="frame"{scrolls}><img src="{address}" alt="{escape(picture.alt)}" {size}></div>'
         f"<figcaption>{html(picture.text)}</figcaption></figure>"
     )
+
+
+def reachable(label: str) -> str:
+    """Attributes of a block that scrolls sideways on a narrow screen, so that the keyboard can do it, too."""
+    return f' tabindex="0" role="region" aria-label="{escape(label)}"'
 
 
 def missing_block(missing: Missing) -> str:
@@ -121,8 +127,8 @@ def tables_block(title: str, tables: Sequence[Table]) -> str:
     """Tables under one heading, in columns where they are small."""
     narrow = all(len(row) <= 2 for table in tables for row in table.rows)
     inner = "".join(table_block(table) for table in tables)
-    kind = "tables" if narrow else "scroll"
-    return f'<section><h2 id="{anchor(title)}">{escape(title)}</h2><div class="{kind}">{inner}</div></section>'
+    kind, scrolls = ("tables", "") if narrow else ("scroll", reachable(title))
+    return f'<section><h2 id="{anchor(title)}">{escape(title)}</h2><div class="{kind}"{scrolls}>{inner}</div></section>'
 
 
 def table_block(table: Table) -> str:

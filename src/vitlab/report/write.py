@@ -24,6 +24,11 @@ from vitlab.report.parts import Missing, Picture, Section
 Note = Callable[[str], None]
 # The seed page's: the picture's name, the network that cuts so, the digit.
 SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "seed-best", 6))
+# Every picture of a run that there can be.
+NAMES = (
+    *("examples", "patches", "augmentation", "training", "confusion", "mistakes", "reliability", "classes"),
+    *("attention", "deletion", "attention-heads", "attention-distance", "filters", "positions", "lens", "robustness"),
+)
 MOST_LETTERS = 12  # that a note names
 DATA_PRESET = "small"  # whose augmentation a data set without a run is shown with
 
@@ -61,6 +66,7 @@ def look_at_run(
     with memory_errors("drawing"):
         sections = sections_of_run(subject, others, numbers, query)
         written, images = write_pictures(sections, path / "pictures")
+    forget_others(path / "pictures", written.pictures)
     about = subject.environment
     text = page.page(
         subject.name,
@@ -132,6 +138,13 @@ def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, 
                 images[part.name] = (kind, data)
                 part.figure.set_layout_engine("none")  # once found, the layout holds for the other kind too
     return written, images
+
+
+def forget_others(folder: Path, kept: Sequence[Path]) -> None:
+    """Delete the pictures of an earlier look that are not made any more; other files are not ours."""
+    for path in [folder / f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]:
+        if path not in kept:
+            files.remove(path)
 
 
 def write_card(subject: Subject, sections: Sequence[Section], written: Written, note: Note) -> None:
