@@ -76,7 +76,7 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         ("rows.jsonl", lambda row: row | {"train_seconds": "x"}, "row 1: 'train_seconds' is 'x'"),
         ("rows.jsonl", lambda row: 7, "row 1: it is not a table"),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_a_damaged_study_is_one_line(tmp_path: Path, name: str, change: Callable[[Any], Any], said: str) -> None:
     copy = tmp_path / "study"
