@@ -141,7 +141,9 @@ print(json.dumps([logits.tolist(), json.loads(extra["vitlab.json"])]))
     np.testing.assert_allclose(logits, network.logits(noise((28, 28, 1), 3)).numpy(), atol=1e-4)
     assert (about["sha256"], about["classes"]) == (network.digest, list(network.classes))
     with zipfile.ZipFile(tmp_path / "a.pt2") as archive:
-        text = b"".join(archive.read(name) for name in archive.namelist())
+        parts = [archive.read(name) for name in archive.namelist()]
+    text = b"".join(parts)
+    assert not [part for part in parts if part.startswith(b"PK") or part.startswith(b"\x80")], "torch.save, or a pickle"
     assert not [word for word in (b".py\\", str(Path.cwd()).encode(), b"site-packages") if word in text]
 
 

@@ -58,5 +58,6 @@ def program_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, An
         program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # where on this machine each line of code stands
+        program.example_inputs = None  # or torch would put the example into the file, as a pickle
         torch.export.save(program, stream, extra_files={"vitlab.json": files.to_json(about)})
     return stream.getvalue()
