@@ -109,3 +109,10 @@ export function css(name) {
 export const forgetColours = () => colours.clear();
 
 export const calmMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// One patch of the picture `whole` of the network's input, as a square of `size` pixels at (x, y).
+export function drawPatch(context, whole, { grid, side, margin }, patch, x, y, size) {
+  const left = margin + side * (patch % grid);
+  const top = margin + side * Math.floor(patch / grid);
+  context.drawImage(whole, left, top, side, side, x, y, size, size);
+}

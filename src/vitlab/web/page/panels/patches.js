@@ -1,6 +1,6 @@
 // The input lifts apart into patches: one button each, in a grid; arrows move between them.
 
-import { byId, el, keep, picture, setText } from "../dom.js";
+import { byId, drawPatch, el, keep, picture, setText } from "../dom.js";
 import { tap } from "./maps.js";
 
 const FILTERS = "A CNN has no patches: it slides small filters over all pixels.";
@@ -76,20 +76,11 @@ const numberOf = (target) => {
   return button ? Number(button.dataset.patch) : null;
 };
 
-export function paintPatch(canvas, whole, { grid, side, margin }, patch) {
+function paintPatch(canvas, whole, squares, patch) {
+  const { side } = squares;
   if (canvas.width !== side) Object.assign(canvas, { width: side, height: side });
   const context = canvas.getContext("2d");
-  context.drawImage(
-    whole,
-    margin + side * (patch % grid),
-    margin + side * Math.floor(patch / grid),
-    side,
-    side,
-    0,
-    0,
-    side,
-    side,
-  );
+  drawPatch(context, whole, squares, patch, 0, 0, side);
 }
 
 const whereIs = (patch, { grid }) => `row ${Math.floor(patch / grid) + 1}, column ${(patch % grid) + 1}`;

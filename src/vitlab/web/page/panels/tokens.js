@@ -1,6 +1,6 @@
 // The row of tokens: every patch once, side by side, and arcs for who takes from whom in the last layer.
 
-import { byId, css, picture, surface } from "../dom.js";
+import { byId, css, drawPatch, picture, surface } from "../dom.js";
 import { meanOfHeads } from "../attend.js";
 
 const ROW = 26; // pixels that the row itself needs at most
@@ -57,18 +57,8 @@ export function createTokens(store) {
   };
 }
 
-function paintToken(context, whole, { grid, side, margin }, patch, x, y, w, hidden) {
-  context.drawImage(
-    whole,
-    margin + side * (patch % grid),
-    margin + side * Math.floor(patch / grid),
-    side,
-    side,
-    x,
-    y,
-    w,
-    w,
-  );
+function paintToken(context, whole, squares, patch, x, y, w, hidden) {
+  drawPatch(context, whole, squares, patch, x, y, w);
   context.lineWidth = 1;
   context.strokeStyle = css(hidden ? "--faint" : "--edge");
   context.strokeRect(x, y, w, w);
