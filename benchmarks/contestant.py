@@ -87,15 +87,21 @@ def compete(config: RunConfig) -> None:
 
 
 def warm_up(prepared: Prepared) -> float:
-    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took."""
+    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took.
+
+    The second step has as many images as the last of an epoch, for which torch.compile makes other kernels.
+    """
     started, task = time.time(), prepared.task
-    size = 2 * task.config.train.batch_size
+    batch = task.config.train.batch_size
+    size = batch + (len(task.train) % batch or batch)
     shape = (size, *task.train.images.shape[1:])
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, len(prepared.dataset.card.classes), (size,), generator=generator)
     noise = DeviceSplit(images.to(task.machine.device), labels.to(task.machine.device))
     model = deepcopy(prepared.model)
+    if task.machine.compile:
+        model.compile()  # a copy does not inherit that
     config = task.config.with_knobs(epochs=1, warmup_epochs=0)
     fit(model, Task(config, noise, None, task.preprocess, task.machine, task.library))
     predict_logits(model, noise, task.preprocess, task.machine, config.train.eval_batch_size)

@@ -12,12 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import cold_start, gpu, growth, inference, page_speed, steps, throughput, timing, verdict
+from benchmarks import cold_start, growth, inference, page_speed, steps, throughput, timing
 from tests.tiny import tiny_config, tiny_model_config, write_npz
 from vitlab.config import MachineConfig, ModelConfig
-from vitlab.config.words import parse_assignment
 from vitlab.errors import StorageError, VitlabError
-from vitlab.files import read_json, write_json
+from vitlab.files import read_json
 from vitlab.machine import Machine, choose_machine
 from vitlab.model.block import Block
 from vitlab.step import training_inputs
@@ -261,100 +260,6 @@ def test_the_table_of_inference() -> None:
     lines = inference.report(measured).splitlines()
     assert lines[2] == "| `x` | torch fp32 | 1.000 (1.000 to 1.000) | 8,000 (8,000 to 8,000) | 0 |"
     assert lines[3].endswith("| 2.0e-05 |")
-
-
-# The verdict of a duel.
-
-
-def run_of(contestant: str, seed: int, top1: list[float], seconds: float) -> dict[str, Any]:
-    """A run whose epochs take ``seconds`` each."""
-    epochs = [
-        {"epoch": n, "steps": 7 * n, "train_seconds": n * seconds, "test_top1": top}
-        for n, top in enumerate(top1, start=1)
-    ]
-    config = {"train": {"epochs": len(top1), "batch_size": 11}}
-    about = {"parameters": {"blocks": 1000, "head": 234}, "environment": ENVIRONMENT, "config": config}
-    run = {"contestant": contestant, "seed": seed, "about": about, "epochs": epochs, "gemm_gflops_before": 100.0}
-    return run | WHEN | {"end": {"test_top1_shifts": top1[-1]}}
-
-
-def test_seconds_to_is_the_end_of_the_first_epoch_that_is_good_enough() -> None:
-    run = run_of("x", 0, [0.97, 0.99, 0.985, 0.992], seconds=2.0)
-    assert [verdict.seconds_to(run, bar) for bar in (0.5, 0.98, 0.99, 0.992, 0.995)] == [2.0, 4.0, 4.0, 8.0, None]
-
-
-def test_exceeds_is_the_one_sided_t_test() -> None:
-    """Against the closed form of Student's distribution with two degrees of freedom."""
-    t = (99.2 - 99.0) / (0.1 / math.sqrt(3))
-    assert verdict.exceeds([99.1, 99.2, 99.3], 99.0) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t**2)), rel=1e-6)
-    assert verdict.exceeds([98.7, 98.8, 98.9], 99.0) > 0.5
-
-
-def test_ratios_compare_runs_of_the_same_seed() -> None:
-    ours, theirs = {0: 1.0, 1: 2.0, 2: 4.0, 9: 100.0}, {0: 3.0, 1: 6.0, 2: 12.0, 8: 1.0}
-    assert verdict.ratio_interval(ours, theirs) == pytest.approx((3.0, 3.0, 3.0))
-    middle, low, high = verdict.ratio_interval(dict.fromkeys(range(9), 1.0), {n: 1.0 + n for n in range(9)})
-    assert 1.0 <= low < middle == 5.0 < high <= 9.0
-
-
-def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
-    runs = [
-        run_of(name, seed, [0.98, 0.990 + seed / 1000], seconds)
-        for seed in range(3)
-        for name, seconds in (("a", 1.0), ("b", 3.0))
-    ]
-    path = tmp_path / "runs.json"
-    write_json(path, {"runs": runs})
-    lines = verdict.table(read_json(path)["runs"], against="b").splitlines()
-    ours, theirs = (next(line for line in lines if line.startswith(f"| `{name}` |")) for name in "ab")
-    assert "1,234" in ours
-    assert "99.10 ± 0.10" in ours
-    assert "3.0 (3.0 to 3.0) to end, 3.0 (3.0 to 3.0) to 99.0 %" in ours
-    assert "| never |" in theirs  # 99.5 %
-    short = verdict.table(read_json(path)["runs"], "b", verdict.SHORT).splitlines()
-    assert short[0] == "| " + " | ".join(verdict.SHORT) + " |"
-    assert {line.count("|") for line in short[:4]} == {len(verdict.SHORT) + 1}
-
-
-def test_throughput_is_images_by_seconds_or_what_keras_says() -> None:
-    run = run_of("x", 0, [0.9, 0.9, 0.9], seconds=2.0)
-    assert verdict.images_per_second(run) == pytest.approx(7 * 11 / 2.0)
-    for row, rate in zip(run["epochs"], (10.0, 30.0, 20.0), strict=True):
-        row["images_per_second"] = rate
-    assert verdict.images_per_second(run) == 20.0
-
-
-# The GPU's recipes, on a CPU.
-
-
-def test_candidates_are_named_as_the_duel_takes_them() -> None:
-    made = list(gpu.candidates("99.0"))
-    assert len(made) == len({name for name, _ in made}) == 18
-    for name, knobs in made:
-        preset, *words = name.split("/")
-        assert preset == "fast"
-        assert dict(map(parse_assignment, words)) == knobs
-
-
-def test_tuning_validates_every_candidate_and_shows_the_fastest_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(gpu.GRIDS, "99.0", ("fast", {"epochs": (7, 1)}))
-    data = write_npz(tmp_path / "glyphs.npz")
-    small: dict[str, Any] = dict(image_size=8, crop=8, patch_size=2, patch_overlap=1, embed_dim=8, batch_size=17)
-    gpu.tune("99.0", range(5, 8), tmp_path / "tuned.json", dict(data=str(data), device="cpu", threads=1) | small)
-    rows = read_json(tmp_path / "tuned.json")["rows"]
-    assert [(row["name"], row["seed"]) for row in rows] == [(f"fast/epochs={n}", s) for s in (5, 6, 7) for n in (7, 1)]
-    assert all(0 <= row["val_top1"] <= 1 and row["train_seconds"] > 0 for row in rows)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| `fast/epochs=1`", "| `fast/epochs=7`"]
-
-
-def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:
-    page = "above\n<!-- one -->\nold\n<!-- /one -->\nbelow <!-- two --> stays"
-    filled = verdict.fill(page, {"one": "new", "two": "no end", "three": "no place"})
-    assert filled == page.replace("old", "new")
-    assert verdict.fill(filled, {"one": "new"}) == filled
 
 
 def test_page_speed_compares_logits_and_refuses_what_is_apart() -> None:

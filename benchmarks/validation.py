@@ -1,0 +1,152 @@
+"""Validation accuracy of recipes over seeds: how recipes are chosen and their ingredients weighed, the test unseen.
+
+    python -m benchmarks.validation accurate accurate/elastic=0 --seeds 3 --out FILE [--knobs device=cuda epochs=16]
+    python -m benchmarks.validation --show FILE [FILE ...] --into docs/speed.md
+
+Contestants are presets with knobs, as in benchmarks/duel.py. Each trains on five sixths of the training images to its
+last step and is measured once, on the last sixth, with and without test-time shifts; the differences are those to the
+first contestant with the same seed, which cuts and shuffles the images alike. The file is rewritten after each run, and
+runs that it already holds are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.verdict import fill, mean_sd
+from vitlab import RunConfig, preset_config
+from vitlab.config.words import parse_assignment
+from vitlab.errors import StorageError, VitlabError
+from vitlab.evaluate import metrics, predict_logits, top_k
+from vitlab.files import read_json, write_bytes, write_json
+from vitlab.machine import environment
+from vitlab.prepare import prepare
+from vitlab.record import origin
+from vitlab.train import fit
+
+Row = dict[str, Any]
+VAL_FRACTION = 1 / 6
+
+
+def configuration(contestant: str, common: dict[str, Any]) -> RunConfig:
+    """The recipe that ``contestant``, a preset with knobs, names: "small/depth=3". Its own knobs win."""
+    preset, *words = contestant.split("/")
+    knobs = {"val_fraction": VAL_FRACTION} | common | dict(map(parse_assignment, words))
+    return preset_config(preset).with_knobs(**knobs)
+
+
+def validate(config: RunConfig) -> Row:
+    """Train to the last step, measure on the validation images; accuracies are 0 for a training that diverged."""
+    prepared = prepare(config, lambda line: None)
+    task = prepared.task
+    if task.val is None:
+        raise StorageError("val_fraction is 0: without validation images there is nothing to choose by")
+    outcome = fit(prepared.model, replace(task, val=None))
+    row: Row = {
+        "status": outcome.status,
+        "train_seconds": round(outcome.counters.train_seconds, 4),
+        "steps": outcome.counters.step,
+        "environment": environment(task.machine) | origin(),
+        "val_top1": 0.0,
+        "val_top1_shifts": 0.0,
+    }
+    if outcome.status != "done":
+        return row
+    prepared.model.load_state_dict(outcome.weights)
+    plain, shifted = (
+        predict_logits(prepared.model, task.val, task.preprocess, task.machine, config.train.eval_batch_size, shifts)
+        for shifts in (0, 1)
+    )
+    row |= {"val_images": len(task.val), "val_loss": metrics(plain, task.val.labels)["loss"]}
+    return row | {"val_top1": top_k(plain, task.val.labels, 1), "val_top1_shifts": top_k(shifted, task.val.labels, 1)}
+
+
+def measure(contestants: list[str], seeds: Iterable[int], path: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """Run what ``path`` does not hold yet, seed by seed; returns all that it holds then."""
+    measured: dict[str, Any] = read_json(path) if path.exists() else {"common": common, "rows": []}
+    if measured["common"] != common:
+        raise StorageError(f"{path} was measured with {measured['common']}; use those --knobs, or another file")
+    for seed in seeds:
+        for name in contestants:
+            if any((row["contestant"], row["seed"]) == (name, seed) for row in measured["rows"]):
+                continue
+            row = validate(configuration(name, common | {"seed": seed}))
+            measured["rows"].append({"contestant": name, "seed": seed} | row)
+            write_json(path, measured)
+            print(f"{name} seed {seed}: {100 * row['val_top1']:.2f} % in {row['train_seconds']:.1f} s", file=sys.stderr)
+    return measured
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table, a line for each contestant in the order of the rows, the first being the reference."""
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    reference = {row["seed"]: row for row in rows if row["contestant"] == names[0]}
+    lines = [
+        "| recipe | seeds | validation top-1 % | difference | with shifts | difference | training s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        own = [row for row in rows if row["contestant"] == name]
+        cells = [f"`{name}`", str(len(own))]
+        for column in ("val_top1", "val_top1_shifts"):
+            cells.append(mean_sd([100 * row[column] for row in own]))
+            pairs = [100 * (row[column] - reference[row["seed"]][column]) for row in own if row["seed"] in reference]
+            cells.append("" if name == names[0] else difference(pairs))
+        cells.append(f"{statistics.median(row['train_seconds'] for row in own):.3g}")
+        lines.append("| " + " | ".join(cells) + " |")
+    environments = {circumstances(row["environment"]) for row in rows}
+    return "\n".join([*lines, "", "; ".join(sorted(environments)) + "."])
+
+
+def difference(pairs: list[float]) -> str:
+    """Mean of differences between runs of equal seeds, with its standard error."""
+    if not pairs:
+        return ""
+    mean = f"{statistics.mean(pairs):+.2f}"
+    return f"{mean} ± {statistics.stdev(pairs) / len(pairs) ** 0.5:.2f}" if len(pairs) > 1 else mean
+
+
+def circumstances(own: dict[str, Any]) -> str:
+    """Where a run was made, in a phrase."""
+    threads = f", {own['threads']} threads" if own["device"] == "cpu" else ""
+    return f"{own['device_name']}{threads}, {own['precision']}, torch {own['torch']}, {own['started_utc'][:10]}"
+
+
+def main() -> int:
+    """Measure and keep, or show what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contestants", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=100, help="the duels' seeds begin with 0")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=Path, nargs="+")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name are renewed")
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="for every contestant")
+    arguments = parser.parse_args()
+    if arguments.show:
+        rows = [row for path in arguments.show for row in read_json(path)["rows"]]
+    elif arguments.out and arguments.contestants:
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        common = dict(map(parse_assignment, arguments.knobs))
+        rows = measure(arguments.contestants, seeds, arguments.out, common)["rows"]
+    else:
+        raise StorageError("contestants and --out FILE are needed, or --show FILE")
+    made = table(rows)
+    for page in arguments.into:
+        name = (arguments.show or [arguments.out])[0].stem
+        write_bytes(page, fill(page.read_text(encoding="utf-8"), {name: made}).encode())
+    print(made)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except VitlabError as error:
+        raise SystemExit(f"benchmarks.validation: {error}") from None

@@ -1,0 +1,160 @@
+"""Choosing recipes and judging duels: validation, verdicts, the candidates for a GPU. No test measures time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu, validation, verdict
+from tests.tiny import write_npz
+from vitlab.config.words import parse_assignment
+from vitlab.errors import VitlabError
+from vitlab.files import read_json, write_json
+
+ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "kernels": "plain", "torch": "2"}
+WHEN = {"started_utc": "2026-01-31T12:00:00Z"}
+
+
+# The verdict of a duel.
+
+
+def run_of(contestant: str, seed: int, top1: list[float], seconds: float) -> dict[str, Any]:
+    """A run whose epochs take ``seconds`` each."""
+    epochs = [
+        {"epoch": n, "steps": 7 * n, "train_seconds": n * seconds, "test_top1": top}
+        for n, top in enumerate(top1, start=1)
+    ]
+    config = {"train": {"epochs": len(top1), "batch_size": 11}}
+    about = {"parameters": {"blocks": 1000, "head": 234}, "environment": ENVIRONMENT, "config": config}
+    run = {"contestant": contestant, "seed": seed, "about": about, "epochs": epochs, "gemm_gflops_before": 100.0}
+    return run | WHEN | {"end": {"test_top1_shifts": top1[-1]}}
+
+
+def test_seconds_to_is_the_end_of_the_first_epoch_that_is_good_enough() -> None:
+    run = run_of("x", 0, [0.97, 0.99, 0.985, 0.992], seconds=2.0)
+    assert [verdict.seconds_to(run, bar) for bar in (0.5, 0.98, 0.99, 0.992, 0.995)] == [2.0, 4.0, 4.0, 8.0, None]
+
+
+def test_exceeds_is_the_one_sided_t_test() -> None:
+    """Against the closed form of Student's distribution with two degrees of freedom."""
+    t = (99.2 - 99.0) / (0.1 / math.sqrt(3))
+    assert verdict.exceeds([99.1, 99.2, 99.3], 99.0) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t**2)), rel=1e-6)
+    assert verdict.exceeds([98.7, 98.8, 98.9], 99.0) > 0.5
+
+
+def test_ratios_compare_runs_of_the_same_seed() -> None:
+    ours, theirs = {0: 1.0, 1: 2.0, 2: 4.0, 9: 100.0}, {0: 3.0, 1: 6.0, 2: 12.0, 8: 1.0}
+    assert verdict.ratio_interval(ours, theirs) == pytest.approx((3.0, 3.0, 3.0))
+    middle, low, high = verdict.ratio_interval(dict.fromkeys(range(9), 1.0), {n: 1.0 + n for n in range(9)})
+    assert 1.0 <= low < middle == 5.0 < high <= 9.0
+
+
+def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
+    runs = [
+        run_of(name, seed, [0.98, 0.990 + seed / 1000], seconds)
+        for seed in range(3)
+        for name, seconds in (("a", 1.0), ("b", 3.0))
+    ]
+    path = tmp_path / "runs.json"
+    write_json(path, {"runs": runs})
+    lines = verdict.table(read_json(path)["runs"], against="b").splitlines()
+    ours, theirs = (next(line for line in lines if line.startswith(f"| `{name}` |")) for name in "ab")
+    assert "1,234" in ours
+    assert "99.10 ± 0.10" in ours
+    assert "3.0 (3.0 to 3.0) to end, 3.0 (3.0 to 3.0) to 99.0 %" in ours
+    assert "| never |" in theirs  # 99.5 %
+    short = verdict.table(read_json(path)["runs"], "b", verdict.SHORT).splitlines()
+    assert short[0] == "| " + " | ".join(verdict.SHORT) + " |"
+    assert {line.count("|") for line in short[:4]} == {len(verdict.SHORT) + 1}
+
+
+def test_throughput_is_images_by_seconds_or_what_keras_says() -> None:
+    run = run_of("x", 0, [0.9, 0.9, 0.9], seconds=2.0)
+    assert verdict.images_per_second(run) == pytest.approx(7 * 11 / 2.0)
+    for row, rate in zip(run["epochs"], (10.0, 30.0, 20.0), strict=True):
+        row["images_per_second"] = rate
+    assert verdict.images_per_second(run) == 20.0
+
+
+# The GPU's recipes, on a CPU.
+
+
+def test_candidates_are_named_as_the_duel_takes_them() -> None:
+    made = gpu.candidates("99.0")
+    assert len(made) == len(set(made)) == 16
+    for name in made:
+        preset, *words = name.split("/")
+        assert preset == "fast"
+        assert dict(map(parse_assignment, words)).keys() == gpu.GRIDS["99.0"][1].keys()
+    assert made[0].endswith("compile=true/lr=0.01/warmup_epochs=0.5/batch_size=1024/epochs=3.5/muon_lr=0.04")
+
+
+def test_tuning_validates_every_candidate_and_shows_the_fastest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(gpu.GRIDS, "99.0", ("fast", {"epochs": (7, 1)}))
+    data = write_npz(tmp_path / "glyphs.npz")
+    small: dict[str, Any] = dict(image_size=8, crop=8, patch_size=2, patch_overlap=1, embed_dim=8, batch_size=17)
+    gpu.tune("99.0", range(5, 8), tmp_path / "tuned.json", dict(data=str(data), device="cpu", threads=1) | small)
+    rows = read_json(tmp_path / "tuned.json")["rows"]
+    assert [(row["contestant"], row["seed"]) for row in rows] == [
+        (f"fast/epochs={n}", s) for s in (5, 6, 7) for n in (7, 1)
+    ]
+    assert all(0 <= row["val_top1"] <= 1 and row["train_seconds"] > 0 for row in rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| `fast/epochs=1`", "| `fast/epochs=7`"]
+
+
+# Validation over seeds.
+
+
+def validated(contestant: str, seed: int, top1: float, shifted: float, seconds: float = 1.0) -> dict[str, Any]:
+    about = {
+        "device": "cpu",
+        "device_name": "a processor",
+        "threads": 3,
+        "precision": "fp32",
+        "torch": "2",
+        "started_utc": "2026-01-31T",
+    }
+    row = {"contestant": contestant, "seed": seed, "environment": about, "train_seconds": seconds}
+    return row | {"val_top1": top1, "val_top1_shifts": shifted}
+
+
+def test_differences_are_those_of_equal_seeds() -> None:
+    rows = [validated("a", 1, 0.90, 0.95), validated("a", 2, 0.80, 0.85)]
+    rows += [validated("b", 1, 0.92, 0.94), validated("b", 2, 0.86, 0.90), validated("b", 3, 0.5, 0.5, seconds=9.0)]
+    lines = validation.table(rows).splitlines()
+    assert lines[2] == "| `a` | 2 | 85.00 ± 7.07 |  | 90.00 ± 7.07 |  | 1 |"
+    # +2 and +6: mean 4, standard error 2. -1 and +5: mean 2, standard error 3. The third seed has no partner.
+    assert lines[3].split(" | ")[3::2] == ["+4.00 ± 2.00", "+2.00 ± 3.00"]
+    assert lines[5] == "a processor, 3 threads, fp32, torch 2, 2026-01-31."
+
+
+def test_a_contestants_own_knobs_win_over_those_of_all() -> None:
+    config = validation.configuration("small/epochs=3", {"epochs": 5, "depth": 1})
+    assert (config.train.epochs, config.model.depth) == (3, 1)
+    assert config.data.val_fraction == pytest.approx(1 / 6)
+
+
+def test_validation_goes_on_where_it_stopped_and_with_the_same_knobs(tmp_path: Path) -> None:
+    data, path = write_npz(tmp_path / "glyphs.npz"), tmp_path / "made.json"
+    knobs: dict[str, Any] = dict(data=str(data), image_size=8, patch_size=2, patch_overlap=1, embed_dim=8, epochs=1)
+    common = knobs | dict(num_heads=1, batch_size=17, threads=1, val_fraction=0.25)
+    first = validation.measure(["small"], [5], path, common)["rows"]
+    both = validation.measure(["small", "small/depth=1"], [5], path, common)["rows"]
+    assert both[0] == first[0]  # its time, too: it was not measured again
+    assert [row["contestant"] for row in both] == ["small", "small/depth=1"]
+    assert all(0 <= row["val_top1"] <= 1 and row["val_loss"] > 0 for row in both)
+    with pytest.raises(VitlabError, match="another file"):
+        validation.measure(["small"], [6], path, common | {"depth": 3})
+
+
+def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:
+    page = "above\n<!-- one -->\nold\n<!-- /one -->\nbelow <!-- two --> stays"
+    filled = verdict.fill(page, {"one": "new", "two": "no end", "three": "no place"})
+    assert filled == page.replace("old", "new")
+    assert verdict.fill(filled, {"one": "new"}) == filled
