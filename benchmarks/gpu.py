@@ -47,7 +47,8 @@ GRIDS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
             "epochs": (20, 28),
             "muon_lr": (0.04,),
             "crop": (24,),
-            "elastic": (0.0, 1.5),
+            "elastic": (1.5,),
+            "depth": (2, 3),
         },
     ),
 }
