@@ -87,13 +87,9 @@ def compete(config: RunConfig) -> None:
 
 
 def warm_up(prepared: Prepared) -> float:
-    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took.
-
-    The second step has as many images as the last of an epoch, for which torch.compile makes other kernels.
-    """
+    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took."""
     started, task = time.time(), prepared.task
-    batch = task.config.train.batch_size
-    size = batch + (len(task.train) % batch or batch)
+    size = 2 * task.config.train.batch_size
     shape = (size, *task.train.images.shape[1:])
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

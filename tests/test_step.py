@@ -54,9 +54,9 @@ def test_a_recorded_training_is_the_training(knobs: dict[str, Any], recordings: 
         plain = run(task)
     assert equal(recorded.weights, plain.weights)
     assert timeless(recorded) == timeless(plain)
-    # 71 images in batches of 17: of an epoch's 5 steps the last is smaller and not replayed. With a clean tail from
-    # step 9 of 15 on, the 9 steps before are one recording and the 6 others another one.
-    assert sorted(recordings) == ([4, 8] if "clean_tail" in knobs else [12])
+    # 71 images in batches of 17: of an epoch's 5 steps the last is smaller and a recording of its own. With a clean
+    # tail from step 9 of 15 on, the 9 steps before (one of them smaller) are two recordings, the 6 others two more.
+    assert sorted(recordings) == ([1, 2, 4, 8] if "clean_tail" in knobs else [3, 12])
 
 
 @pytest.mark.usefixtures("recordings")
@@ -78,7 +78,7 @@ def test_a_recording_leaves_no_trace(recordings: list[int]) -> None:
     state = start(make_model(task), task, None)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
     record_steps(state, task)
-    assert recordings == [0]
+    assert recordings == [0, 0]
     assert WARM_UP_STEPS >= 1
     assert equal(dict(state.model.state_dict()), before)
     memory = [value for optimizer in state.optimizers for kept in optimizer.state.values() for value in kept.values()]
@@ -88,9 +88,13 @@ def test_a_recording_leaves_no_trace(recordings: list[int]) -> None:
     assert state.counters.step == 0
 
 
-def test_fewer_images_than_a_batch_are_not_recorded(recordings: list[int]) -> None:
+def test_only_sizes_that_occur_are_recorded(recordings: list[int]) -> None:
     run(make_task(train=11, batch_size=17))
-    assert recordings == []
+    assert recordings == [3]
+    run(make_task(train=34, batch_size=17))
+    assert recordings[1:] == [6]
+    run(make_task(train=35, batch_size=17, epochs=0.6))
+    assert recordings[2:] == [2]
 
 
 def test_a_rate_in_the_devices_memory_is_changed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,13 +76,17 @@ class Task:
         changes = self.config.augment
         return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
 
+    def kind_of(self, step: int) -> tuple[bool, int]:
+        """Whether step ``step`` changes its images, and how many it has."""
+        return self.augments(step), self.images_in(step + 1) - self.images_in(step)
+
 
 @dataclass
 class State:
     """What training changes. ``clock`` counts training steps only, ``wall`` everything.
 
     ``sums`` are the running epoch's loss and correct answers, on the device; ``draws`` gives augmentation its numbers.
-    ``recorded`` holds, on a GPU, the whole step for full batches, with and without augmentation.
+    ``recorded`` holds, on a GPU, the whole step by augmentation, on or off, and number of images.
     """
 
     model: nn.Module
@@ -94,7 +98,7 @@ class State:
     counters: Counters
     clock: Stopwatch
     wall: Stopwatch
-    recorded: dict[bool, RecordedStep] = field(default_factory=dict)
+    recorded: dict[tuple[bool, int], RecordedStep] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -112,8 +116,8 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
     reseed(state.draws, seed, "augment", step)
     set_lr(state.optimizers, lr_at(step, task.config.optim, task.total_steps, task.steps_per_epoch))
     augmented = task.augments(step)
-    if augmented in state.recorded and len(labels) == task.config.train.batch_size:
-        state.recorded[augmented](images, labels)
+    if (augmented, len(labels)) in state.recorded:
+        state.recorded[augmented, len(labels)](images, labels)
     elif not learn(state, task, images, labels, augmented):
         return False
     if state.average is not None:
@@ -151,14 +155,16 @@ def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -
 
 
 def record_steps(state: State, task: Task) -> None:
-    """Where the machine can record, record the steps that the training will need; nothing else changes."""
-    size = task.config.train.batch_size
-    if not task.machine.records or len(task.train) < size:
+    """Where the machine can record, record the steps that the training will need; nothing else changes.
+
+    An epoch's smaller last batch has a recording of its own: by hand it takes ten times as long as a full one.
+    """
+    if not task.machine.records:
         return
-    batch = task.train.images[:size], task.train.labels[:size]
     state.model.train()
-    for augmented in sorted({task.augments(step) for step in (0, task.total_steps - 1)}):
-        state.recorded[augmented] = record_step(state, task, batch, augmented)
+    for augmented, size in sorted({task.kind_of(step) for step in range(task.total_steps)}):
+        batch = task.train.images[:size], task.train.labels[:size]
+        state.recorded[augmented, size] = record_step(state, task, batch, augmented)
 
 
 def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
