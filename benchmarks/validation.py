@@ -84,8 +84,12 @@ def measure(contestants: list[str], seeds: Iterable[int], path: Path, common: di
 
 
 def table(rows: list[Row]) -> str:
-    """A Markdown table, a line for each contestant in the order of the rows, the first being the reference."""
+    """A Markdown table, a line for each contestant in the order of the rows, the first being the reference.
+
+    Knobs that all of them have are said once, below it.
+    """
     names = list(dict.fromkeys(row["contestant"] for row in rows))
+    shared = [word for word in names[0].split("/")[1:] if len(names) > 1 and all(word in n.split("/") for n in names)]
     reference = {row["seed"]: row for row in rows if row["contestant"] == names[0]}
     lines = [
         "| recipe | seeds | validation top-1 % | difference | with shifts | difference | training s |",
@@ -93,15 +97,16 @@ def table(rows: list[Row]) -> str:
     ]
     for name in names:
         own = [row for row in rows if row["contestant"] == name]
-        cells = [f"`{name}`", str(len(own))]
+        cells = ["`" + "/".join(word for word in name.split("/") if word not in shared) + "`", str(len(own))]
         for column in ("val_top1", "val_top1_shifts"):
             cells.append(mean_sd([100 * row[column] for row in own]))
             pairs = [100 * (row[column] - reference[row["seed"]][column]) for row in own if row["seed"] in reference]
             cells.append("" if name == names[0] else difference(pairs))
         cells.append(f"{statistics.median(row['train_seconds'] for row in own):.3g}")
         lines.append("| " + " | ".join(cells) + " |")
-    environments = {circumstances(row["environment"]) for row in rows}
-    return "\n".join([*lines, "", "; ".join(sorted(environments)) + "."])
+    where = "; ".join(sorted({circumstances(row["environment"]) for row in rows}))
+    said = f"All with `{' '.join(shared)}`. " if shared else ""
+    return "\n".join([*lines, "", f"{said}{where}."])
 
 
 def difference(pairs: list[float]) -> str:

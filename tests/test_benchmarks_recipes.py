@@ -134,6 +134,13 @@ def test_differences_are_those_of_equal_seeds() -> None:
     assert lines[5] == "a processor, 3 threads, fp32, torch 2, 2026-01-31."
 
 
+def test_what_all_recipes_share_is_said_once() -> None:
+    rows = [validated(name, 1, 0.9, 0.9) for name in ("a/lr=1/depth=2", "a/lr=1/depth=3", "b/lr=1")]
+    lines = validation.table(rows).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| `a/depth=2`", "| `a/depth=3`", "| `b`"]
+    assert lines[6].startswith("All with `lr=1`. a processor")
+
+
 def test_a_contestants_own_knobs_win_over_those_of_all() -> None:
     config = validation.configuration("small/epochs=3", {"epochs": 5, "depth": 1})
     assert (config.train.epochs, config.model.depth) == (3, 1)
