@@ -10,21 +10,21 @@
 static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept *k, int image) {
     const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden, dim_at = image * p->rows * p->dim;
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left dy = by_rows(c->dy_rows + dim_at, p->dim, row);
         if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);
         if (p->changes_output) {
             output_gradient(p, c, row, rows, c->x + dim_at, k->y, c->branch_rows, c->branch_pairs + dim_at / 2);
             dy = by_rows(c->branch_rows, p->dim, row);
         }
-        multiply(c->tile, p->tile, rows, p->hidden, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->hidden, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activation_gradient(p, c, row, rows, k->z, c->dz_pairs + hidden_at, c->a_pairs + hidden_at);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left dz = by_rows(c->dz_rows, p->hidden, row);
-        multiply(c->tile, p->tile, rows, p->dim, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->dim, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
         look_ahead(p, k->n2, p->dim, row, rows);
         norm_gradient(p, c, row, rows, c->x + dim_at, k->n2, k->rstd2, c->dy_rows + dim_at, c->dx_pairs + dim_at / 2);
     }
@@ -33,9 +33,9 @@ static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept 
 // du = dx Wo, in both layouts.
 static void projection_gradient(const plan *p, scratch *c, const packed *w, int image) {
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left dx = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
-        multiply(c->tile, p->tile, rows, p->out, dx, w->proj.backward, p->out, p->dim_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->out, dx, w->proj.backward, p->out, p->dim_pairs, 0);
         keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, p->out, c->du_pairs);
     }
 }
@@ -50,9 +50,9 @@ static void scores_gradient(const plan *p, scratch *c, const kept *k, real *tabl
         else
             transpose_head(p, c, k->mix + p->value_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
-            rows = tile_rows(p->rows - row);
+            rows = tile_rows(p, p->rows - row);
             left du = by_rows(c->du_rows + at, p->out, row);
-            multiply(c->tile, p->tile, rows, p->s.tokens, du, c->columns, p->keys, p->head_pairs, 0);
+            multiply_tile(p, c->tile, rows, p->s.tokens, du, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax_gradient(p, c, row, rows, k->p, table, place, c->p_rows, c->ds_pairs);
         }
@@ -71,15 +71,15 @@ static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, in
     real *to = c->tile;
     for (int head = 0; head < heads; head++, to += width) {
         left ds = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, width, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
+        multiply_tile(p, to, rows, width, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
         left ds = by_columns(c->ds_pairs + head * p->row_pairs * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, width, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
+        multiply_tile(p, to, rows, width, ds, k->mix + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
         left weights = by_columns(used_weights(p, c, k) + head * p->row_pairs * p->keys, p->keys, row);
-        multiply(to, p->tile, rows, width, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
+        multiply_tile(p, to, rows, width, weights, c->du_pairs + head * width, p->out, p->row_pairs, 0);
     }
 }
 
@@ -91,10 +91,10 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
     projection_gradient(p, c, w, image);
     scores_gradient(p, c, k, table);
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         if (merged) {
             left ds = by_rows(c->p_rows, p->keys, row);
-            multiply(c->tile, p->tile, rows, p->dim, ds, k->n1, p->dim, p->row_pairs, 0);
+            multiply_tile(p, c->tile, rows, p->dim, ds, k->n1, p->dim, p->row_pairs, 0);
         } else {
             heads_gradient(p, c, k, row, rows);
         }
@@ -103,14 +103,14 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
         keep_tile(p, c, row, rows, p->mix, NULL, p->mix_tail, c->dmix_rows, p->mix, dmix_pairs);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left dmix = by_rows(c->dmix_rows, p->mix, row);
-        multiply(c->tile, p->tile, rows, p->dim, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->dim, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
         if (merged) {  // the tokens were keys and values too
             left ds = by_columns(c->ds_pairs, p->keys, row);
             left weights = by_columns(used_weights(p, c, k), p->keys, row);
-            multiply(c->tile, p->tile, rows, p->dim, ds, k->mix, p->mix, p->row_pairs, 1);
-            multiply(c->tile, p->tile, rows, p->dim, weights, c->du_pairs, p->out, p->row_pairs, 1);
+            multiply_tile(p, c->tile, rows, p->dim, ds, k->mix, p->mix, p->row_pairs, 1);
+            multiply_tile(p, c->tile, rows, p->dim, weights, c->du_pairs, p->out, p->row_pairs, 1);
         }
         look_ahead(p, k->n1, p->dim, row, rows);
         norm_gradient(p, c, row, rows, c->x + dim_at, k->n1, k->rstd1, c->dy_rows + dim_at, c->dy_pairs + dim_at / 2);

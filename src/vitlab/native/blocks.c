@@ -127,6 +127,7 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
+        open_tiles();
         for (int block = thread; block < shape->depth; block += threads) {
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, (pair *)t.first_sum, 0);
         }
@@ -137,6 +138,7 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
             forward_image(&p, &t.own, m.weights, saved ? &all : &t.slot, image, saved ? image : 0,
                           saved ? p.s.batch : 0, x, y);
         }
+        close_tiles();
     }
 }
 
@@ -166,6 +168,7 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
+        open_tiles();
         memset(t.first_sum, 0, (size_t)(t.end_of_sums - t.first_sum));
         for (int block = thread; block < shape->depth; block += threads) {
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, NULL, 1);
@@ -177,6 +180,7 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
             const int images = end - image < p.group ? (int)(end - image) : p.group;
             backward_group(&p, &t.own, m.weights, &all, image, images, t.sums, dy, dx);
         }
+        close_tiles();
 #pragma omp barrier
         for (int block = thread; block < shape->depth; block += threads) {
             finish_block(&p, &m, threads, block, weights, grads);

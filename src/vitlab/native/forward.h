@@ -6,9 +6,16 @@
 #include "elementwise.h"
 
 // Rows of the next tile, of an even number that is left: 8 or 6 as far as it goes, since smaller tiles are slower.
-INLINE int tile_rows(ptrdiff_t rest) {
+INLINE int tile_rows(const plan *p, ptrdiff_t rest) {
+    if (WITH_AMX) return rest < p->height ? (int)rest : p->height;
     const ptrdiff_t over = rest % TILE_ROWS;
     return rest < TILE_ROWS ? (int)rest : over == 0 || over == 6 ? TILE_ROWS : 6;
+}
+
+// A product to some columns of the tile, whose rows behind ``rows`` it may spoil.
+INLINE void multiply_tile(const plan *p, real *to, int rows, ptrdiff_t columns, left a, const pair *b,
+                          ptrdiff_t b_width, int steps, int add) {
+    multiply(to, p->tile, WITH_AMX ? p->height : rows, columns, a, b, b_width, steps, add);
 }
 
 // Row-major halves as left factor: sums over their columns.
@@ -44,9 +51,9 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
         else
             transpose_head(p, c, k->mix + p->key_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
-            rows = tile_rows(p->rows - row);
+            rows = tile_rows(p, p->rows - row);
             left queries = by_rows(c->q_rows + at, p->out, row);
-            multiply(c->tile, p->tile, rows, p->s.tokens, queries, c->columns, p->keys, p->head_pairs, 0);
+            multiply_tile(p, c->tile, rows, p->s.tokens, queries, c->columns, p->keys, p->head_pairs, 0);
             look_ahead(p, k->p + place / 2, p->keys, row, rows);
             softmax(p, c, row, rows, w->table, place, c->p_rows, k->p);
         }
@@ -57,28 +64,28 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
 static void attention_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     const int merged = p->s.attention == MERGED;
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
-        multiply(c->tile, p->tile, rows, p->mix, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->mix, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
         look_ahead(p, k->mix, p->mix, row, rows);
         keep_tile(p, c, row, rows, p->mix, w->mix.bias, p->mix_tail, c->q_rows, p->out, k->mix);
     }
     attention_weights(p, c, w, k);
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         for (int head = 0; head < p->s.heads; head++) {  // in order: a head's last vector spoils the next's columns
             const ptrdiff_t at = head * p->s.head_dim, width = merged ? p->dim : p->mix;
             left weights = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
             const pair *values = merged ? k->n1 : k->mix + p->value_at + at;
-            multiply(c->tile + at, p->tile, rows, p->s.head_dim, weights, values, width, p->row_pairs, 0);
+            multiply_tile(p, c->tile + at, rows, p->s.head_dim, weights, values, width, p->row_pairs, 0);
         }
         look_ahead(p, k->u, p->out, row, rows);
         keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->u_rows, p->out, k->u);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left mixed = by_rows(c->u_rows, p->out, row);
-        multiply(c->tile, p->tile, rows, p->dim, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->dim, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->proj.bias, next);
     }
@@ -87,16 +94,16 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
 // x += fc2(act(fc1(n))); c->n_rows holds the normed x, and ``next`` receives the norm of the sum.
 static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left tokens = by_rows(c->n_rows, p->dim, row);
-        multiply(c->tile, p->tile, rows, p->hidden, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->hidden, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activate(p, c, row, rows, w->fc1.bias, k->z);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         left units = by_rows(c->a_rows, p->hidden, row);
-        multiply(c->tile, p->tile, rows, p->dim, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
+        multiply_tile(p, c->tile, rows, p->dim, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);
         if (p->changes_output) change_output(p, c, row, rows, w->fc2.bias, k->y);
@@ -127,7 +134,7 @@ static void forward_image(const plan *p, scratch *c, const packed *w, const kept
     c->x = p->unpadded && tokens == p->s.tokens ? y + at : c->own_x;
     fetch_image(p, c->x, x + at, tokens);
     for (int row = 0, rows; row < p->rows; row += rows) {
-        rows = tile_rows(p->rows - row);
+        rows = tile_rows(p, p->rows - row);
         look_ahead(p, next.pairs, p->dim, row, rows);
         norm(p, c->x, row, rows, &next);
     }

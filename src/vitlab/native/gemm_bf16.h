@@ -74,10 +74,12 @@ static tile_function *const tiles[4][8] = {
     {TILE_ROW(8)},
 };
 
+enum { VECTOR_ROWS = 8 };
+
 // c[rows][columns] = a b, or c += a b: rows even and at most 8, steps pairs are summed over. Columns, rounded up to
 // half vectors, go in panels of six of them, with a last one of at most 8; no more are written.
-INLINE void multiply(real *c, ptrdiff_t width, int rows, ptrdiff_t columns, left a, const pair *b, ptrdiff_t b_width,
-                     int steps, int add) {
+INLINE void vector_product(real *c, ptrdiff_t width, int rows, ptrdiff_t columns, left a, const pair *b,
+                           ptrdiff_t b_width, int steps, int add) {
     int halves = (int)(columns + HALF_LANES - 1) / HALF_LANES;
     for (int now; halves > 0; halves -= now, b += now * HALF_LANES, c += now * HALF_LANES) {
         now = halves == 7 || halves == 8 || halves < 6 ? halves : 6;
@@ -89,6 +91,12 @@ INLINE void multiply(real *c, ptrdiff_t width, int rows, ptrdiff_t columns, left
         }
     }
 }
+
+#if WITH_AMX
+#include "gemm_amx.h"
+#else
+#define multiply vector_product
+#endif
 
 // The column sums of row pairs [count][width], added to ``sums``.
 static void add_column_sums(real *sums, const pair *pairs, ptrdiff_t width, int vecs, int count) {

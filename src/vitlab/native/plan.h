@@ -24,7 +24,7 @@ enum { NO_ATTENTION, QKV, MERGED };
 // Pointers to the weights of one block, in this order; NULL where there is none.
 enum { GAIN1, OFFSET1, MIX, MIX_BIAS, PROJ, PROJ_BIAS, TABLE, GAIN2, OFFSET2, FC1, FC1_BIAS, FC2, FC2_BIAS, WEIGHTS };
 
-enum { TILE_ROWS = 8 };
+enum { TILE_ROWS = WITH_AMX ? 16 : 8 };
 
 // Images of few tokens are packed: ``pack`` of them count as one image of s.tokens = pack * own_tokens tokens, s.batch
 // of which there are, and attention between them is masked. A NaN in one reaches all of its pack.
@@ -41,6 +41,7 @@ typedef struct {
     int group;                         // images whose weight gradients are computed in one go
     int unpadded;                      // whether an image of the caller's is as it would be here
     int changes_output;                // whether anything comes behind the second dense layer
+    int height;                        // with AMX: rows of every product of an image, also where fewer are left
     bits dim_tail, key_tail, mix_tail, out_tail;
 } plan;
 
@@ -55,6 +56,12 @@ static void choose_group(plan *p, size_t image_bytes) {
     const int most = sums_stay ? 8 : 32;
     p->group = (int)((sums_stay ? 384 << 10 : 2 << 20) / image_bytes);
     p->group = p->group < 1 ? 1 : p->group > most ? most : p->group;
+}
+
+// As few tiles as can be, of as few rows as can be: all of one height, since changing it costs more than some rows.
+static int choose_height(ptrdiff_t rows) {
+    const ptrdiff_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    return (int)((rows / 2 + tiles - 1) / tiles * 2);
 }
 
 static plan make_plan(const vitlab_shape *shape) {
@@ -73,6 +80,7 @@ static plan make_plan(const vitlab_shape *shape) {
     p.tile = widest(widest(widest(p.dim, p.mix), widest(p.hidden, p.keys)), p.out) + LANES;
     const size_t row_bytes = sizeof(real) * (size_t)p.dim + sizeof(half) * (size_t)(4 * p.dim + 2 * p.hidden + p.mix);
     choose_group(&p, (size_t)p.rows * row_bytes);
+    if (WITH_AMX) p.height = choose_height(p.rows);
     p.unpadded = p.rows == s->tokens && p.dim == s->dim;
     p.changes_output = s->last_gelu || s->dropout > 0;
     p.dim_tail = tail_mask(s->dim), p.key_tail = tail_mask(s->tokens);
@@ -227,6 +235,7 @@ static scratch take_scratch(arena *memory, const plan *p) {
         c.branch_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
     }
     if (p->s.attn_dropout > 0) c.dropped_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));
+    if (WITH_AMX) take(memory, TILE_ROWS * p->tile, sizeof(half));  // the last product of an image reads so far
     return c;
 }
 

@@ -2,7 +2,7 @@
 // and their gradients.
 //
 // Statistics of a row are sums over its vectors' lanes. Each alone would be a chain of shuffles that all wait for each
-// other, so a tile's rows first leave one vector of partial sums each, and sum_rows adds up the lanes of all at once.
+// other, so a tile's rows first leave one vector of partial sums each, and sum_tile adds up the lanes of all at once.
 // FOR_WIDTH makes copies of a function in which the usual numbers of vectors are constants.
 
 #ifndef VITLAB_ROWS_H
@@ -37,7 +37,7 @@ INLINE void statistics(const int vecs, const plan *p, const real *x, int rows, r
             UNROLL_VECS for (int v = 0; v < vecs; v++) sum += load(x + r * p->dim + v * LANES);
             part[r] = sum;
         }
-        store(mean, sum_rows(part) * ((real)1 / p->s.dim));
+        store(mean, sum_tile(part) * ((real)1 / p->s.dim));
     }
     for (int r = 0; r < rows; r++) {
         vec sum = zeros();
@@ -48,7 +48,7 @@ INLINE void statistics(const int vecs, const plan *p, const real *x, int rows, r
         }
         part[r] = sum;
     }
-    store(rstd, 1 / square_root(sum_rows(part) * ((real)1 / p->s.dim) + NORM_EPS));
+    store(rstd, 1 / square_root(sum_tile(part) * ((real)1 / p->s.dim) + NORM_EPS));
 }
 
 INLINE void norm_tile(const int vecs, const plan *p, const real *x, int row, int rows, const normed *to) {
@@ -108,8 +108,8 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
         }
         part[r] = dot0, part[r + 1] = dot1, sums[r] = sum0, sums[r + 1] = sum1;
     }
-    store(dots, sum_rows(part) * share);
-    store(means, p->s.rms ? zeros() : sum_rows(sums) * share);
+    store(dots, sum_tile(part) * share);
+    store(means, p->s.rms ? zeros() : sum_tile(sums) * share);
     for (int r = 0; r < rows; r += 2) {
         const real r0 = rstd[row + r], r1 = rstd[row + r + 1];
         const ptrdiff_t at = (row + r) * p->dim;
@@ -156,7 +156,7 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
         }
         part[r] = max;
     }
-    store(stat, max_rows(part));
+    store(stat, max_tile(part));
     for (int r = 0; r < rows; r++) {
         real *tile = c->tile + r * p->tile;
         vec sum = zeros();
@@ -169,7 +169,7 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
         }
         part[r] = sum;
     }
-    store(stat, 1 / sum_rows(part));
+    store(stat, 1 / sum_tile(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
         const ptrdiff_t at = place + (row + r) * p->keys;
@@ -221,7 +221,7 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
         }
         part[r] = dot0, part[r + 1] = dot1;
     }
-    store(dots, sum_rows(part));
+    store(dots, sum_tile(part));
     for (int r = 0; r < rows; r += 2) {
         const real *tile = c->tile + r * p->tile;
         const ptrdiff_t at = (place + (row + r) * p->keys) / 2;

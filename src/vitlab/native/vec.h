@@ -23,6 +23,13 @@ typedef float real;
 #define WITH_INTRINSICS 0
 #endif
 
+// Tiles of sums in registers of their own, of which gemm_amx.h knows.
+#if defined VITLAB_BF16 && defined __AMX_BF16__ && defined __linux__
+#define WITH_AMX 1
+#else
+#define WITH_AMX 0
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 #define UNROLL_VECS _Pragma("GCC unroll 4")
@@ -97,6 +104,17 @@ INLINE vec vec_max(vec a, vec b) {
 #define SUM(A, B) ((A) + (B))
 ACROSS_ROWS(sum_rows, SUM)
 ACROSS_ROWS(max_rows, LARGER)
+
+// The same of all rows of a tile.
+#if WITH_AMX
+INLINE vec sum_tile(const vec *x) { return _mm512_shuffle_f32x4(sum_rows(x), sum_rows(x + 8), 0x44); }
+INLINE vec max_tile(const vec *x) { return _mm512_shuffle_f32x4(max_rows(x), max_rows(x + 8), 0x44); }
+#else
+INLINE vec sum_tile(const vec *x) { return sum_rows(x); }
+INLINE vec max_tile(const vec *x) { return max_rows(x); }
+INLINE void open_tiles(void) {}
+INLINE void close_tiles(void) {}
+#endif
 
 INLINE vec square_root(vec x) {
 #if WITH_INTRINSICS
