@@ -152,7 +152,11 @@ INLINE vec exp_negative(vec x) {
     y = y * r + 0.693147181f;
     y = y * r + 1.0f;
 #if WITH_INTRINSICS
+#if WITH_AMX  // Intel: a result too small to be normal would take 150 cycles
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, splat(-126.0f), _CMP_NLT_UQ), y, n);
+#else
     return _mm512_scalef_ps(y, n);
+#endif
 #else
     return y * (vec)(((bits)shifted + 127) << 23);  // a product, so that a NaN stays one
 #endif
