@@ -117,13 +117,24 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
     }
 }
 
+// sum [out][in] += dy^T x; both are row pairs.
+static void outer_products(real *sum, const pair *dy, ptrdiff_t out, const pair *x, ptrdiff_t in, int pairs) {
+#if WITH_AMX
+    if (tiles_used && pairs >= TILE_PAIRS) {
+        add_outer_products(sum, dy, out, x, in, pairs);
+        return;
+    }
+#endif
+    for (ptrdiff_t row = 0; row < out; row += TILE_ROWS) {
+        left rows = by_columns(dy, out, row);
+        multiply(sum + row * in, in, TILE_ROWS, in, rows, x, in, pairs, 1);
+    }
+}
+
 // sum->weight [out][in] += dy^T x and sum->bias += the sum of dy over rows; both are row pairs.
 static void weight_gradient(const dense *w, const gradient *sum, const pair *dy, ptrdiff_t out, const pair *x,
                             ptrdiff_t in, int pairs) {
-    for (ptrdiff_t row = 0; row < out; row += TILE_ROWS) {
-        left rows = by_columns(dy, out, row);
-        multiply(sum->weight + row * in, in, TILE_ROWS, in, rows, x, in, pairs, 1);
-    }
+    outer_products(sum->weight, dy, out, x, in, pairs);
     if (w->bias_gradient) add_column_sums(sum->bias, dy, out, (int)out / LANES, pairs);
 }
 

@@ -94,6 +94,7 @@ INLINE void vector_product(real *c, ptrdiff_t width, int rows, ptrdiff_t columns
 
 #if WITH_AMX
 #include "gemm_amx.h"
+#include "gradient_amx.h"
 #else
 #define multiply vector_product
 #endif
