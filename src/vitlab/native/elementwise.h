@@ -10,6 +10,7 @@
 static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdiff_t width, const real *bias, bits tail,
                       half *to_rows, ptrdiff_t row_width, pair *to_pairs) {
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             vec x = load(tile + i), y = load(tile + p->tile + i);
@@ -27,6 +28,7 @@ static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdif
 INLINE void activate_of(const int relu2, const int drop, const plan *p, const scratch *c, int row, int rows,
                         const real *bias, pair *z_pairs) {
     for (int r = 0; r < rows; r += 2) {
+        if (!relu2 || r % 8 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
         half *a_rows = c->a_rows + (row + r) * p->hidden;
         for (ptrdiff_t i = 0; i < p->hidden; i += LANES) {
@@ -65,6 +67,7 @@ static void activate(const plan *p, const scratch *c, int row, int rows, const r
 INLINE void activation_gradient_of(const int relu2, const int drop, const plan *p, const scratch *c, int row, int rows,
                                    const pair *z_pairs, pair *dz_pairs, pair *a_pairs) {
     for (int r = 0; r < rows; r += 2) {
+        if (!relu2 || r % 8 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
         half *dz_rows = c->dz_rows + (row + r) * p->hidden;
         for (ptrdiff_t i = 0; i < p->hidden; i += LANES) {
@@ -95,6 +98,7 @@ static void activation_gradient(const plan *p, const scratch *c, int row, int ro
 // The MLP's output, tile + bias, through what comes behind it; y_pairs keeps what GELU is applied to.
 static void change_output(const plan *p, const scratch *c, int row, int rows, const real *bias, pair *y_pairs) {
     for (int r = 0; r < rows; r += 2) {
+        keep_awake();
         real *tile = c->tile + r * p->tile;
         for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
             const ptrdiff_t at = (row + r) / 2 * p->dim + i;
@@ -113,6 +117,7 @@ static void change_output(const plan *p, const scratch *c, int row, int rows, co
 static void output_gradient(const plan *p, const scratch *c, int row, int rows, const real *dy, const pair *y_pairs,
                             half *to_rows, pair *to_pairs) {
     for (int r = 0; r < rows; r += 2) {
+        keep_awake();
         const real *from = dy + (row + r) * p->dim;
         for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
             const ptrdiff_t at = (row + r) / 2 * p->dim + i;

@@ -34,10 +34,12 @@ INLINE void look_ahead(const plan *p, const pair *pairs, ptrdiff_t width, int ro
     const char *from = (const char *)(pairs + (p->row_pairs + row / 2) * width);
     const ptrdiff_t bytes = rows / 2 * width * (ptrdiff_t)sizeof(pair);
     for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+    keep_awake();
 }
 
 // One head's keys or values, the columns of row pairs [..][width], as right factor of q k^T or du v^T.
 static void transpose_head(const plan *p, const scratch *c, const pair *pairs, ptrdiff_t width) {
+    keep_awake();
     column_pairs(c->columns, p->keys, pairs, width, p->row_pairs, p->head_pairs);
     if (p->s.head_dim % 2) drop_seconds(c->columns + (p->head_pairs - 1) * p->keys, (int)p->keys);
 }

@@ -103,6 +103,7 @@ INLINE void vector_product(real *c, ptrdiff_t width, int rows, ptrdiff_t columns
 static void add_column_sums(real *sums, const pair *pairs, ptrdiff_t width, int vecs, int count) {
     const __m512bh ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
     for (int v = 0; v < vecs; v++) {
+        keep_awake();
         __m512 even = _mm512_loadu_ps(sums + v * LANES), odd = _mm512_setzero_ps();
         const pair *from = pairs + v * LANES;
         for (int i = 0; i < count; i += 2) {

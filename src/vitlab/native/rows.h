@@ -55,6 +55,7 @@ INLINE void norm_tile(const int vecs, const plan *p, const real *x, int row, int
     real mean[LANES], rstd[LANES];
     statistics(vecs, p, x, rows, mean, rstd);
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         half *to_rows = to->rows + (row + r) * p->dim;
         pair *pairs = to->pairs + (row + r) / 2 * p->dim;
         to->rstd[row + r] = rstd[r], to->rstd[row + r + 1] = rstd[r + 1];
@@ -78,6 +79,7 @@ INLINE void residual_tile(const int vecs, const plan *p, const scratch *c, int r
                           const normed *to) {
     real *x = c->x + row * p->dim;
     for (int r = 0; r < rows; r++) {
+        if (r % 8 == 0) keep_awake();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             real *at = x + r * p->dim + v * LANES;
             vec step = load(c->tile + r * p->tile + v * LANES);
@@ -99,6 +101,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
     vec part[TILE_ROWS] = {0}, sums[TILE_ROWS] = {0};
     real dots[LANES], means[LANES];
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         vec dot0 = zeros(), dot1 = zeros(), sum0 = zeros(), sum1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
@@ -111,6 +114,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
     store(dots, sum_tile(part) * share);
     store(means, p->s.rms ? zeros() : sum_tile(sums) * share);
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         const real r0 = rstd[row + r], r1 = rstd[row + r + 1];
         const ptrdiff_t at = (row + r) * p->dim;
         real *g = dx + at;
@@ -150,6 +154,7 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
     vec part[TILE_ROWS] = {0};
     real stat[LANES];
     for (int r = 0; r < rows; r++) {
+        if (r % 4 == 0) keep_awake();
         vec max = far_below;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             max = vec_max(max, score(p, c->tile + r * p->tile, table + r * table_step, v, v == vecs - 1, far_below));
@@ -158,6 +163,7 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
     }
     store(stat, max_tile(part));
     for (int r = 0; r < rows; r++) {
+        if (r % 4 == 0) keep_awake();
         real *tile = c->tile + r * p->tile;
         vec sum = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
@@ -171,6 +177,7 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
     }
     store(stat, 1 / sum_tile(part));
     for (int r = 0; r < rows; r += 2) {
+        if (r % 4 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
         const ptrdiff_t at = place + (row + r) * p->keys;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
@@ -203,6 +210,7 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     vec part[TILE_ROWS] = {0};
     real dots[LANES];
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         real *tile = c->tile + r * p->tile;
         const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
         vec dot0 = zeros(), dot1 = zeros();
@@ -223,6 +231,7 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     }
     store(dots, sum_tile(part));
     for (int r = 0; r < rows; r += 2) {
+        if (r % 8 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
         const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {

@@ -114,6 +114,7 @@ INLINE vec sum_tile(const vec *x) { return sum_rows(x); }
 INLINE vec max_tile(const vec *x) { return max_rows(x); }
 INLINE void open_tiles(void) {}
 INLINE void close_tiles(void) {}
+INLINE void keep_awake(void) {}
 #endif
 
 INLINE vec square_root(vec x) {
