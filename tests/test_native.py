@@ -281,7 +281,7 @@ STUBS = "".join(
     f'__attribute__((visibility("default"))) unsigned long {name}(void) {{ return {build.VERSION}; }}\n'
     for name in (
         *("vitlab_version", "vitlab_forward", "vitlab_backward", "vitlab_saved_bytes", "vitlab_workspace_bytes"),
-        *("vitlab_muon", "vitlab_muon_floats", "vitlab_dropout_mask", "vitlab_affine"),
+        *("vitlab_muon", "vitlab_muon_floats", "vitlab_dropout_mask", "vitlab_affine", "vitlab_use_tiles"),
     )
 )
 

@@ -5,7 +5,7 @@
 // its nearest cache. Images are dealt to threads in fixed ranges and gradients added in a fixed order, so that the
 // result is the same, bit for bit, whenever the number of threads is.
 //
-// Files: vec.h functions of 16 numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h the innermost products; gelu_*.h one
+// Files: vec.h functions of 16 numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h the innermost products (gemm_amx.h, gradient_amx.h: on tiles); gelu_*.h one
 // activation; plan.h sizes and memory; rows.h, elementwise.h what happens between products; weights.h packing;
 // forward.h, backward.h the passes. What ends in _bf16.h needs AVX512-BF16, its _generic.h twin only a C compiler.
 
@@ -33,7 +33,10 @@
 #define API __attribute__((visibility("default")))
 
 // Raised when the arguments or the layout of memory change; the wrapper checks it.
-API int vitlab_version(void) { return 3; }
+API int vitlab_version(void) { return 4; }
+
+// Products by AMX tiles, where they are to be had, or by vectors; whether it is by tiles. For tests.
+API int vitlab_use_tiles(int wanted) { return use_tiles(wanted); }
 
 typedef struct {
     packed *weights;                // of each block
@@ -127,7 +130,6 @@ API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, c
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
-        open_tiles();
         for (int block = thread; block < shape->depth; block += threads) {
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, (pair *)t.first_sum, 0);
         }
@@ -168,7 +170,6 @@ API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, 
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         thread_memory t = thread_at(&m, &p, thread);
-        open_tiles();
         memset(t.first_sum, 0, (size_t)(t.end_of_sums - t.first_sum));
         for (int block = thread; block < shape->depth; block += threads) {
             pack_block(&p, m.weights + block, weights + block * WEIGHTS, NULL, 1);

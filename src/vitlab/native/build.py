@@ -24,7 +24,7 @@ from vitlab.files import make_folder, publish
 
 Kind = Literal["bf16", "float", "double"]
 
-VERSION = 3  # vitlab_version() of blocks.c
+VERSION = 4  # vitlab_version() of blocks.c
 SOURCES = Path(__file__).parent
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
@@ -61,6 +61,7 @@ class Library:
             self.affine = library.vitlab_affine
             self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
             self.muon_floats = library.vitlab_muon_floats
+            self._use_tiles = library.vitlab_use_tiles
         except (OSError, AttributeError) as error:
             raise NativeError(f"the compiled kernel {path} does not load: {error}") from error
         if version != VERSION:
@@ -78,6 +79,13 @@ class Library:
     def __deepcopy__(self, memo: object) -> Library:
         """Itself: copies of a network, as an average of its weights is one, share the code."""
         return self
+
+    def use_tiles(self, wanted: bool) -> bool:
+        """Whether products run on AMX tiles from now on: they do from the start, where these are to be had.
+
+        For tests of what runs elsewhere; of every user of this library, and not while one of them computes.
+        """
+        return bool(self._use_tiles(int(wanted)))
 
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes that belong to the calling thread until its next call."""

@@ -32,17 +32,18 @@ static __attribute__((constructor)) void ask_for_tiles(void) {
     tiles_used = tiles_allowed = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
+INLINE int use_tiles(int wanted) { return tiles_used = wanted && tiles_allowed; }
+
 // Shapes are a register of the thread: 200 cycles to set, so it remembers which they are. Other libraries set their
-// own between calls.
+// own, but not before close_tiles, at the end of the thread's share of a call.
 typedef struct {
     int rows, rest;
 } tile_shapes;
 static __thread __attribute__((tls_model("initial-exec"))) tile_shapes shapes;
 
-INLINE void open_tiles(void) { shapes = (tile_shapes){0, 0}; }
-
 INLINE void close_tiles(void) {
     if (shapes.rows) __asm__ volatile("tilerelease");
+    shapes = (tile_shapes){0, 0};
 }
 
 // A product that has not been asked for: after about 1,000 cycles without any, the first one would take 800 more. So

@@ -13,7 +13,7 @@
 // Pairs in one go: two rows of turned tiles, 32 kB, stay in the nearest cache.
 enum { LONGEST = 16 * TILE_PAIRS, TILE_SIZE = TILE_PAIRS * TILE_PAIRS };
 
-// 16 columns of ``count`` pairs, 16 or more, as left factor: its tiles one behind the other.
+// 16 columns of ``count`` pairs as left factor: its tiles one behind the other. 16 pairs lie here or before.
 static void turn_all(pair *to, const pair *from, ptrdiff_t width, int count) {
     const int rest = count % TILE_PAIRS;
     for (; count >= TILE_PAIRS; count -= TILE_PAIRS, from += TILE_PAIRS * width, to += TILE_SIZE) {
@@ -66,8 +66,7 @@ static void add_outer_products(real *sum, const pair *dy, ptrdiff_t out, const p
     pair turned[2 * LONGEST * TILE_PAIRS] __attribute__((aligned(64)));
     shape_tiles(LANES, TILE_PAIRS);
     for (int now; pairs > 0; pairs -= now, dy += now * out, x += now * in) {
-        const int parts = (pairs + LONGEST - 1) / LONGEST;
-        now = parts == 1 ? pairs : (pairs / parts + TILE_PAIRS) / TILE_PAIRS * TILE_PAIRS;
+        now = pairs < LONGEST ? pairs : LONGEST;
         for (ptrdiff_t row = 0; row < out; row += 2 * LANES) {
             const int rows = row + LANES < out ? 2 : 1;
             for (int r = 0; r < rows; r++) turn_all(turned + r * LONGEST * TILE_PAIRS, dy + row + r * LANES, out, now);

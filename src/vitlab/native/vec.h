@@ -112,9 +112,9 @@ INLINE vec max_tile(const vec *x) { return _mm512_shuffle_f32x4(max_rows(x), max
 #else
 INLINE vec sum_tile(const vec *x) { return sum_rows(x); }
 INLINE vec max_tile(const vec *x) { return max_rows(x); }
-INLINE void open_tiles(void) {}
 INLINE void close_tiles(void) {}
 INLINE void keep_awake(void) {}
+INLINE int use_tiles(int wanted) { return wanted && 0; }
 #endif
 
 INLINE vec square_root(vec x) {
