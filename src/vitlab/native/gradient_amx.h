@@ -61,7 +61,7 @@ INLINE void add_rows(const int rows, real *c, ptrdiff_t width, const pair *a, co
     if (i < width) add_square(rows, 1, c + i, width, a, b + i, width, pairs);
 }
 
-// sum [out][in] += the transpose of dy [pairs][out] times x [pairs][in]; out and in are whole vectors, pairs 16 or more.
+// sum [out][in] += the transpose of dy [pairs][out] times x [pairs][in]: whole vectors, 16 pairs or more.
 static void add_outer_products(real *sum, const pair *dy, ptrdiff_t out, const pair *x, ptrdiff_t in, int pairs) {
     pair turned[2 * LONGEST * TILE_PAIRS] __attribute__((aligned(64)));
     shape_tiles(LANES, TILE_PAIRS);
