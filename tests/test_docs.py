@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import serve_load
+from benchmarks import serve_load, validation
 from benchmarks.duel import tables
 from benchmarks.verdict import fill
 from docs import make_knobs, make_studies
@@ -88,14 +88,22 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("duel-*.json"))
+def measured_tables() -> list[dict[str, str]]:
+    """Of every result file of a duel or a validation, the tables that pages may show, by name."""
+    made = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        measured = json.loads(path.read_text())
+        if "gemm_gflops_before" in measured.get("runs", [{}])[0]:
+            made.append(tables(path.stem, measured))
+        elif "common" in measured:
+            made.append({path.stem: validation.table(measured["rows"])})
+    return made
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
 def test_tables_of_measurements_are_the_measured_ones(page: str) -> None:
     text, found = (ROOT / page).read_text(), 0
-    for result in RESULTS:
-        made = tables(result.stem, json.loads(result.read_text()))
+    for made in measured_tables():
         assert fill(text, made) == text
         found += sum(f"<!-- {name} -->" in text for name in made)
     assert found == text.count("<!-- /") > 0
