@@ -270,6 +270,7 @@ def test_doctor_tells_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.keys() >= {"vitlab", "torch", "device", "device_name", "threads", "precision", "cache", "VITLAB_DATA"}
     assert (found["gemm_fp32_gflops"], found["gemm_bf16_gflops"]) == (1.2, 2.5)
     assert found["kernels"] in ("native", "plain")
+    assert ("kernels_multiply_by" in found) == (found["kernels"] == "native")
     assert "bf16 products are" in found["chosen_because"]
     assert "gemm_fp32_gflops" in good("doctor").out
 

@@ -83,7 +83,7 @@ class Library:
     def use_tiles(self, wanted: bool) -> bool:
         """Whether products run on AMX tiles from now on: they do from the start, where these are to be had.
 
-        For tests of what runs elsewhere; of every user of this library, and not while one of them computes.
+        To ask, or for tests of what runs elsewhere; of every user of this library, and not while one of them computes.
         """
         return bool(self._use_tiles(int(wanted)))
 
