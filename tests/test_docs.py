@@ -93,7 +93,8 @@ def measured_tables() -> list[dict[str, str]]:
     made = []
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         measured = json.loads(path.read_text())
-        if "gemm_gflops_before" in measured.get("runs", [{}])[0]:
+        runs = measured.get("runs")
+        if isinstance(runs, list) and "gemm_gflops_before" in runs[0]:
             made.append(tables(path.stem, measured))
         elif "common" in measured:
             made.append({path.stem: validation.table(measured["rows"])})
