@@ -9,6 +9,10 @@ ARGS ?=
 TORCH_INDEX ?=
 NAME ?= here
 RESULTS := benchmarks/results
+# What is taken away from `accurate`, a thing at a time.
+LESS := elastic=0 rotate=0/zoom=0/shift=0/shear=0/elastic=0 attn_form=none/attn_bias=false attn_bias=false \
+	patch_overlap=0 pool=mean label_smoothing=0 clean_tail=0 embed_dim=64 depth=2 crop=none \
+	optimizer=adamw/lr=0.002/weight_decay=0.05
 BIN := .venv/bin
 
 .PHONY: train test check bench venv clean
@@ -34,7 +38,9 @@ bench: venv
 	$(BIN)/python -m benchmarks.inference small --out $(RESULTS)/inference-$(NAME).json
 	$(BIN)/python -m benchmarks.duel fast fast/attn_form=none/attn_bias=false cnn-tuned small keras:keras-cnn \
 		--seeds 10 --out $(RESULTS)/duel-$(NAME).json
-	$(BIN)/python -m benchmarks.duel accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json
+	$(BIN)/python -m benchmarks.duel accurate --against accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json
+	$(BIN)/python -m benchmarks.validation accurate $(addprefix accurate/,$(LESS)) --knobs epochs=6 threads=1 \
+		--seeds 2 --out $(RESULTS)/ablation-accurate-$(NAME).json
 	$(BIN)/python -m benchmarks.duel fashion --seeds 5 --out $(RESULTS)/duel-fashion-$(NAME).json
 
 venv: .venv/ready
