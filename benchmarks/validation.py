@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.verdict import fill, mean_sd
 from vitlab import RunConfig, preset_config
 from vitlab.config.words import parse_assignment
-from vitlab.errors import StorageError, VitlabError
+from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.evaluate import metrics, predict_logits, top_k
 from vitlab.files import read_json, write_bytes, write_json
 from vitlab.machine import environment
@@ -46,7 +46,7 @@ def validate(config: RunConfig) -> Row:
     prepared = prepare(config, lambda line: None)
     task = prepared.task
     if task.val is None:
-        raise StorageError("val_fraction is 0: without validation images there is nothing to choose by")
+        raise ConfigError("val_fraction is 0: without validation images there is nothing to choose by")
     outcome = fit(prepared.model, replace(task, val=None))
     row: Row = {
         "status": outcome.status,
@@ -141,7 +141,7 @@ def main() -> int:
         common = dict(map(parse_assignment, arguments.knobs))
         rows = measure(arguments.contestants, seeds, arguments.out, common)["rows"]
     else:
-        raise StorageError("contestants and --out FILE are needed, or --show FILE")
+        raise ConfigError("contestants and --out FILE are needed, or --show FILE")
     made = table(rows)
     for page in arguments.into:
         name = (arguments.show or [arguments.out])[0].stem
