@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.keras_env import keras_python
-from benchmarks.verdict import SHORT, fill, table
+from benchmarks.pages import renew
+from benchmarks.verdict import SHORT, table
 from vitlab import load_dataset
 from vitlab.config import MachineConfig
 from vitlab.errors import StorageError
-from vitlab.files import read_json, write_bytes, write_json
+from vitlab.files import read_json, write_json
 from vitlab.machine import choose_machine, gemm_gflops
 from vitlab.record import utc_now
 
@@ -119,8 +120,7 @@ def main() -> int:
         raise StorageError("--out FILE is needed: a result that is not kept is none")
     name = (arguments.show or arguments.out).stem
     made = tables(name, measured)
-    for page in arguments.into:
-        write_bytes(page, fill(page.read_text(encoding="utf-8"), made).encode())
+    renew(arguments.into, made)
     print(made[name])
     return 0
 

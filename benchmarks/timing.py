@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import renew
 from vitlab import RunConfig, preset_config
 from vitlab.config.words import parse_assignment
 from vitlab.errors import StorageError, VitlabError
@@ -132,6 +133,7 @@ def options(text: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="measure, and write all of it to this JSON file")
     parser.add_argument("--show", type=Path, help="measure nothing: show what such a file holds")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name is renewed")
     parser.add_argument("--threads", type=int, help="CPU threads; all cores that this process may use if not given")
     parser.add_argument("--quick", action="store_true", help="a trial on tiny settings: its numbers mean nothing")
     return parser
@@ -149,7 +151,9 @@ def carry_out(
             write_json(arguments.out, measured)
         else:
             raise StorageError("--out FILE is needed: a result that is not kept is none")
-        print(report(measured))
+        made = report(measured)
+        renew(arguments.into, {(arguments.show or arguments.out).stem: made})
+        print(made)
     except VitlabError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.verdict import fill, mean_sd
+from benchmarks.pages import renew
+from benchmarks.verdict import mean_sd
 from vitlab import RunConfig, preset_config
 from vitlab.config.words import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.evaluate import metrics, predict_logits, top_k
-from vitlab.files import read_json, write_bytes, write_json
+from vitlab.files import read_json, write_json
 from vitlab.machine import environment
 from vitlab.prepare import prepare
 from vitlab.record import origin
@@ -143,9 +144,7 @@ def main() -> int:
     else:
         raise ConfigError("contestants and --out FILE are needed, or --show FILE")
     made = table(rows)
-    for page in arguments.into:
-        name = (arguments.show or [arguments.out])[0].stem
-        write_bytes(page, fill(page.read_text(encoding="utf-8"), {name: made}).encode())
+    renew(arguments.into, {(arguments.show or [arguments.out])[0].stem: made})
     print(made)
     return 0
 

@@ -63,16 +63,6 @@ def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
     return "\n".join(lines)
 
 
-def fill(page: str, tables: dict[str, str]) -> str:
-    """``page`` with each table put between its lines `<!-- name -->` and `<!-- /name -->`, where it has them."""
-    for name, made in tables.items():
-        before, opening, rest = page.partition(f"<!-- {name} -->")
-        _, closing, after = rest.partition(f"<!-- /{name} -->")
-        if closing:
-            page = f"{before}{opening}\n{made}\n{closing}{after}"
-    return page
-
-
 def circumstances(runs: list[Run]) -> str:
     """Machine, threads and date of runs, in a sentence."""
     own: Any = next((run["about"]["environment"] for run in runs if "environment" in run["about"]), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.verdict import fill
+from benchmarks.pages import fill
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("seed-results.md")

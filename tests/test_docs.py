@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import serve_load, validation
+from benchmarks import cold_start, drawn_digits, growth, inference, page_speed, serve_load, throughput, validation
 from benchmarks.duel import tables
-from benchmarks.verdict import fill
+from benchmarks.pages import fill
 from docs import make_knobs, make_studies
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
@@ -88,31 +88,43 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
-def measured_tables() -> list[dict[str, str]]:
-    """Of every result file of a duel or a validation, the tables that pages may show, by name."""
-    made = []
+REPORTS = {
+    "cold-start": cold_start.report,
+    "drawn-digits": drawn_digits.report,
+    "growth": growth.report,
+    "inference": inference.report,
+    "page-speed": page_speed.report,
+    "profile": throughput.report,
+    "serve-load": serve_load.report,
+    "throughput": throughput.report,
+}
+
+
+def measured_tables() -> dict[str, dict[str, str]]:
+    """Of every result file, the tables that pages may show, by their names."""
+    made = {}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        measured = json.loads(path.read_text())
-        runs = measured.get("runs")
-        if isinstance(runs, list) and "gemm_gflops_before" in runs[0]:
-            made.append(tables(path.stem, measured))
+        measured, name = json.loads(path.read_text()), path.stem
+        report = next((report for start, report in REPORTS.items() if name.startswith(start)), None)
+        if report:
+            made[name] = {name: report(measured)}
         elif "common" in measured:
-            made.append({path.stem: validation.table(measured["rows"])})
+            made[name] = {name: validation.table(measured["rows"])}
+        else:
+            made[name] = tables(name, measured)
     return made
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
-def test_tables_of_measurements_are_the_measured_ones(page: str) -> None:
-    text, found = (ROOT / page).read_text(), 0
-    for made in measured_tables():
-        assert fill(text, made) == text
-        found += sum(f"<!-- {name} -->" in text for name in made)
-    assert found == text.count("<!-- /") > 0
-
-
-def test_the_figures_of_the_server_are_the_measured_ones() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "results" / "serve-load-epyc-2-cores.json").read_text())
-    assert serve_load.report(measured) in (ROOT / "docs" / "serve.md").read_text()
+def test_tables_of_measurements_are_the_measured_ones() -> None:
+    """If not: python -m benchmarks.duel (or what made the file) --show FILE --into PAGE."""
+    made, texts = measured_tables(), [page.read_text() for page in PAGES if page.name != "seed-results.md"]
+    for own in made.values():
+        for text in texts:
+            assert fill(text, own) == text
+    shown = [name for text in texts for name in re.findall(r"<!-- /(.*) -->", text)]
+    known = {name for own in made.values() for name in own}
+    assert set(shown) <= known
+    assert [name for name, own in made.items() if not own.keys() & set(shown)] == []  # no file that no page shows
 
 
 def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
