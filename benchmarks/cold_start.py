@@ -11,7 +11,7 @@ cache from the second run on. A preset may carry knobs: `small/epochs=1`.
     machine      options, threads, self-tests: what is chosen for this machine
     data         images are read, their SHA-256 is checked, the validation part is cut
     build        the network, its kernels, the run folder
-    first step   the optimizers are made, which imports torch's compiler; then the first step of training
+    first step   the optimizers are made; then the first step of training
     training     all other steps, and validation
     test         the test images, the weights and the result on disk
     exit         the process ends

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, validation, verdict
+from benchmarks import gpu, pages, validation, verdict
 from tests.tiny import write_npz
 from vitlab.config.words import parse_assignment
 from vitlab.errors import VitlabError
@@ -162,6 +162,6 @@ def test_validation_goes_on_where_it_stopped_and_with_the_same_knobs(tmp_path: P
 
 def test_a_page_takes_the_tables_that_it_has_a_place_for() -> None:
     page = "above\n<!-- one -->\nold\n<!-- /one -->\nbelow <!-- two --> stays"
-    filled = verdict.fill(page, {"one": "new", "two": "no end", "three": "no place"})
+    filled = pages.fill(page, {"one": "new", "two": "no end", "three": "no place"})
     assert filled == page.replace("old", "new")
-    assert verdict.fill(filled, {"one": "new"}) == filled
+    assert pages.fill(filled, {"one": "new"}) == filled

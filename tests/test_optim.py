@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,9 @@ from vitlab.files import user_cache
 from vitlab.model import build_model
 from vitlab.native import NativeError, load
 from vitlab.optim import (
+    AdamW,
     Muon,
+    Optimizer,
     build_optimizers,
     decay_groups,
     load_optimizer_tensors,
@@ -146,6 +151,38 @@ def test_steps_are_those_of_the_adamw_paper(steps: int, decay_all: bool) -> None
         np.testing.assert_allclose(p.detach().numpy(), expected, atol=1e-6)
 
 
+def test_steps_are_bit_for_bit_those_of_torchs_own_class() -> None:
+    """So checkpoints of either go on with the other: the memory has the same names and the same bits, too."""
+    config = OptimConfig(lr=0.03, beta1=0.8, beta2=0.95, adam_eps=1e-3)
+    ours, theirs, unused = nn.Linear(5, 3), nn.Linear(5, 3), nn.Parameter(torch.ones(7))
+    theirs.load_state_dict(ours.state_dict())
+    groups, others = (
+        [{"params": [m.weight], "weight_decay": 0.7}, {"params": [m.bias], "weight_decay": 0.0}] for m in (ours, theirs)
+    )
+    own = AdamW([*groups, {"params": [unused], "weight_decay": 0.5}], config)
+    other = torch.optim.AdamW(others, lr=0.03, betas=(0.8, 0.95), eps=1e-3, fused=True)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.grad = b.grad = torch.randn(a.shape, generator=draw)
+        own.step()
+        other.step()
+    assert torch.equal(unused, torch.ones(7))
+    assert unused not in own.state
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert own.state[a].keys() == other.state[b].keys()
+        assert all(torch.equal(own.state[a][name], other.state[b][name]) for name in own.state[a])
+
+
+def test_a_training_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
+    """Which takes a second to import, and which torch's optimizers and its counter of operations import."""
+    words = ["train", "--data", "digits", "--epochs", "0.02", "--out", str(tmp_path / "run"), "--threads", "1"]
+    script = f"import sys, vitlab.cli\nvitlab.cli.main({words})\nsys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert (tmp_path / "run" / "result.json").exists()
+
+
 def test_decay_01_at_lr_0001_is_tensorflow_addons_00001_on_every_variable() -> None:
     layer = nn.Linear(3, 2)
     nn.init.ones_(layer.weight)
@@ -174,7 +211,7 @@ def test_set_lr_is_used_for_all_groups() -> None:
 # Going on from a checkpoint
 
 
-def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], steps: range) -> None:
+def train(model: nn.Module, optimizers: list[Optimizer], steps: range) -> None:
     for step in steps:
         images = torch.rand(5, 3, 15, 15, generator=torch.Generator().manual_seed(step))
         model.zero_grad()

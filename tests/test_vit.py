@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.model import Kernels, ViT, build_model, count_parameters, flops_per_image, parameters_by_part
 from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
 from vitlab.model.dropout import Dropout
+from vitlab.presets import PRESETS, preset_config
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -466,7 +468,18 @@ def test_flops_are_two_for_each_multiply_add(pool: str) -> None:
     assert flops_per_image(config, 3, CLASSES) == 2 * expected
 
 
-def test_counting_flops_leaves_the_global_random_state_alone() -> None:
-    before = torch.get_rng_state()
-    flops_per_image(tiny_model_config(), 1, CLASSES)
-    assert torch.equal(torch.get_rng_state(), before)
+COUNTED: list[ModelConfig] = [
+    *(preset_config(name).model for name in PRESETS),
+    *(tiny_model_config(pool=pool, head_dim=11, patch_overlap=2) for pool in POOLS),
+    *(tiny_model_config(attn_form=form, attn_bias=form != "none", num_heads=1) for form in ("merged", "none")),
+    ModelConfig(arch="cnn", cnn_channels=(5, 7, 3)),
+]
+
+
+@pytest.mark.parametrize("config", COUNTED, ids=lambda config: f"{config.arch} {config.attn_form} {config.pool}")
+def test_flops_are_those_that_torch_counts(config: ModelConfig) -> None:
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad(), counter:
+        model = build_model(config, 3, 10).eval()
+        model(torch.empty(1, 3, config.input_side, config.input_side))
+    assert flops_per_image(config, 3, 10) == counter.get_total_flops()

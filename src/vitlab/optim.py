@@ -5,16 +5,21 @@ each step (Loshchilov and Hutter 2019); TensorFlow Addons, which the seed used, 
 weight without lr, on every variable. `weight_decay` here is torch's; the seed's 1e-4 at lr 1e-3 is 0.1
 with `decay_all`. Adam's epsilon is added after bias correction here and before it in Keras, which at
 1e-7 is a difference far below rounding after the first steps.
+
+Neither optimizer is one of torch's classes: making one of those imports torch's compiler, which takes a second of the
+three that lie between a typed command and its first step (docs/log.md).
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from vitlab.config import OptimConfig
 from vitlab.native import Library, Stack, native_muon
@@ -26,6 +31,8 @@ UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases,
 # from whatever they were (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+
+Memory = defaultdict[Tensor, dict[str, Tensor]]
 
 
 def decay_groups(model: nn.Module, config: OptimConfig) -> tuple[list[str], list[str]]:
@@ -56,8 +63,8 @@ def muon_names(model: nn.Module, config: OptimConfig) -> list[str]:
 
 def build_optimizers(
     model: nn.Module, config: OptimConfig, library: Library | None = None, threads: int = 1
-) -> list[torch.optim.Optimizer]:
-    """AdamW in torch's fused form (one pass over the weights a step), and before it Muon if it is asked for.
+) -> list[Optimizer]:
+    """AdamW, and before it Muon if it is asked for.
 
     Muon's steps are computed by the native ``library`` where there is one.
     """
@@ -68,12 +75,7 @@ def build_optimizers(
         for names, decay in ((decayed, config.weight_decay), (free, 0.0))
         if names
     ]
-    betas = (config.beta1, config.beta2)
-    rate = rate_on(next(model.parameters()).device, config.lr)
-    recordable = isinstance(rate, Tensor)
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, rate, betas=betas, eps=config.adam_eps, fused=True, capturable=recordable)
-    ]
+    optimizers: list[Optimizer] = [AdamW(groups, config)]
     matrices = muon_names(model, config)
     if matrices:
         muon = Muon([parameters[name] for name in matrices], config, lambda p: parts_of(model, p), library, threads)
@@ -91,7 +93,47 @@ def parts_of(model: nn.Module, parameter: Tensor) -> int:
     return 3 if any(parameter is p for n, p in model.named_parameters() if n.endswith("qkv.weight")) else 1
 
 
-class Muon(torch.optim.Optimizer):
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) in torch's fused form, one pass over weights."""
+
+    def __init__(self, groups: list[dict[str, Any]], config: OptimConfig) -> None:
+        """``groups``: "params" and their "weight_decay"."""
+        self.param_groups = [group | {"lr": rate_on(group["params"][0].device, config.lr)} for group in groups]
+        self.state: Memory = defaultdict(dict)
+        self.settings: dict[str, Any] = dict(beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step of all parameters that have a gradient."""
+        for group in self.param_groups:
+            gradients = {p: p.grad for p in group["params"] if p.grad is not None}
+            memories = [self.memory_of(parameter) for parameter in gradients]
+            adamw(
+                params=list(gradients),
+                grads=list(gradients.values()),
+                exp_avgs=[memory["exp_avg"] for memory in memories],
+                exp_avg_sqs=[memory["exp_avg_sq"] for memory in memories],
+                max_exp_avg_sqs=[],
+                state_steps=[memory["step"] for memory in memories],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                amsgrad=False,
+                maximize=False,
+                fused=True,
+                capturable=isinstance(group["lr"], Tensor),
+                **self.settings,
+            )
+
+    def memory_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The running means of its gradient and of the square, and the steps taken; zeros before the first."""
+        memory = self.state[parameter]
+        if not memory:
+            memory["step"] = torch.zeros((), device=parameter.device)
+            memory["exp_avg"], memory["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return memory
+
+
+class Muon:
     """Momentum whose direction is made orthogonal, all matrices of one size in one batch of products.
 
     Jordan et al. 2024: with M the momentum's matrix, the step is lr U V^T for M = U S V^T, found by a few rounds of
@@ -116,13 +158,13 @@ class Muon(torch.optim.Optimizer):
             group["shapes"].append((count, rows, columns))
         for group in groups.values():  # a tensor for each: set_lr fills them
             group["lr"] = rate_on(matrices[0].device, config.muon_lr)
-        super().__init__(list(groups.values()), {"lr": config.muon_lr})
+        self.param_groups = list(groups.values())
+        self.state: Memory = defaultdict(dict)
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
-
         self.library, self.threads = library, threads
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
         stacks = [
             (group, self.stack_of(group, matrix, shape))
@@ -156,6 +198,9 @@ class Muon(torch.optim.Optimizer):
         for s, direction in zip(stacks, directions, strict=True):
             turned = direction.mT if s.rows > s.columns else direction
             s.weight.view(s.count, s.rows, s.columns).sub_(turned * s.step)
+
+
+Optimizer = AdamW | Muon
 
 
 def lying(matrices_GRC: Tensor) -> Tensor:
@@ -197,7 +242,7 @@ def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int
     return config.min_lr + (config.lr - config.min_lr) * share
 
 
-def set_lr(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+def set_lr(optimizers: list[Optimizer], lr: float) -> None:
     """Use ``lr`` from here on; Muon's matrices keep their ratio to it."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -208,7 +253,7 @@ def set_lr(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
                 group["lr"] = own
 
 
-def optimizer_tensors(optimizers: list[torch.optim.Optimizer], model: nn.Module) -> dict[str, Tensor]:
+def optimizer_tensors(optimizers: list[Optimizer], model: nn.Module) -> dict[str, Tensor]:
     """The optimizers' memory as "name/entry" -> tensor, for a checkpoint; empty before the first step."""
     return {
         f"{name}/{entry}": value
@@ -218,9 +263,7 @@ def optimizer_tensors(optimizers: list[torch.optim.Optimizer], model: nn.Module)
     }
 
 
-def load_optimizer_tensors(
-    optimizers: list[torch.optim.Optimizer], model: nn.Module, tensors: dict[str, Tensor]
-) -> None:
+def load_optimizer_tensors(optimizers: list[Optimizer], model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """The inverse of ``optimizer_tensors``."""
     parameters = dict(model.named_parameters())
     owners = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}

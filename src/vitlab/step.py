@@ -21,7 +21,7 @@ from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
 from vitlab.native import Library
-from vitlab.optim import lr_at, optimizer_tensors, set_lr
+from vitlab.optim import Optimizer, lr_at, optimizer_tensors, set_lr
 from vitlab.preprocess import Preprocess
 
 Row = dict[str, Any]
@@ -90,7 +90,7 @@ class State:
     """
 
     model: nn.Module
-    optimizers: list[torch.optim.Optimizer]
+    optimizers: list[Optimizer]
     sums: Tensor
     draws: torch.Generator
     average: AveragedModel | None

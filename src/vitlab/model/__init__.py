@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vitlab.config import ModelConfig
 from vitlab.model.cnn import CNN
+from vitlab.model.cost import flops_per_image
 from vitlab.model.kernels import PLAIN, Kernels
 from vitlab.model.vit import ViT
 
@@ -35,13 +32,3 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
         part = name.split(".")[0]
         parts[part] = parts.get(part, 0) + parameter.numel() * parameter.requires_grad
     return parts
-
-
-def flops_per_image(config: ModelConfig, in_channels: int, num_classes: int) -> int:
-    """Floating-point operations of one forward pass on one image: 2 for each multiply-add of matrix
-    products and convolutions; element-wise work is not counted."""
-    counter: Any = FlopCounterMode(display=False)
-    with torch.device("meta"), torch.no_grad(), counter:
-        model = build_model(config, in_channels, num_classes).eval()
-        model(torch.empty(1, in_channels, config.input_side, config.input_side))
-    return int(counter.get_total_flops())
