@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import io
 import os
 import sys
@@ -21,6 +23,7 @@ OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own) and return its exit code."""
+    atexit.register(gc.freeze)  # the search for garbage at the end of a process that holds torch takes half a second
     words = list(sys.argv[1:] if words is None else words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may hold what the terminal cannot show

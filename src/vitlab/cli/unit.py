@@ -8,6 +8,8 @@ its state and ends too.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -23,6 +25,7 @@ from vitlab.runs import RunFolder
 
 def main() -> int:
     """Read, run, answer with an exit code and, if it is not 0, one line."""
+    atexit.register(gc.freeze)  # as in main.py
     line = sys.stdin.readline()
     threading.Thread(target=end_with_parent, daemon=True).start()
     return run_unit(json.loads(line), Path(sys.argv[1]))
