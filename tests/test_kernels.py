@@ -19,7 +19,8 @@ from vitlab.files import user_cache
 from vitlab.machine import Machine, choose_machine
 from vitlab.native import NativeError, load
 
-CALM: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, precision="bf16")
+# Of a width that the kernels at both ends of the network know, too.
+CALM: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, precision="bf16", embed_dim=48)
 DROPPING: dict[str, Any] = CALM | dict(dropout=0.1, attn_dropout=0.1, head_dropout=0.2, mlp_last_gelu=True)
 
 

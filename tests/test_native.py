@@ -282,6 +282,8 @@ STUBS = "".join(
     for name in (
         *("vitlab_version", "vitlab_forward", "vitlab_backward", "vitlab_saved_bytes", "vitlab_workspace_bytes"),
         *("vitlab_muon", "vitlab_muon_floats", "vitlab_dropout_mask", "vitlab_affine", "vitlab_use_tiles"),
+        *("vitlab_embed", "vitlab_embed_gradients", "vitlab_embed_bytes"),
+        *("vitlab_readout", "vitlab_readout_gradients", "vitlab_readout_bytes"),
     )
 )
 

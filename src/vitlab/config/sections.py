@@ -190,8 +190,8 @@ class MachineConfig:
     )
     kernels: Literal["auto", "plain", "native"] = knob(
         "auto",
-        "Transformer blocks and Muon by torch's operations, or by vitlab's own C kernels; auto takes the kernels in "
-        "bf16 on a CPU where a C compiler is found. Blocks with drop_path are always torch's.",
+        "Patch embedding, blocks, head and Muon by torch's operations, or by vitlab's own C kernels; auto takes the "
+        "kernels in bf16 on a CPU where a C compiler is found. What they do not know, such as drop_path, is torch's.",
     )
     compile: bool = knob(
         False, "Let torch.compile make kernels of the network; takes up to half a minute before the first step."

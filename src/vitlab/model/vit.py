@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
-from vitlab.model.block import Block, make_norm
+from vitlab.model.block import Block, affine, make_norm
 from vitlab.model.dropout import Dropout
 from vitlab.model.initialize import initialize
 from vitlab.model.kernels import PLAIN, Kernels
 from vitlab.model.patches import patch_length, patchify
-from vitlab.native import BlockShape, native_blocks
+from vitlab.native import LANES, MOST_CLASSES, BlockShape, native_blocks, native_embed, native_readout
 
 
 class ViT(nn.Module):
@@ -45,8 +45,21 @@ class ViT(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """[B, C, side, side], preprocessed -> logits [B, K]."""
-        logits_BK: Tensor = self.head(self.features(images_BCHW))
-        return logits_BK
+        x_BND = self.through_blocks(self.tokens(images_BCHW))
+        library, dense = self.kernels.native, cast(nn.Linear, self.head[-1])
+        if library is None or not self.reads_natively(dense.out_features):
+            logits_BK: Tensor = self.head(self.pool(self.norm(x_BND)))
+            return logits_BK
+        weights = *affine(self.norm), dense.weight, dense.bias
+        return native_readout(
+            x_BND.to(library.dtype), *weights, self.config.norm == "rms", library, self.kernels.threads
+        )
+
+    def reads_natively(self, num_classes: int) -> bool:
+        """Whether the kernel knows what comes after the blocks: all tokens side by side into one dense layer."""
+        config, drops = self.config, self.training and self.config.head_dropout > 0
+        fits = config.embed_dim % LANES == 0 and num_classes <= MOST_CLASSES
+        return fits and config.pool == "flatten" and not config.head_hidden and not drops
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The pooled vector of each image: [B, D], or [B, N D] with pool "flatten"."""
@@ -74,8 +87,13 @@ class ViT(nn.Module):
     def tokens(self, images_BCHW: Tensor) -> Tensor:
         """Projected patches with their positions, [B, N, D]; the class token, if any, comes first."""
         config = self.config
-        patches_BNP = patchify(images_BCHW, config.patch_size, config.patch_overlap, config.margin)
-        x: Tensor = self.patch_embed(patches_BNP)
+        cut = config.patch_size, config.patch_overlap, config.margin
+        library, fits = self.kernels.native, config.pool != "cls" and config.embed_dim % LANES == 0
+        if library is not None and fits and not images_BCHW.requires_grad:
+            weights = self.patch_embed.weight, self.patch_embed.bias
+            places = None if config.pos_embed == "none" else self.pos_embed
+            return native_embed(images_BCHW.to(library.dtype), *weights, places, cut, library, self.kernels.threads)
+        x: Tensor = self.patch_embed(patchify(images_BCHW, *cut))
         if self.cls_token is not None:
             # By shape, not by len, which would write the batch size of the example into an export.
             x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)

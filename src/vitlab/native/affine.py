@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vitlab.native.build import Library
+from vitlab.native.build import Library, address
 
 DRAWS = 7
 BEND_POINTS = 5  # on each side of the coarse grid that bends an image
@@ -53,5 +53,5 @@ def native_affine(
     numbers = (batch, channels, height, width, reflect, threads)
     settings = SettingsStruct(*numbers, (ctypes.c_float * DRAWS)(*limits), elastic)
     tensors = (rows, columns, draws, images_BCHW, moved_BCHW)
-    library.affine(ctypes.byref(settings), *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors))
+    library.affine(ctypes.byref(settings), *map(address, tensors))
     return moved_BCHW

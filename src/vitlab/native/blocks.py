@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vitlab.native.build import Library, ShapeStruct
+from vitlab.native.build import Library, ShapeStruct, address, check_tensors
 
 # The weights of one block, in the kernel's order, with their shapes; E is 3 h d (merged: D) and V is h d (merged: D).
 BLOCK_WEIGHTS = (
@@ -60,11 +60,7 @@ def native_blocks(
     if len(weights) != shape.depth * len(BLOCK_WEIGHTS):
         raise ValueError(f"{shape.depth} blocks have {shape.depth * len(BLOCK_WEIGHTS)} weights, not {len(weights)}")
     x_BND = x_BND.to(library.dtype).contiguous()
-    for weight in (x_BND, *weights):
-        if weight is not None and not (
-            weight.dtype is library.dtype and weight.is_contiguous() and weight.device.type == "cpu"
-        ):
-            raise ValueError(f"the kernel needs contiguous {library.dtype} on the CPU")
+    check_tensors(library, x_BND, *weights)
     if x_BND.numel() == 0:
         return x_BND
     struct = struct_of(x_BND, shape, threads, seed)
@@ -96,11 +92,9 @@ class BlocksFunction(torch.autograd.Function):
         library.backward(
             ctypes.byref(ctx.struct),
             pointers(weights),
-            ctypes.c_void_p(dy_BND.data_ptr()),
-            ctypes.c_void_p(ctx.kept.data_ptr()),
-            ctypes.c_void_p(dx_BND.data_ptr()),
+            *map(address, (dy_BND, ctx.kept, dx_BND)),
             pointers(grads),
-            ctypes.c_void_p(library.workspace(library.workspace_bytes(ctx.struct)).data_ptr()),
+            address(library.workspace(library.workspace_bytes(ctx.struct))),
         )
         return dx_BND, None, None, *grads
 
@@ -113,10 +107,7 @@ def run_forward(
     library.forward(
         ctypes.byref(struct),
         pointers(weights),
-        ctypes.c_void_p(x_BND.data_ptr()),
-        ctypes.c_void_p(y_BND.data_ptr()),
-        ctypes.c_void_p(None if kept is None else kept.data_ptr()),
-        ctypes.c_void_p(library.workspace(library.workspace_bytes(struct)).data_ptr()),
+        *map(address, (x_BND, y_BND, kept, library.workspace(library.workspace_bytes(struct)))),
     )
     return y_BND
 

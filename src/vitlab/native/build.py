@@ -24,7 +24,7 @@ from vitlab.files import make_folder, publish
 
 Kind = Literal["bf16", "float", "double"]
 
-VERSION = 4  # vitlab_version() of blocks.c
+VERSION = 5  # vitlab_version() of blocks.c
 SOURCES = Path(__file__).parent
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
@@ -59,6 +59,9 @@ class Library:
             self.forward, self.backward = library.vitlab_forward, library.vitlab_backward
             self.muon, self.dropout_mask = library.vitlab_muon, library.vitlab_dropout_mask
             self.affine = library.vitlab_affine
+            self.embed, self.embed_gradients = library.vitlab_embed, library.vitlab_embed_gradients
+            self.readout, self.readout_gradients = library.vitlab_readout, library.vitlab_readout_gradients
+            self.embed_bytes, self.readout_bytes = library.vitlab_embed_bytes, library.vitlab_readout_bytes
             self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
             self.muon_floats = library.vitlab_muon_floats
             self._use_tiles = library.vitlab_use_tiles
@@ -71,7 +74,10 @@ class Library:
         self.muon_dtype = torch.float32
         for call in (self.forward, self.backward, self.muon, self.dropout_mask, self.affine):
             call.restype = None
-        self.muon_floats.restype = ctypes.c_size_t
+        for call in (self.embed, self.embed_gradients, self.readout, self.readout_gradients):
+            call.restype = None
+        for measure in (self.muon_floats, self.embed_bytes, self.readout_bytes):
+            measure.restype = ctypes.c_size_t
         for measure in (self.saved_bytes, self.workspace_bytes):
             measure.restype, measure.argtypes = ctypes.c_size_t, [ctypes.POINTER(ShapeStruct)]
         self._local = threading.local()
@@ -93,6 +99,20 @@ class Library:
         if held is None or len(held) < size:
             held = self._local.workspace = torch.empty(size, dtype=torch.uint8)
         return held
+
+
+def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    """Where a kernel finds the tensor's numbers; NULL for None."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def check_tensors(library: Library, *tensors: torch.Tensor | None) -> None:
+    """ValueError unless each is what the kernel reads: of its type, on the CPU, contiguous."""
+    for tensor in tensors:
+        if tensor is not None and not (
+            tensor.dtype is library.dtype and tensor.is_contiguous() and tensor.device.type == "cpu"
+        ):
+            raise ValueError(f"the kernel needs contiguous {library.dtype} on the CPU")
 
 
 def load(kind: Kind, cache: Path) -> Library:

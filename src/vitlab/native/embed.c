@@ -1,0 +1,195 @@
+// From images to tokens: patches are cut out, projected, and told their places, in one pass; and the gradients of that.
+//
+// As torch operations (cut, copy, convert, multiply, convert, add) this costs more to start than to compute, and the
+// smallest networks lose a sixth of their time there. Products are in full precision: the patches are there only once
+// for all blocks, and converting them would cost what it saves.
+//
+// Letters: N tokens, P numbers of a patch, D numbers of a token, a multiple of 16.
+
+#include "vec.h"
+
+#include <omp.h>
+#include <string.h>
+
+#define API __attribute__((visibility("default")))
+
+// Rows and vectors of sums that stay in registers; images whose patches are multiplied at once.
+enum { TILE = 8, PANEL = 3, GROUP = 4 };
+
+typedef struct {
+    int batch, channels, side;           // images [batch][channels][side][side]
+    int grid, patch, overlap, margin;    // as in patches.py
+    int dim, threads;
+} vitlab_patches;
+
+typedef struct {
+    ptrdiff_t tokens, length, dim, border, window;  // N, P, D, side of the bordered image, side of a patch's window
+} sizes;
+
+static sizes sizes_of(const vitlab_patches *s) {
+    const ptrdiff_t window = s->patch + 2 * s->overlap;
+    return (sizes){(ptrdiff_t)s->grid * s->grid, window * window * s->channels, s->dim,
+                   (ptrdiff_t)s->grid * s->patch + 2 * s->overlap, window};
+}
+
+// A thread's memory: an image with its border of zeros; a group's patches; what the tokens of a group begin with, or the
+// sums of all its images' gradients.
+typedef struct {
+    real *bordered, *patches, *d_projection, *places;
+} thread_memory;
+
+// Room for ``count`` numbers and a vector more, which a copy by vectors may read or spoil.
+static ptrdiff_t room(ptrdiff_t count) { return (count + 2 * LANES - 1) / LANES * LANES; }
+
+static ptrdiff_t thread_reals(const vitlab_patches *s) {
+    const sizes z = sizes_of(s);
+    return room(s->channels * z.border * z.border) + room(GROUP * z.tokens * z.length) + z.length * z.dim +
+           GROUP * z.tokens * z.dim;
+}
+
+static thread_memory memory_of(const vitlab_patches *s, real *workspace, int thread) {
+    const sizes z = sizes_of(s);
+    thread_memory m = {.bordered = workspace + z.length * z.dim + thread * thread_reals(s)};
+    m.patches = m.bordered + room(s->channels * z.border * z.border);
+    m.d_projection = m.patches + room(GROUP * z.tokens * z.length);
+    m.places = m.d_projection + z.length * z.dim;
+    return m;
+}
+
+// Bytes of ``workspace``: the projection, transposed, and each thread's memory.
+API size_t vitlab_embed_bytes(const vitlab_patches *s) {
+    const sizes z = sizes_of(s);
+    return (size_t)(z.length * z.dim + s->threads * thread_reals(s)) * sizeof(real);
+}
+
+// patches [N][P] of one image; the border of ``bordered`` is zero.
+static void cut_patches(const vitlab_patches *s, const sizes *z, const real *image, real *bordered, real *patches) {
+    const ptrdiff_t border = s->overlap - s->margin, inside = z->border - 2 * border;
+    for (ptrdiff_t channel = 0; channel < s->channels; channel++)
+        for (ptrdiff_t row = 0; row < inside; row++) {
+            real *to = bordered + (channel * z->border + row + border) * z->border + border;
+            memcpy(to, image + (channel * s->side + row) * s->side, (size_t)inside * sizeof(real));
+        }
+    for (ptrdiff_t token = 0; token < z->tokens; token++) {
+        const real *corner = bordered + (token / s->grid * z->border + token % s->grid) * s->patch;
+        for (ptrdiff_t row = 0; row < z->window; row++, corner += z->border) {
+            if (s->channels == 1) {  // by whole vectors: what is too much, the next row replaces
+                for (ptrdiff_t i = 0; i < z->window; i += LANES) store(patches + i, load(corner + i));
+            } else {
+                for (ptrdiff_t i = 0; i < z->window; i++)
+                    for (ptrdiff_t c = 0; c < s->channels; c++)
+                        patches[i * s->channels + c] = corner[c * z->border * z->border + i];
+            }
+            patches += z->window * s->channels;
+        }
+    }
+}
+
+// The patches of images [image, image + images), below each other.
+static void cut_group(const vitlab_patches *s, const sizes *z, const real *images, ptrdiff_t image, ptrdiff_t count,
+                      const thread_memory *m) {
+    const ptrdiff_t pixels = (ptrdiff_t)s->channels * s->side * s->side;
+    for (ptrdiff_t i = 0; i < count; i++)
+        cut_patches(s, z, images + (image + i) * pixels, m->bordered, m->patches + i * z->tokens * z->length);
+}
+
+// c [rows][vecs] = start + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row + k * a_step].
+INLINE void multiply_tile(const int rows, const int vecs, real *c, const real *start, ptrdiff_t width, const real *a,
+                          ptrdiff_t a_row, ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
+    vec sum[TILE][PANEL];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = start ? load(start + r * width + v * LANES) : zeros();
+    for (ptrdiff_t k = 0; k < depth; k++) {
+        vec right[PANEL];
+        UNROLL for (int v = 0; v < vecs; v++) right[v] = load(b + k * width + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += a[r * a_row + k * a_step] * right[v];
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vecs; v++) store(c + r * width + v * LANES, sum[r][v]);
+}
+
+#define TILES_OF(VECS)                                                                        \
+    for (; row + TILE <= rows; row += TILE) multiply_tile(TILE, VECS, TILE_AT);               \
+    if (row + 4 <= rows) multiply_tile(4, VECS, TILE_AT), row += 4;                           \
+    for (; row < rows; row++) multiply_tile(1, VECS, TILE_AT);
+#define TILE_AT                                                                                                  \
+    c + row * width + at, start ? start + row * width + at : NULL, width, a + row * a_row, a_row, a_step, b + at, depth
+
+// The same for any number of rows and a width of any number of vectors.
+static void multiply(real *c, const real *start, ptrdiff_t rows, ptrdiff_t width, const real *a, ptrdiff_t a_row,
+                     ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
+    for (ptrdiff_t at = 0, vecs; at < width; at += vecs * LANES) {
+        ptrdiff_t row = 0;
+        vecs = (width - at) / LANES;
+        if (vecs == 4) vecs = 2;  // two of two, not three and one
+        if (vecs > PANEL) vecs = PANEL;
+        if (vecs == 3) {
+            TILES_OF(3)
+        } else if (vecs == 2) {
+            TILES_OF(2)
+        } else {
+            TILES_OF(1)
+        }
+    }
+}
+
+// x [batch][N][D] = projection [D][P] times each patch, plus the bias [D], plus places [N][D] unless that is NULL.
+API void vitlab_embed(const vitlab_patches *s, const real *images, const real *projection, const real *bias,
+                      const real *places, real *x, real *workspace) {
+    const sizes z = sizes_of(s);
+    real *turned = workspace;
+#pragma omp parallel num_threads(s->threads)
+    {
+        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
+        memset(m.bordered, 0, (size_t)(s->channels * z.border * z.border) * sizeof(real));
+        for (ptrdiff_t row = 0; row < GROUP * z.tokens; row++)
+            for (ptrdiff_t i = 0; i < z.dim; i++)
+                m.places[row * z.dim + i] = bias[i] + (places ? places[row % z.tokens * z.dim + i] : 0);
+#pragma omp for schedule(static)
+        for (ptrdiff_t p = 0; p < z.length; p++)
+            for (ptrdiff_t i = 0; i < z.dim; i++) turned[p * z.dim + i] = projection[i * z.length + p];
+#pragma omp for schedule(static)
+        for (ptrdiff_t image = 0; image < s->batch; image += GROUP) {
+            const ptrdiff_t count = s->batch - image < GROUP ? s->batch - image : GROUP;
+            cut_group(s, &z, images, image, count, &m);
+            multiply(x + image * z.tokens * z.dim, m.places, count * z.tokens, z.dim, m.patches, z.length, 1, turned,
+                     z.length);
+        }
+    }
+}
+
+// Gradients of the projection, the bias, and (unless NULL) the places, from dx [batch][N][D].
+API void vitlab_embed_gradients(const vitlab_patches *s, const real *images, const real *dx, real *d_projection,
+                                real *d_bias, real *d_places, real *workspace) {
+    const sizes z = sizes_of(s);
+    const ptrdiff_t width = z.tokens * z.dim, sums = z.length * z.dim + width, stride = thread_reals(s);
+    int threads = 1;
+#pragma omp parallel num_threads(s->threads)
+    {
+        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
+        memset(m.bordered, 0, (size_t)(s->channels * z.border * z.border) * sizeof(real));
+        memset(m.d_projection, 0, (size_t)sums * sizeof(real));
+#pragma omp single
+        threads = omp_get_num_threads();
+#pragma omp for schedule(static)
+        for (ptrdiff_t image = 0; image < s->batch; image += GROUP) {
+            const ptrdiff_t count = s->batch - image < GROUP ? s->batch - image : GROUP;
+            const real *from = dx + image * width;
+            cut_group(s, &z, images, image, count, &m);
+            multiply(m.d_projection, m.d_projection, z.length, z.dim, m.patches, 1, z.length, from, count * z.tokens);
+            for (ptrdiff_t i = 0; i < count * width; i += width)
+                for (ptrdiff_t at = 0; at < width; at += LANES)
+                    store(m.places + at, load(m.places + at) + load(from + i + at));
+        }
+    }
+    const thread_memory first = memory_of(s, workspace, 0);
+    for (int thread = 1; thread < threads; thread++)
+        for (ptrdiff_t i = 0; i < sums; i++) first.d_projection[i] += first.d_projection[thread * stride + i];
+    for (ptrdiff_t i = 0; i < z.dim; i++)
+        for (ptrdiff_t p = 0; p < z.length; p++) d_projection[i * z.length + p] = first.d_projection[p * z.dim + i];
+    memset(d_bias, 0, (size_t)z.dim * sizeof(real));
+    for (ptrdiff_t token = 0; token < z.tokens; token++)
+        for (ptrdiff_t i = 0; i < z.dim; i++) d_bias[i] += first.places[token * z.dim + i];
+    if (d_places) memcpy(d_places, first.places, (size_t)width * sizeof(real));
+}
