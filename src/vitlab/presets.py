@@ -145,10 +145,10 @@ ACCURATE = Preset(
 
 FASHION = Preset(
     RECIPE.with_knobs(
-        data="fashion-mnist", embed_dim=64, depth=4, epochs=10, warmup_epochs=1.0,
-        flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, label_smoothing=0.05,
+        data="fashion-mnist", val_fraction=0.0, crop=24, embed_dim=64, depth=4, epochs=10, warmup_epochs=1.0,
+        flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, clean_tail=0.2, label_smoothing=0.05,
     ),
-    about="for Fashion-MNIST: wider, deeper, mirrored.",
+    about="for Fashion-MNIST: four blocks, mirrored, in no more time than small.",
     source="vitlab",
     expected="a first recipe, about two minutes of training on two cores; not measured over seeds yet.",
 )  # fmt: skip
