@@ -152,8 +152,8 @@ def carry_out(
         else:
             raise StorageError("--out FILE is needed: a result that is not kept is none")
         made = report(measured)
-        renew(arguments.into, {(arguments.show or arguments.out).stem: made})
         print(made)
+        renew(arguments.into, {(arguments.show or arguments.out).stem: made})
     except VitlabError as error:
         print(error, file=sys.stderr)
         return error.exit_code

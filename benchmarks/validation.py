@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import renew
-from benchmarks.verdict import mean_sd
+from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
 from vitlab.config.words import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
@@ -108,14 +108,6 @@ def table(rows: list[Row]) -> str:
     where = "; ".join(sorted({circumstances(row["environment"]) for row in rows}))
     said = f"All with `{' '.join(shared)}`. " if shared else ""
     return "\n".join([*lines, "", f"{said}{where}."])
-
-
-def difference(pairs: list[float]) -> str:
-    """Mean of differences between runs of equal seeds, with its standard error."""
-    if not pairs:
-        return ""
-    mean = f"{statistics.mean(pairs):+.2f}"
-    return f"{mean} ± {statistics.stdev(pairs) / len(pairs) ** 0.5:.2f}" if len(pairs) > 1 else mean
 
 
 def circumstances(own: dict[str, Any]) -> str:

@@ -39,7 +39,15 @@ def mean_sd(values: list[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-SHORT = ("contestant", "parameters", "seeds", "test top-1 %", "training s", "times faster")
+def difference(pairs: list[float]) -> str:
+    """Mean of differences between runs of equal seeds, with its standard error."""
+    if not pairs:
+        return ""
+    mean = f"{statistics.mean(pairs):+.2f}"
+    return f"{mean} ± {statistics.stdev(pairs) / len(pairs) ** 0.5:.2f}" if len(pairs) > 1 else mean
+
+
+SHORT = ("contestant", "parameters", "seeds", "test top-1 %", "more accurate", "training s", "times faster")
 
 
 def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
@@ -59,6 +67,7 @@ def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
             f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by"
         ]
         lines += ["those of the contestant to its end, run side by side: median over seeds with its 95 % interval."]
+        lines += [f"More accurate: than `{against}`, in points, with the same seeds: mean and its standard error."]
     lines += [f"Seconds are medians, of training steps only. {circumstances(runs)}"]
     return "\n".join(lines)
 
@@ -79,6 +88,8 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
     """One line, by column."""
     top1 = [100 * run["epochs"][-1]["test_top1"] for run in own]
     shifted = [100 * run["end"]["test_top1_shifts"] for run in own if "test_top1_shifts" in run["end"]]
+    bars = {run["seed"]: 100 * run["epochs"][-1]["test_top1"] for run in theirs}
+    pairs = [x - bars[run["seed"]] for x, run in zip(top1, own, strict=True) if run["seed"] in bars]
     about = own[0]["about"]
     parameters = about["parameters"]
     total = sum(parameters.values()) if isinstance(parameters, dict) else parameters
@@ -89,6 +100,7 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
         "epochs": f"{epochs:g}",
         "seeds": str(len(own)),
         "test top-1 %": mean_sd(top1),
+        "more accurate": "" if name == against else difference(pairs),
         "with shifts": mean_sd(shifted) if shifted else "",
         "lowest": f"{min(top1):.2f}",
         "p (mean ≤ 99.0)": f"{exceeds(top1, 99.0):.1g}" if len(own) > 2 else "",

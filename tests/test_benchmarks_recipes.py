@@ -54,16 +54,17 @@ def test_ratios_compare_runs_of_the_same_seed() -> None:
 
 def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
     runs = [
-        run_of(name, seed, [0.98, 0.990 + seed / 1000], seconds)
+        run_of(name, seed, [0.98, 0.990 + seed * rise / 1000], seconds)
         for seed in range(3)
-        for name, seconds in (("a", 1.0), ("b", 3.0))
+        for name, seconds, rise in (("a", 1.0, 1.0), ("b", 3.0, -2.0))
     ]
     path = tmp_path / "runs.json"
     write_json(path, {"runs": runs})
     lines = verdict.table(read_json(path)["runs"], against="b").splitlines()
     ours, theirs = (next(line for line in lines if line.startswith(f"| `{name}` |")) for name in "ab")
     assert "1,234" in ours
-    assert "99.10 ± 0.10" in ours
+    assert "| 99.10 ± 0.10 | +0.30 ± 0.17 |" in ours  # 0.0, 0.3 and 0.6: 0.3 / sqrt(3)
+    assert "| 98.80 ± 0.20 |  |" in theirs
     assert "3.0 (3.0 to 3.0) to end, 3.0 (3.0 to 3.0) to 99.0 %" in ours
     assert "| never |" in theirs  # 99.5 %
     short = verdict.table(read_json(path)["runs"], "b", verdict.SHORT).splitlines()

@@ -122,6 +122,9 @@ def test_tables_of_measurements_are_the_measured_ones() -> None:
         for text in texts:
             assert fill(text, own) == text
     shown = [name for text in texts for name in re.findall(r"<!-- /(.*) -->", text)]
+    marks = [mark for text in texts for mark in re.findall(r"<!-- (.*) -->", text)]
+    assert sorted(marks) == sorted([*shown, *(f"/{name}" for name in shown)])  # each is opened and closed
+    assert len(set(shown)) == len(shown)
     known = {name for own in made.values() for name in own}
     assert set(shown) <= known
     assert [name for name, own in made.items() if not own.keys() & set(shown)] == []  # no file that no page shows

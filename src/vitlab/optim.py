@@ -128,7 +128,7 @@ class AdamW:
         """The running means of its gradient and of the square, and the steps taken; zeros before the first."""
         memory = self.state[parameter]
         if not memory:
-            memory["step"] = torch.zeros((), device=parameter.device)
+            memory["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             memory["exp_avg"], memory["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         return memory
 

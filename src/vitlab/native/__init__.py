@@ -1,4 +1,4 @@
-"""A network's way from pixels to logits, maps of images and Muon's step as C kernels, compiled at first use."""
+"""Patch embedding, blocks, head, dropout, maps of images and Muon's step as C kernels, compiled at first use."""
 
 from vitlab.native.affine import BEND_POINTS, MOST_SIDE, native_affine
 from vitlab.native.blocks import BLOCK_WEIGHTS, BlockShape, native_blocks

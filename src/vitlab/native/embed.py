@@ -45,12 +45,16 @@ def native_embed(
     check_tensors(library, images_BCHW, weight_DP, bias_D, places_ND)
     batch, channels, side, width = images_BCHW.shape
     grid, dim = (side - 2 * margin) // patch, len(weight_DP)
-    if side != width or dim % LANES or weight_DP.shape[1] != (patch + 2 * overlap) ** 2 * channels:
-        raise ValueError(f"the kernel embeds square images in multiples of {LANES} numbers")
-    if places_ND is not None and places_ND.shape != (grid**2, dim):
-        raise ValueError(f"{grid**2} patches have places of shape {(grid**2, dim)}, not {tuple(places_ND.shape)}")
-    shape = PatchesStruct(batch, channels, side, grid, patch, overlap, margin, dim, max(1, min(threads, batch)))
-    out: Tensor = EmbedFunction.apply(images_BCHW, weight_DP, bias_D, places_ND, shape, library)  # type: ignore[no-untyped-call]
+    if side != width or dim % LANES or not 0 <= margin <= overlap:
+        raise ValueError(
+            f"the kernel embeds square images, with a margin in the overlap, in multiples of {LANES} numbers"
+        )
+    shapes = {"weight": (dim, (patch + 2 * overlap) ** 2 * channels), "bias": (dim,), "places": (grid**2, dim)}
+    for (name, shape), tensor in zip(shapes.items(), (weight_DP, bias_D, places_ND), strict=True):
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"the kernel needs a {name} of shape {shape}, not {tuple(tensor.shape)}")
+    struct = PatchesStruct(batch, channels, side, grid, patch, overlap, margin, dim, max(1, min(threads, batch)))
+    out: Tensor = EmbedFunction.apply(images_BCHW, weight_DP, bias_D, places_ND, struct, library)  # type: ignore[no-untyped-call]
     return out
 
 

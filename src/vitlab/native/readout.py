@@ -43,13 +43,11 @@ def native_readout(
     check_tensors(library, x_BND, gain_D, offset_D, weight_KW, bias_K)
     batch, tokens, dim = x_BND.shape
     classes = len(weight_KW)
-    if (
-        dim % LANES
-        or classes > MOST_CLASSES
-        or weight_KW.shape[1] != tokens * dim
-        or (gain_D is None) != (offset_D is None)
-    ):
+    if dim % LANES or classes > MOST_CLASSES or (gain_D is None) != (offset_D is None):
         raise ValueError(f"the kernel reads multiples of {LANES} numbers into at most {MOST_CLASSES} classes")
+    norm = () if gain_D is None or offset_D is None else (gain_D.shape, offset_D.shape)
+    if weight_KW.shape[1] != tokens * dim or bias_K.shape != (classes,) or any(shape != (dim,) for shape in norm):
+        raise ValueError(f"the kernel needs weights for {tokens} tokens of {dim} numbers and {classes} classes")
     shape = ReadoutStruct(batch, tokens, dim, classes, rms, max(1, min(threads, batch)))
     out: Tensor = ReadoutFunction.apply(x_BND, gain_D, offset_D, weight_KW, bias_K, shape, library)  # type: ignore[no-untyped-call]
     return out
