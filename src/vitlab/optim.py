@@ -6,8 +6,8 @@ weight without lr, on every variable. `weight_decay` here is torch's; the seed's
 with `decay_all`. Adam's epsilon is added after bias correction here and before it in Keras, which at
 1e-7 is a difference far below rounding after the first steps.
 
-Neither optimizer is one of torch's classes: making one of those imports torch's compiler, which takes a second of the
-three that lie between a typed command and its first step (docs/log.md).
+Neither optimizer is one of torch's classes: making one of those imports torch's compiler, which would add a second to
+every cold start (docs/log.md).
 """
 
 from __future__ import annotations
