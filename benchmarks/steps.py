@@ -20,7 +20,7 @@ from vitlab.machine import Machine, reseed, seed_torch
 from vitlab.optim import lr_at, set_lr
 from vitlab.prepare import Prepared, prepare
 from vitlab.preprocess import Preprocess
-from vitlab.step import State, Task, train_step, training_inputs
+from vitlab.step import State, Task, follow, train_step, training_inputs
 from vitlab.train import start
 
 
@@ -154,15 +154,14 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
     for optimizer in state.optimizers:
         optimizer.step()
     laps.lap("optimizers")
-    keep_count(state, logits, loss, labels)
+    keep_count(state, config.optim.ema_decay, logits, loss, labels)
     laps.lap("bookkeeping")
     laps.end()
 
 
-def keep_count(state: State, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
+def keep_count(state: State, decay: float, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
     """The end of `train_step`: running average, sums, counter."""
-    if state.average is not None:
-        state.average.update_parameters(state.model)
+    follow(state, decay)
     state.counters.step += 1
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])

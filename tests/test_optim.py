@@ -326,12 +326,14 @@ def test_muon_steps_are_momentum_made_orthogonal(rows: int, columns: int, name: 
     np.testing.assert_allclose(model.weight.detach().numpy(), weight, atol=1e-5)
 
 
-def test_matrices_of_one_shape_in_one_batch_are_as_each_alone() -> None:
+def test_matrices_in_one_batch_filled_up_with_zeros_are_as_each_alone() -> None:
     config = OptimConfig(optimizer="muon")
     together, alone = network(), network()
     train(together, build_optimizers(together, config), range(2))
     optimizers = build_optimizers(alone, config)
     muon = optimizers[0]
+    longest = [{max(rows, columns) for _, rows, columns in group["shapes"]} for group in muon.param_groups]
+    assert any(len(lengths) > 1 for lengths in longest)
     muon.param_groups = [
         group | {"params": [p], "shapes": [shape]}
         for group in muon.param_groups

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from vitlab.config import OptimConfig
+from vitlab.machine import constant
 from vitlab.native import Library, Stack, native_muon
 
 UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
@@ -134,7 +135,7 @@ class AdamW:
 
 
 class Muon:
-    """Momentum whose direction is made orthogonal, all matrices of one size in one batch of products.
+    """Momentum whose direction is made orthogonal, many matrices in one batch of products.
 
     Jordan et al. 2024: with M the momentum's matrix, the step is lr U V^T for M = U S V^T, found by a few rounds of
     a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
@@ -148,12 +149,12 @@ class Muon:
         library: Library | None,
         threads: int,
     ) -> None:
-        groups: dict[tuple[int, ...], dict[str, Any]] = {}
+        groups: dict[int, dict[str, Any]] = {}
         for matrix in matrices:
             count, columns = parts(matrix), matrix[0].numel()
             rows = len(matrix) // count
-            size = (min(rows, columns), max(rows, columns))  # a tall matrix is made orthogonal lying down
-            group = groups.setdefault(size, {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr})
+            new = {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr}
+            group = groups.setdefault(min(rows, columns), new)
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
         for group in groups.values():  # a tensor for each: set_lr fills them
@@ -166,46 +167,54 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
-        stacks = [
-            (group, self.stack_of(group, matrix, shape))
-            for group in self.param_groups
+        lr = self.param_groups[0]["lr"]
+        shrink = 1.0 - lr * self.decay
+        if self.library is None:
+            for group in self.param_groups:
+                self.step_of(self.stacks_of(group), lr, shrink)
+            return
+        stacks = [stack for group in self.param_groups for stack in self.stacks_of(group)]
+        settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
+        native_muon(stacks, self.library, memory=self.momentum, lr=lr, shrink=shrink, **settings)
+
+    def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
+        """The group's matrices, each with its momentum, zero before its first step, and its gradient."""
+        for matrix in group["params"]:
+            if not self.state[matrix]:
+                self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
+        return [
+            Stack(matrix, self.state[matrix]["momentum"], cast(Tensor, matrix.grad), *shape)
             for matrix, shape in zip(group["params"], group["shapes"], strict=True)
         ]
-        shrink = 1.0 - self.param_groups[0]["lr"] * self.decay
-        if self.library is not None:
-            settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
-            native_muon([s for _, s in stacks], self.library, memory=self.momentum, shrink=shrink, **settings)
-            return
-        for group in self.param_groups:
-            self.step_of_one_size([s for owner, s in stacks if owner is group], shrink)
 
-    def stack_of(self, group: dict[str, Any], matrix: Tensor, shape: tuple[int, int, int]) -> Stack:
-        """The matrix with its momentum (zero before its first step), its gradient and the length of its step."""
-        if not self.state[matrix]:
-            self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
-        count, rows, columns = shape
-        step = group["lr"] * max(1.0, rows / columns) ** 0.5
-        return Stack(matrix, self.state[matrix]["momentum"], cast(Tensor, matrix.grad), count, rows, columns, step)
+    def step_of(self, stacks: list[Stack], lr: float | Tensor, shrink: float | Tensor) -> None:
+        """The definition of a step, in torch, for matrices whose shorter sides are equal.
 
-    def step_of_one_size(self, stacks: list[Stack], shrink: float | Tensor) -> None:
-        """The definition of a step, in torch, for matrices that are equal lying down."""
+        They lie in one batch, filled up with columns of zeros, which remain zeros and change no sum: a GPU takes as
+        long for one small product as for twenty.
+        """
         weights, memory, grads = ([getattr(s, name) for s in stacks] for name in ("weight", "momentum", "grad"))
         torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
         ahead = torch._foreach_lerp(grads, memory, self.momentum)
         torch._foreach_mul_(weights, shrink)
-        lain = [lying(a.view(s.count, s.rows, s.columns)) for a, s in zip(ahead, stacks, strict=True)]
-        directions = orthogonalize(torch.cat(lain)).split([s.count for s in stacks])
-        for s, direction in zip(stacks, directions, strict=True):
-            turned = direction.mT if s.rows > s.columns else direction
-            s.weight.view(s.count, s.rows, s.columns).sub_(turned * s.step)
+        short, long = min(stacks[0].rows, stacks[0].columns), max(max(s.rows, s.columns) for s in stacks)
+        batch_GSL = memory[0].new_zeros(sum(s.count for s in stacks), short, long)
+        for s, place, matrix in zip(stacks, places_of(batch_GSL, stacks), ahead, strict=True):
+            place.copy_(matrix.view(s.count, s.rows, s.columns))
+        stretches = constant(tuple(s.stretch for s in stacks for _ in range(s.count)), batch_GSL.device)
+        steps_GSL = orthogonalize(batch_GSL) * (stretches * lr).view(-1, 1, 1)
+        for s, place in zip(stacks, places_of(steps_GSL, stacks), strict=True):
+            s.weight.view(s.count, s.rows, s.columns).sub_(place)
 
 
 Optimizer = AdamW | Muon
 
 
-def lying(matrices_GRC: Tensor) -> Tensor:
-    """The matrices, transposed if they are taller than wide."""
-    return matrices_GRC.mT if matrices_GRC.shape[1] > matrices_GRC.shape[2] else matrices_GRC
+def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:
+    """Where in a batch of matrices lying down each stack's are: views of its shape, [count, rows, columns]."""
+    parts = batch_GSL.split([s.count for s in stacks])
+    lying = [part[..., : max(s.rows, s.columns)] for s, part in zip(stacks, parts, strict=True)]
+    return [part.mT if s.rows > s.columns else part for s, part in zip(stacks, lying, strict=True)]
 
 
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from vitlab.augment import augment, is_active
 from vitlab.config import RunConfig
@@ -85,6 +84,7 @@ class Task:
 class State:
     """What training changes. ``clock`` counts training steps only, ``wall`` everything.
 
+    ``average`` is a network with the running average of the weights, if that is asked for.
     ``sums`` are the running epoch's loss and correct answers, on the device; ``draws`` gives augmentation its numbers.
     ``recorded`` holds, on a GPU, the whole step by augmentation, on or off, and number of images.
     """
@@ -93,7 +93,7 @@ class State:
     optimizers: list[Optimizer]
     sums: Tensor
     draws: torch.Generator
-    average: AveragedModel | None
+    average: nn.Module | None
     best: dict[str, Tensor]
     counters: Counters
     clock: Stopwatch
@@ -103,7 +103,7 @@ class State:
     @property
     def evaluated(self) -> nn.Module:
         """The network that is measured and kept: the running average of the weights, if there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else self.average
 
 
 def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
@@ -120,10 +120,22 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
         state.recorded[augmented, len(labels)](images, labels)
     elif not learn(state, task, images, labels, augmented):
         return False
-    if state.average is not None:
-        state.average.update_parameters(state.model)
+    follow(state, task.config.optim.ema_decay)
     state.counters.step += 1
     return True
+
+
+@torch.no_grad()
+def follow(state: State, decay: float) -> None:
+    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; after
+    the first step by all of it.
+
+    torch's AveragedModel does so with a counter of its own, for which a GPU would wait at each step.
+    """
+    if state.average is not None:
+        weights: list[Tensor] = list(state.average.parameters())
+        share = 1.0 - decay if state.counters.step else 1.0
+        torch._foreach_lerp_(weights, list(state.model.parameters()), share)
 
 
 def learn(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vitlab.checkpoint import Checkpoint
 from vitlab.data.batches import epoch_batches
@@ -88,9 +88,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
 def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     """A fresh State, or the one that ``resume`` holds."""
     optim = task.config.optim
-    average = None
-    if optim.ema_decay:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
+    average = deepcopy(model) if optim.ema_decay else None
     machine = task.machine
     optimizers = build_optimizers(model, optim, task.library, machine.threads)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)

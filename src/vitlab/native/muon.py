@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,9 @@ class SettingsStruct(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Stack:
-    """``count`` matrices of rows x columns that lie above each other in one weight, and the length of their step.
+    """``count`` matrices of rows x columns that lie above each other in one weight, with their momentum and gradient.
 
-    ``weight``, ``momentum`` and ``grad`` are contiguous float32 on the CPU.
+    For the kernel ``weight``, ``momentum`` and ``grad`` are contiguous float32 on the CPU.
     """
 
     weight: Tensor
@@ -43,7 +44,11 @@ class Stack:
     count: int
     rows: int
     columns: int
-    step: float
+
+    @property
+    def stretch(self) -> float:
+        """How much longer a tall matrix's step is, so that its outputs change as much as those of others."""
+        return math.sqrt(max(1.0, self.rows / self.columns))
 
 
 def native_muon(
@@ -51,19 +56,22 @@ def native_muon(
     library: Library,
     *,
     memory: float,
+    lr: float,
     shrink: float,
     polynomial: tuple[float, float, float],
     rounds: int,
     threads: int,
 ) -> None:
     """Change momentum and weights in place: momentum <- lerp(momentum, grad, 1 - memory); weight <- shrink weight -
-    step x orthogonalised(lerp(grad, momentum, memory)). ValueError for tensors that the kernel cannot take."""
+    lr stretch orthogonalised(lerp(grad, momentum, memory)). ValueError for tensors that the kernel cannot take."""
     for stack in stacks:
         for tensor in (stack.weight, stack.momentum, stack.grad):
             if not (tensor.is_contiguous() and tensor.dtype is library.muon_dtype and tensor.device.type == "cpu"):
                 raise ValueError(f"the kernel needs contiguous {library.muon_dtype} on the CPU")
     each = [
-        MatrixStruct(s.rows, s.columns, *(t.data_ptr() + offset for t in (s.weight, s.momentum, s.grad)), s.step)
+        MatrixStruct(
+            s.rows, s.columns, *(t.data_ptr() + offset for t in (s.weight, s.momentum, s.grad)), lr * s.stretch
+        )
         for s in stacks
         for offset in range(0, 4 * s.count * s.rows * s.columns, 4 * s.rows * s.columns)
     ]
