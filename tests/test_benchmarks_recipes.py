@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, pages, validation, verdict
+from benchmarks import gpu, gpu_profile, pages, validation, verdict
 from tests.tiny import write_npz
 from vitlab.config.words import parse_assignment
 from vitlab.errors import VitlabError
@@ -107,6 +107,34 @@ def test_tuning_validates_every_candidate_and_shows_the_fastest_first(
     assert all(0 <= row["val_top1"] <= 1 and row["train_seconds"] > 0 for row in rows)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| `fast/epochs=1`", "| `fast/epochs=7`"]
+
+
+def test_a_profile_sorts_kernels_by_kind_and_what_is_left_is_idle() -> None:
+    kernels = {
+        "fmha_cutlassB_bf16_aligned": (2, 131.0),
+        "sm80_xmma_gemm_f32f32_f32f32_f32_nn": (21, 85.0),
+        "void cublasLt::splitKreduce_kernel<32, 16>": (3, 7.0),
+        "nvjet_sm90_tst_64x96": (5, 25.0),
+        "triton_red_fused_gelu": (3, 24.0),
+        "memcpy32_post": (19, 22.0),
+        "void at::native::vectorized_elementwise_kernel<4>": (11, 13.0),
+    }
+    made = [{"name": name, "calls": calls, "us": us} for name, (calls, us) in kernels.items()]
+    row = validated("small", 1, 0.9, 0.9) | {"batch": 500, "step_us": [390.0, 1400.0, 400.0], "kernels": made}
+    assert gpu_profile.report({"rows": [row]}).splitlines()[2] == (
+        "| `small` | 400 | 1,250,000 | 64 | 131 | 85 | 32 | 24 | 22 | 13 | 93 |"
+    )
+
+
+def test_a_profile_times_the_steps_of_training(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "glyphs.npz")
+    small: dict[str, Any] = dict(image_size=8, patch_size=2, patch_overlap=1, embed_dim=8, batch_size=17, threads=1)
+    row = gpu_profile.measure("small", small | {"data": str(data), "device": "cpu", "kernels": "plain"})
+    assert row["batch"] == 17
+    assert len(row["step_us"]) == gpu_profile.ROUNDS
+    calls = {kernel["name"]: kernel["calls"] for kernel in row["kernels"]}
+    assert calls["aten::argmax"] == 1  # a step: it counts its correct answers once
+    assert (calls["aten::softmax"], calls["aten::log_softmax"]) == (2, 1)  # one in each of two blocks; the loss
 
 
 # Validation over seeds.

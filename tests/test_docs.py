@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cold_start, drawn_digits, growth, inference, page_speed, serve_load, throughput, validation
+from benchmarks import (
+    cold_start,
+    drawn_digits,
+    gpu_profile,
+    growth,
+    inference,
+    page_speed,
+    serve_load,
+    throughput,
+    validation,
+)
 from benchmarks.duel import tables
 from benchmarks.pages import fill
 from docs import make_knobs, make_studies
@@ -92,6 +102,7 @@ REPORTS = {
     "cold-start": cold_start.report,
     "drawn-digits": drawn_digits.report,
     "growth": growth.report,
+    "gpu-profile": gpu_profile.report,
     "inference": inference.report,
     "page-speed": page_speed.report,
     "profile": throughput.report,
