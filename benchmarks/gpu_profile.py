@@ -21,7 +21,7 @@ from benchmarks.pages import renew
 from benchmarks.steps import Bench, set_up, whole_step
 from benchmarks.validation import circumstances, configuration
 from vitlab.config.words import parse_assignment
-from vitlab.errors import StorageError, VitlabError
+from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
 from vitlab.record import origin
@@ -30,12 +30,12 @@ from vitlab.step import record_steps
 Row = dict[str, Any]
 ROUNDS, STEPS = 5, 30
 
-# Kinds of kernels by what their names contain, the first that fits.
+# Kinds of kernels by what their names contain, the first that fits: a compiled one is named after all that it does.
 KINDS = {
+    "compiled": ("triton",),
     "attention": ("fmha", "flash", "attention"),
     "float32 products": ("f32f32_f32f32", "sgemm"),
     "other products": ("nvjet", "gemm", "cutlass", "cublas", "splitk"),
-    "compiled": ("triton",),
     "copies": ("memcpy", "memset"),
 }
 REST = "torch's operators"
@@ -58,7 +58,7 @@ def measure(contestant: str, common: dict[str, Any]) -> Row:
     seconds = [seconds_of(bench, STEPS) for _ in range(ROUNDS + 1)][1:]  # the first round warms up
     return {
         "contestant": contestant,
-        "batch": bench.task.config.train.batch_size,
+        "batch": len(next(bench.batches)[1]),
         "recording_seconds": round(recording, 2),
         "step_us": [round(1e6 * each / STEPS, 1) for each in seconds],
         "kernels": kernels_of(bench),
@@ -119,11 +119,14 @@ def main() -> int:
     parser.add_argument("--show", type=Path)
     parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name is renewed")
     arguments = parser.parse_args()
-    if arguments.show is None:
-        if arguments.out is None:
-            raise StorageError("--out FILE is needed: a result that is not kept is none")
+    if arguments.out and arguments.contestants:
         common = dict(map(parse_assignment, arguments.knobs)) | {"device": arguments.device}
-        write_json(arguments.out, {"rows": [measure(name, common) for name in arguments.contestants]})
+        rows: list[Row] = []
+        for name in arguments.contestants:
+            rows.append(measure(name, common))
+            write_json(arguments.out, {"rows": rows})
+    elif not arguments.show:
+        raise ConfigError("contestants and --out FILE are needed, or --show FILE")
     path = arguments.show or arguments.out
     made = report(read_json(path))
     renew(arguments.into, {path.stem: made})

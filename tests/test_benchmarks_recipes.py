@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from benchmarks import gpu, gpu_profile, pages, validation, verdict
 from tests.tiny import write_npz
 from vitlab.config.words import parse_assignment
-from vitlab.errors import VitlabError
+from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 
 ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "kernels": "plain", "torch": "2"}
@@ -115,26 +116,47 @@ def test_a_profile_sorts_kernels_by_kind_and_what_is_left_is_idle() -> None:
         "sm80_xmma_gemm_f32f32_f32f32_f32_nn": (21, 85.0),
         "void cublasLt::splitKreduce_kernel<32, 16>": (3, 7.0),
         "nvjet_sm90_tst_64x96": (5, 25.0),
-        "triton_red_fused_gelu": (3, 24.0),
+        "triton_red_fused_gelu": (3, 23.0),
+        "triton_poi_fused__scaled_dot_product_efficient_attention_expand": (1, 1.0),
         "memcpy32_post": (19, 22.0),
         "void at::native::vectorized_elementwise_kernel<4>": (11, 13.0),
     }
     made = [{"name": name, "calls": calls, "us": us} for name, (calls, us) in kernels.items()]
     row = validated("small", 1, 0.9, 0.9) | {"batch": 500, "step_us": [390.0, 1400.0, 400.0], "kernels": made}
     assert gpu_profile.report({"rows": [row]}).splitlines()[2] == (
-        "| `small` | 400 | 1,250,000 | 64 | 131 | 85 | 32 | 24 | 22 | 13 | 93 |"
+        "| `small` | 400 | 1,250,000 | 65 | 24 | 131 | 85 | 32 | 22 | 13 | 93 |"
     )
 
 
-def test_a_profile_times_the_steps_of_training(tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "glyphs.npz")
-    small: dict[str, Any] = dict(image_size=8, patch_size=2, patch_overlap=1, embed_dim=8, batch_size=17, threads=1)
-    row = gpu_profile.measure("small", small | {"data": str(data), "device": "cpu", "kernels": "plain"})
-    assert row["batch"] == 17
-    assert len(row["step_us"]) == gpu_profile.ROUNDS
-    calls = {kernel["name"]: kernel["calls"] for kernel in row["kernels"]}
-    assert calls["aten::argmax"] == 1  # a step: it counts its correct answers once
-    assert (calls["aten::softmax"], calls["aten::log_softmax"]) == (2, 1)  # one in each of two blocks; the loss
+def test_a_profile_counts_the_operators_of_recorded_steps_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded: list[int] = []
+    monkeypatch.setattr(gpu_profile, "record_steps", lambda state, task: recorded.append(state.counters.step))
+    data, out, page = write_npz(tmp_path / "glyphs.npz"), tmp_path / "made.json", tmp_path / "page.md"
+    page.write_text("<!-- made -->\n<!-- /made -->\n")
+    knobs = f"data={data} image_size=8 patch_size=2 patch_overlap=1 embed_dim=8 batch_size=17 threads=1 kernels=plain"
+    words = ["small", "small/depth=1", "--device", "cpu", "--out", str(out), "--into", str(page), "--knobs"]
+    monkeypatch.setattr(sys, "argv", ["gpu_profile", *words, *knobs.split()])
+    assert gpu_profile.main() == 0
+    rows = read_json(out)["rows"]
+    assert recorded == [0, 0]
+    assert [(row["contestant"], row["batch"]) for row in rows] == [("small", 17), ("small/depth=1", 17)]
+    for row, blocks in zip(rows, (2, 1), strict=True):
+        assert len(row["step_us"]) == gpu_profile.ROUNDS
+        calls = {kernel["name"]: kernel["calls"] for kernel in row["kernels"]}
+        assert (calls["aten::softmax"], calls["aten::log_softmax"]) == (blocks, 1)  # one in each block; the loss
+        spent = [kernel["us"] for kernel in row["kernels"]]
+        assert spent == sorted(spent, reverse=True)
+    assert gpu_profile.report({"rows": rows}) in page.read_text()
+    assert gpu_profile.report({"rows": rows}) in capsys.readouterr().out
+
+
+def test_a_profile_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_profile", "--out", str(tmp_path / "made.json")])
+    with pytest.raises(ConfigError, match="contestants and --out FILE"):
+        gpu_profile.main()
+    assert not list(tmp_path.iterdir())
 
 
 # Validation over seeds.

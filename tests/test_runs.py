@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.test_train import copy, make_model, make_task
+from tests.test_train import run as train
 from tests.tiny import tiny_config
 from vitlab import RunFolder
 from vitlab.checkpoint import Checkpoint
 from vitlab.errors import RunError, RunInUseError
 from vitlab.runs import RESULT_NAMES, check_empty
+from vitlab.train import Hooks
 
 
 def new_run(folder: Path) -> RunFolder:
@@ -72,6 +75,21 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     with pytest.raises(RunError, match="another version"):
         run.load_checkpoint("digest")
+
+
+def test_a_checkpoint_has_the_names_that_its_format_stands_for() -> None:
+    """Who changes one of these raises vitlab.runs.CHECKPOINT_FORMAT, or old checkpoints end in a traceback."""
+    task = make_task(epochs=1, optimizer="muon", ema_decay=0.9, select="best")
+    kept: list[Checkpoint] = []
+    train(task, Hooks(on_state=lambda state: kept.append(copy(state))))
+    weights = set(make_model(task).state_dict())
+    memory = {name for name in kept[-1].tensors if name.startswith("optim/")}
+    assert kept[-1].tensors.keys() - memory == {f"{p}/{name}" for p in ("model", "average", "best") for name in weights}
+    assert {name.split("/")[1] for name in memory} == weights
+    assert {name.split("/")[2] for name in memory} == {"momentum", "step", "exp_avg", "exp_avg_sq"}
+    assert set(kept[-1].counters) == {
+        *("step", "loss_sum", "correct_sum", "rows", "best_epoch", "best_top1", "train_seconds", "wall_seconds")
+    }
 
 
 def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:

@@ -167,15 +167,14 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
-        lr = self.param_groups[0]["lr"]
-        shrink = 1.0 - lr * self.decay
         if self.library is None:
             for group in self.param_groups:
-                self.step_of(self.stacks_of(group), lr, shrink)
+                self.step_of(self.stacks_of(group), group["lr"])
             return
         stacks = [stack for group in self.param_groups for stack in self.stacks_of(group)]
+        lr = self.param_groups[0]["lr"]
         settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
-        native_muon(stacks, self.library, memory=self.momentum, lr=lr, shrink=shrink, **settings)
+        native_muon(stacks, self.library, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
 
     def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
         """The group's matrices, each with its momentum, zero before its first step, and its gradient."""
@@ -187,16 +186,16 @@ class Muon:
             for matrix, shape in zip(group["params"], group["shapes"], strict=True)
         ]
 
-    def step_of(self, stacks: list[Stack], lr: float | Tensor, shrink: float | Tensor) -> None:
+    def step_of(self, stacks: list[Stack], lr: float | Tensor) -> None:
         """The definition of a step, in torch, for matrices whose shorter sides are equal.
 
-        They lie in one batch, filled up with columns of zeros, which remain zeros and change no sum: a GPU takes as
-        long for one small product as for twenty.
+        They lie in one batch, filled up with columns of zeros, which remain zeros and add nothing to any sum: of
+        products this small a GPU computes twenty in the time of one.
         """
         weights, memory, grads = ([getattr(s, name) for s in stacks] for name in ("weight", "momentum", "grad"))
         torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
         ahead = torch._foreach_lerp(grads, memory, self.momentum)
-        torch._foreach_mul_(weights, shrink)
+        torch._foreach_mul_(weights, 1.0 - lr * self.decay)
         short, long = min(stacks[0].rows, stacks[0].columns), max(max(s.rows, s.columns) for s in stacks)
         batch_GSL = memory[0].new_zeros(sum(s.count for s in stacks), short, long)
         for s, place, matrix in zip(stacks, places_of(batch_GSL, stacks), ahead, strict=True):
@@ -212,9 +211,9 @@ Optimizer = AdamW | Muon
 
 def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:
     """Where in a batch of matrices lying down each stack's are: views of its shape, [count, rows, columns]."""
-    parts = batch_GSL.split([s.count for s in stacks])
-    lying = [part[..., : max(s.rows, s.columns)] for s, part in zip(stacks, parts, strict=True)]
-    return [part.mT if s.rows > s.columns else part for s, part in zip(stacks, lying, strict=True)]
+    own = batch_GSL.split([s.count for s in stacks])
+    lying = [place[..., : max(s.rows, s.columns)] for s, place in zip(stacks, own, strict=True)]
+    return [place.mT if s.rows > s.columns else place for s, place in zip(stacks, lying, strict=True)]
 
 
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
-CHECKPOINT_FORMAT = "2"  # to be raised when Counters or the tensors' names change
+CHECKPOINT_FORMAT = "3"  # to be raised when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
 # What a process that was killed while it made the folder can have left there; config.json comes last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")

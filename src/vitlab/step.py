@@ -127,8 +127,8 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
 
 @torch.no_grad()
 def follow(state: State, decay: float) -> None:
-    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; after
-    the first step by all of it.
+    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; in
+    step 0 by all of it.
 
     torch's AveragedModel does so with a counter of its own, for which a GPU would wait at each step.
     """
