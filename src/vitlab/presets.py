@@ -140,7 +140,7 @@ ACCURATE = Preset(
     ),
     about="the most accurate within ten minutes on two cores: wider and deeper than small, bent digits, all images.",
     source="vitlab",
-    expected="99.60 +- 0.05 % (5 seeds; with shifts 99.67 +- 0.04) after 8.5 minutes on two cores; see docs/speed.md.",
+    expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores; see docs/speed.md.",
 )  # fmt: skip
 
 FASHION = Preset(
