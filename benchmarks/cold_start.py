@@ -33,10 +33,10 @@ import vitlab.cli
 from benchmarks.timing import carry_out, circumstances, contestant, markdown, options, quartiles, spread
 from vitlab.cli import progress
 from vitlab.config import MachineConfig
-from vitlab.experiment import Reporter
 from vitlab.machine import Machine, choose_machine, environment
-from vitlab.record import origin
-from vitlab.runs import RunFolder
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.record import origin
+from vitlab.runs.session import Reporter
 
 STAGES = ("imports", "machine", "data", "build", "first step", "training", "test", "exit")
 

@@ -26,13 +26,13 @@ import torch  # noqa: E402
 from vitlab import RunConfig, preset_config  # noqa: E402
 from vitlab.config.words import parse_assignment  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
-from vitlab.evaluate import predict_logits, top_k  # noqa: E402
 from vitlab.machine import environment  # noqa: E402
 from vitlab.model import flops_per_image, parameters_by_part  # noqa: E402
-from vitlab.prepare import Prepared, prepare  # noqa: E402
-from vitlab.record import origin  # noqa: E402
-from vitlab.step import Row, Task  # noqa: E402
-from vitlab.train import Hooks, fit  # noqa: E402
+from vitlab.runs.prepare import Prepared, prepare  # noqa: E402
+from vitlab.runs.record import origin  # noqa: E402
+from vitlab.training.evaluate import predict_logits, top_k  # noqa: E402
+from vitlab.training.loop import Hooks, fit  # noqa: E402
+from vitlab.training.step import Row, Task  # noqa: E402
 
 
 def main() -> None:

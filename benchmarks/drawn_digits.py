@@ -28,10 +28,10 @@ from benchmarks.timing import carry_out, markdown, options
 from vitlab.config import MachineConfig
 from vitlab.data import load_dataset
 from vitlab.errors import ConfigError
-from vitlab.evaluate import wilson_interval
 from vitlab.machine import choose_machine, environment
 from vitlab.predict import Classifier
-from vitlab.record import origin
+from vitlab.runs.record import origin
+from vitlab.training.evaluate import wilson_interval
 
 Stroke = list[tuple[float, float]]
 Pixels = npt.NDArray[np.uint8]

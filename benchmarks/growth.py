@@ -41,7 +41,7 @@ from vitlab.config.words import parse_assignment
 from vitlab.files import write_bytes
 from vitlab.machine import choose_machine, environment
 from vitlab.model import flops_per_image
-from vitlab.record import origin
+from vitlab.runs.record import origin
 
 Point = dict[str, Any]
 AXES: dict[str, list[dict[str, int]]] = {

@@ -42,8 +42,8 @@ from vitlab.config import MachineConfig
 from vitlab.errors import VitlabError
 from vitlab.machine import Machine, choose_machine, environment
 from vitlab.model import build_model, count_parameters, flops_per_image
-from vitlab.prepare import Prepared, prepare
-from vitlab.record import origin
+from vitlab.runs.prepare import Prepared, prepare
+from vitlab.runs.record import origin
 
 Predict = Callable[[Tensor], Tensor]
 BATCHES = (1, 32, 1000)

@@ -17,11 +17,11 @@ from vitlab import RunConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.errors import DivergedError
 from vitlab.machine import Machine, reseed, seed_torch
-from vitlab.optim import lr_at, set_lr
-from vitlab.prepare import Prepared, prepare
-from vitlab.preprocess import Preprocess
-from vitlab.step import State, Task, follow, train_step, training_inputs
-from vitlab.train import start
+from vitlab.runs.prepare import Prepared, prepare
+from vitlab.training.loop import start
+from vitlab.training.optim import lr_at, set_lr
+from vitlab.training.preprocess import Preprocess
+from vitlab.training.step import State, Task, follow, train_step, training_inputs
 
 
 @dataclass

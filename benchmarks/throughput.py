@@ -43,10 +43,10 @@ from benchmarks.timing import (
     spread,
 )
 from vitlab.config import MachineConfig
+from vitlab.config.presets import PRESETS
 from vitlab.machine import choose_machine, environment
 from vitlab.model import count_parameters, flops_per_image
-from vitlab.presets import PRESETS
-from vitlab.record import origin
+from vitlab.runs.record import origin
 
 DEFAULT = ("fast", "small", "accurate", "fashion", "keras-cnn", "cnn-tuned", "seed-best")
 PASSES = 3  # forward, and twice as much backward

@@ -24,12 +24,12 @@ from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
 from vitlab.config.words import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
-from vitlab.evaluate import metrics, predict_logits, top_k
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
-from vitlab.prepare import prepare
-from vitlab.record import origin
-from vitlab.train import fit
+from vitlab.runs.prepare import prepare
+from vitlab.runs.record import origin
+from vitlab.training.evaluate import metrics, predict_logits, top_k
+from vitlab.training.loop import fit
 
 Row = dict[str, Any]
 VAL_FRACTION = 1 / 6

@@ -8,7 +8,7 @@ from pathlib import Path
 from vitlab.cli.flags import show
 from vitlab.config import RunConfig, sections
 from vitlab.config.knobs import describe, knob_type
-from vitlab.presets import preset_config
+from vitlab.config.presets import preset_config
 
 HEAD = """# Every knob
 

@@ -10,7 +10,7 @@ import torch
 from tests.tiny import tiny_config
 from vitlab import RunFolder
 from vitlab.model import build_model
-from vitlab.runs import RESULT_NAMES
+from vitlab.runs.folder import RESULT_NAMES
 
 DIGITS = tuple("0123456789")
 

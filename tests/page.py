@@ -60,7 +60,7 @@ def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Sp
 
 def page_folder(path: Path, models: Mapping[str, tuple[Classifier, Split | None]]) -> Path:
     """The page's modules with these models beside them, and an empty page, engine.html, to try them on."""
-    with resources.as_file(resources.files("vitlab") / "web" / "page") as page:
+    with resources.as_file(resources.files("vitlab") / "page") as page:
         shutil.copytree(page, path)
     for name, (classifier, examples) in models.items():
         folder = path / "models" / name

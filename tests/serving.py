@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from tests.image_zoo import saved
 from tests.tiny import glyphs, tiny_config, write_npz
-from vitlab.experiment import train_run
 from vitlab.predict import Classifier
-from vitlab.web.access import Access, allowed_hosts
-from vitlab.web.limits import Limits
-from vitlab.web.listen import bind, listen
-from vitlab.web.pages import File
-from vitlab.web.serve import VitlabServer, make_server
+from vitlab.runs.session import train_run
+from vitlab.serve.access import Access, allowed_hosts
+from vitlab.serve.limits import Limits
+from vitlab.serve.listen import bind, listen
+from vitlab.serve.pages import File
+from vitlab.serve.server import VitlabServer, make_server
 
 SECRETS = ("Traceback", "vitlab/", "site-packages", "/tmp", "Error", "torch", "starlette", "pydantic")
 PNG = {"Content-Type": "image/png"}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from vitlab.config import RunConfig
-from vitlab.executors import Ending, Unit
 from vitlab.files import make_folder, write_json
-from vitlab.study.grid import Cell, Study, make_cells
+from vitlab.studies.executors import Ending, Unit
+from vitlab.studies.grid import Cell, Study, make_cells
 
 TIMES = ("train_seconds", "wall_seconds", "images_per_second", "ended_utc", "attempts", "beside")
 

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitlab.augment import (
+from vitlab.config import AugmentConfig
+from vitlab.errors import ConfigError
+from vitlab.training.augment import (
     affine,
     affine_matrix,
     augment,
@@ -23,8 +25,6 @@ from vitlab.augment import (
     limits_of,
     matrices_of,
 )
-from vitlab.config import AugmentConfig
-from vitlab.errors import ConfigError
 
 
 def generator(seed: int = 0) -> torch.Generator:

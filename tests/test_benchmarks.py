@@ -19,7 +19,7 @@ from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json
 from vitlab.machine import Machine, choose_machine
 from vitlab.model.block import Block
-from vitlab.step import training_inputs
+from vitlab.training.step import training_inputs
 
 ENVIRONMENT = {"device_name": "CPU", "threads": 1, "precision": "fp32", "kernels": "plain", "torch": "2"}
 WHEN = {"started_utc": "2026-01-31T12:00:00Z"}

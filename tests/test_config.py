@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from vitlab.config import MachineConfig, ModelConfig, RunConfig, sections
 from vitlab.config.knobs import describe, did_you_mean, digest, flat_fields, inner_type, knob_type, parse
+from vitlab.config.presets import preset_config
 from vitlab.errors import ConfigError
-from vitlab.presets import preset_config
 
 # Every knob with a valid value that is not its default. A new knob is a decision: it belongs here, too.
 OTHER_VALUES: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ from benchmarks.pages import fill
 from docs import make_knobs, make_studies
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
-from vitlab.presets import PRESETS
+from vitlab.config.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

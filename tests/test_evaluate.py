@@ -14,10 +14,10 @@ from sklearn.metrics import log_loss, top_k_accuracy_score
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config
 from vitlab.config import MachineConfig
-from vitlab.evaluate import metrics, predict_logits, top_k, wilson_interval
 from vitlab.machine import Machine, choose_machine
 from vitlab.model import build_model
-from vitlab.preprocess import Preprocess
+from vitlab.training.evaluate import metrics, predict_logits, top_k, wilson_interval
+from vitlab.training.preprocess import Preprocess
 
 LOGITS = torch.tensor([[9.0, 1.0, 5.0, 3.0], [1.0, 9.0, 5.0, 3.0], [1.0, 3.0, 5.0, 9.0]])
 LABELS = torch.tensor([0, 2, 0])  # first, second and last in rank

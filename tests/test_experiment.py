@@ -12,7 +12,7 @@ import torch
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import Reporter, RunFolder, VitlabError, evaluate_run, load_model, resume_run, train_run
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError
-from vitlab.evaluate import predict_logits
+from vitlab.training.evaluate import predict_logits
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_the_test_images_are_looked_at_once(data: Path, tmp_path: Path, monkeypa
         sizes.append(len(split))  # type: ignore[arg-type]
         return original(model, split, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vitlab.train.predict_logits", count)
-    monkeypatch.setattr("vitlab.record.predict_logits", count)
+    monkeypatch.setattr("vitlab.training.loop.predict_logits", count)
+    monkeypatch.setattr("vitlab.runs.record.predict_logits", count)
     train_run(tiny_config(data), tmp_path / "run")
     assert sizes == [31, 31, 31, 101]
 
@@ -104,7 +104,7 @@ def test_failures_are_recorded_and_resumable(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("vitlab.train.train_step", fail)
+    monkeypatch.setattr("vitlab.training.loop.train_step", fail)
     config = tiny_config(data, epochs=1)
     with pytest.raises(raised):
         train_run(config, tmp_path / "run")

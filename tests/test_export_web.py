@@ -23,7 +23,7 @@ from vitlab.export.bundle import bundle, one_of_each_first, own_examples
 from vitlab.export.web import export_web, new_id
 from vitlab.export.whole import ExportError
 from vitlab.files import write_json_lines
-from vitlab.study.driver import write_study
+from vitlab.studies.driver import write_study
 
 BUNDLE = ("config.json", "examples.json", "model.safetensors")
 

@@ -16,15 +16,15 @@ import torch
 from tests.test_train import copy, equal, timeless
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import Preprocess, build_model
-from vitlab.checkpoint import Checkpoint
 from vitlab.config import MachineConfig
 from vitlab.data.batches import epoch_batches, to_device
-from vitlab.evaluate import predict_logits
 from vitlab.files import read_json
 from vitlab.machine import Machine, choose_machine, seed_torch
 from vitlab.model import Kernels
-from vitlab.step import Task, record_steps, train_step
-from vitlab.train import Hooks, Outcome, fit, start
+from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.evaluate import predict_logits
+from vitlab.training.loop import Hooks, Outcome, fit, start
+from vitlab.training.step import Task, record_steps, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 

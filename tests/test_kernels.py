@@ -12,12 +12,13 @@ import torch
 
 from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
-from vitlab import Reporter, RunFolder, prepare, resume_run, train_run
+from vitlab import Reporter, RunFolder, resume_run, train_run
 from vitlab.config import MachineConfig, ModelConfig
 from vitlab.errors import ConfigError
 from vitlab.files import user_cache
 from vitlab.machine import Machine, choose_machine
 from vitlab.native import NativeError, load
+from vitlab.runs import prepare
 
 # Of a width that the kernels at both ends of the network know, too.
 CALM: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, precision="bf16", embed_dim=48)

@@ -22,7 +22,7 @@ from vitlab.look.attention import (
     rollout,
 )
 from vitlab.model import build_model
-from vitlab.preprocess import Preprocess
+from vitlab.training.preprocess import Preprocess
 
 
 def random_weights(*shape: int) -> Tensor:

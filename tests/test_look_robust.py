@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tests.tiny import glyphs, on_cpu
 from vitlab.config import MachineConfig
 from vitlab.data.batches import DeviceSplit
-from vitlab.evaluate import metrics, predict_logits
 from vitlab.look.robust import (
     DISTURBANCES,
     SEED,
@@ -27,7 +26,8 @@ from vitlab.look.robust import (
     shifted,
 )
 from vitlab.machine import Machine, choose_machine
-from vitlab.preprocess import Preprocess
+from vitlab.training.evaluate import metrics, predict_logits
+from vitlab.training.preprocess import Preprocess
 
 
 def generator(seed: int = 0) -> torch.Generator:

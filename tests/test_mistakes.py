@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs, tiny_config, write_npz
-from vitlab.experiment import Reporter, train_run
+from vitlab.runs.session import Reporter, train_run
 
 # ---------------------------------------------------------------- the stage: a folder with data and three runs
 
@@ -433,7 +433,7 @@ MISTAKES = [
         TRAIN,
         5,
         ("out of memory", "--batch-size"),
-        patched("vitlab.experiment.fit", failing(MemoryError())),
+        patched("vitlab.runs.session.fit", failing(MemoryError())),
         leaves=RUN_FILES,
         status="failed:memory",
     ),
@@ -442,7 +442,7 @@ MISTAKES = [
         TRAIN,
         5,
         ("out of memory", "--batch-size"),
-        patched("vitlab.experiment.fit", failing(NO_MEMORY)),
+        patched("vitlab.runs.session.fit", failing(NO_MEMORY)),
         leaves=RUN_FILES,
         status="failed:memory",
     ),
@@ -451,14 +451,14 @@ MISTAKES = [
         TRAIN,
         5,
         ("out of memory",),
-        patched("vitlab.prepare.build_model", failing(NO_MEMORY)),
+        patched("vitlab.runs.prepare.build_model", failing(NO_MEMORY)),
     ),
     Mistake(
         "out of memory in the last evaluation",
         TRAIN,
         5,
         ("out of memory", "--eval-batch-size"),
-        patched("vitlab.record.predict_logits", failing(NO_MEMORY)),
+        patched("vitlab.runs.record.predict_logits", failing(NO_MEMORY)),
         leaves=RUN_FILES,
         status="failed:memory",
     ),
@@ -467,7 +467,7 @@ MISTAKES = [
         "evaluate finished",
         5,
         ("out of memory",),
-        patched("vitlab.record.predict_logits", failing(NO_MEMORY)),
+        patched("vitlab.runs.record.predict_logits", failing(NO_MEMORY)),
     ),
 ]
 
@@ -578,7 +578,7 @@ import json, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.command import snapshot, vitlab
-from vitlab import experiment
+from vitlab.runs import session
 
 ends = {{}}
 def step(name, line):
@@ -590,7 +590,7 @@ step("read-only", "train --config tiny.json --out locked/run")
 step("resume read-only", "train --resume unfinished")
 step("evaluate read-only", "evaluate finished --quiet")
 step("no room", "train --config tiny.json --out small/run")
-experiment.check_free_space = lambda *arguments: None
+session.check_free_space = lambda *arguments: None
 step("full", "train --config tiny.json --out small/run --quiet")
 subprocess.run("mount -o remount,size=8m small".split(), check=True)
 step("room again", "train --resume small/run --quiet --json")

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.test_native import library
-from vitlab.augment import augment, bend_weights, limits_of, matrices_of
 from vitlab.config import AugmentConfig
 from vitlab.native import MOST_SIDE, native_affine
+from vitlab.training.augment import augment, bend_weights, limits_of, matrices_of
 
 MILD = AugmentConfig(rotate=12.0, zoom=0.12, shear=8.0, shift=2.0)
 WILD = AugmentConfig(rotate=180.0, zoom=0.9, shear=40.0, shift=13.0)

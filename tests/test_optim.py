@@ -21,7 +21,7 @@ from vitlab.config import ModelConfig, OptimConfig
 from vitlab.files import user_cache
 from vitlab.model import build_model
 from vitlab.native import NativeError, load
-from vitlab.optim import (
+from vitlab.training.optim import (
     AdamW,
     Muon,
     Optimizer,

@@ -11,7 +11,7 @@ from tests.studies import a_study
 from vitlab import Classifier
 from vitlab.export.web import export_web
 from vitlab.files import write_json_lines
-from vitlab.study.driver import write_study
+from vitlab.studies.driver import write_study
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

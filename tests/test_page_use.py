@@ -19,12 +19,12 @@ from tests.reader import site as site
 from vitlab import load_dataset, preset_config, train_run
 from vitlab.errors import DataError
 from vitlab.predict import Classifier
-from vitlab.web.guard import POLICY
+from vitlab.serve.guard import POLICY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PAGE = Path(__file__).parents[1] / "src" / "vitlab" / "web" / "page"
+PAGE = Path(__file__).parents[1] / "src" / "vitlab" / "page"
 FINER = '#scatter [data-id="finer"]'
 
 

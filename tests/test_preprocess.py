@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitlab.preprocess import Preprocess
+from vitlab.training.preprocess import Preprocess
 
 
 def stored(height: int, width: int, channels: int = 1, batch: int = 3) -> Tensor:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitlab.config import AugmentConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
+from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.errors import ConfigError
 from vitlab.model import build_model, count_parameters, flops_per_image, parameters_by_part
-from vitlab.presets import DEFAULT_PRESET, PRESETS, preset_config
 
 # Image, patch, dimension, layers, tokens, cut pixels; million multiply-adds; what the page printed.
 SEED = {

@@ -16,9 +16,9 @@ from docs import make_gallery
 from tests.command import vitlab
 from tests.test_report import ALL, check_page
 from tests.tiny import tiny_model_config
+from vitlab.config.presets import preset_config
 from vitlab.look.attention import Squares
 from vitlab.pictures.style import Figure
-from vitlab.presets import preset_config
 from vitlab.report import answer, attended, endured, learned, seen
 from vitlab.report.gather import as_trained, untied
 from vitlab.report.parts import between, counted, duration, listed, percent

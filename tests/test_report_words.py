@@ -14,6 +14,7 @@ from torch import nn
 
 from tests.tiny import on_cpu
 from vitlab import RunConfig, Split
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.data import Dataset
 from vitlab.data.cards import own_card
 from vitlab.errors import RunError
@@ -22,11 +23,10 @@ from vitlab.look import inside as look_inside
 from vitlab.machine import Machine
 from vitlab.model import ViT
 from vitlab.pictures.style import with_article
-from vitlab.preprocess import Preprocess
-from vitlab.presets import PRESETS, preset_config
 from vitlab.report import answer, attended, inside, judged, learned, seen
 from vitlab.report.gather import Subject, check_comparable
 from vitlab.report.parts import Picture, markdown
+from vitlab.training.preprocess import Preprocess
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, "plain", "plain", False, "plain", "for a test")
 ENVIRONMENT = {"device": "cpu", "device_name": "abacus", "threads": 1, "precision": "fp32", "kernels": "plain"}

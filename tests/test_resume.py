@@ -14,7 +14,7 @@ from tests import killing
 from tests.tiny import tiny_config, write_npz
 from vitlab import Reporter, RunFolder, files, resume_run, train_run
 from vitlab.errors import StorageError
-from vitlab.step import Counters
+from vitlab.training.step import Counters
 
 
 def test_a_process_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from tests.test_train import copy, make_model, make_task
 from tests.test_train import run as train
 from tests.tiny import tiny_config
 from vitlab import RunFolder
-from vitlab.checkpoint import Checkpoint
 from vitlab.errors import RunError, RunInUseError
-from vitlab.runs import RESULT_NAMES, check_empty
-from vitlab.train import Hooks
+from vitlab.runs.folder import RESULT_NAMES, check_empty
+from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.loop import Hooks
 
 
 def new_run(folder: Path) -> RunFolder:
@@ -70,7 +70,7 @@ def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_noticed(tmp_path: Pa
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path)
-    monkeypatch.setattr("vitlab.runs.CHECKPOINT_FORMAT", "0")
+    monkeypatch.setattr("vitlab.runs.folder.CHECKPOINT_FORMAT", "0")
     run.save_checkpoint(checkpoint(1), "digest")
     monkeypatch.undo()
     with pytest.raises(RunError, match="another version"):
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_a_checkpoint_has_the_names_that_its_format_stands_for() -> None:
-    """Who changes one of these raises vitlab.runs.CHECKPOINT_FORMAT, or old checkpoints end in a traceback."""
+    """Who changes one of these raises vitlab.runs.folder.CHECKPOINT_FORMAT, or old checkpoints end in a traceback."""
     task = make_task(epochs=1, optimizer="muon", ema_decay=0.9, select="best")
     kept: list[Checkpoint] = []
     train(task, Hooks(on_state=lambda state: kept.append(copy(state))))

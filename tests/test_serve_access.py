@@ -11,7 +11,7 @@ import pytest
 from tests.serving import PNG, Running, ask, pictures, running, status, tiny_classifier
 from vitlab.errors import ConfigError
 from vitlab.predict import Classifier
-from vitlab.web.access import allowed_hosts, checked_token, is_loopback
+from vitlab.serve.access import allowed_hosts, checked_token, is_loopback
 
 TOKEN = "correct-horse-battery"
 

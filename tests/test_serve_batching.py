@@ -26,10 +26,10 @@ from tests.serving import (
     wait_for,
 )
 from vitlab.predict import Classifier
-from vitlab.web.answers import Refusal
-from vitlab.web.batching import Batcher
-from vitlab.web.limits import Limits
-from vitlab.web.metrics import Metrics
+from vitlab.serve.answers import Refusal
+from vitlab.serve.batching import Batcher
+from vitlab.serve.limits import Limits
+from vitlab.serve.metrics import Metrics
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 
 from tests.serving import PNG, Running, ask, pictures, read_all, running, status, tiny_classifier, wait_for
 from vitlab.predict import Classifier
-from vitlab.web.limits import Limits
-from vitlab.web.pages import File
-from vitlab.web.protocol import is_whole_picture
+from vitlab.serve.limits import Limits
+from vitlab.serve.pages import File
+from vitlab.serve.protocol import is_whole_picture
 
 MIB = 1 << 20
 

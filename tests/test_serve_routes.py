@@ -15,9 +15,9 @@ from tests.studies import a_study
 from vitlab.errors import ConfigError, RunError
 from vitlab.files import write_json_lines
 from vitlab.predict import Classifier
-from vitlab.study.driver import write_study
-from vitlab.web.load import load
-from vitlab.web.pages import page_files
+from vitlab.serve.load import load
+from vitlab.serve.pages import page_files
+from vitlab.studies.driver import write_study
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_a_signal_ends_the_run_and_resume_finishes_it(stage: Path, unbroken: Any
 
 def test_ctrl_c_while_data_is_loading_writes_nothing(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot(stage)
-    monkeypatch.setattr("vitlab.prepare.load_dataset", interrupted)
+    monkeypatch.setattr("vitlab.runs.prepare.load_dataset", interrupted)
     answer = vitlab(TRAIN)
     assert (answer.code, answer.out, answer.error) == (130, "", "vitlab: interrupted")
     assert snapshot(stage) == before
@@ -80,7 +80,7 @@ def test_ctrl_c_while_data_is_loading_writes_nothing(stage: Path, monkeypatch: p
 
 def test_ctrl_c_between_the_first_files_can_be_tried_again(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vitlab.experiment.environment", interrupted)
+        patch.setattr("vitlab.runs.session.environment", interrupted)
         assert vitlab(TRAIN).code == 130
     assert vitlab(TRAIN + " --epochs 1 --quiet").code == 0
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.test_train import copy, equal, make_model, make_task, run, timeless
-from vitlab.checkpoint import Checkpoint
 from vitlab.machine import Machine, constant
-from vitlab.optim import build_optimizers, rate_on, set_lr
-from vitlab.step import WARM_UP_STEPS, record_steps
-from vitlab.train import Hooks, start
+from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.loop import Hooks, start
+from vitlab.training.optim import build_optimizers, rate_on, set_lr
+from vitlab.training.step import WARM_UP_STEPS, record_steps
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_rate_in_the_devices_memory_is_changed_in_place(monkeypatch: pytest.Mo
     for in_memory in (False, True):
         model = make_model(task)
         if in_memory:
-            monkeypatch.setattr("vitlab.optim.rate_on", lambda device, lr: torch.tensor(lr))
+            monkeypatch.setattr("vitlab.training.optim.rate_on", lambda device, lr: torch.tensor(lr))
         optimizers = build_optimizers(model, task.config.optim)
         rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
         assert all(isinstance(rate, Tensor if in_memory else float) for rate in rates)

@@ -11,9 +11,9 @@ from filelock import FileLock
 
 from tests.studies import Pretender, a_study, cells, timeless
 from vitlab.errors import RunError, RunInUseError
-from vitlab.study import driver
-from vitlab.study.driver import Driver, Progress, read_rows
-from vitlab.study.grid import Study
+from vitlab.studies import driver
+from vitlab.studies.driver import Driver, Progress, read_rows
+from vitlab.studies.grid import Study
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from vitlab.config import RunConfig
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError
-from vitlab.presets import PRESETS, preset_config
-from vitlab.study.grid import Axis, Study, combine, make_cells, name_of, parse_axis
-from vitlab.study.named import NAMED, named_cells
+from vitlab.studies.grid import Axis, Study, combine, make_cells, name_of, parse_axis
+from vitlab.studies.named import NAMED, named_cells
 
 
 @pytest.mark.parametrize(

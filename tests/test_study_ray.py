@@ -15,11 +15,11 @@ import pytest
 
 from tests.tiny import tiny_config, write_npz
 from vitlab.errors import ConfigError
-from vitlab.executors import Executor
-from vitlab.executors.local import LocalExecutor
-from vitlab.executors.ray import RayExecutor
-from vitlab.study.driver import Driver, Progress
-from vitlab.study.grid import Study, make_cells
+from vitlab.studies.driver import Driver, Progress
+from vitlab.studies.executors import Executor
+from vitlab.studies.executors.local import LocalExecutor
+from vitlab.studies.executors.ray import RayExecutor
+from vitlab.studies.grid import Study, make_cells
 
 pytest.importorskip("ray")
 RESULTS = ("cell", "seed", "status", "test_top1", "val_top1", "params", "run")

@@ -11,10 +11,10 @@ import pytest
 from tests.studies import Pretender
 from vitlab.config import RunConfig
 from vitlab.errors import ConfigError
-from vitlab.study import driver, search
-from vitlab.study.driver import Driver, read_rows
-from vitlab.study.grid import Study
-from vitlab.study.search import Dimension, Search, parse_dimension
+from vitlab.studies import driver, search
+from vitlab.studies.driver import Driver, read_rows
+from vitlab.studies.grid import Study
+from vitlab.studies.search import Dimension, Search, parse_dimension
 
 pytest.importorskip("optuna")
 

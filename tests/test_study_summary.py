@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from vitlab.config import RunConfig
-from vitlab.study import picture, table
-from vitlab.study.compare import pair, sentence
-from vitlab.study.grid import Cell
-from vitlab.study.summary import Line, binomial_sd, circumstances, pareto, student, summarize, verdict
+from vitlab.studies import picture, table
+from vitlab.studies.compare import pair, sentence
+from vitlab.studies.grid import Cell
+from vitlab.studies.summary import Line, binomial_sd, circumstances, pareto, student, summarize, verdict
 
 
 def cell(name: str, published: tuple[float, float] | None = None) -> Cell:

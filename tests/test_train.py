@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tests.tiny import glyphs, on_cpu, tiny_config
 from vitlab import Preprocess, build_model
-from vitlab.checkpoint import Checkpoint
 from vitlab.config import MachineConfig
 from vitlab.machine import choose_machine, seed_torch
-from vitlab.step import Task, training_inputs
-from vitlab.train import Hooks, Outcome, clone, fit, start
+from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.loop import Hooks, Outcome, clone, fit, start
+from vitlab.training.step import Task, training_inputs
 
 MACHINE = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
 
@@ -187,7 +187,7 @@ def test_weights_that_are_not_finite_are_never_checkpointed(monkeypatch: pytest.
 def validation_script(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     """Let the validation accuracy of epoch i be what is written here."""
     script = iter(accuracies)
-    monkeypatch.setattr("vitlab.train.metrics", lambda logits, labels: {"top1": next(script), "loss": 1.0})
+    monkeypatch.setattr("vitlab.training.loop.metrics", lambda logits, labels: {"top1": next(script), "loss": 1.0})
 
 
 @pytest.mark.parametrize(("select", "kept"), [("best", 2), ("last", 4)])

@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.model import Kernels, ViT, build_model, count_parameters, flops_per_image, parameters_by_part
 from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
 from vitlab.model.dropout import Dropout
-from vitlab.presets import PRESETS, preset_config
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitlab.config import RunConfig
+    from vitlab.config.presets import PRESETS, preset_config
     from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
     from vitlab.errors import VitlabError
-    from vitlab.experiment import Reporter, evaluate_run, load_model, resume_run, train_run
     from vitlab.model import CNN, ViT, build_model
     from vitlab.predict import Classifier
-    from vitlab.preprocess import Preprocess
-    from vitlab.presets import PRESETS, preset_config
-    from vitlab.runs import RunFolder
+    from vitlab.runs.folder import RunFolder
+    from vitlab.runs.session import Reporter, evaluate_run, load_model, resume_run, train_run
+    from vitlab.training.preprocess import Preprocess
 
 __all__ = [
     "CATALOGUE",
@@ -52,12 +52,12 @@ _HOME = {
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),
-    "experiment": ("Reporter", "evaluate_run", "load_model", "resume_run", "train_run"),
+    "runs.session": ("Reporter", "evaluate_run", "load_model", "resume_run", "train_run"),
     "model": ("CNN", "ViT", "build_model"),
     "predict": ("Classifier",),
-    "presets": ("PRESETS", "preset_config"),
-    "preprocess": ("Preprocess",),
-    "runs": ("RunFolder",),
+    "config.presets": ("PRESETS", "preset_config"),
+    "training.preprocess": ("Preprocess",),
+    "runs.folder": ("RunFolder",),
 }
 
 

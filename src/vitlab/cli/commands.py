@@ -12,9 +12,9 @@ from typing import Any
 
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.config import RunConfig
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError, DivergedError, Interrupted
 from vitlab.files import to_json
-from vitlab.presets import PRESETS, preset_config
 
 
 def version_or_help(version: bool, parser: argparse.ArgumentParser) -> int:
@@ -43,7 +43,7 @@ def train(arguments: argparse.Namespace) -> int:
             print(to_json(config.to_dict()))
             return 0
     from vitlab.cli.progress import choose_reporter
-    from vitlab.experiment import resume_run, train_run
+    from vitlab.runs.session import resume_run, train_run
 
     reporter = choose_reporter(arguments.quiet)
     if config is None:
@@ -130,7 +130,7 @@ def validation_phrase(result: dict[str, Any]) -> str:
 def evaluate(arguments: argparse.Namespace) -> int:
     """vitlab evaluate RUN."""
     from vitlab.cli.progress import choose_reporter
-    from vitlab.experiment import evaluate_run
+    from vitlab.runs.session import evaluate_run
 
     knobs = given_knobs(arguments)
     numbers = evaluate_run(
@@ -184,7 +184,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from vitlab.config import MachineConfig
     from vitlab.data.sources import cache_root
     from vitlab.machine import choose_machine, environment, gemm_gflops
-    from vitlab.prepare import load_kernels
+    from vitlab.runs.prepare import load_kernels
 
     why_plain: list[str] = []
     library, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)

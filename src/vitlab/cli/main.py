@@ -16,7 +16,7 @@ from vitlab.cli.flags import EXIT_CODES, OneLineParser, add_knobs, path_argument
 from vitlab.cli.serve_command import declare_serve
 from vitlab.cli.use_parsers import declare_export, declare_predict
 from vitlab.errors import StorageError, VitlabError, storage_error
-from vitlab.study.named import NAMED
+from vitlab.studies.named import NAMED
 
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 

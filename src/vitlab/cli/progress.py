@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vitlab.experiment import Reporter
-from vitlab.step import Counters, Row, Task
+from vitlab.runs.session import Reporter
+from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
 

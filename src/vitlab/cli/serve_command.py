@@ -13,7 +13,7 @@ from vitlab.errors import VitlabError
 
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
-    from vitlab.web.serve import VitlabServer
+    from vitlab.serve.server import VitlabServer
 
 
 def declare_serve(children: argparse._SubParsersAction[OneLineParser]) -> OneLineParser:
@@ -71,16 +71,16 @@ def seconds(text: str) -> float:
 
 def serve(arguments: argparse.Namespace) -> int:
     """vitlab serve RUN ..."""
-    from vitlab.web.access import Access, allowed_hosts, checked_token
-    from vitlab.web.limits import Limits
-    from vitlab.web.listen import address_of, bind, listen
+    from vitlab.serve.access import Access, allowed_hosts, checked_token
+    from vitlab.serve.limits import Limits
+    from vitlab.serve.listen import address_of, bind, listen
 
     token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
     token = checked_token(token, arguments.host)
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
     with bind(arguments.host, arguments.port) as listener:
-        from vitlab.web.load import load
-        from vitlab.web.serve import make_server
+        from vitlab.serve.load import load
+        from vitlab.serve.server import make_server
 
         classifiers, files = load(arguments.runs, arguments.by, say)
         access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)

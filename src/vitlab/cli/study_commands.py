@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.config import RunConfig
+from vitlab.config.presets import preset_config
 from vitlab.errors import ConfigError, Interrupted
 from vitlab.files import to_json
-from vitlab.presets import preset_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vitlab.executors import Executor
     from vitlab.interrupts import StopRequest
-    from vitlab.study.driver import Driver, Row
-    from vitlab.study.grid import Cell, Study
-    from vitlab.study.search import Search
-    from vitlab.study.summary import Line
+    from vitlab.studies.driver import Driver, Row
+    from vitlab.studies.executors import Executor
+    from vitlab.studies.grid import Cell, Study
+    from vitlab.studies.search import Search
+    from vitlab.studies.summary import Line
 
 DEFAULT_SEEDS = 3
 STUDIES, RUNS = Path("runs/studies"), Path("runs/by-configuration")
@@ -32,8 +32,8 @@ STUDIES, RUNS = Path("runs/studies"), Path("runs/by-configuration")
 
 def study(arguments: argparse.Namespace) -> int:
     """vitlab study [NAME]."""
-    from vitlab.study.grid import Study
-    from vitlab.study.summary import summarize
+    from vitlab.studies.grid import Study
+    from vitlab.studies.summary import summarize
 
     if arguments.status is not None:
         return status(arguments.status, arguments.json)
@@ -59,9 +59,9 @@ def study(arguments: argparse.Namespace) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     """vitlab compare PRESET PRESET ..."""
-    from vitlab.study import compare as comparing
-    from vitlab.study.grid import Study, make_cells
-    from vitlab.study.summary import summarize
+    from vitlab.studies import compare as comparing
+    from vitlab.studies.grid import Study, make_cells
+    from vitlab.studies.summary import summarize
 
     knobs = given_knobs(arguments)
     refuse_seed(knobs)
@@ -99,8 +99,8 @@ def seeds_of(count: int | None, default: int) -> tuple[int, ...]:
 
 def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[Cell, ...]:
     """The cells of a named study, or of the axes around a preset."""
-    from vitlab.study.grid import combine, make_cells, parse_axis
-    from vitlab.study.named import NAMED, named_cells
+    from vitlab.studies.grid import combine, make_cells, parse_axis
+    from vitlab.studies.named import NAMED, named_cells
 
     if arguments.name is not None:
         if arguments.vary or arguments.preset or arguments.config:
@@ -118,7 +118,7 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
         if any(".." in word for word in arguments.vary or ()):
             raise ConfigError("a range is for --search N, which chooses values from it; a study needs values")
         return None
-    from vitlab.study.search import Search, load_optuna, parse_dimension
+    from vitlab.studies.search import Search, load_optuna, parse_dimension
 
     if arguments.name is not None or not arguments.vary or arguments.zip:
         raise ConfigError("--search needs --vary KNOB=LOW..HIGH or KNOB=VALUE,VALUE, and no name and no --zip")
@@ -153,7 +153,7 @@ def working(
     from vitlab.cli.study_progress import choose_watch
     from vitlab.data import load_dataset
     from vitlab.interrupts import stop_on_signals
-    from vitlab.study.driver import Driver
+    from vitlab.studies.driver import Driver
 
     executor = choose_executor(arguments, base)
     try:
@@ -170,11 +170,11 @@ def working(
 def choose_executor(arguments: argparse.Namespace, base: RunConfig) -> Executor:
     """Processes on this machine, or a Ray cluster."""
     if arguments.executor == "ray":
-        from vitlab.executors.ray import RayExecutor
+        from vitlab.studies.executors.ray import RayExecutor
 
         return RayExecutor(arguments.address, base.machine.threads or 1, int(base.machine.wants_gpu))
-    from vitlab.executors.local import LocalExecutor
     from vitlab.machine import available_cores
+    from vitlab.studies.executors.local import LocalExecutor
 
     return LocalExecutor(arguments.workers or 1, available_cores())
 
@@ -190,7 +190,7 @@ def conclude(
 ) -> int:
     """Write the table and the picture beside the rows, and print the table."""
     from vitlab.files import write_bytes, write_json
-    from vitlab.study import picture, table
+    from vitlab.studies import picture, table
 
     where = circumstances_of(rows, arguments.runs or RUNS)
     notes = table.notes(lines, where, split)
@@ -211,8 +211,8 @@ def conclude(
 
 def circumstances_of(rows: list[Row], runs: Path) -> dict[str, Any]:
     """Under which the rows were made, with processor, torch and date from the runs themselves."""
-    from vitlab.runs import RunFolder
-    from vitlab.study.summary import circumstances
+    from vitlab.runs.folder import RunFolder
+    from vitlab.studies.summary import circumstances
 
     done = [row for row in rows if row["status"] == "done"]
     own = [RunFolder(runs / row["run"]).environment() for row in done if (runs / row["run"] / "config.json").exists()]
@@ -233,8 +233,8 @@ def print_table(
     """The table on standard output, as wide as it needs to be where that is no terminal."""
     from rich.console import Console
 
-    from vitlab.study import table
-    from vitlab.study.summary import circumstances
+    from vitlab.studies import table
+    from vitlab.studies.summary import circumstances
 
     notes = table.notes(lines, where or circumstances(rows), split)
     console = Console(highlight=False)
@@ -245,7 +245,7 @@ def print_table(
 
 def status(folder: Path, as_json: bool) -> int:
     """vitlab study --status DIR: what is done, failed and left, also while a driver is at work."""
-    from vitlab.study.driver import read_rows, read_study
+    from vitlab.studies.driver import read_rows, read_study
 
     made, rows = read_study(folder), read_rows(folder)
     total = len(made["cells"]) * len(made["seeds"])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from vitlab.study.driver import Progress, Row
+from vitlab.studies.driver import Progress, Row
 
 Note = Callable[[str], None]
 Show = Callable[[Progress], None]

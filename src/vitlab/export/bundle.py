@@ -16,8 +16,8 @@ from vitlab.data.sources import local_paths
 from vitlab.errors import DataError
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.prepare import cut
-from vitlab.runs import RunFolder
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import cut
 
 FORMAT = 1
 MOST_EXAMPLES = 100

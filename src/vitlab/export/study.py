@@ -10,9 +10,9 @@ from typing import Any
 from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, RunError
 from vitlab.predict import Classifier
-from vitlab.study.driver import Row, read_rows, read_study
-from vitlab.study.grid import Cell
-from vitlab.study.summary import Line, summarize
+from vitlab.studies.driver import Row, read_rows, read_study
+from vitlab.studies.grid import Cell
+from vitlab.studies.summary import Line, summarize
 
 MOST_MODELS = 24  # that come with a page; the best trades of accuracy for time first
 

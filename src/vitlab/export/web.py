@@ -16,7 +16,7 @@ from vitlab.export.study import Point, study_points
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.study.driver import read_study
+from vitlab.studies.driver import read_study
 
 Note = Callable[[str], None]
 
@@ -75,10 +75,10 @@ def gather(
 def page_files(page: Traversable | None = None) -> dict[str, bytes]:
     """Every file of the page (by default the one in this package) by its address; ExportError if there is no index.html
     among them."""
-    page = page or resources.files("vitlab") / "web" / "page"
+    page = page or resources.files("vitlab") / "page"
     found = dict(walk(page, "")) if page.is_dir() else {}
     if "index.html" not in found:
-        raise ExportError("this installation of vitlab has no page (vitlab/web/page/index.html); install it again")
+        raise ExportError("this installation of vitlab has no page (vitlab/page/index.html); install it again")
     return found
 
 

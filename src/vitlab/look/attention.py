@@ -16,7 +16,7 @@ from vitlab.config import ModelConfig
 from vitlab.look.inside import evaluating
 from vitlab.machine import Machine
 from vitlab.model import ViT
-from vitlab.preprocess import Preprocess
+from vitlab.training.preprocess import Preprocess
 
 IMAGES_AT_ONCE = 1024  # that patch_deletion hands to the network
 

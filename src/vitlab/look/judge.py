@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlab.evaluate import wilson_interval
+from vitlab.training.evaluate import wilson_interval
 
 DRAWS = 9999  # of the test of equal classes
 

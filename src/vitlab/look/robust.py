@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.augment import affine, affine_matrix
 from vitlab.data.batches import DeviceSplit, plain_batches
-from vitlab.evaluate import top_k
 from vitlab.look.inside import evaluating
 from vitlab.machine import Machine
-from vitlab.preprocess import Preprocess
+from vitlab.training.augment import affine, affine_matrix
+from vitlab.training.evaluate import top_k
+from vitlab.training.preprocess import Preprocess
 
 Disturbance = Callable[[Tensor, float, torch.Generator], Tensor]
 

@@ -25,7 +25,7 @@ from vitlab.files import make_folder, publish
 Kind = Literal["bf16", "float", "double"]
 
 VERSION = 5  # vitlab_version() of blocks.c
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parent / "csrc"
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
 FLAGS = (

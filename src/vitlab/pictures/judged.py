@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from vitlab.evaluate import wilson_interval
 from vitlab.look.judge import Mistake, Reliability
 from vitlab.pictures.style import (
     BLUE,
@@ -33,6 +32,7 @@ from vitlab.pictures.style import (
     show_pixels,
     styled,
 )
+from vitlab.training.evaluate import wilson_interval
 
 NUMBERED = 12  # classes up to which a confusion matrix holds numbers
 MOST_CLASSES = 30  # that are shown one by one

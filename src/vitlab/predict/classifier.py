@@ -16,12 +16,12 @@ from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE
 from vitlab.data.pixels import resize
 from vitlab.errors import RunError
-from vitlab.experiment import load_model
 from vitlab.model import CNN, ViT
 from vitlab.predict import drawing
 from vitlab.predict.decode import MAX_BYTES, ImageError, Pixels, decode, to_grey
-from vitlab.preprocess import Preprocess
-from vitlab.runs import RunFolder
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.session import load_model
+from vitlab.training.preprocess import Preprocess
 
 NOT_SURE = 0.5  # below this probability an answer is better not trusted
 DRAWN = ("mnist",)  # the data sets whose images were made by the normalisation of a drawing

@@ -8,11 +8,11 @@ from typing import Any
 
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
+from vitlab.config.presets import PRESETS
 from vitlab.config.run import sections
-from vitlab.evaluate import wilson_interval
-from vitlab.presets import PRESETS
 from vitlab.report.gather import Subject
 from vitlab.report.parts import between, counted, duration, listed, percent
+from vitlab.training.evaluate import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from vitlab.config import RunConfig
 from vitlab.data import Dataset, Split
 from vitlab.data.batches import DeviceSplit, to_device
 from vitlab.errors import RunError
-from vitlab.evaluate import predict_logits
-from vitlab.experiment import check_same_data, machine_knobs, memory_errors, put_weights
 from vitlab.look.attention import Squares, patch_squares
 from vitlab.machine import Machine
-from vitlab.prepare import prepare
-from vitlab.preprocess import Preprocess
 from vitlab.report.damage import check_run
-from vitlab.runs import RunFolder
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import prepare
+from vitlab.runs.session import check_same_data, machine_knobs, memory_errors, put_weights
+from vitlab.training.evaluate import predict_logits
+from vitlab.training.preprocess import Preprocess
 
 CNN_GRID = 7  # squares a side that are blanked in the input of a network without patches
 MOST_SHOWN = 8  # images in pictures of several
@@ -133,7 +133,7 @@ def as_trained(environment: dict[str, Any]) -> dict[str, Any]:
 
 def untied(logits_NK: Tensor) -> Tensor:
     """The same, with the answer a hair above its equals: bf16 makes ties, of which every function takes another one.
-    Here it is the one that `vitlab.evaluate` counts, so that all pictures agree with result.json."""
+    Here it is the one that `vitlab.training.evaluate` counts, so that all pictures agree with result.json."""
     answers_N1 = logits_NK.topk(1, dim=1).indices
     above_N1 = torch.nextafter(logits_NK.gather(1, answers_N1), torch.tensor(torch.inf, device=logits_NK.device))
     return logits_NK.scatter(1, answers_N1, above_N1)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from vitlab.augment import is_active
 from vitlab.config import RunConfig
 from vitlab.pictures.training import training_curves
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, duration, listed, percent
+from vitlab.training.augment import is_active
 
 Row = dict[str, Any]
 

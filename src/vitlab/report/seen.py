@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vitlab.augment import augment, is_active
 from vitlab.config import AugmentConfig, ModelConfig, RunConfig
 from vitlab.data import Dataset
 from vitlab.machine import generator_on
 from vitlab.model.patches import patchify
 from vitlab.pictures import images as pictures
 from vitlab.pictures.style import with_article
-from vitlab.preprocess import Preprocess
 from vitlab.report.gather import Subject
 from vitlab.report.parts import Missing, Picture, Section, counted, listed
+from vitlab.training.augment import augment, is_active
+from vitlab.training.preprocess import Preprocess
 
 VERSIONS = 24
 
@@ -39,7 +39,7 @@ def section(subject: Subject, numbers: list[int]) -> Section:
 
 
 def drawn_sentence(config: RunConfig, train_images: int, steps: int) -> str:
-    """In how many of the ``steps`` training drew its changes anew, as `vitlab.step.Task.augments` decides."""
+    """In how many of the ``steps`` training drew its changes anew, as `vitlab.training.step.Task.augments` decides."""
     planned = max(1, round(config.train.epochs * math.ceil(train_images / config.train.batch_size)))
     changed = min(steps, math.ceil(planned * (1.0 - config.augment.clean_tail)))
     rest = steps - changed
@@ -117,7 +117,7 @@ def edge_sentence(config: ModelConfig) -> str:
 def augmentation(
     image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str, seed: int = 0
 ) -> Picture:
-    """Random versions of one stored image [H, W, C], made by `vitlab.augment` at these strengths."""
+    """Random versions of one stored image [H, W, C], made by `vitlab.training.augment` at these strengths."""
     channels = image.shape[-1]
     plain = Preprocess(image_size, (0.0,) * channels, (1.0,) * channels)
     generator = generator_on(torch.device("cpu"), seed, "look")

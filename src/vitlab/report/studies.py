@@ -14,9 +14,9 @@ from vitlab.report.answer import Answer
 from vitlab.report.damage import LINE, ROW, check_table
 from vitlab.report.page import Table
 from vitlab.report.parts import Picture, Section, duration, listed
-from vitlab.study import picture, table
-from vitlab.study.driver import read_rows, read_study
-from vitlab.study.summary import Line, accuracy_of
+from vitlab.studies import picture, table
+from vitlab.studies.driver import read_rows, read_study
+from vitlab.studies.summary import Line, accuracy_of
 
 AGAIN = "run the study again: its runs are kept"
 

@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 from vitlab import files
 from vitlab.config import RunConfig
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.config.run import sections as sections_of_config
 from vitlab.data import Dataset, load_dataset
 from vitlab.errors import RunError
-from vitlab.experiment import memory_errors
 from vitlab.pictures.style import to_bytes, undrawable, with_article
-from vitlab.presets import PRESETS, preset_config
 from vitlab.report import attended, endured, inside, judged, learned, page, seen, studies
 from vitlab.report.answer import answer, changed_knobs, show
 from vitlab.report.card import MARK, card
 from vitlab.report.gather import Subject, check_comparable, open_run, shown_images
 from vitlab.report.parts import Missing, Picture, Section
+from vitlab.runs.session import memory_errors
 
 Note = Callable[[str], None]
 # The seed page's: the picture's name, the network that cuts so, the digit.

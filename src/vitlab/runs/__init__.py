@@ -1,0 +1,1 @@
+"""A run: its folder, its result, and how it is trained, resumed, evaluated and opened."""

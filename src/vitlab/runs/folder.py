@@ -1,0 +1,240 @@
+"""A run folder: what one training leaves behind, written whole, checked when read.
+
+    config.json         the resolved configuration, every knob
+    environment.json    versions, processor, threads, git commit
+    data.json           classes, preprocessing, digest of the data
+    history.jsonl       one row an epoch
+    checkpoints/        the two newest resumable states; the name carries step and SHA-256
+    model.safetensors   the selected weights
+    result.json         how it ended: status, accuracy, times, parameters, digest of the weights
+
+No result.json means that the run is going on or was killed; either way `--resume` continues it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vitlab import files
+from vitlab.config import RunConfig
+from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
+from vitlab.training.checkpoint import Checkpoint
+
+CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
+CHECKPOINT_FORMAT = "3"  # to be raised when Counters or the tensors' names change
+KEPT_CHECKPOINTS = 2
+# What a process that was killed while it made the folder can have left there; config.json comes last.
+BEFORE_CONFIG = (".lock", "data.json", "environment.json")
+# What must be equal for a resumed run to be the unbroken one, bit for bit.
+FINGERPRINT = {
+    "torch": str,
+    "device": str,
+    "device_name": str,
+    "cpu_capability": str,
+    "threads": int,
+    "precision": str,
+    "attention": str,
+    "kernels": str,
+    "compile": bool,
+}
+RESULT_NAMES = (
+    *("test_top1", "test_top1_interval", "test_top5", "test_loss", "test_images", "val_top1", "selected_epoch"),
+    *("train_seconds", "images_per_second", "threads", "device", "model_sha256", "config_digest"),
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run under ``path``."""
+
+    path: Path
+
+    @property
+    def model_path(self) -> Path:
+        """The selected weights."""
+        return self.path / "model.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer, or RunInUseError. The lock ends with the process, however that ends."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunInUseError(
+                f"{self.path} is being written by another vitlab process; wait for it or use another --out"
+            ) from None
+        except OSError as error:
+            raise storage_error("lock", self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def config(self) -> RunConfig:
+        """The run's configuration; RunError when it is missing or damaged."""
+        if not os.path.isfile(self.path / "config.json"):  # that of Path raises for names that no file can have
+            raise RunError(
+                f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder at the end"
+            )
+        try:
+            return RunConfig.from_dict(files.read_json(self.path / "config.json"))
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
+
+    def environment(self) -> dict[str, Any]:
+        """environment.json."""
+        return self._table("environment.json", FINGERPRINT | {"resumed": list})
+
+    def data(self) -> dict[str, Any]:
+        """data.json: the classes, the preprocessing and the digest of the images."""
+        return self._table("data.json", {"sha256": str, "classes": list, "channels": int, "preprocess": dict})
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None while the run has not ended."""
+        if not (self.path / "result.json").exists():
+            return None
+        try:
+            return self._table("result.json", {"status": str} | dict.fromkeys(RESULT_NAMES, object))
+        except RunError as error:
+            raise RunError(f"{error}; {self._rebuild()}") from error
+
+    def _table(self, name: str, required: dict[str, type]) -> dict[str, Any]:
+        """A JSON file that must hold a table with at least these names, of these types."""
+        path = self.path / name
+        value = files.read_json(path)
+        if not isinstance(value, dict):
+            raise RunError(f"{path} is damaged: it is not a table of names and values")
+        for key, kind in required.items():
+            if key not in value or not isinstance(value[key], kind):
+                raise RunError(f"{path} is damaged: it has no usable {key!r}; restore it from a copy, or train again")
+        return value
+
+    def _rebuild(self) -> str:
+        """Advice when what a run ended with is damaged but its checkpoints are there."""
+        name = shlex.quote(str(self.path))
+        return f"delete {self.path / 'result.json'}, and `vitlab train --resume {name}` makes it again"
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of history.jsonl, one an epoch."""
+        return files.read_json_lines(self.path / "history.jsonl")
+
+    def forget_result(self) -> None:
+        """Delete result.json, because the run goes on."""
+        files.remove(self.path / "result.json")
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Write one of the JSON files."""
+        files.write_json(self.path / name, value)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Write all rows; the file is small, and rewriting it whole leaves no torn line."""
+        files.write_json_lines(self.path / "history.jsonl", rows)
+
+    def save_weights(self, weights: dict[str, Tensor]) -> str:
+        """Write model.safetensors and return its SHA-256, which belongs into result.json."""
+        data = _pack(weights)
+        files.write_bytes(self.model_path, data)
+        return files.sha256(data)
+
+    def load_weights(self, config_digest: str) -> dict[str, Tensor]:
+        """The selected weights, on the CPU; RunError unless all bytes and the configuration are as result.json says."""
+        result = self.result()
+        if result is not None and result["status"] == "diverged" and result["model_sha256"] is None:
+            raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
+        if result is None or result["model_sha256"] is None:
+            name = shlex.quote(str(self.path))
+            raise RunError(f"{self.path} has no finished model; `vitlab train --resume {name}` continues the training")
+        if result.get("config_digest") != config_digest:
+            raise RunError(
+                f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
+            )
+        if not self.model_path.exists():
+            raise RunError(f"{self.model_path} is missing; {self._rebuild()}")
+        data = files.read_bytes(self.model_path)
+        if files.sha256(data) != result["model_sha256"]:
+            raise RunError(f"{self.model_path} is damaged: its SHA-256 is another; {self._rebuild()}")
+        return _unpack(data, self.model_path)[0]
+
+    def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
+        """Write a resumable state, then forget all but the newest few."""
+        folder = self.path / "checkpoints"
+        files.make_folder(folder)
+        counters = files.to_json(checkpoint.counters, indent=None)
+        metadata = {"format": CHECKPOINT_FORMAT, "config_digest": config_digest, "counters": counters}
+        data = _pack(checkpoint.tensors, metadata)
+        name = f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors"
+        files.write_bytes(folder / name, data)
+        others = [path for path in self.checkpoints() if path.name != name]
+        for old in others[KEPT_CHECKPOINTS - 1 :]:
+            files.remove(old)
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, newest (by step, not by date) first."""
+        found = (self.path / "checkpoints").glob("step-*.safetensors")
+        return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
+
+    def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[Path]]:
+        """The newest checkpoint whose every byte is right (None: start anew), and the damaged ones before it."""
+        damaged: list[Path] = []
+        for path in self.checkpoints():
+            data = files.read_bytes(path)
+            if path.name.split("-")[2] == f"{files.sha256(data)[:32]}.safetensors":
+                tensors, metadata = _unpack(data, path)
+                _check_origin(metadata, config_digest, path)
+                return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
+            damaged.append(path)
+        return None, damaged
+
+    def sweep(self, damaged: list[Path]) -> None:
+        """Delete damaged checkpoints, which would stand in the way of new ones, and what a killed writer left."""
+        for path in [*damaged, *self.path.rglob(".*.tmp")]:
+            files.remove(path)
+
+
+def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> None:
+    """RunError for a checkpoint of another version of vitlab, or of another configuration."""
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise RunError(f"{path} is of another version of vitlab; resume it with that one, or start a new run")
+    if metadata.get("config_digest") != config_digest:
+        raise RunError(f"config.json has been changed since {path} was written; restore it, or start a new run")
+
+
+def check_empty(path: Path) -> None:
+    """RunError when ``path`` holds anything but what a process that was killed at the very start can leave."""
+    try:
+        names = [entry.name for entry in path.iterdir()] if os.path.lexists(path) else []
+    except OSError as error:
+        raise storage_error("use the folder", path, error) from error
+    if any(name not in BEFORE_CONFIG and not name.endswith(".tmp") for name in names):
+        advice = f"choose another --out, or continue that run with --resume {shlex.quote(str(path))}"
+        raise RunError(f"{path} is not empty; {advice}")
+
+
+def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
+    )
+
+
+def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file: 8 bytes of header length, a JSON header, raw numbers."""
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path} is damaged: it is not a safetensors file") from error
+    return tensors, header.get("__metadata__", {})

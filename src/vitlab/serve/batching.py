@@ -1,0 +1,141 @@
+"""Requests that come together are computed together: one thread a model, which takes what is there as one batch.
+
+Each image travels as a Job that holds the future of its own request, so an answer has only one place to go to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitlab.serve.answers import Refusal
+from vitlab.serve.limits import Limits
+from vitlab.serve.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image [1, ...], the future of its logits [K], and the time after which nobody wants them."""
+
+    image: Tensor
+    future: asyncio.Future[Tensor]
+    deadline: float
+
+    @property
+    def kind(self) -> tuple[torch.Size, torch.dtype]:
+        """Images of one kind can be computed together."""
+        return self.image.shape, self.image.dtype
+
+    def wanted(self) -> bool:
+        """Whether somebody still waits."""
+        return not self.future.done() and time.monotonic() < self.deadline
+
+
+class Batcher:
+    """The queue and the thread of one model; ``classify`` maps images [B, ...] to logits [B, K]."""
+
+    def __init__(
+        self, classify: Callable[[Tensor], Tensor], limits: Limits, metrics: Metrics, threads: int = 1
+    ) -> None:
+        self.classify, self.limits, self.metrics, self.threads = classify, limits, metrics, threads
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.pending = 0  # changed by the event loop alone
+        self.thread = threading.Thread(target=self._work, name="vitlab-batches", daemon=True)
+        self.thread.start()
+
+    def length(self) -> int:
+        """Requests that have a place."""
+        return self.pending
+
+    @property
+    def full(self) -> bool:
+        """Whether the next request would be refused."""
+        return self.pending >= self.limits.queue
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue for one request, from its body to its answer; Refusal with 503 if there is none."""
+        if self.full:
+            self.metrics.refuse("queue")
+            raise Refusal(503)
+        self.pending += 1
+        try:
+            yield
+        finally:
+            self.pending -= 1
+
+    async def logits(self, image: Tensor, deadline: float) -> Tensor:
+        """Logits [K] of one image [1, ...]; cancelling this takes the image out of the queue."""
+        future: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
+        self.jobs.put(Job(image, future, deadline))
+        return await future
+
+    def stop(self) -> None:
+        """Compute what is queued, then end the thread."""
+        self.jobs.put(None)
+        self.thread.join()
+
+    def _work(self) -> None:
+        torch.set_num_threads(self.threads)  # a choice of each thread
+        while batch := self._next_batch():
+            wanted = [job for job in batch if job.wanted()]
+            for kind in {job.kind for job in wanted}:
+                self._compute([job for job in wanted if job.kind == kind])
+
+    def _next_batch(self) -> list[Job]:
+        """The jobs at hand, at least one; nothing at the end. Waits only for requests that are on their way here."""
+        batch: list[Job] = []
+        until = 0.0
+        while len(batch) < self.limits.batch:
+            on_the_way = self.pending > len(batch)
+            patience = max(0.0, until - time.monotonic()) if on_the_way else 0.0
+            try:
+                job = self.jobs.get(timeout=patience if batch else None)
+            except queue.Empty:
+                break
+            if job is None:
+                if batch:
+                    self.jobs.put(None)  # for the next call
+                break
+            until = until or time.monotonic() + self.limits.batch_seconds
+            batch.append(job)
+        return batch
+
+    def _compute(self, jobs: list[Job]) -> None:
+        """Answer jobs of one shape together; if that fails, each alone, so that only the bad one fails."""
+        try:
+            logits = self.classify(torch.cat([job.image for job in jobs]))
+            if len(logits) != len(jobs):
+                raise RuntimeError(f"{len(jobs)} images have {len(logits)} answers")
+        except Exception as error:
+            if len(jobs) == 1:
+                deliver(jobs, [error])
+                return
+            for job in jobs:
+                self._compute([job])
+            return
+        self.metrics.batch(len(jobs))
+        deliver(jobs, logits.unbind())
+
+
+def deliver(jobs: list[Job], answers: Sequence[Tensor | Exception]) -> None:
+    """Hand each answer to its own request, in the thread of the event loop."""
+
+    def hand_over() -> None:
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.future.done():  # cancelled: the client left, or the deadline passed
+                continue
+            if isinstance(answer, Exception):
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(answer)
+
+    jobs[0].future.get_loop().call_soon_threadsafe(hand_over)

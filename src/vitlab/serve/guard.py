@@ -1,0 +1,166 @@
+"""Between the HTTP server and the routes: who may ask, how large and how slow a body may be, which headers go out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from vitlab.serve.access import Access, values
+from vitlab.serve.answers import Gone, Headers, Refusal
+from vitlab.serve.limits import Limits
+from vitlab.serve.metrics import Metrics
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "worker-src 'self'; manifest-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+SECURITY: Headers = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+]
+REASONS = {401: "token", 403: "origin", 408: "slow", 413: "large"}  # 503 and 504 are counted where they arise
+
+
+class Guard:
+    """The ASGI application that `serve` runs; ``app`` sees only requests that passed, with their whole body."""
+
+    note: Callable[[str], None] = staticmethod(lambda line: None)  # to whom failures of the server are told
+
+    def __init__(self, app: App, access: Access, limits: Limits, metrics: Metrics, route: Callable[[str], str]) -> None:
+        self.app, self.access, self.limits, self.metrics, self.route = app, access, limits, metrics, route
+        self.draining = False
+        self.cut = 0  # requests that the end of the server cut off
+        self.held = 0  # bytes of bodies in memory
+        self.ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(self, scope, receive, send)
+        try:
+            self.access.check(scope)
+            await request.read_body()
+            await self.app(request.scope(), request.replay, request.send)
+        except Refusal as refusal:
+            await request.refuse(refusal)
+        except Gone:
+            self.metrics.left()
+        except asyncio.CancelledError:
+            self.cut += 1
+            raise
+        except Exception:
+            self.note(f"request {request.id} failed:\n{traceback.format_exc()}")
+            if not request.status:  # else the HTTP server closes the connection in the middle of the answer
+                await request.refuse(Refusal(500))
+        finally:
+            self.held -= len(request.body)
+
+
+class Request:
+    """One request and its answer on their way through the guard."""
+
+    def __init__(self, guard: Guard, scope: Message, receive: Receive, send: Send) -> None:
+        self.guard, self.outer, self.receive, self.to_client = guard, scope, receive, send
+        self.id = next(guard.ids)
+        self.began = time.monotonic()
+        self.body = bytearray()
+        self.is_read = False  # the body, to its end
+        self.replayed = False
+        self.status = 0
+
+    def scope(self) -> Message:
+        """For the routes: HEAD is GET (the HTTP server leaves the body out), and the id is there."""
+        method = "GET" if self.outer["method"] == "HEAD" else self.outer["method"]
+        return {**self.outer, "method": method, "vitlab.request": self.id}
+
+    async def read_body(self) -> None:
+        """The whole body, counted as it comes; Refusal when it is too large or too slow."""
+        headers, limits = self.outer["headers"], self.guard.limits
+        lengths = values(headers, b"content-length")
+        if not lengths and not values(headers, b"transfer-encoding"):
+            self.is_read = True
+            return
+        if lengths and int(lengths[0]) > limits.body:  # h11 lets only digits through
+            raise Refusal(413)
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                await self._read_on()
+        except TimeoutError:
+            raise Refusal(408) from None
+
+    async def _read_on(self) -> None:
+        guard, limits = self.guard, self.guard.limits
+        while not self.is_read:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk = message.get("body", b"")
+            self.body += chunk
+            guard.held += len(chunk)
+            self.is_read = not message.get("more_body", False)
+            if len(self.body) > limits.body:
+                raise Refusal(413)
+            if guard.held > limits.held:
+                guard.metrics.refuse("memory")
+                raise Refusal(503)
+
+    async def replay(self) -> Message:
+        """For the routes: the whole body as one message, then whatever the connection says (that the client left)."""
+        if self.replayed:
+            return await self.receive()
+        self.replayed = True
+        return {"type": "http.request", "body": bytes(self.body), "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """To the client, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own: Headers = [*SECURITY, (b"x-request-id", self.id.encode())]
+            if self.guard.draining or not self.is_read:
+                own.append((b"connection", b"close"))
+            message = {**message, "headers": [*message.get("headers", []), *own]}
+            route = self.guard.route(self.outer["path"])
+            self.guard.metrics.answered(route, self.status, time.monotonic() - self.began)
+        await self.to_client(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """The refusal as an answer."""
+        if refusal.status in REASONS:
+            self.guard.metrics.refuse(REASONS[refusal.status])
+        body = refusal.body(self.id)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers += [(b"cache-control", b"no-store"), *refusal.headers]
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": not self.is_read})
+        if not self.is_read:
+            await self._linger()
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _linger(self) -> None:
+        """Read a little more of a refused body: closing on unread bytes resets the connection, and the client would
+        never see why."""
+        limits, seen = self.guard.limits, 0
+        try:
+            async with asyncio.timeout(limits.linger_seconds):
+                while seen < limits.linger:
+                    message = await self.receive()
+                    seen += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return

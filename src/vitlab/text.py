@@ -1,0 +1,59 @@
+"""How vitlab writes numbers, names and times for people, and how it speaks on standard error."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """0.9942 -> 99.42 %."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def between(interval: Sequence[float], digits: int = 2) -> str:
+    """An interval of fractions: 99.25 to 99.55 %."""
+    return f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds up to three minutes, then minutes, then hours."""
+    if seconds < 180:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def counted(count: float, word: str) -> str:
+    """1 image, 2,000 images, 1.75 epochs, 3 classes."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def value(what: Any, between: str = " ") -> str:
+    """A knob's value as a user types it: on, none, 0.1, 16 64; entries of a list are joined by ``between``."""
+    if what is None or what == ():
+        return "none"
+    if isinstance(what, bool):
+        return "on" if what else "off"
+    if isinstance(what, tuple):
+        return between.join(map(str, what))
+    return f"{what:g}" if isinstance(what, float) else str(what)
+
+
+def quoted(path: Path | str) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def say(line: str) -> None:
+    """A line on standard error, at once; nowhere if that is closed."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201

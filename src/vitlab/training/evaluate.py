@@ -1,0 +1,72 @@
+"""How good a model is: logits of a split, then numbers that are functions of (logits, labels) alone."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitlab.data.batches import DeviceSplit, plain_batches
+from vitlab.machine import Machine
+from vitlab.training.preprocess import Preprocess
+
+
+def predict_logits(
+    model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, shifts: int = 0
+) -> Tensor:
+    """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout.
+
+    With ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image as it is and moved
+    by that many pixels to the four sides, black moving in.
+    """
+    sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
+    views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), machine.autocast():
+            logits = [
+                mean_prediction([model(preprocess(images, view)).float() for view in views])
+                for images in plain_batches(split, batch_size)
+            ]
+    finally:
+        model.train(was_training)
+    return torch.cat(logits)
+
+
+def mean_prediction(logits: list[Tensor]) -> Tensor:
+    """One view's logits as they are; of several, the logarithm of the mean of their softmax."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.logsumexp(torch.stack(logits).log_softmax(dim=-1), dim=0) - math.log(len(logits))
+
+
+def move(images_BCHW: Tensor, x: int, y: int) -> Tensor:
+    """The images ``x`` pixels further right and ``y`` further down; zeros move in."""
+    return F.pad(images_BCHW, (x, -x, y, -y))
+
+
+def metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """top1, top5 (as fractions) and the mean cross-entropy in nats."""
+    return {
+        "top1": top_k(logits_NK, labels_N, 1),
+        "top5": top_k(logits_NK, labels_N, 5),
+        "loss": F.cross_entropy(logits_NK, labels_N).item(),
+    }
+
+
+def top_k(logits_NK: Tensor, labels_N: Tensor, k: int) -> float:
+    """Fraction of images whose label is among the k highest logits (all of them, with fewer than k classes)."""
+    guesses = logits_NK.topk(min(k, logits_NK.shape[1]), dim=1).indices
+    return int((guesses == labels_N[:, None]).any(dim=1).sum()) / len(labels_N)
+
+
+def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a fraction seen in ``count`` trials (Wilson 1927): where the true accuracy may lie."""
+    centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
+    # Rounding, so that the ends of a perfect score are 1 and not the float below it.
+    return max(0.0, round(centre - half, 12)), min(1.0, round(centre + half, 12))

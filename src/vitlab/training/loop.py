@@ -1,0 +1,185 @@
+"""The training loop. It touches no disk: what it finds out, it hands to the functions it is given.
+
+Training from the state between two steps continues bit for bit as if nothing had happened (step.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.data.batches import epoch_batches
+from vitlab.machine import private_randomness
+from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.evaluate import metrics, predict_logits
+from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
+from vitlab.training.step import Counters, Row, State, Task, record_steps, train_step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended: status "done", "diverged" or "interrupted".
+
+    The weights are those of ``selected_epoch``; of a run that diverged they are the best epoch's, or none.
+    """
+
+    status: str
+    weights: dict[str, Tensor]
+    selected_epoch: int
+    counters: Counters
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells the world. ``on_state`` may be called between any two steps."""
+
+    on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
+    on_epoch: Callable[[Row], None] = lambda row: None
+    on_state: Callable[[Checkpoint], None] = lambda checkpoint: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint | None = None) -> Outcome:
+    """Train ``model`` (on the machine's device) to the end, or until it diverges or is told to stop."""
+    state = start(model, task, resume)
+    counters, train = state.counters, task.config.train
+    state.wall.start()
+    saved_at = state.wall.seconds
+    with private_randomness(task.machine.device):
+        record_steps(state, task)
+        while len(counters.rows) < math.ceil(task.total_steps / task.steps_per_epoch):
+            epoch = len(counters.rows)
+            order = task.machine.generator(train.seed, "order", epoch)
+            state.model.train()
+            state.clock.start()
+            first = epoch * task.steps_per_epoch
+            batches = epoch_batches(
+                task.train, train.batch_size, order, counters.step - first, task.total_steps - first
+            )
+            for images, labels in batches:
+                if not train_step(state, task, images, labels):
+                    return finish("diverged", state)
+                hooks.on_step(counters, state.sums)
+                stop = hooks.should_stop()
+                if stop or state.wall.seconds - saved_at >= train.checkpoint_seconds:
+                    state.clock.stop()
+                    if not is_finite(state.model):
+                        return finish("diverged", state)
+                    hooks.on_state(take_checkpoint(state))
+                    saved_at = state.wall.seconds
+                    if stop:
+                        return finish("interrupted", state)
+                    state.clock.start()
+            state.clock.stop()
+            row = close_epoch(state, task)
+            if not is_finite(state.model):
+                return finish("diverged", state)
+            counters.rows.append(row)
+            hooks.on_epoch(row)
+    hooks.on_state(take_checkpoint(state))
+    return finish("done", state)
+
+
+def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
+    """A fresh State, or the one that ``resume`` holds."""
+    optim = task.config.optim
+    average = deepcopy(model) if optim.ema_decay else None
+    machine = task.machine
+    optimizers = build_optimizers(model, optim, task.library, machine.threads)
+    sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
+    clocks = machine.stopwatch(), machine.stopwatch()
+    draws = machine.generator(task.config.train.seed, "augment", 0)
+    state = State(model, optimizers, sums, draws, average, {}, Counters(), *clocks)
+    if resume is not None:
+        restore(state, task, resume)
+    return state
+
+
+def close_epoch(state: State, task: Task) -> Row:
+    """The history row of a finished epoch; remembers the weights if they are the best so far."""
+    counters, config = state.counters, task.config
+    last_step = counters.step - 1
+    seen = task.images_in(counters.step) - len(counters.rows) * len(task.train)
+    loss_sum, correct_sum = state.sums.tolist()
+    row: Row = {
+        "epoch": len(counters.rows) + 1,
+        "step": counters.step,
+        "lr": lr_at(last_step, config.optim, task.total_steps, task.steps_per_epoch),
+        "train_loss": loss_sum / seen,
+        "train_top1": correct_sum / seen,
+        "val_loss": None,
+        "val_top1": None,
+    }
+    state.sums.zero_()
+    if task.val is not None:
+        logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
+        numbers = metrics(logits, task.val.labels)
+        # JSON has no NaN; a network that is about to be stopped as diverged has no loss.
+        row |= {
+            "val_loss": numbers["loss"] if math.isfinite(numbers["loss"]) else None,
+            "val_top1": numbers["top1"],
+        }
+        if row["val_loss"] is not None and numbers["top1"] > counters.best_top1:
+            counters.best_epoch, counters.best_top1 = row["epoch"], numbers["top1"]
+            if config.train.select == "best":
+                state.best = clone(state.evaluated.state_dict())
+    return row | {"train_seconds": state.clock.seconds, "wall_seconds": state.wall.seconds}
+
+
+def finish(status: str, state: State) -> Outcome:
+    """Stop the clocks and choose the weights: the best epoch's if any were kept, else the last."""
+    counters = state.counters
+    counters.train_seconds, counters.wall_seconds = state.clock.stop(), state.wall.stop()
+    if state.best:
+        return Outcome(status, state.best, counters.best_epoch, counters)
+    if status == "diverged":
+        return Outcome(status, {}, 0, counters)
+    return Outcome(status, clone(state.evaluated.state_dict()), len(counters.rows), counters)
+
+
+def take_checkpoint(state: State) -> Checkpoint:
+    """The State as named tensors and numbers; the tensors are not copies."""
+    counters = state.counters
+    counters.train_seconds, counters.wall_seconds = state.clock.seconds, state.wall.seconds
+    counters.loss_sum, counters.correct_sum = state.sums.tolist()
+    parts = {
+        "model": state.model.state_dict(),
+        "optim": optimizer_tensors(state.optimizers, state.model),
+        "average": {} if state.average is None else state.average.state_dict(),
+        "best": state.best,
+    }
+    tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+    return Checkpoint(tensors, dict(vars(counters)))
+
+
+def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
+    """The inverse of ``take_checkpoint``, into a State of the same configuration."""
+    device = next(state.model.parameters()).device
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optim": {}, "average": {}, "best": {}}
+    for key, value in checkpoint.tensors.items():
+        part, name = key.split("/", 1)
+        parts[part][name] = value.to(device)
+    state.model.load_state_dict(parts["model"])
+    load_optimizer_tensors(state.optimizers, state.model, parts["optim"])
+    if state.average is not None:
+        state.average.load_state_dict(parts["average"])
+    state.best = parts["best"]
+    state.counters = Counters(**checkpoint.counters)
+    state.sums.copy_(torch.tensor([state.counters.loss_sum, state.counters.correct_sum], dtype=torch.float64))
+    state.clock = task.machine.stopwatch(state.counters.train_seconds)
+    state.wall = task.machine.stopwatch(state.counters.wall_seconds)
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether no weight is infinite or not a number."""
+    return all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that later steps do not change."""
+    return {name: value.detach().clone() for name, value in tensors.items()}

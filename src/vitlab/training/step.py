@@ -1,0 +1,206 @@
+"""One training step: what it works on, what it changes, and on a GPU its recording as one CUDA graph.
+
+All randomness of a step is derived from (seed, epoch, step), so a state between two steps consists of weights and sums
+only. On a GPU nothing in a step waits for the device: losses are added up there and read when somebody looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitlab.config import RunConfig
+from vitlab.data.batches import DeviceSplit
+from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
+from vitlab.native import Library
+from vitlab.training.augment import augment, is_active
+from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
+from vitlab.training.preprocess import Preprocess
+
+Row = dict[str, Any]
+RecordedStep = Callable[[Tensor, Tensor], None]
+
+# Steps before a recording, in which libraries choose and load what they need.
+WARM_UP_STEPS = 3
+
+
+@dataclass
+class Counters:
+    """The numbers of a run between two steps, all of them JSON; the sums belong to the running epoch."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    correct_sum: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_top1: float = -1.0
+    train_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on, how, and where: all that does not change while training."""
+
+    config: RunConfig
+    train: DeviceSplit
+    val: DeviceSplit | None
+    preprocess: Preprocess
+    machine: Machine
+    library: Library | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass, a smaller last one included."""
+        return math.ceil(len(self.train) / self.config.train.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Batches in the whole training, whose last epoch may be a part of one."""
+        return max(1, round(self.config.train.epochs * self.steps_per_epoch))
+
+    def images_in(self, steps: int) -> int:
+        """Training images seen in the first ``steps`` batches."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
+
+    def augments(self, step: int) -> bool:
+        """Whether step ``step`` changes its images: until the clean tail begins, if anything is to be changed."""
+        changes = self.config.augment
+        return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
+
+    def kind_of(self, step: int) -> tuple[bool, int]:
+        """Whether step ``step`` changes its images, and how many it has."""
+        return self.augments(step), self.images_in(step + 1) - self.images_in(step)
+
+
+@dataclass
+class State:
+    """What training changes. ``clock`` counts training steps only, ``wall`` everything.
+
+    ``average`` is a network with the running average of the weights, if that is asked for.
+    ``sums`` are the running epoch's loss and correct answers, on the device; ``draws`` gives augmentation its numbers.
+    ``recorded`` holds, on a GPU, the whole step by augmentation, on or off, and number of images.
+    """
+
+    model: nn.Module
+    optimizers: list[Optimizer]
+    sums: Tensor
+    draws: torch.Generator
+    average: nn.Module | None
+    best: dict[str, Tensor]
+    counters: Counters
+    clock: Stopwatch
+    wall: Stopwatch
+    recorded: dict[tuple[bool, int], RecordedStep] = field(default_factory=dict)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is measured and kept: the running average of the weights, if there is one."""
+        return self.model if self.average is None else self.average
+
+
+def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
+    """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
+
+    On a GPU, where looking means waiting, a bad loss is found by its weights: at the end of the epoch at the latest.
+    """
+    step, seed = state.counters.step, task.config.train.seed
+    seed_torch(seed, "dropout", step)
+    reseed(state.draws, seed, "augment", step)
+    set_lr(state.optimizers, lr_at(step, task.config.optim, task.total_steps, task.steps_per_epoch))
+    augmented = task.augments(step)
+    if (augmented, len(labels)) in state.recorded:
+        state.recorded[augmented, len(labels)](images, labels)
+    elif not learn(state, task, images, labels, augmented):
+        return False
+    follow(state, task.config.optim.ema_decay)
+    state.counters.step += 1
+    return True
+
+
+@torch.no_grad()
+def follow(state: State, decay: float) -> None:
+    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; in
+    step 0 by all of it.
+
+    torch's AveragedModel does so with a counter of its own, for which a GPU would wait at each step.
+    """
+    if state.average is not None:
+        weights: list[Tensor] = list(state.average.parameters())
+        share = 1.0 - decay if state.counters.step else 1.0
+        torch._foreach_lerp_(weights, list(state.model.parameters()), share)
+
+
+def learn(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
+    """What the device does in a step, except for the running average of the weights."""
+    config = task.config.optim
+    inputs = training_inputs(task, images, state.draws if augmented else None)  # fp32: half precision moves pixels
+    with task.machine.autocast():
+        logits = state.model(inputs).float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+        return False
+    for parameter in state.model.parameters():
+        parameter.grad = None
+    loss.backward()
+    if config.grad_clip is not None:
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
+    return True
+
+
+def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
+    """The network's input: preprocessed, and augmented by the numbers that ``draws`` gives, if any."""
+    if draws is None:
+        return task.preprocess(images)
+    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.library, task.machine.threads))
+
+
+def record_steps(state: State, task: Task) -> None:
+    """Where the machine can record, record the steps that the training will need; nothing else changes.
+
+    An epoch's smaller last batch has a recording of its own: by hand it takes ten times as long as a full one.
+    """
+    if not task.machine.records:
+        return
+    state.model.train()
+    for augmented, size in sorted({task.kind_of(step) for step in range(task.total_steps)}):
+        batch = task.train.images[:size], task.train.labels[:size]
+        state.recorded[augmented, size] = record_step(state, task, batch, augmented)
+
+
+def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
+    """A function of images and labels that replays what ``learn`` did with ``batch``; what that changed is undone."""
+
+    def changed() -> dict[str, Tensor]:
+        memory = {f"optim/{name}": value for name, value in optimizer_tensors(state.optimizers, state.model).items()}
+        return memory | state.model.state_dict() | {"sums": state.sums}
+
+    before = {name: tensor.clone() for name, tensor in changed().items()}
+    with task.machine.aside():
+        for _ in range(WARM_UP_STEPS):
+            learn(state, task, *batch, augmented)
+    for name, tensor in changed().items():
+        if name in before:
+            tensor.copy_(before[name])
+        else:  # an optimizer's memory begins with its first step, and with zeros
+            tensor.zero_()
+    held = [tensor.clone() for tensor in batch]
+    replay = task.machine.record(lambda: learn(state, task, held[0], held[1], augmented), state.draws)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        held[0].copy_(images)
+        held[1].copy_(labels)
+        replay()
+
+    return step
