@@ -43,8 +43,8 @@ class Machine:
     reason: str
 
     @property
-    def looks_are_free(self) -> bool:
-        """Whether reading a number from the device waits for nothing."""
+    def reads_are_synchronous(self) -> bool:
+        """Whether results are on the host already, so that reading a number costs no wait for the device."""
         return self.device.type == "cpu"
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -8,13 +8,16 @@ import os
 import shlex
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError, DivergedError, Interrupted
 from vitlab.files import to_json
+
+if TYPE_CHECKING:
+    from vitlab.runs.result import Result
 
 
 def version_or_help(version: bool, parser: argparse.ArgumentParser) -> int:
@@ -62,16 +65,16 @@ def default_folder(config: RunConfig) -> Path:
     return next(candidate for candidate in tries if not candidate.exists())
 
 
-def conclude_train(result: dict[str, Any], path: Path, arguments: argparse.Namespace) -> int:
+def conclude_train(result: Result, path: Path, arguments: argparse.Namespace) -> int:
     """Print how a run ended; raises for an end that is not a good one."""
-    signum = result.pop("signal", 0)
     if arguments.json:
-        print(to_json(result, indent=None), flush=True)
+        print(to_json(result.to_dict(), indent=None), flush=True)
     elif result["status"] == "done":
         print_result(result, path)
     if result["status"] == "interrupted":
         raise Interrupted(
-            f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {quoted(path)}", signum
+            f"interrupted after step {result['steps']}; nothing is lost: vitlab train --resume {quoted(path)}",
+            result["signal"],
         )
     if result["status"] == "diverged":
         kept = f"the weights of epoch {result['selected_epoch']} are kept in {path}"
@@ -83,7 +86,7 @@ def conclude_train(result: dict[str, Any], path: Path, arguments: argparse.Names
     return 0
 
 
-def print_result(result: dict[str, Any], path: Path) -> None:
+def print_result(result: Result, path: Path) -> None:
     """The result for people; the last line names the run folder and what to do next."""
     print_accuracy(result)
     speed, where = result["images_per_second"], f"{result['threads']} threads on {result['device']}"
@@ -101,12 +104,12 @@ def quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def print_accuracy(result: dict[str, Any]) -> None:
+def print_accuracy(result: Result) -> None:
     """Top-1 with its interval, top-5, loss."""
     if result["test_top1"] is None:
         print("no test images, so no test accuracy" + validation_phrase(result))
         return
-    test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
+    test = {name.removeprefix("test_"): value for name, value in result.to_dict().items() if name.startswith("test_")}
     print(accuracy_line("test", test) + validation_phrase(result))
 
 
@@ -120,7 +123,7 @@ def accuracy_line(split: str, numbers: dict[str, Any]) -> str:
     )
 
 
-def validation_phrase(result: dict[str, Any]) -> str:
+def validation_phrase(result: Result) -> str:
     """Which epoch's weights these are."""
     if result["val_top1"] is None:
         return ""
@@ -130,7 +133,7 @@ def validation_phrase(result: dict[str, Any]) -> str:
 def evaluate(arguments: argparse.Namespace) -> int:
     """vitlab evaluate RUN."""
     from vitlab.cli.progress import choose_reporter
-    from vitlab.runs.session import evaluate_run
+    from vitlab.runs.finished import evaluate_run
 
     knobs = given_knobs(arguments)
     numbers = evaluate_run(
@@ -184,14 +187,14 @@ def doctor(arguments: argparse.Namespace) -> int:
     from vitlab.config import MachineConfig
     from vitlab.data.sources import cache_root
     from vitlab.machine import choose_machine, environment, gemm_gflops
-    from vitlab.runs.prepare import load_kernels
+    from vitlab.native.accelerate import load_kernels
 
     why_plain: list[str] = []
-    library, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)
+    kernels, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)
     found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
     found |= {"chosen_because": "; ".join([machine.reason, *why_plain])}
-    if library is not None:
-        found["kernels_multiply_by"] = "AMX tiles" if library.use_tiles(True) else "AVX512-BF16"
+    if kernels is not None:
+        found["kernels_multiply_by"] = "AMX tiles" if kernels.library.use_tiles(True) else "AVX512-BF16"
     found["gemm_fp32_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="fp32"))), 1)
     found["gemm_bf16_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="bf16"))), 1)
     found |= {"cache": str(cache_root()), "VITLAB_DATA": os.environ.get("VITLAB_DATA")}

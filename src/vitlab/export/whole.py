@@ -58,9 +58,9 @@ class Whole(nn.Module):
 
 def check_attention(classifier: Classifier, attention: bool) -> None:
     """ExportError when attention is asked for and the network has none."""
-    config = classifier.config.model
-    if attention and (config.arch == "cnn" or config.attn_form == "none"):
-        raise ExportError(f"{classifier.path} has no attention to export; leave out --attention")
+    why_not = classifier.model.describe().missing.get("attention")
+    if attention and why_not:
+        raise ExportError(f"{classifier.path} has no attention to export ({why_not}); leave out --attention")
 
 
 def image_shape(classifier: Classifier) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ from vitlab.errors import (
     storage_error,
 )
 from vitlab.runs.folder import RunFolder
-from vitlab.runs.record import utc_now
+from vitlab.runs.session import utc_now
 from vitlab.studies.executors import Ending, Executor, Unit
 from vitlab.studies.executors.local import tail
 from vitlab.studies.grid import Job, Study
@@ -170,7 +170,7 @@ class Driver:
         result = RunFolder(self.runs / job.digest).result()
         if result is None or result["status"] != "done":
             return None
-        return head_of(job) | {"status": "done"} | {name: result.get(name) for name in RESULTS}
+        return head_of(job) | {"status": "done"} | {name: result[name] for name in RESULTS}
 
     def end_of(self, job: Job, ending: Ending, attempts: int) -> Row:
         """The row of a run that has just ended, well or not."""

@@ -21,6 +21,7 @@ from typing import Any
 from vitlab.config import RunConfig
 from vitlab.errors import DivergedError, RunError, VitlabError
 from vitlab.runs.folder import RunFolder
+from vitlab.runs.result import Result
 from vitlab.text import say
 
 
@@ -46,12 +47,12 @@ def run_unit(values: dict[str, Any], folder: Path) -> int:
         say(f"vitlab: {error}")
         return error.exit_code
     if result["status"] == "interrupted":
-        return 128 + int(result.get("signal", signal.SIGTERM))
+        return 128 + (result.signal or signal.SIGTERM)
     return 0 if result["status"] == "done" else DivergedError.exit_code
 
 
-def begin_or_continue(config: RunConfig, path: Path) -> dict[str, Any]:
-    """result.json of the run of ``config`` in ``path``, trained as far as it was not."""
+def begin_or_continue(config: RunConfig, path: Path) -> Result:
+    """The result of the run of ``config`` in ``path``, trained as far as it was not."""
     from vitlab.runs.session import Reporter, resume_run, train_run
 
     reporter = Reporter(note=say)

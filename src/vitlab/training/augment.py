@@ -16,7 +16,8 @@ from torch import Tensor
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 from vitlab.machine import constant
-from vitlab.native import BEND_POINTS, MOST_SIDE, Library, native_affine
+from vitlab.native import ops
+from vitlab.native.ops import BEND_POINTS, MOST_SIDE, Kernels
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
@@ -24,21 +25,14 @@ ERASE_AREA = (0.02, 0.2)
 
 
 def augment(
-    images_BCHW: Tensor,
-    config: AugmentConfig,
-    generator: torch.Generator,
-    library: Library | None = None,
-    threads: int = 1,
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None = None
 ) -> Tensor:
-    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1.
-
-    Maps are computed by the native ``library`` where there is one.
-    """
+    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1."""
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
     if config.rotate or config.zoom or config.shear or config.shift or config.elastic:
-        images = random_map(images, config, generator, library, threads)
+        images = random_map(images, config, generator, kernels)
     if config.erase:
         images = erase(images, config.erase, generator)
     return images
@@ -64,18 +58,16 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
 
 
 def random_map(
-    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, library: Library | None, threads: int
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None
 ) -> Tensor:
-    """Each image through a map of its own, each parameter uniform in its symmetric range."""
+    """Each image through its own map, each parameter uniform in its symmetric range."""
     limits, batch, device = limits_of(config), len(images_BCHW), images_BCHW.device
     count = len(limits) + (2 * BEND_POINTS**2 if config.elastic else 0)
     draws = torch.rand(batch, count, generator=generator, device=device)
     sides = images_BCHW.shape[2:]
-    if library is not None and max(sides) <= MOST_SIDE:
+    if kernels is not None and max(sides) <= MOST_SIDE:
         weights = [bend_weights(side, device) for side in sides]
-        return native_affine(
-            images_BCHW, draws, limits, config.elastic, weights, config.fill == "reflect", library, threads
-        )
+        return ops.affine(images_BCHW, draws, limits, config.elastic, weights, config.fill == "reflect", kernels)
     bends = bends_of(draws[:, len(limits) :], config.elastic, *sides) if config.elastic else None
     return affine(images_BCHW, matrices_of(draws[:, : len(limits)], limits), config.fill, bends)
 

@@ -1,4 +1,4 @@
-"""How good a model is: logits of a split, then numbers that are functions of (logits, labels) alone."""
+"""How good a model is: its logits for a split, and numbers computed from (logits, labels) alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.data.batches import DeviceSplit, plain_batches
+from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine
 from vitlab.training.preprocess import Preprocess
 
@@ -30,7 +30,7 @@ def predict_logits(
         with torch.inference_mode(), machine.autocast():
             logits = [
                 mean_prediction([model(preprocess(images, view)).float() for view in views])
-                for images in plain_batches(split, batch_size)
+                for images in split.images.split(batch_size)
             ]
     finally:
         model.train(was_training)
@@ -49,13 +49,9 @@ def move(images_BCHW: Tensor, x: int, y: int) -> Tensor:
     return F.pad(images_BCHW, (x, -x, y, -y))
 
 
-def metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """top1, top5 (as fractions) and the mean cross-entropy in nats."""
-    return {
-        "top1": top_k(logits_NK, labels_N, 1),
-        "top5": top_k(logits_NK, labels_N, 5),
-        "loss": F.cross_entropy(logits_NK, labels_N).item(),
-    }
+def mean_loss(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """The mean cross-entropy in nats."""
+    return F.cross_entropy(logits_NK, labels_N).item()
 
 
 def top_k(logits_NK: Tensor, labels_N: Tensor, k: int) -> float:

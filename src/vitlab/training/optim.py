@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import torch
@@ -23,7 +23,7 @@ from torch.optim.adamw import adamw
 
 from vitlab.config import OptimConfig
 from vitlab.machine import constant
-from vitlab.native import Library, Stack, native_muon
+from vitlab.native.ops import Kernels, Stack, muon_step
 
 UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
 
@@ -36,62 +36,44 @@ NEWTON_SCHULZ_STEPS = 5
 Memory = defaultdict[Tensor, dict[str, Tensor]]
 
 
-def decay_groups(model: nn.Module, config: OptimConfig) -> tuple[list[str], list[str]]:
-    """Names of AdamW's parameters that are decayed and of those that are not."""
+def decay_groups(model: nn.Module, config: OptimConfig, muon: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of AdamW's parameters that decay and of those that do not; those in ``muon`` are not AdamW's."""
     decayed: list[str] = []
     free: list[str] = []
-    matrices = muon_names(model, config)
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and name.split(".")[-1] not in UNDECAYED_MATRICES
-        if name not in matrices:
+        if name not in muon:
             (decayed if is_matrix or config.decay_all else free).append(name)
     return decayed, free
 
 
-def muon_names(model: nn.Module, config: OptimConfig) -> list[str]:
-    """Names of the parameters that Muon trains: the matrices inside the network, none with AdamW alone.
-
-    Like its authors we leave the first layer, positions and the head, which are no maps from features to
-    features, to AdamW.
-    """
-    if config.optimizer != "muon":
-        return []
-    inside = ("blocks.", "convs.")
-    return [
-        n for n, p in model.named_parameters() if n.startswith(inside) and p.ndim in (2, 4) and n != "convs.0.weight"
-    ]
-
-
 def build_optimizers(
-    model: nn.Module, config: OptimConfig, library: Library | None = None, threads: int = 1
+    model: nn.Module, config: OptimConfig, matrices: Mapping[str, int], kernels: Kernels | None = None
 ) -> list[Optimizer]:
-    """AdamW, and before it Muon if it is asked for.
+    """AdamW, preceded by Muon if it is asked for.
 
-    Muon's steps are computed by the native ``library`` where there is one.
+    ``matrices``: the parameters that Muon may train, with the number of matrices that each stacks (see
+    `vitlab.model.Description`). Like its authors we leave the first layer, positions and the head to AdamW: they are
+    not maps from features to features.
     """
     parameters = dict(model.named_parameters())
-    decayed, free = decay_groups(model, config)
+    muon = matrices if config.optimizer == "muon" else {}
+    decayed, free = decay_groups(model, config, muon)
     groups = [
         {"params": [parameters[name] for name in names], "weight_decay": decay}
         for names, decay in ((decayed, config.weight_decay), (free, 0.0))
         if names
     ]
     optimizers: list[Optimizer] = [AdamW(groups, config)]
-    matrices = muon_names(model, config)
-    if matrices:
-        muon = Muon([parameters[name] for name in matrices], config, lambda p: parts_of(model, p), library, threads)
-        optimizers.insert(0, muon)
+    if muon:
+        stacked = {parameters[name]: count for name, count in muon.items()}
+        optimizers.insert(0, Muon(stacked, config, kernels))
     return optimizers
 
 
 def rate_on(device: torch.device, lr: float) -> float | Tensor:
     """``lr`` as `set_lr` can change it: for a GPU in the device's memory, where a recorded step reads it."""
     return lr if device.type == "cpu" else torch.tensor(lr, device=device)
-
-
-def parts_of(model: nn.Module, parameter: Tensor) -> int:
-    """How many matrices lie above each other in ``parameter``: three in a qkv weight."""
-    return 3 if any(parameter is p for n, p in model.named_parameters() if n.endswith("qkv.weight")) else 1
 
 
 class AdamW:
@@ -141,40 +123,33 @@ class Muon:
     a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
     """
 
-    def __init__(
-        self,
-        matrices: list[nn.Parameter],
-        config: OptimConfig,
-        parts: Callable[[Tensor], int],
-        library: Library | None,
-        threads: int,
-    ) -> None:
+    def __init__(self, matrices: Mapping[nn.Parameter, int], config: OptimConfig, kernels: Kernels | None) -> None:
+        """``matrices``: the parameters, each with the number of matrices that it stacks."""
         groups: dict[int, dict[str, Any]] = {}
-        for matrix in matrices:
-            count, columns = parts(matrix), matrix[0].numel()
-            rows = len(matrix) // count
+        for matrix, count in matrices.items():
+            rows, columns = len(matrix) // count, matrix[0].numel()
             new = {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr}
             group = groups.setdefault(min(rows, columns), new)
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
         for group in groups.values():  # a tensor for each: set_lr fills them
-            group["lr"] = rate_on(matrices[0].device, config.muon_lr)
+            group["lr"] = rate_on(next(iter(matrices)).device, config.muon_lr)
         self.param_groups = list(groups.values())
         self.state: Memory = defaultdict(dict)
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
-        self.library, self.threads = library, threads
+        self.kernels = kernels
 
     @torch.no_grad()
     def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
-        if self.library is None:
+        if self.kernels is None:
             for group in self.param_groups:
                 self.step_of(self.stacks_of(group), group["lr"])
             return
         stacks = [stack for group in self.param_groups for stack in self.stacks_of(group)]
         lr = self.param_groups[0]["lr"]
-        settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
-        native_muon(stacks, self.library, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
+        settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS)
+        muon_step(stacks, self.kernels, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
 
     def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
         """The group's matrices, each with its momentum, zero before its first step, and its gradient."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
-from vitlab.native import Library
+from vitlab.native.ops import Kernels
 from vitlab.training.augment import augment, is_active
 from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
 from vitlab.training.preprocess import Preprocess
@@ -53,7 +53,7 @@ class Task:
     val: DeviceSplit | None
     preprocess: Preprocess
     machine: Machine
-    library: Library | None = None
+    kernels: Kernels | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -118,15 +118,15 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
     augmented = task.augments(step)
     if (augmented, len(labels)) in state.recorded:
         state.recorded[augmented, len(labels)](images, labels)
-    elif not learn(state, task, images, labels, augmented):
+    elif not forward_backward_step(state, task, images, labels, augmented):
         return False
-    follow(state, task.config.optim.ema_decay)
+    update_ema(state, task.config.optim.ema_decay)
     state.counters.step += 1
     return True
 
 
 @torch.no_grad()
-def follow(state: State, decay: float) -> None:
+def update_ema(state: State, decay: float) -> None:
     """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; in
     step 0 by all of it.
 
@@ -138,14 +138,14 @@ def follow(state: State, decay: float) -> None:
         torch._foreach_lerp_(weights, list(state.model.parameters()), share)
 
 
-def learn(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
+def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
     """What the device does in a step, except for the running average of the weights."""
     config = task.config.optim
     inputs = training_inputs(task, images, state.draws if augmented else None)  # fp32: half precision moves pixels
     with task.machine.autocast():
         logits = state.model(inputs).float()
     loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+    if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         return False
     for parameter in state.model.parameters():
         parameter.grad = None
@@ -163,7 +163,7 @@ def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -
     """The network's input: preprocessed, and augmented by the numbers that ``draws`` gives, if any."""
     if draws is None:
         return task.preprocess(images)
-    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.library, task.machine.threads))
+    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.kernels))
 
 
 def record_steps(state: State, task: Task) -> None:
@@ -180,7 +180,8 @@ def record_steps(state: State, task: Task) -> None:
 
 
 def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
-    """A function of images and labels that replays what ``learn`` did with ``batch``; what that changed is undone."""
+    """A function of images and labels that replays `forward_backward_step`; what recording it with ``batch`` changed is
+    undone."""
 
     def changed() -> dict[str, Tensor]:
         memory = {f"optim/{name}": value for name, value in optimizer_tensors(state.optimizers, state.model).items()}
@@ -189,14 +190,14 @@ def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmente
     before = {name: tensor.clone() for name, tensor in changed().items()}
     with task.machine.aside():
         for _ in range(WARM_UP_STEPS):
-            learn(state, task, *batch, augmented)
+            forward_backward_step(state, task, *batch, augmented)
     for name, tensor in changed().items():
         if name in before:
             tensor.copy_(before[name])
         else:  # an optimizer's memory begins with its first step, and with zeros
             tensor.zero_()
     held = [tensor.clone() for tensor in batch]
-    replay = task.machine.record(lambda: learn(state, task, held[0], held[1], augmented), state.draws)
+    replay = task.machine.record(lambda: forward_backward_step(state, task, held[0], held[1], augmented), state.draws)
 
     def step(images: Tensor, labels: Tensor) -> None:
         held[0].copy_(images)
