@@ -31,7 +31,7 @@ from tests.browser import STRICT, find_chromium, running, serve_folder, watched
 from tests.page import page_folder
 from vitlab.config import MachineConfig
 from vitlab.errors import VitlabError
-from vitlab.export.bundle import own_examples
+from vitlab.export.web import own_examples
 from vitlab.machine import choose_machine, environment
 from vitlab.predict import Classifier
 from vitlab.runs.session import origin

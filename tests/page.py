@@ -16,7 +16,7 @@ import torch
 
 from vitlab import Preprocess, RunConfig, RunFolder, Split, build_model
 from vitlab.config import ModelConfig
-from vitlab.export.bundle import bundle
+from vitlab.export.web import bundle
 from vitlab.predict import Classifier
 from vitlab.runs.result import Result
 

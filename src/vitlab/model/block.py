@@ -15,8 +15,8 @@ NORM_EPS = 1e-6  # as in the ViT paper's code and in the Keras example
 
 
 def attention_weights(q_BhNd: Tensor, k_BhNd: Tensor, bias_hNN: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias), [B, h, N, N]: row i: how much token i takes from each (Vaswani et al. 2017,
-    eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of places)."""
+    """softmax(q k^T / sqrt(d) + bias), [B, h, N, N]: row i is how much token i attends to each (Vaswani et al. 2017,
+    eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of tokens)."""
     scores = (q_BhNd @ k_BhNd.transpose(-2, -1)) * q_BhNd.shape[-1] ** -0.5
     return torch.softmax(scores if bias_hNN is None else scores + bias_hNN, dim=-1)
 
@@ -110,7 +110,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 class DropPath(nn.Module):
-    """Skip a residual branch for some images while training (stochastic depth, Huang et al. 2016)."""
+    """Skips a residual branch for some images while training (stochastic depth, Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Two residual steps: tokens talk (attention), then each thinks for itself (MLP)."""
+    """Two residual steps: attention exchanges information between tokens, the MLP processes each token alone."""
 
     def __init__(self, config: ModelConfig, num_tokens: int, drop_path: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The small CNN of keras.io's "Simple MNIST convnet": the opponent that the seed page lost against."""
+"""The small CNN of keras.io's "Simple MNIST convnet", which beat the seed page's ViT."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class CNN(nn.Module):
 def channels_last(images_BCHW: Tensor) -> Tensor:
     """The same numbers in the order row, column, channel, in which convolution and pooling are twice as fast on a CPU.
 
-    With explicit strides: of a single channel `contiguous(memory_format=...)` thinks that it is in both orders, and
-    leaves strides behind that send everything after it down the slow path.
+    With explicit strides: `contiguous(memory_format=...)` takes a single channel to be in both orders already, and its
+    strides would send everything after it down the slow path.
     """
     _, channels, height, width = images_BCHW.shape
     rows = images_BCHW.permute(0, 2, 3, 1).contiguous()

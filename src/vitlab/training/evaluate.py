@@ -19,8 +19,8 @@ def predict_logits(
 ) -> Tensor:
     """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout.
 
-    With ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image as it is and moved
-    by that many pixels to the four sides, black moving in.
+    ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image and its four copies
+    shifted by that many pixels; black moves in.
     """
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
     views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
@@ -38,7 +38,7 @@ def predict_logits(
 
 
 def mean_prediction(logits: list[Tensor]) -> Tensor:
-    """One view's logits as they are; of several, the logarithm of the mean of their softmax."""
+    """The logits of a single view; for several, the logarithm of their mean softmax."""
     if len(logits) == 1:
         return logits[0]
     return torch.logsumexp(torch.stack(logits).log_softmax(dim=-1), dim=0) - math.log(len(logits))
@@ -64,5 +64,5 @@ def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float
     """95 % interval of a fraction seen in ``count`` trials (Wilson 1927): where the true accuracy may lie."""
     centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    # Rounding, so that the ends of a perfect score are 1 and not the float below it.
+    # Rounded, so that the upper end for a perfect score is 1 and not the float below it.
     return max(0.0, round(centre - half, 12)), min(1.0, round(centre + half, 12))

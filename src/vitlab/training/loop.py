@@ -1,6 +1,6 @@
-"""The training loop. It touches no disk: what it finds out, it hands to the functions it is given.
+"""The training loop. It touches no disk: it reports to the functions that it is given.
 
-Training from the state between two steps continues bit for bit as if nothing had happened (step.py).
+Training resumes from the state between two steps bit for bit, as if it had never stopped (step.py).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells the world. ``on_state`` may be called between any two steps."""
+    """Functions that the loop calls. ``on_state`` may be called between any two steps."""
 
     on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
     on_epoch: Callable[[Row], None] = lambda row: None
@@ -47,7 +47,7 @@ class Hooks:
 
 
 def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint | None = None) -> Outcome:
-    """Train ``model`` (on the machine's device) to the end, or until it diverges or is told to stop."""
+    """Train ``model`` (on the machine's device) to the end, or until it diverges or ``hooks.should_stop``."""
     state = start(model, task, resume)
     counters, train = state.counters, task.config.train
     state.wall.start()
@@ -121,7 +121,7 @@ def close_epoch(state: State, task: Task) -> Row:
     if task.val is not None:
         logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
         loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
-        # JSON has no NaN; a network that is about to be stopped as diverged has no loss.
+        # JSON has no NaN, so a network that has diverged has no loss.
         row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
         if row["val_loss"] is not None and top1 > counters.best_top1:
             counters.best_epoch, counters.best_top1 = row["epoch"], top1

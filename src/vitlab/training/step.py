@@ -1,7 +1,7 @@
-"""One training step: what it works on, what it changes, and on a GPU its recording as one CUDA graph.
+"""One training step: what it works on, what it changes, and its recording as a CUDA graph on a GPU.
 
-All randomness of a step is derived from (seed, epoch, step), so a state between two steps consists of weights and sums
-only. On a GPU nothing in a step waits for the device: losses are added up there and read when somebody looks.
+All randomness of a step is derived from (seed, epoch, step), so the state between two steps is weights and sums only.
+On a GPU nothing in a step waits for the device: losses are added up there and read when they are needed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from vitlab.training.preprocess import Preprocess
 Row = dict[str, Any]
 RecordedStep = Callable[[Tensor, Tensor], None]
 
-# Steps before a recording, in which libraries choose and load what they need.
+# Steps before a recording, in which libraries choose and load their kernels.
 WARM_UP_STEPS = 3
 
 
 @dataclass
 class Counters:
-    """The numbers of a run between two steps, all of them JSON; the sums belong to the running epoch."""
+    """The numbers of a run between two steps, ready for JSON; the sums belong to the current epoch."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -46,7 +46,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on, how, and where: all that does not change while training."""
+    """What is trained on, how, and where: everything that training does not change."""
 
     config: RunConfig
     train: DeviceSplit
@@ -57,12 +57,12 @@ class Task:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass, a smaller last one included."""
+        """Batches in one epoch, including a smaller last one."""
         return math.ceil(len(self.train) / self.config.train.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Batches in the whole training, whose last epoch may be a part of one."""
+        """Batches in the whole training; its last epoch may be partial."""
         return max(1, round(self.config.train.epochs * self.steps_per_epoch))
 
     def images_in(self, steps: int) -> int:
@@ -71,12 +71,12 @@ class Task:
         return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
 
     def augments(self, step: int) -> bool:
-        """Whether step ``step`` changes its images: until the clean tail begins, if anything is to be changed."""
+        """Whether step ``step`` augments its images: until the clean tail, if any augmentation is on."""
         changes = self.config.augment
         return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
 
     def kind_of(self, step: int) -> tuple[bool, int]:
-        """Whether step ``step`` changes its images, and how many it has."""
+        """Whether step ``step`` augments its images, and how many it has."""
         return self.augments(step), self.images_in(step + 1) - self.images_in(step)
 
 
@@ -84,9 +84,9 @@ class Task:
 class State:
     """What training changes. ``clock`` counts training steps only, ``wall`` everything.
 
-    ``average`` is a network with the running average of the weights, if that is asked for.
-    ``sums`` are the running epoch's loss and correct answers, on the device; ``draws`` gives augmentation its numbers.
-    ``recorded`` holds, on a GPU, the whole step by augmentation, on or off, and number of images.
+    ``average`` is a network with the running average of the weights, if that is asked for. ``sums`` are the current
+    epoch's loss and correct answers, on the device; ``draws`` gives augmentation its random numbers. ``recorded``
+    holds, on a GPU, the whole step by augmentation (on or off) and number of images.
     """
 
     model: nn.Module
@@ -102,14 +102,14 @@ class State:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is measured and kept: the running average of the weights, if there is one."""
+        """The network that is evaluated and kept: the running average of the weights, if there is one."""
         return self.model if self.average is None else self.average
 
 
 def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
     """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
 
-    On a GPU, where looking means waiting, a bad loss is found by its weights: at the end of the epoch at the latest.
+    On a GPU, where reading the loss means waiting, a bad loss is found by its weights at the end of the epoch.
     """
     step, seed = state.counters.step, task.config.train.seed
     seed_torch(seed, "dropout", step)
@@ -127,10 +127,9 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
 
 @torch.no_grad()
 def update_ema(state: State, decay: float) -> None:
-    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; in
-    step 0 by all of it.
+    """Move the exponential moving average of the weights, if there is one, towards the newest ones; step 0 copies them.
 
-    torch's AveragedModel does so with a counter of its own, for which a GPU would wait at each step.
+    torch's AveragedModel keeps a counter for this, for which a GPU would wait at each step.
     """
     if state.average is not None:
         weights: list[Tensor] = list(state.average.parameters())
@@ -139,7 +138,7 @@ def update_ema(state: State, decay: float) -> None:
 
 
 def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
-    """What the device does in a step, except for the running average of the weights."""
+    """What the device computes in a step, except for the average of the weights; False if the loss is not finite."""
     config = task.config.optim
     inputs = training_inputs(task, images, state.draws if augmented else None)  # fp32: half precision moves pixels
     with task.machine.autocast():
@@ -160,16 +159,16 @@ def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tens
 
 
 def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
-    """The network's input: preprocessed, and augmented by the numbers that ``draws`` gives, if any."""
+    """The network's input: preprocessed, and augmented by the random numbers of ``draws``, if any."""
     if draws is None:
         return task.preprocess(images)
     return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.kernels))
 
 
 def record_steps(state: State, task: Task) -> None:
-    """Where the machine can record, record the steps that the training will need; nothing else changes.
+    """Record the steps that the training will need, where the machine can; nothing else changes.
 
-    An epoch's smaller last batch has a recording of its own: by hand it takes ten times as long as a full one.
+    An epoch's smaller last batch gets its own recording: unrecorded it takes ten times as long as a full one.
     """
     if not task.machine.records:
         return
