@@ -87,8 +87,8 @@ class OptimConfig:
 
     optimizer: Literal["adamw", "muon"] = knob(
         "adamw",
-        "AdamW for all parameters; or Muon (orthogonalised momentum) for the matrices inside the network, and AdamW for "
-        "the first and last layer and for everything that is not a matrix.",
+        "AdamW for all parameters; or Muon (orthogonalised momentum) for the matrices inside the network, with AdamW "
+        "for the first and last layer and for everything that is not a matrix.",
     )
     lr: float = knob(
         1e-3,
