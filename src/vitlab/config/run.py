@@ -1,4 +1,4 @@
-"""A whole run's configuration: the six sections together, to and from JSON."""
+"""The configuration of a run: all six sections, to and from JSON."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class RunConfig:
             check_limits(section)
         if self.optim.min_lr > self.optim.lr:
             raise ConfigError(
-                f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower it"
+                f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
 
     def with_knobs(self, **values: Any) -> RunConfig:
-        """A copy with knobs changed by their flat names, such as ``patch_size=4``; ConfigError names unknown ones."""
+        """A copy with some knobs changed, for example ``patch_size=4``; ConfigError for an unknown name."""
         owners = {name: section for name, (section, _) in flat_fields(RunConfig).items()}
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
@@ -45,18 +45,18 @@ class RunConfig:
         return replace(self, **parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, ready for JSON."""
+        """All values as nested dicts, ready for JSON."""
         return to_dict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RunConfig:
-        """The RunConfig of ``to_dict``'s result; ConfigError for unknown names and wrong types."""
+        """The RunConfig that ``to_dict`` described; ConfigError for unknown names and wrong types."""
         return from_dict(RunConfig, values)
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ when anything that shapes the result differs.
+        """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        Left out are the preset's name, the machine, what changes speed and safety only, and knobs at their inert value.
+        Left out are the preset's name, the machine, knobs that only affect speed and safety, and knobs at their inert value.
         """
         values = self.to_dict()
         del values["preset"], values["machine"]
@@ -77,5 +77,5 @@ class RunConfig:
 
 
 def sections(config: RunConfig) -> dict[str, Any]:
-    """The six sections of ``config`` by name."""
+    """Section name -> section of ``config``."""
     return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "preset"}

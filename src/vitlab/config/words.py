@@ -1,4 +1,4 @@
-"""Knobs from words: what stands behind a flag, in "name=value", or on the axis of a study."""
+"""Knobs from text: the value of a flag, "name=value", or the axis of a study."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vitlab.errors import ConfigError
 
 
 def is_list(name: str) -> bool:
-    """Whether the knob takes several words."""
+    """Whether the knob takes several values."""
     return typing.get_origin(inner_type(knob_type(RunConfig, name))[0]) is tuple
 
 
 def read_value(name: str, text: Any) -> Any:
-    """A knob's value from a word, a list of words, or a switch that is a bool already; ConfigError if it is none."""
+    """A knob's value from a word, a list of words, or a switch that is already a bool; ConfigError if it is invalid."""
     kind = knob_type(RunConfig, name)
     if isinstance(text, list):
         words = [] if text in (["none"], [""]) else text
@@ -25,7 +25,7 @@ def read_value(name: str, text: Any) -> Any:
 
 
 def knob_name(word: str, phrase: str) -> str:
-    """The knob that ``word`` names, with - or _; ConfigError says that ``phrase`` is not what is wanted."""
+    """The knob called ``word``, written with - or _. If there is none, ConfigError says ``phrase``."""
     name = word.replace("-", "_")
     if name not in flat_fields(RunConfig):
         raise ConfigError(f"{phrase}{did_you_mean(name, flat_fields(RunConfig))}")
@@ -33,7 +33,7 @@ def knob_name(word: str, phrase: str) -> str:
 
 
 def parse_assignment(word: str) -> tuple[str, Any]:
-    """A knob's name and value from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
+    """Name and value of a knob from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
     name, equals, text = word.partition("=")
     name = knob_name(name if equals else "", f"{word!r} is not NAME=VALUE for a knob")
     return name, read_value(name, text.split(",") if is_list(name) else text)
