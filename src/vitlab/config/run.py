@@ -56,7 +56,8 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        Left out are the preset's name, the machine, knobs that only affect speed and safety, and knobs at their inert value.
+        It leaves out the preset's name, the machine, knobs that only affect speed and safety, and knobs at their inert
+        value.
         """
         values = self.to_dict()
         del values["preset"], values["machine"]
