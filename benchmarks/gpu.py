@@ -21,7 +21,7 @@ from benchmarks import validation
 from benchmarks.duel import duel
 from benchmarks.validation import configuration, validate
 from benchmarks.verdict import exceeds, table
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.pages import renew
 from benchmarks.steps import Bench, set_up, whole_step
 from benchmarks.validation import circumstances, configuration
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.pages import renew
 from vitlab import RunConfig, preset_config
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, gemm_gflops

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.pages import renew
 from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment

@@ -46,6 +46,21 @@ def knob(
     return field(default=default, metadata={"help": help, **rules})
 
 
+def fraction(default: float, help: str, inert: Any = NOT_INERT) -> Any:
+    """A knob from 0 to below 1."""
+    return knob(default, help, at_least=0.0, below=1.0, inert=inert)
+
+
+def amount(default: float, help: str, at_most: float | None = None, inert: Any = NOT_INERT) -> Any:
+    """A knob from 0."""
+    return knob(default, help, at_least=0.0, at_most=at_most, inert=inert)
+
+
+def count(default: int | None, help: str, at_most: int, inert: Any = NOT_INERT) -> Any:
+    """A knob from 1."""
+    return knob(default, help, at_least=1, at_most=at_most, inert=inert)
+
+
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:
     """Field name -> resolved type of a dataclass."""

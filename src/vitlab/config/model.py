@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlab.config.knobs import check_limits, knob
+from vitlab.config.knobs import check_limits, count, fraction, knob
 from vitlab.errors import ConfigError
 
 
@@ -15,25 +15,22 @@ class ModelConfig:
     """The network. Names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
 
     arch: Literal["vit", "cnn"] = knob("vit", "Kind of network: a Vision Transformer, or the small CNN of keras.io.")
-    image_size: int = knob(
+    image_size: int = count(
         28,
         "Side of the square input in pixels. Images of another size are resized to it, which allows other patch sizes.",
-        at_least=1,
-        at_most=4096,
+        4096,
     )
-    crop: int | None = knob(
+    crop: int | None = count(
         None,
         "Cut only the centre square with this side, in pixels, into patches (after augmentation); none uses the whole "
         "image. Overlapping patches still see beyond the square. MNIST's outer pixels are almost always empty.",
-        at_least=1,
-        at_most=4096,
+        4096,
     )
-    patch_size: int = knob(
+    patch_size: int = count(
         7,
         "Side of a patch in pixels. Smaller patches show finer detail but make more tokens, and more tokens take more "
         "time. Pixels at the right and bottom edge that do not fill a patch are cut off.",
-        at_least=1,
-        at_most=4096,
+        4096,
     )
     patch_overlap: int = knob(
         0,
@@ -41,26 +38,17 @@ class ModelConfig:
         at_least=0,
         at_most=4096,
     )
-    embed_dim: int = knob(
+    embed_dim: int = count(
         48,
         "Width: length of the vector for each patch. Longer holds more complex features, at more time and memory.",
-        at_least=1,
-        at_most=65_536,
+        65_536,
     )
-    depth: int = knob(
-        4,
-        "Number of transformer blocks. Each one lets the patches exchange information once more.",
-        at_least=1,
-        at_most=1000,
+    depth: int = count(
+        4, "Number of transformer blocks. Each one lets the patches exchange information once more.", 1000
     )
-    num_heads: int = knob(
-        4, "Number of attention heads; each learns its own way to look at other patches.", at_least=1, at_most=1024
-    )
-    head_dim: int | None = knob(
-        None,
-        "Width of one attention head; none means embed_dim / num_heads. Keras calls it key_dim.",
-        at_least=1,
-        at_most=65_536,
+    num_heads: int = count(4, "Number of attention heads; each learns its own way to look at other patches.", 1024)
+    head_dim: int | None = count(
+        None, "Width of one attention head; none means embed_dim / num_heads. Keras calls it key_dim.", 65_536
     )
     attn_form: Literal["qkv", "merged", "none"] = knob(
         "qkv",
@@ -96,23 +84,12 @@ class ModelConfig:
         "learned",
         "How a token knows its position: from a learned vector, from fixed sine and cosine waves, or not at all.",
     )
-    dropout: float = knob(
-        0.0,
-        "Probability of switching off each unit of a block's dense layers during training.",
-        at_least=0.0,
-        below=1.0,
-    )
-    attn_dropout: float = knob(
-        0.0, "Probability of ignoring each attention weight during training.", at_least=0.0, below=1.0
-    )
-    head_dropout: float = knob(
-        0.0, "Probability of switching off each unit of the head during training.", at_least=0.0, below=1.0
-    )
-    drop_path: float = knob(
+    dropout: float = fraction(0.0, "Probability of switching off each unit of a block's dense layers during training.")
+    attn_dropout: float = fraction(0.0, "Probability of ignoring each attention weight during training.")
+    head_dropout: float = fraction(0.0, "Probability of switching off each unit of the head during training.")
+    drop_path: float = fraction(
         0.0,
         "Probability of skipping the last block for an image during training. Earlier blocks are skipped less often.",
-        at_least=0.0,
-        below=1.0,
     )
     init: Literal["vit", "zero", "keras"] = knob(
         "vit",

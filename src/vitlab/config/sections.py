@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlab.config.knobs import knob
+from vitlab.config.knobs import amount, count, fraction, knob
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,9 @@ class DataConfig:
         "How validation images are split off the training set. stratified: the same share of each class, drawn with "
         "the seed. last: the last part of the file, as in Keras.",
     )
-    val_fraction: float = knob(
-        0.1,
-        "Share of the training images to keep for validation; 0 trains on all of them.",
-        at_least=0.0,
-        below=1.0,
-    )
-    limit_train: int | None = knob(
-        None,
-        "Train on only the first N images of the shuffled training set, for quick trials.",
-        at_least=1,
-        at_most=1_000_000_000,
+    val_fraction: float = fraction(0.1, "Share of the training images to keep for validation; 0 trains on all of them.")
+    limit_train: int | None = count(
+        None, "Train on only the first N images of the shuffled training set, for quick trials.", 1_000_000_000
     )
     normalize: bool = knob(
         True,
@@ -40,44 +32,35 @@ class DataConfig:
 class AugmentConfig:
     """Random changes to the training images, drawn anew for each batch. All ranges are symmetric around no change."""
 
-    rotate: float = knob(
-        0.0,
-        "Largest random rotation in degrees. A few degrees imitate slanted handwriting.",
-        at_least=0.0,
-        at_most=180.0,
+    rotate: float = amount(
+        0.0, "Largest random rotation in degrees. A few degrees imitate slanted handwriting.", at_most=180.0
     )
-    zoom: float = knob(
-        0.0,
-        "Largest random zoom as a fraction, separate for height and width; 0.2 means up to 20 % smaller or larger.",
-        at_least=0.0,
-        below=1.0,
+    zoom: float = fraction(
+        0.0, "Largest random zoom as a fraction, separate for height and width; 0.2 means up to 20 % smaller or larger."
     )
-    shift: float = knob(0.0, "Largest random shift in pixels, drawn separately for each direction.", at_least=0.0)
+    shift: float = amount(0.0, "Largest random shift in pixels, drawn separately for each direction.")
     shear: float = knob(
         0.0, "Largest random slant in degrees, drawn separately for rows and columns.", at_least=0.0, below=45.0
     )
-    elastic: float = knob(
+    elastic: float = amount(
         0.0,
         "Bend the image smoothly, like rubber, as handwriting varies: each point of a coarse 5 x 5 grid is shifted at "
         "random by up to this many pixels.",
-        at_least=0.0,
         inert=0.0,
     )
     flip: bool = knob(False, "Mirror half of the images left to right. Refused where that changes the meaning.")
     force_flip: bool = knob(False, "Mirror images even where the data set forbids it (a mirrored 3 is not a digit).")
-    erase: float = knob(
+    erase: float = amount(
         0.0,
         "Probability of blanking a random rectangle (2 to 20 % of the area), so the network cannot rely on one spot.",
-        at_least=0.0,
         at_most=1.0,
     )
     fill: Literal["zeros", "reflect"] = knob(
         "zeros", "What fills the area from outside the image: zeros (black), or its reflection (Keras' default)."
     )
-    clean_tail: float = knob(
+    clean_tail: float = amount(
         0.0,
         "Share of the training steps, at the end, without augmentation: images then look as they do in the test.",
-        at_least=0.0,
         at_most=1.0,
     )
 
@@ -96,55 +79,40 @@ class OptimConfig:
         "Peak learning rate. A small one is slow and steady; a large one is fast and may oscillate or diverge.",
         above=0.0,
     )
-    min_lr: float = knob(0.0, "Learning rate at the end of a falling schedule.", at_least=0.0)
+    min_lr: float = amount(0.0, "Learning rate at the end of a falling schedule.")
     schedule: Literal["constant", "linear", "cosine"] = knob(
         "cosine", "How the learning rate falls from lr to min_lr after the warm-up."
     )
-    warmup_epochs: float = knob(
+    warmup_epochs: float = amount(
         0.0,
         "Epochs over which the learning rate rises from 0 to lr, at most half of the training. Without a warm-up a ViT "
         "starts badly.",
-        at_least=0.0,
     )
-    weight_decay: float = knob(
+    weight_decay: float = amount(
         0.05,
         "Pulls weights towards zero to reduce over-fitting, as in torch: each step multiplies them by "
         "1 - lr x weight_decay. TensorFlow Addons does not multiply by lr: its 1e-4 at lr 1e-3 is 0.1 here. "
         "Muon's matrices have muon_weight_decay instead.",
-        at_least=0.0,
     )
     muon_lr: float = knob(0.02, "Peak learning rate of Muon's matrices; it follows the same schedule as lr.", above=0.0)
-    muon_momentum: float = knob(
-        0.95, "Share of its running mean of gradients that Muon keeps at each step.", at_least=0.0, below=1.0
-    )
-    muon_weight_decay: float = knob(0.05, "Weight decay of Muon's matrices, with muon_lr in place of lr.", at_least=0.0)
+    muon_momentum: float = fraction(0.95, "Share of its running mean of gradients that Muon keeps at each step.")
+    muon_weight_decay: float = amount(0.05, "Weight decay of Muon's matrices, with muon_lr in place of lr.")
     decay_all: bool = knob(
         False, "Decay biases, norms and position vectors too, as TensorFlow Addons does. Usually only matrices decay."
     )
-    beta1: float = knob(
-        0.9,
-        "Share of its running mean of gradients that Adam keeps at each step; 0.9 averages about ten steps.",
-        at_least=0.0,
-        below=1.0,
+    beta1: float = fraction(
+        0.9, "Share of its running mean of gradients that Adam keeps at each step; 0.9 averages about ten steps."
     )
-    beta2: float = knob(
-        0.999,
-        "Share of its running mean of squared gradients that Adam keeps at each step; short runs need less.",
-        at_least=0.0,
-        below=1.0,
+    beta2: float = fraction(
+        0.999, "Share of its running mean of squared gradients that Adam keeps at each step; short runs need less."
     )
     adam_eps: float = knob(1e-8, "Small number that prevents Adam from dividing by zero; Keras uses 1e-7.", above=0.0)
     grad_clip: float | None = knob(
         None, "Largest norm of the whole gradient; a longer one is scaled down. none: no clipping.", above=0.0
     )
-    label_smoothing: float = knob(
-        0.0, "Share of each label spread over all classes, to reduce over-confidence.", at_least=0.0, below=1.0
-    )
-    ema_decay: float = knob(
-        0.0,
-        "Evaluate and save a running average of the weights; each step keeps this share of it. 0 turns it off.",
-        at_least=0.0,
-        below=1.0,
+    label_smoothing: float = fraction(0.0, "Share of each label spread over all classes, to reduce over-confidence.")
+    ema_decay: float = fraction(
+        0.0, "Evaluate and save a running average of the weights; each step keeps this share of it. 0 turns it off."
     )
 
 
@@ -158,14 +126,13 @@ class TrainConfig:
         above=0.0,
         at_most=1_000_000.0,
     )
-    batch_size: int = knob(
+    batch_size: int = count(
         128,
         "Images per step. Larger batches are faster and steadier but need more memory and make fewer steps per epoch.",
-        at_least=1,
-        at_most=10_000_000,
+        10_000_000,
     )
-    eval_batch_size: int = knob(
-        1000, "Images per step in evaluation; changes memory and speed, not results.", at_least=1, at_most=10_000_000
+    eval_batch_size: int = count(
+        1000, "Images per step in evaluation; changes memory and speed, not results.", 10_000_000
     )
     seed: int = knob(
         0, "Source of all randomness; on a CPU the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
@@ -173,10 +140,8 @@ class TrainConfig:
     select: Literal["best", "last"] = knob(
         "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
     )
-    checkpoint_seconds: float = knob(
-        30.0,
-        "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost.",
-        at_least=0.0,
+    checkpoint_seconds: float = amount(
+        30.0, "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost."
     )
 
 
@@ -188,9 +153,7 @@ class MachineConfig:
     precision: Literal["auto", "fp32", "bf16"] = knob(
         "auto", "Number format of matrix products; auto uses bf16 where a short test finds it faster, else fp32."
     )
-    threads: int | None = knob(
-        None, "CPU threads; none uses all cores available to this process.", at_least=1, at_most=1024
-    )
+    threads: int | None = count(None, "CPU threads; none uses all cores available to this process.", 1024)
     attention: Literal["auto", "explicit", "fused"] = knob(
         "auto",
         "Compute attention with plain matrix products (explicit) or with torch's fused kernel; auto uses explicit for "
