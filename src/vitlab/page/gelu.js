@@ -39,8 +39,10 @@ export function gelu(x, count) {
       const place = (v + REACH) * KNOTS_PER_UNIT;
       const knot = place | 0;
       const t = place - knot;
-      const from = VALUES[knot], rise = VALUES[knot + 1] - from;
-      const s0 = SLOPES[knot], s1 = SLOPES[knot + 1];
+      const from = VALUES[knot];
+      const rise = VALUES[knot + 1] - from;
+      const s0 = SLOPES[knot];
+      const s1 = SLOPES[knot + 1];
       x[i] = v * (from + t * (s0 + t * (3 * rise - 2 * s0 - s1 + t * (s0 + s1 - 2 * rise))));
     } else if (v <= -REACH) {
       x[i] = 0;

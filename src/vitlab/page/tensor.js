@@ -20,8 +20,11 @@ export function dots(x, w, out, rows, outs, inner, scale = 1) {
 }
 
 function twoRows(x, w, out, row, outs, inner, scale) {
-  const xs = x.data, ws = w.data, ys = out.data;
-  const xa = x.start + row * x.stride, xb = xa + x.stride;
+  const xs = x.data;
+  const ws = w.data;
+  const ys = out.data;
+  const xa = x.start + row * x.stride;
+  const xb = xa + x.stride;
   for (let o = 0; o < outs; o += 4) {
     // Beyond the last output the last one is computed again, which costs less than a loop of its own.
     const last = outs - 1 - o;
@@ -29,12 +32,29 @@ function twoRows(x, w, out, row, outs, inner, scale) {
     const q = p + Math.min(1, last) * w.stride;
     const s = p + Math.min(2, last) * w.stride;
     const t = p + Math.min(3, last) * w.stride;
-    let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
+    let a0 = 0;
+    let a1 = 0;
+    let a2 = 0;
+    let a3 = 0;
+    let b0 = 0;
+    let b1 = 0;
+    let b2 = 0;
+    let b3 = 0;
     for (let i = 0; i < inner; i++) {
-      const a = xs[xa + i], b = xs[xb + i];
-      const w0 = ws[p + i], w1 = ws[q + i], w2 = ws[s + i], w3 = ws[t + i];
-      a0 += a * w0; a1 += a * w1; a2 += a * w2; a3 += a * w3;
-      b0 += b * w0; b1 += b * w1; b2 += b * w2; b3 += b * w3;
+      const a = xs[xa + i];
+      const b = xs[xb + i];
+      const w0 = ws[p + i];
+      const w1 = ws[q + i];
+      const w2 = ws[s + i];
+      const w3 = ws[t + i];
+      a0 += a * w0;
+      a1 += a * w1;
+      a2 += a * w2;
+      a3 += a * w3;
+      b0 += b * w0;
+      b1 += b * w1;
+      b2 += b * w2;
+      b3 += b * w3;
     }
     const y = out.start + row * out.stride + o;
     store(ys, y, last, scale, a0, a1, a2, a3);
@@ -43,7 +63,8 @@ function twoRows(x, w, out, row, outs, inner, scale) {
 }
 
 function oneRow(x, w, out, row, outs, inner, scale) {
-  const xs = x.data, ws = w.data;
+  const xs = x.data;
+  const ws = w.data;
   const xa = x.start + row * x.stride;
   for (let o = 0; o < outs; o += 4) {
     const last = outs - 1 - o;
@@ -51,10 +72,16 @@ function oneRow(x, w, out, row, outs, inner, scale) {
     const q = p + Math.min(1, last) * w.stride;
     const s = p + Math.min(2, last) * w.stride;
     const t = p + Math.min(3, last) * w.stride;
-    let a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+    let a0 = 0;
+    let a1 = 0;
+    let a2 = 0;
+    let a3 = 0;
     for (let i = 0; i < inner; i++) {
       const a = xs[xa + i];
-      a0 += a * ws[p + i]; a1 += a * ws[q + i]; a2 += a * ws[s + i]; a3 += a * ws[t + i];
+      a0 += a * ws[p + i];
+      a1 += a * ws[q + i];
+      a2 += a * ws[s + i];
+      a3 += a * ws[t + i];
     }
     store(out.data, out.start + row * out.stride + o, last, scale, a0, a1, a2, a3);
   }
