@@ -14,7 +14,10 @@ export function parseSafetensors(buffer) {
       tensors.set(name, readTensor(buffer, dataStart, name, entry));
     }
   }
-  checkCovered([...tensors.keys()].map((name) => header[name].data_offsets), buffer.byteLength - dataStart);
+  checkCovered(
+    [...tensors.keys()].map((name) => header[name].data_offsets),
+    buffer.byteLength - dataStart,
+  );
   return tensors;
 }
 

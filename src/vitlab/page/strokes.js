@@ -112,7 +112,7 @@ export function decodeStrokes(text) {
     return null;
   }
   const strokes = [];
-  for (let i = 0; i < bytes.length;) {
+  for (let i = 0; i < bytes.length; ) {
     const [width, count] = [bytes[i], bytes[i + 1]];
     const end = i + 2 + 2 * count;
     if (!count || end > bytes.length || width < WIDTHS.least || width > WIDTHS.most) return null;
