@@ -85,7 +85,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     visit(page, base)
     page.click("#clear")
     settle(page)
-    assert page.inner_text("#sure") == "nothing is drawn"
+    assert page.inner_text("#sure") == "nothing to read"
     drag(page, (30, 20), (70, 20), (45, 80))
     drag(page, (40, 50), (60, 50))
     settle(page)
@@ -97,7 +97,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     assert bars(page) != both
     page.click("#undo")
     settle(page)
-    assert page.inner_text("#sure") == "nothing is drawn"
+    assert page.inner_text("#sure") == "nothing to read"
 
 
 def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
@@ -168,9 +168,9 @@ def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, sh
     Image.new("L", (37, 41), shade).save(tmp_path / "blank.png")
     visit(page, base, f"compare=cnn&{choices}")
     page.set_input_files("#picture-file", tmp_path / "blank.png")
-    page.wait_for_selector("#sure:text('nothing is drawn')")
+    page.wait_for_selector("#sure:text('nothing to read')")
     settle(page)
-    assert page.inner_text("#sure2") == "nothing is drawn"
+    assert page.inner_text("#sure2") == "nothing to read"
     assert page.locator("#bars .value").all_inner_texts() == [""] * 10
 
 
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_picture_is_answered_in_one_sentence(page: Page, base:
     visit(page, base)
     before = bars(page)
     page.set_input_files("#picture-file", tmp_path / "notes.png")
-    page.wait_for_selector("#notice:text('notes.png is no picture')")
+    page.wait_for_selector("#notice:text('cannot read notes.png as a picture')")
     assert bars(page) == before
 
 
@@ -244,15 +244,15 @@ def test_a_patch_can_be_hidden_and_shown_again(page: Page, base: str) -> None:
 
 def test_one_highlight_runs_through_all_panels(page: Page, base: str) -> None:
     visit(page, base)
-    assert page.inner_text("#attention-whose") == "all patches look, on average"
+    assert page.inner_text("#attention-whose") == "average over all patches"
     page.hover("#needed", position={"x": 50, "y": 140})  # of about 160: row 4, column 2
     page.wait_for_selector("[data-patch='13'].marked")
-    assert page.inner_text("#attention-whose") == "patch 14 looks"
+    assert page.inner_text("#attention-whose") == "from patch 14"
     page.mouse.move(2, 2)
     page.wait_for_selector("[data-patch='13']:not(.marked)")
     page.click("[data-patch='5']")
     page.mouse.move(2, 2)
-    assert page.inner_text("#attention-whose") == "patch 6 looks"
+    assert page.inner_text("#attention-whose") == "from patch 6"
 
 
 @pytest.mark.parametrize(

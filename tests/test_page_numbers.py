@@ -42,7 +42,7 @@ def as_text(data: bytes) -> str:
 BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))"
 
 DRAWINGS = f"""async ([text, width, height]) => {{
-    const {{ centerDrawing, plainDrawing }} = await import("/preprocess.js");
+    const {{ centerDrawing, plainDrawing }} = await import("/drawing.js");
     const grey = ({BYTES})(text);
     return [centerDrawing, plainDrawing].map((shape) => {{
         const {{ inverted, box, scaled, placed }} = shape(grey, width, height);
@@ -102,7 +102,7 @@ def test_a_turned_and_shifted_image(degrees: float, right: float, page: Page) ->
     image = torch.rand(1, 3, 13, 13, generator=torch.Generator().manual_seed(1))
     told = page.evaluate(
         """async ([image, degrees, right]) => {
-            const { mapped } = await import("/preprocess.js");
+            const { mapped } = await import("/disturb.js");
             return Array.from(mapped(Float32Array.from(image), 3, 13, degrees, right));
         }""",
         [image.flatten().tolist(), degrees, right],
@@ -126,7 +126,7 @@ def test_an_image_is_resized_as_torch_does_it(height: int, width: int, size: int
 
 def test_noise_is_normal_clipped_and_always_the_same(page: Page) -> None:
     first, second, wide = page.evaluate("""async () => {
-        const { noisy } = await import("/preprocess.js");
+        const { noisy } = await import("/disturb.js");
         const grey = new Float32Array(40_000).fill(0.5);
         return [noisy(grey, 0.1), noisy(grey, 0.1), noisy(grey, 2)].map((image) => Array.from(image));
     }""")

@@ -1,13 +1,22 @@
-// The arithmetic of the networks on Float32Array, row after row. Sums are carried in JavaScript's own double precision.
-// Nothing here allocates: results go where the caller says, so that a reading leaves no garbage.
-
-export const NORM_EPS = 1e-6; // as in block.py
+// The arithmetic of the networks on Float32Array, row by row. Sums are computed in double precision, JavaScript's own.
+// Nothing here allocates: the caller provides the space for results, so a reading leaves no garbage.
 
 /**
- * out[r, o] = scale * (x row r . w row o), r < rows, o < outs, rows of `inner` numbers: a matrix product of which both
- * sides lie along the inner dimension, as torch keeps the weights of a Linear. `x`, `w` and `out` are
- * {data, start, stride}: where row 0 begins, and from row to row. Two rows times four outputs at a time: eight sums
- * that stay in registers, six loads for sixteen operations.
+ * Rows of a matrix inside `data`: where row 0 starts, and the distance from row to row.
+ * @typedef {{ data: Float32Array, start: number, stride: number }} Rows
+ *
+ * A dense layer: weight [outs, inner], bias [outs] or null.
+ * @typedef {{ weight: Float32Array, bias: Float32Array | null, inner: number, outs: number }} Dense
+ */
+
+const NORM_EPS = 1e-6; // as in vitlab/model
+
+/**
+ * out[r, o] = scale * (x row r . w row o), r < rows, o < outs, for rows of `inner` numbers: a matrix product in which
+ * both factors are stored along the inner dimension, as torch stores the weights of a Linear. It computes two rows by
+ * four outputs at a time: eight sums that stay in registers, six loads for sixteen operations.
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} rows @param {number} outs @param {number} inner
  */
 export function dots(x, w, out, rows, outs, inner, scale = 1) {
   for (let r = 0; r < rows; r += 2) {
@@ -19,6 +28,10 @@ export function dots(x, w, out, rows, outs, inner, scale = 1) {
   }
 }
 
+/**
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} row @param {number} outs @param {number} inner @param {number} scale
+ */
 function twoRows(x, w, out, row, outs, inner, scale) {
   const xs = x.data;
   const ws = w.data;
@@ -26,7 +39,7 @@ function twoRows(x, w, out, row, outs, inner, scale) {
   const xa = x.start + row * x.stride;
   const xb = xa + x.stride;
   for (let o = 0; o < outs; o += 4) {
-    // Beyond the last output the last one is computed again, which costs less than a loop of its own.
+    // Past the last output the last one is computed again, which is cheaper than a separate loop.
     const last = outs - 1 - o;
     const p = w.start + o * w.stride;
     const q = p + Math.min(1, last) * w.stride;
@@ -62,6 +75,10 @@ function twoRows(x, w, out, row, outs, inner, scale) {
   }
 }
 
+/**
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} row @param {number} outs @param {number} inner @param {number} scale
+ */
 function oneRow(x, w, out, row, outs, inner, scale) {
   const xs = x.data;
   const ws = w.data;
@@ -87,6 +104,11 @@ function oneRow(x, w, out, row, outs, inner, scale) {
   }
 }
 
+/**
+ * Up to four scaled sums: `last` is the index of the last one that counts.
+ * @param {Float32Array} ys @param {number} y @param {number} last @param {number} scale
+ * @param {number} v0 @param {number} v1 @param {number} v2 @param {number} v3
+ */
 function store(ys, y, last, scale, v0, v1, v2, v3) {
   ys[y] = scale * v0;
   if (last >= 1) ys[y + 1] = scale * v1;
@@ -94,12 +116,18 @@ function store(ys, y, last, scale, v0, v1, v2, v3) {
   if (last >= 3) ys[y + 3] = scale * v3;
 }
 
-/** Rows of a matrix that lies in `data` without gaps, as `dots` wants them. */
+/**
+ * @param {Float32Array} data @param {number} stride
+ * @returns {Rows}
+ */
 export function matrix(data, stride, start = 0) {
   return { data, start, stride };
 }
 
-/** A dense layer, y = x W^T + b: x [rows, inner], layer {weight [outs, inner], bias [outs] or null}, y [rows, outs]. */
+/**
+ * A dense layer, y = x W^T + b: x [rows, inner] -> y [rows, outs].
+ * @param {Float32Array} x @param {Dense} layer @param {Float32Array} y @param {number} rows
+ */
 export function linear(x, layer, y, rows) {
   const { weight, bias, inner, outs } = layer;
   dots(matrix(x, inner), matrix(weight, inner), matrix(y, outs), rows, outs, inner);
@@ -112,14 +140,20 @@ export function linear(x, layer, y, rows) {
   }
 }
 
-/** to += what, number by number: the residual line, positions. */
+/**
+ * to += what, element by element: the residual stream, positions.
+ * @param {Float32Array} to @param {Float32Array} what @param {number} count
+ */
 export function add(to, what, count) {
   for (let i = 0; i < count; i++) {
     to[i] += what[i];
   }
 }
 
-/** Softmax of each row, in place: x [rows, width]. The largest is taken away first, so that nothing overflows. */
+/**
+ * Softmax of each row, in place: x [rows, width]. Subtracts the maximum first to avoid overflow.
+ * @param {Float32Array} x @param {number} rows @param {number} width
+ */
 export function softmax(x, rows, width, start = 0) {
   for (let first = start; first < start + rows * width; first += width) {
     let largest = -Infinity;
@@ -138,7 +172,11 @@ export function softmax(x, rows, width, start = 0) {
   }
 }
 
-/** Layer norm with gain and offset: x [rows, width] -> y. */
+/**
+ * Layer norm with gain and offset: x [rows, width] -> y.
+ * @param {Float32Array} x @param {Float32Array} y @param {number} rows @param {number} width
+ * @param {Float32Array} gain @param {Float32Array} offset
+ */
 export function layerNorm(x, y, rows, width, gain, offset) {
   for (let first = 0; first < rows * width; first += width) {
     let sum = 0;
@@ -158,7 +196,10 @@ export function layerNorm(x, y, rows, width, gain, offset) {
   }
 }
 
-/** x / root mean square of x, without gain (Zhang and Sennrich 2019): x [rows, width] -> y. */
+/**
+ * x / root mean square of x, without gain (Zhang and Sennrich 2019): x [rows, width] -> y.
+ * @param {Float32Array} x @param {Float32Array} y @param {number} rows @param {number} width
+ */
 export function rmsNorm(x, y, rows, width) {
   for (let first = 0; first < rows * width; first += width) {
     let squares = 0;
@@ -172,7 +213,10 @@ export function rmsNorm(x, y, rows, width) {
   }
 }
 
-/** ReLU squared (So et al. 2021, "Primer"), in place. */
+/**
+ * ReLU squared (So et al. 2021, "Primer") of the first `count` numbers, in place.
+ * @param {Float32Array} x @param {number} count
+ */
 export function relu2(x, count) {
   for (let i = 0; i < count; i++) {
     x[i] = x[i] > 0 ? x[i] * x[i] : 0;
