@@ -127,17 +127,15 @@ export function picture(values, width, height, channels = 1, scale = 255) {
 }
 
 /**
- * The same in white, transparent where it is dark: to lay a digit over a map.
- * @param {Float32Array} values @param {number} size
+ * A picture as transparent ink, to lay over a map: a grey picture inks where it is bright, as a pen does, a colour
+ * picture where it is dark. Never so dark that the map's colours cannot be told apart. The same in Python: overlay().
+ * @param {Float32Array} values @param {number} size @param {number} channels
  */
-export function veil(values, size, channels = 1, strength = 0.8) {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const most = (255 * strength) / (1 + 2 * mean); // a picture that is bright all over must not hide the map
+export function ink(values, size, channels) {
   return pixelCanvas(size, size, (data, i) => {
-    let value = 0;
-    for (let c = 0; c < channels; c++) value += values[channels * i + c] / channels;
-    data.fill(255, 4 * i, 4 * i + 3);
-    data[4 * i + 3] = Math.round(most * value);
+    const [r, g, b] = [0, 1, 2].map((c) => values[channels === 3 ? 3 * i + c : i]);
+    const light = 0.299 * r + 0.587 * g + 0.114 * b;
+    data[4 * i + 3] = Math.round(255 * (channels === 3 ? 0.5 * (1 - light) : 0.45 * light));
   });
 }
 

@@ -24,7 +24,7 @@ const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
 const EXPLAINED =
   "In each layer, every token takes from the others; each head decides in its own way from which. " +
-  "Bright: much is taken there. Point at a patch to see where it looks.";
+  "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
 
 /** @param {Store} store */
 export function createAttention(store) {
@@ -88,15 +88,16 @@ function whose(model, mark, tokens) {
 
 function key() {
   const bar = el("span", { class: "ramp", "aria-hidden": "true" });
-  for (let i = 0; i < 24; i++) {
+  for (let i = 0; i <= 24; i++) {
     const cell = el("i");
-    cell.style.background = cssColour(attentionColour((EVEN_SHARES * (i / 23) ** 2) / 100, 100));
+    const share = i <= 12 ? i / 12 : EVEN_SHARES ** ((i - 12) / 12);
+    cell.style.background = cssColour(attentionColour(share, 1));
     bar.append(cell);
   }
   return [
     el("span", {}, "nothing"),
     bar,
-    el("span", {}, `${EVEN_SHARES} × an even share`),
+    el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`),
     el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches"),
   ];
 }

@@ -1,7 +1,7 @@
-// A map: one coloured square for each patch, the digit on top, the marked patch outlined, hidden ones crossed out.
+// A map: one coloured square for each patch, the digit as ink on top, the marked patch outlined, hidden ones crossed out.
 
 import { cssColour } from "../colour.js";
-import { surface, veil } from "../dom.js";
+import { ink, surface } from "../dom.js";
 
 /** @import { Colour } from "../colour.js" */
 /** @import { Squares } from "../model.js" */
@@ -15,7 +15,6 @@ import { surface, veil } from "../dom.js";
  * @property {1 | 3} channels
  * @property {number | null} mark
  * @property {number[]} hidden
- * @property {number} [strength]
  * @property {number} [side]
  *
  * @typedef {[number, number, number]} Place  left, top and side in CSS pixels
@@ -26,11 +25,11 @@ import { surface, veil } from "../dom.js";
  * @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {(value: number) => Colour} colour
  * @param {Painting} painting
  */
-export function paintMap(canvas, values, colour, { squares, image, channels, mark, hidden, strength = 0.55, side }) {
+export function paintMap(canvas, values, colour, { squares, image, channels, mark, hidden, side }) {
   const width = side ?? canvas.clientWidth;
   const context = surface(canvas, width, width);
   const unit = width / squares.size;
-  context.fillStyle = "#0b0b12";
+  context.fillStyle = "#fff"; // what no patch covers
   context.fillRect(0, 0, width, width);
   values.forEach((value, patch) => {
     const [x, y, w] = place(squares, patch, unit);
@@ -38,7 +37,7 @@ export function paintMap(canvas, values, colour, { squares, image, channels, mar
     context.fillRect(x, y, w + 0.4, w + 0.4);
   });
   context.imageSmoothingEnabled = true;
-  context.drawImage(veil(image, squares.size, channels, strength), 0, 0, width, width);
+  context.drawImage(ink(image, squares.size, channels), 0, 0, width, width);
   for (const patch of hidden) cross(context, place(squares, patch, unit));
   if (mark !== null) outline(context, place(squares, mark, unit));
 }

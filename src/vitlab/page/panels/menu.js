@@ -49,6 +49,7 @@ export function createMenu(store, models, study) {
       fill(second, [{ id: "", name: "none" }, ...list.filter(({ id }) => id !== state.model)], state.compare ?? "");
       for (const [id, group] of groups) {
         group.classList.toggle("chosen", id === state.model);
+        group.classList.toggle("compared", id === state.compare);
         setAttribute(group, "aria-pressed", String(id === state.model));
       }
     },

@@ -37,7 +37,7 @@ export function createNeeds(store) {
       paintMap(looked, shares, (share) => attentionColour(share, patches), painting);
     }
     const falls = deletion ?? new Float32Array(patches);
-    paintMap(needed, falls, fallColour, { ...painting, strength: 0.25 });
+    paintMap(needed, falls, fallColour, painting);
     needed.classList.toggle("waiting", !fresh);
     setText(byId("needed-most"), fresh ? most(falls) : "");
   };
@@ -59,5 +59,5 @@ function key() {
     cell.style.background = cssColour(fallColour(Math.sign(t) * t * t));
     bar.append(cell);
   }
-  return [bar, el("span", {}, "blue: rises, orange: falls, by up to 100 points")];
+  return [bar, el("span", {}, "red: the probability falls, blue: it rises, by up to 100 points")];
 }

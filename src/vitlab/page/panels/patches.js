@@ -102,7 +102,7 @@ function say(model) {
   const { patch_overlap: overlap, embed_dim: width } = model.config.model;
   const count = squares.grid ** 2;
   if (!views.tokens) {
-    return `A CNN has no patches: it slides small filters over all pixels. These ${count} squares are only for hiding.`;
+    return `A CNN has no patches: it slides small filters over all pixels. Use these ${count} squares to hide parts of it.`;
   }
   const more = overlap ? ` (and sees ${overlap} more on every side)` : "";
   const each = `Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token`;

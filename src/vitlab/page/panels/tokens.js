@@ -1,6 +1,7 @@
 // The row of tokens: every patch once, side by side, and arcs for who takes from whom in the last layer.
 
 import { meanOfHeads } from "../attend.js";
+import { ATTENTION_LINE } from "../colour.js";
 import { byId, css, drawPatch, picture, surface } from "../dom.js";
 
 /** @import { View } from "../main.js" */
@@ -107,7 +108,7 @@ function strongest(layer, query) {
 function paintArcs(context, links, step, base, all) {
   if (!links.length) return;
   const most = links[0].weight;
-  context.strokeStyle = css(all ? "--accent" : "--mark");
+  context.strokeStyle = ATTENTION_LINE;
   for (const { from, to, weight } of links.toReversed()) {
     const [a, b] = [(from + 0.5) * step, (to + 0.5) * step];
     const rise = Math.min(base - 3, 8 + Math.abs(b - a) * 0.34);
