@@ -1,7 +1,6 @@
-"""The page as a reader meets it: in a real browser, under the strict policy, with networks of random weights.
+"""The page in a real browser, under the strict policy, with networks of random weights: drawing and reading.
 
-What its numbers are worth: test_page_engine.py. Here: that it is alive, and what drawing and reading show. Choices,
-keyboard, phone and failures: test_page_use.py.
+Its numbers: test_page_engine.py. Choices, keyboard, phone and failures: test_page_use.py.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from vitlab.predict.decode import decode
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# Alive
+# Start
 
 
 def test_it_draws_a_digit_by_itself_and_every_panel_shows_it(chromium: Browser, base: str) -> None:
@@ -105,7 +104,7 @@ def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
     for _ in range(57):
         page.keyboard.press("1")
     page.locator("#undo").evaluate("(button) => { for (let i = 0; i < 99; i++) button.click(); }")
-    assert strokes(page) == 1, "the eighth 1: what was before is forgotten"
+    assert strokes(page) == 1, "the eighth 1: earlier steps are gone"
 
 
 def test_a_cancelled_pointer_ends_its_stroke(page: Page, base: str) -> None:
@@ -146,7 +145,7 @@ def test_a_test_digit_comes_with_its_known_label(page: Page, base: str) -> None:
     assert re.fullmatch(r"Known label: \d", page.inner_text("#truth"))
     drag(page, (5, 5), (95, 5))
     settle(page)
-    assert page.is_hidden("#truth"), "it was changed"
+    assert page.is_hidden("#truth"), "the image was changed"
 
 
 def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, base: str, tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, b
 
 
 @pytest.mark.parametrize(("shade", "choices"), [(0, ""), (0, "center=0"), (255, "")])
-def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, shade: int, choices: str) -> None:
+def test_a_blank_picture_is_not_a_drawing(page: Page, base: str, tmp_path: Path, shade: int, choices: str) -> None:
     Image.new("L", (37, 41), shade).save(tmp_path / "blank.png")
     visit(page, base, f"compare=cnn&{choices}")
     page.set_input_files("#picture-file", tmp_path / "blank.png")
@@ -175,10 +174,10 @@ def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, sh
 
 
 @pytest.mark.parametrize("ink", [(255, 250, 240), (9, 30, 60), (140, 130, 120), None])
-def test_transparency_becomes_what_it_becomes_for_predict(
+def test_transparent_pixels_become_the_same_as_in_predict(
     page: Page, base: str, tmp_path: Path, ink: tuple[int, int, int] | None
 ) -> None:
-    """For networks that read drawings; black for others, as Pillow's alpha_composite has it."""
+    """For networks that read drawings; for others black, as in Pillow's alpha_composite."""
     pixels = np.zeros((31, 29, 4), dtype=np.uint8)
     if ink:
         pixels[7:22, 9:13] = (*ink, 255)
@@ -201,7 +200,7 @@ def test_transparency_becomes_what_it_becomes_for_predict(
         assert np.abs(np.reshape(decoded, (31, 29, 3)) - pixels.astype(int)).max() <= 2  # alpha is premultiplied
 
 
-def test_a_file_that_is_no_picture_is_answered_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_bytes(b"not a picture")
     visit(page, base)
     before = bars(page)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PAGE = Path(__file__).parents[1] / "src" / "vitlab" / "page"
-FINE = 101  # places of a scale at which it is compared: every hundredth, so the stops are among them
+FINE = 101  # places of a scale that are compared: every hundredth, so the stops are among them
 BYTE = 1 / 255
 
 
@@ -55,7 +55,7 @@ def test_changes_of_probability_have_the_colours_of_the_pictures() -> None:
 
 
 def test_the_two_networks_have_the_first_two_colours_of_a_series() -> None:
-    """Exactly in the light; in the dark lighter, in the same hue."""
+    """The same colour in light mode; in dark mode a lighter one of the same hue."""
     light, dark = re.findall(r":root \{(.*?)\n *\}", (PAGE / "style.css").read_text(), re.S)
     for name, reference in zip(("accent", "second"), SERIES, strict=False):
         assert variable(light, name) == reference.lower()

@@ -1,4 +1,4 @@
-"""The files of a model in a real browser: what is whole is read, everything else is refused in one sentence."""
+"""The files of a model in a real browser: intact ones are read, all others refused in one sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
-    """An empty page of that server; in the end nothing may have gone wrong on it."""
+    """An empty page of that server; at the end it must have reported no problem."""
     with watched(chromium, served[0]) as (page, complaints):
         page.goto(f"{served[0]}/engine.html")
         yield page
@@ -42,7 +42,7 @@ def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
 
 
 def as_text(data: bytes) -> str:
-    """Bytes on their way into the browser."""
+    """Bytes as text that can be passed to the browser."""
     return base64.b64encode(data).decode()
 
 
@@ -62,7 +62,7 @@ PARSE = f"""async (text) => {{
 
 
 def stored(header: object, data: bytes = b"") -> bytes:
-    """A file with this header, right or wrong."""
+    """A file with this header, valid or not."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
@@ -184,22 +184,22 @@ def test_a_model_that_does_not_fit_is_refused_in_one_sentence(name: str, page: P
     assert answer.endswith(".")
 
 
-def test_whole_files_of_ones_own_are_loaded(page: Page, served: tuple[str, Path]) -> None:
+def test_a_users_intact_files_are_loaded(page: Page, served: tuple[str, Path]) -> None:
     folder = served[1] / "models" / "tiny"
     config = json.loads((folder / "config.json").read_text())
     answer = load_files(page, config, (folder / "model.safetensors").read_bytes())
     assert answer == [{"grid": 3, "side": 5, "margin": 0, "size": 15}, None]
 
 
-def test_a_model_of_ones_own_may_come_without_facts(page: Page, served: tuple[str, Path]) -> None:
+def test_a_users_model_may_lack_facts(page: Page, served: tuple[str, Path]) -> None:
     folder = served[1] / "models" / "tiny"
     config = json.loads((folder / "config.json").read_text())
     nothing = dict.fromkeys(("params", "test_top1", "test_images", "test_top1_interval", "train_seconds", "sha256"))
     assert isinstance(load_files(page, config | nothing, (folder / "model.safetensors").read_bytes()), list)
 
 
-def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
-    """One weight of another model: only the digest can tell. And a worker that refused goes on working."""
+def test_a_bundle_that_was_changed_in_transit_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
+    """One bit of the weights: only the digest can tell. After a refusal the worker still works."""
     folder = served[1] / "models" / "tiny"
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
@@ -212,19 +212,19 @@ def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, serv
         page.goto(f"{served[0]}/engine.html")
         answers = page.evaluate("""async () => {
             const { load, read } = await import("/client.js");
-            const told = (promise) => promise.then((answer) => answer.selftest.agree, (error) => error.message);
-            const first = await Promise.all([told(load("changed")), told(load("missing"))]);
-            return [...first, await told(read("missing", { drawing: {}, want: {} })), await told(load("tiny"))];
+            const outcome = (promise) => promise.then((answer) => answer.selftest.agree, (error) => error.message);
+            const first = await Promise.all([outcome(load("changed")), outcome(load("missing"))]);
+            return [...first, await outcome(read("missing", { drawing: {}, want: {} })), await outcome(load("tiny"))];
         }""")
     assert "SHA-256" in answers[0]
     assert "the server answered 404" in answers[1]
     assert "has not been loaded" in answers[2]
     assert answers[3] is True
-    assert all("404" in complaint for complaint in complaints), "the browser notes what it could not fetch"
+    assert all("404" in complaint for complaint in complaints), "the browser logs the missing file"
 
 
-def test_an_answer_that_is_no_number_is_said_to_be_none(page: Page, tmp_path: Path, served: tuple[str, Path]) -> None:
-    """As a run that diverged leaves it."""
+def test_an_answer_that_is_not_a_number_is_reported(page: Page, tmp_path: Path, served: tuple[str, Path]) -> None:
+    """As after training that diverged."""
     tiny = untrained(tmp_path / "tiny", TINY)
     weights = {name: value.numpy().copy() for name, value in tiny.model.state_dict().items()}
     weights["head.1.bias"][3] = np.nan

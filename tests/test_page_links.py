@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def with_other_data(page: Page, site: Path, name: str) -> None:
-    """From now on this network has learned from clothes."""
+    """From now on this network claims to be trained on clothes."""
     config = json.loads((site / "models" / name / "config.json").read_text())
     config |= {"data": "clothes", "classes": [f"dress {i}" for i in range(len(config["classes"]))]}
     page.route(f"**/models/{name}/config.json", lambda route: route.fulfill(json=config))
@@ -64,7 +64,7 @@ def test_links_within_the_page_leave_everything_as_it_is(page: Page, base: str) 
 
 
 def paste(page: Page, choices: str) -> None:
-    """A link to the open page, put into the address."""
+    """Put a link's choices into the address of the open page."""
     page.evaluate("(choices) => { location.hash = choices; }", choices)
 
 

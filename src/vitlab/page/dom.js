@@ -49,7 +49,7 @@ function assign(element, attributes) {
 }
 
 /**
- * Sets the text only if it changed, so that nothing is laid out or announced twice.
+ * Sets the text only if it changed: nothing is laid out or announced twice.
  * @param {Element} element @param {string} text
  */
 export function setText(element, text) {

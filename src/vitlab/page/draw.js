@@ -257,7 +257,7 @@ function newSheet() {
 }
 
 /**
- * Lines through the midpoints between points, so that corners are round.
+ * Curves through the midpoints between points: corners are round.
  * @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} context @param {Stroke[]} strokes
  */
 function paintStrokes(context, strokes) {

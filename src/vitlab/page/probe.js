@@ -49,8 +49,8 @@ function inputImage(network, unit, disturb, hidden) {
 
 /**
  * How much the probability of the top answer falls when a patch turns black: [grid * grid], negative where it rises
- * (patch_deletion in vitlab/look). `input` [C, S, S] is preprocessed. A generator that pauses after each patch, so that
- * it can be stopped; it returns the map.
+ * (patch_deletion in vitlab/look). `input` [C, S, S] is preprocessed. A generator, so it can be
+ * stopped after each patch; it returns the map.
  * @param {Network} network @param {Float32Array} input @param {Float32Array} probabilities
  */
 export function* deletion(network, input, probabilities) {

@@ -1,4 +1,4 @@
-// The row of tokens: every patch once, side by side, and arcs for who takes from whom in the last layer.
+// The row of tokens: every patch once, side by side, and arcs for what they take from each other in the last layer.
 
 import { meanOfHeads } from "../attend.js";
 import { ATTENTION_LINE } from "../colour.js";
@@ -101,7 +101,7 @@ function strongest(layer, query) {
 }
 
 /**
- * The weakest first, so that the strongest lie on top.
+ * The weakest first: the strongest come out on top.
  * @param {CanvasRenderingContext2D} context @param {Link[]} links @param {number} step @param {number} base
  * @param {boolean} all
  */
