@@ -39,6 +39,7 @@ import { ModelError } from "./weights.js";
  * @property {[number, number] | null} [test_top1_interval]
  * @property {number | null} [test_images]
  * @property {number | null} [train_seconds]
+ * @property {[string, string][]} [metrics]  further numbers about test images: label and text
  * @property {string | null} [sha256]
  */
 
@@ -120,6 +121,9 @@ function checkFacts(facts) {
   const interval = facts.test_top1_interval ?? [0, 1];
   const pair = Array.isArray(interval) && interval.length === 2 && interval.every(Number.isFinite);
   must(pair, "test_top1_interval must be two numbers or null");
+  const metrics = facts.metrics ?? [];
+  const texts = Array.isArray(metrics) && metrics.flat().every((text) => typeof text === "string");
+  must(texts, "metrics must be pairs of a label and a text");
   const digest = facts.sha256 ?? null;
   must(digest === null || (typeof digest === "string" && DIGEST.test(digest)), "sha256 must be 64 hex digits or null");
 }

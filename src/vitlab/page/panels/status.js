@@ -52,13 +52,15 @@ function tested({ selftest, config }) {
 const scientific = (x) => (x === 0 ? "0" : x.toExponential(0));
 
 /** @param {Config} config */
-function about({ name, data, test_top1: top1, test_top1_interval: interval, test_images: images, params, sha256 }) {
+function about(config) {
+  const { name, data, test_top1: top1, test_top1_interval: interval, test_images: images, params, sha256 } = config;
   const parts = [name];
   if (top1 !== null && top1 !== undefined) {
     const range = interval ? ` (95 % interval ${interval.map((p) => (100 * p).toFixed(2)).join(" to ")})` : "";
     const on = images ? `${images.toLocaleString("en")} test images of ${data}` : data;
     parts.push(`${percent(top1, 2)} correct on ${on}${range}`);
   }
+  for (const [label, text] of config.metrics ?? []) parts.push(`${label} ${text}`);
   if (params) parts.push(`${params.toLocaleString("en")} parameters`);
   if (sha256) parts.push(`digest ${sha256.slice(0, 12)}`);
   return parts.join(" · ");
