@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vitlab.errors import RunError, storage_error
+from vitlab.errors import RunError, RunInUseError, storage_error
 
 
 def user_cache() -> Path:
@@ -32,6 +33,25 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error("create the folder", path, error) from error
+
+
+@contextmanager
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """Be the only writer of ``folder``, or raise RunInUseError(``busy``). The lock ends with the process, whatever
+    ends it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunInUseError(busy) from None
+    except OSError as error:
+        raise storage_error("lock", folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

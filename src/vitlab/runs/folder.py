@@ -17,20 +17,18 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
+from vitlab.errors import ConfigError, RunError, storage_error
 from vitlab.training.checkpoint import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
@@ -67,22 +65,10 @@ class RunFolder:
         """The selected weights."""
         return self.path / "model.safetensors"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only writer, or RunInUseError. The lock ends with the process, however that ends."""
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunInUseError(
-                f"{self.path} is being written by another vitlab process; wait for it or use another --out"
-            ) from None
-        except OSError as error:
-            raise storage_error("lock", self.path, error) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only writer, or RunInUseError. The lock ends with the process, whatever ends it."""
+        busy = f"{self.path} is being written by another vitlab process; wait for it or use another --out"
+        return files.locked(self.path, busy)
 
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
