@@ -20,7 +20,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN [RUN ...] [--port N] [options]"
     parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", type=flags.path, help="run folders, the default model first; also one study")
+    add("runs", metavar="RUN", nargs="+", type=flags.path, help="run folders, the default model first; one may be a study")
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     add("--port", metavar="N", type=flags.whole_number(0, 65535), default=8000, help="port; 0 for any free one [8000]")
     token = "access token that clients must send [the environment variable VITLAB_TOKEN, which others cannot see]"
@@ -28,9 +28,9 @@ def declare(children: flags.Children) -> None:
     host = "another host name that browsers may use for this server, NAME or NAME:PORT; may be repeated"
     add("--allow-host", metavar="NAME", action="append", default=[], help=host)
     add("--threads", metavar="N", type=flags.count, default=1, help="compute threads per model [1]")
-    queue = "most requests per model at a time; further ones are refused [128]"
+    queue = "most requests in progress per model; further ones are refused [128]"
     add("--queue", metavar="N", type=flags.count, default=128, help=queue)
-    add("--deadline", metavar="S", type=seconds, default=5.0, help="most seconds that an answer may take [5]")
+    add("--deadline", metavar="S", type=seconds, default=5.0, help="longest time for an answer, in seconds [5]")
     flags.add_runs(parser, dest="by")
 
 

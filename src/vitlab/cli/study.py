@@ -30,9 +30,9 @@ def declare(children: flags.Children) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", nargs="?", help=f"a named study: {', '.join(NAMED)}")
     add("--vary", metavar="AXIS=VALUES", nargs="+", action="extend", help="knobs to vary, or preset, with their values")
-    add("--zip", action="store_true", help="combine first values with first values and so on, instead of all pairs")
+    add("--zip", action="store_true", help="take all first values together, then all second ones, not all pairs")
     flags.add_base(parser, "vary around")
-    add("--search", metavar="N", type=flags.count, help="let Optuna choose N settings from the --vary ranges")
+    add("--search", metavar="N", type=flags.count, help="let Optuna choose N settings within --vary")
     objectives = ("accuracy", "accuracy-time")
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
     add("--status", metavar="DIR", type=flags.path, help="show how far a study is, and exit")
