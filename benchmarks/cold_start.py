@@ -35,8 +35,7 @@ from vitlab.cli import progress
 from vitlab.config import MachineConfig
 from vitlab.machine import Machine, choose_machine, environment
 from vitlab.runs.folder import RunFolder
-from vitlab.runs.record import origin
-from vitlab.runs.session import Reporter
+from vitlab.runs.session import Reporter, origin
 
 STAGES = ("imports", "machine", "data", "build", "first step", "training", "test", "exit")
 

@@ -27,9 +27,9 @@ from vitlab import RunConfig, preset_config  # noqa: E402
 from vitlab.config.words import parse_assignment  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
 from vitlab.machine import environment  # noqa: E402
-from vitlab.model import flops_per_image, parameters_by_part  # noqa: E402
+from vitlab.model import parameters_by_part  # noqa: E402
 from vitlab.runs.prepare import Prepared, prepare  # noqa: E402
-from vitlab.runs.record import origin  # noqa: E402
+from vitlab.runs.session import origin  # noqa: E402
 from vitlab.training.evaluate import predict_logits, top_k  # noqa: E402
 from vitlab.training.loop import Hooks, fit  # noqa: E402
 from vitlab.training.step import Row, Task  # noqa: E402
@@ -51,13 +51,12 @@ def compete(config: RunConfig) -> None:
     imported = time.time() - STARTED
     prepared = prepare(config, lambda line: None)
     warmed = warm_up(prepared)
-    card = prepared.dataset.card
     say(
         program=config.preset,
         seed=config.train.seed,
         environment=environment(prepared.task.machine) | origin(),
         parameters=parameters_by_part(prepared.model),
-        forward_flops=flops_per_image(config.model, card.channels, len(card.classes)),
+        forward_flops=prepared.model.describe().flops_per_image,
         config=config.to_dict(),
         import_seconds=round(imported, 2),
         warm_up_seconds=round(warmed, 2),
@@ -99,7 +98,7 @@ def warm_up(prepared: Prepared) -> float:
     if task.machine.compile:
         model.compile()  # a copy does not inherit that
     config = task.config.with_knobs(epochs=1, warmup_epochs=0)
-    fit(model, Task(config, noise, None, task.preprocess, task.machine, task.library))
+    fit(model, Task(config, noise, None, task.preprocess, task.machine, task.kernels))
     predict_logits(model, noise, task.preprocess, task.machine, config.train.eval_batch_size)
     return time.time() - started
 

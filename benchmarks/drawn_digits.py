@@ -30,7 +30,7 @@ from vitlab.data import load_dataset
 from vitlab.errors import ConfigError
 from vitlab.machine import choose_machine, environment
 from vitlab.predict import Classifier
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 from vitlab.training.evaluate import wilson_interval
 
 Stroke = list[tuple[float, float]]

@@ -30,7 +30,7 @@ from vitlab.config import MachineConfig
 from vitlab.errors import StorageError
 from vitlab.files import read_json, write_json
 from vitlab.machine import choose_machine, gemm_gflops
-from vitlab.runs.record import utc_now
+from vitlab.runs.session import utc_now
 
 Run = dict[str, Any]
 

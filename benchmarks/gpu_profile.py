@@ -24,7 +24,7 @@ from vitlab.config.words import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 from vitlab.training.step import record_steps
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ optimizers, bookkeeping; points take turns. The time of one image is then explai
 
     seconds per image  =  a  +  b FLOPs  +  c bytes  +  d operations / batch
 
-- FLOPs: three times the forward pass's operations of products (`vitlab.model.flops_per_image`); 1/b is the rate at
+- FLOPs: three times the forward pass's operations of products (`vitlab.model.Description`); 1/b is the rate at
   which small products run.
 - bytes: three times what the blocks' forward pass reads and writes of activations (`block_bytes`), as if nothing
   stayed in a cache; 1/c is the rate at which numbers move through element-wise work.
@@ -40,8 +40,7 @@ from vitlab.config import MachineConfig, ModelConfig
 from vitlab.config.words import parse_assignment
 from vitlab.files import write_bytes
 from vitlab.machine import choose_machine, environment
-from vitlab.model import flops_per_image
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 
 Point = dict[str, Any]
 AXES: dict[str, list[dict[str, int]]] = {
@@ -165,7 +164,7 @@ def describe(step: ReadyStep) -> Point:
         "depth": config.depth,
         "batch_size": len(step.labels),
         "fused_attention": fused,
-        "flops_per_image": 3 * flops_per_image(config, step.inputs.shape[1], len(prepared.dataset.card.classes)),
+        "flops_per_image": 3 * prepared.model.describe().flops_per_image,
         "bytes_per_image": 3 * config.depth * block_bytes(config, product, fused),
         "operations": sum(operators_of(machine, step).calls.values()),
     }

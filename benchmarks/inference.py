@@ -41,9 +41,9 @@ from benchmarks.timing import (
 from vitlab.config import MachineConfig
 from vitlab.errors import VitlabError
 from vitlab.machine import Machine, choose_machine, environment
-from vitlab.model import build_model, count_parameters, flops_per_image
+from vitlab.model import build_model, count_parameters
 from vitlab.runs.prepare import Prepared, prepare
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 
 Predict = Callable[[Tensor], Tensor]
 BATCHES = (1, 32, 1000)
@@ -159,11 +159,11 @@ def differences(name: str, prepared: Prepared, runtimes: dict[str, Predict]) -> 
 
 def about(prepared: Prepared) -> dict[str, Any]:
     """What was measured."""
-    card, config = prepared.dataset.card, prepared.config
+    config = prepared.config
     return {
         "config": config.to_dict(),
         "parameters": count_parameters(prepared.model),
-        "forward_flops_per_image": flops_per_image(config.model, card.channels, len(card.classes)),
+        "forward_flops_per_image": prepared.model.describe().flops_per_image,
     }
 
 

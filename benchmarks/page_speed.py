@@ -31,10 +31,10 @@ from tests.browser import STRICT, find_chromium, running, serve_folder, watched
 from tests.page import page_folder
 from vitlab.config import MachineConfig
 from vitlab.errors import VitlabError
-from vitlab.export.bundle import own_examples
+from vitlab.export.web import own_examples
 from vitlab.machine import choose_machine, environment
 from vitlab.predict import Classifier
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 
 AGREE = 1e-4
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}

@@ -28,7 +28,7 @@ from vitlab.config import MachineConfig
 from vitlab.data import load_dataset
 from vitlab.errors import VitlabError
 from vitlab.machine import choose_machine, environment
-from vitlab.runs.record import origin
+from vitlab.runs.session import origin
 
 CLIENTS = 64
 MORE_CLIENTS = 400  # at four times the capacity: enough that a slow answer holds up no other request

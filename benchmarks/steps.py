@@ -21,7 +21,7 @@ from vitlab.runs.prepare import Prepared, prepare
 from vitlab.training.loop import start
 from vitlab.training.optim import lr_at, set_lr
 from vitlab.training.preprocess import Preprocess
-from vitlab.training.step import State, Task, follow, train_step, training_inputs
+from vitlab.training.step import State, Task, train_step, training_inputs, update_ema
 
 
 @dataclass
@@ -141,7 +141,7 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
         logits = state.model(inputs).float()
     laps.lap("forward")
     loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
-    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+    if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         raise DivergedError("the loss is not finite; the time of such a step says nothing")
     laps.lap("loss")
     for parameter in state.model.parameters():
@@ -161,7 +161,7 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
 
 def keep_count(state: State, decay: float, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
     """The end of `train_step`: running average, sums, counter."""
-    follow(state, decay)
+    update_ema(state, decay)
     state.counters.step += 1
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])

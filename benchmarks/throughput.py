@@ -10,7 +10,7 @@ that is preprocessed and augmented already. A preset may carry knobs: `small/pre
 
 GFLOP/s by the usual convention: a step costs three times the operations of its forward pass (the backward pass has
 two products for each of the forward one), 2 for each multiply-add of products and convolutions, nothing for all
-else (`vitlab.model.flops_per_image`), the optimizer's own products among it. The first layer, whose input needs no
+else (`vitlab.model.Description`), the optimizer's own products among it. The first layer, whose input needs no
 gradient, is counted as the others are.
 The ceiling is a 1024 x 1024 product in the same process (`vitlab.machine.gemm_gflops`), whose bf16 form includes
 the conversion of its float32 inputs, as autocast does it.
@@ -45,8 +45,8 @@ from benchmarks.timing import (
 from vitlab.config import MachineConfig
 from vitlab.config.presets import PRESETS
 from vitlab.machine import choose_machine, environment
-from vitlab.model import count_parameters, flops_per_image
-from vitlab.runs.record import origin
+from vitlab.model import count_parameters
+from vitlab.runs.session import origin
 
 DEFAULT = ("fast", "small", "accurate", "fashion", "keras-cnn", "cnn-tuned", "seed-best")
 PASSES = 3  # forward, and twice as much backward
@@ -81,13 +81,13 @@ def bench_of(name: str, threads: int, precision: str, quick: bool) -> Bench:
 
 def about(bench: Bench) -> dict[str, Any]:
     """What was measured: configuration, size, cost."""
-    card, config = bench.prepared.dataset.card, bench.prepared.config
+    config = bench.prepared.config
     return {
         "config": config.to_dict(),
         "environment": environment(bench.task.machine),
         "parameters": count_parameters(bench.prepared.model),
         "batch_size": config.train.batch_size,
-        "forward_flops_per_image": flops_per_image(config.model, card.channels, len(card.classes)),
+        "forward_flops_per_image": bench.prepared.model.describe().flops_per_image,
     }
 
 

@@ -27,8 +27,8 @@ from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
 from vitlab.runs.prepare import prepare
-from vitlab.runs.record import origin
-from vitlab.training.evaluate import metrics, predict_logits, top_k
+from vitlab.runs.session import origin
+from vitlab.training.evaluate import mean_loss, predict_logits, top_k
 from vitlab.training.loop import fit
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def validate(config: RunConfig) -> Row:
         predict_logits(prepared.model, task.val, task.preprocess, task.machine, config.train.eval_batch_size, shifts)
         for shifts in (0, 1)
     )
-    row |= {"val_images": len(task.val), "val_loss": metrics(plain, task.val.labels)["loss"]}
+    row |= {"val_images": len(task.val), "val_loss": mean_loss(plain, task.val.labels)}
     return row | {"val_top1": top_k(plain, task.val.labels, 1), "val_top1_shifts": top_k(shifted, task.val.labels, 1)}
 
 

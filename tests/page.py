@@ -16,8 +16,9 @@ import torch
 
 from vitlab import Preprocess, RunConfig, RunFolder, Split, build_model
 from vitlab.config import ModelConfig
-from vitlab.export.bundle import bundle
+from vitlab.export.web import bundle
 from vitlab.predict import Classifier
+from vitlab.runs.result import Result
 
 NOISE = 0.1  # standard deviation of what is added to every weight: some layers start at zero
 
@@ -43,7 +44,7 @@ def untrained(
         channels=channels,
         config=replace(RunConfig(), model=config),
         drawing=drawing,
-        result={"test_top1": 0.5, "test_top1_interval": [0.4, 0.6], "test_images": 97, "train_seconds": 1.0},
+        result=Result("done", test_top1=0.5, test_top1_interval=(0.4, 0.6), test_images=97, train_seconds=1.0),
         digest=digest,
         path=path,
         data_name="mnist",

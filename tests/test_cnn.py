@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitlab.config import ModelConfig, cnn_side
-from vitlab.model import CNN, build_model, count_parameters, flops_per_image, parameters_by_part
+from vitlab.model import CNN, build_model, count_parameters, parameters_by_part
 from vitlab.model.cnn import channels_last
 
 
@@ -58,7 +58,7 @@ def test_parameters_and_multiply_adds_are_those_of_keras_io() -> None:
     assert count_parameters(model) == 34_826
     by_hand = 26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 10
     assert round(by_hand / 1e6, 2) == 2.44
-    assert flops_per_image(config, 1, 10) == 2 * by_hand
+    assert build_model(config, 1, 10).describe().flops_per_image == 2 * by_hand
 
 
 def test_dropout_before_the_dense_layer_acts_in_training_only() -> None:

@@ -62,7 +62,7 @@ def test_the_test_images_are_looked_at_once(data: Path, tmp_path: Path, monkeypa
         return original(model, split, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("vitlab.training.loop.predict_logits", count)
-    monkeypatch.setattr("vitlab.runs.record.predict_logits", count)
+    monkeypatch.setattr("vitlab.runs.result.predict_logits", count)
     train_run(tiny_config(data), tmp_path / "run")
     assert sizes == [31, 31, 31, 101]
 

@@ -26,7 +26,7 @@ from vitlab.export.whole import ExportError, Whole, compare, largest_difference,
 
 ONNX_EXTRA = ("onnx", "onnxruntime", "onnxscript")
 needs_onnx = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ONNX_EXTRA), reason="needs pip install 'vitlab[onnx]'"
+    any(importlib.util.find_spec(name) is None for name in ONNX_EXTRA), reason="needs pip install -e '.[onnx]'"
 )
 
 # Every form that a network can have occurs; sizes are small, for the exporter's time grows with the depth.
@@ -202,7 +202,7 @@ def test_without_the_extra_onnx_is_one_line(tmp_path: Path, monkeypatch: pytest.
     run = make_run(tmp_path / "run")
     monkeypatch.setitem(sys.modules, missing, None)
     answer = vitlab(f"export {run} --to onnx --out {tmp_path}/a.onnx")
-    assert "pip install 'vitlab[onnx]'" in answer.error
+    assert "pip install -e '.[onnx]'" in answer.error
     assert not (tmp_path / "a.onnx").exists()
 
 
@@ -214,9 +214,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         answer = vitlab(f"export {network.path} --to {form} --out {target}")
         assert (answer.code, answer.error) == (
             2,
-            f"vitlab: {target} is there already; choose another --out, or delete it",
+            f"vitlab: {target} already exists; choose another --out, or delete it",
         )
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         export_program(network, tmp_path)
     assert target.read_text() == "mine"
 
@@ -231,8 +231,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("export {run} --to onnx --study x", 2, "--study belongs to --to web"),
         ("export {run} --to torch --runs x", 2, "--runs belongs to --to web"),
         ("export {run} --to onnx --attention", 1, "has no attention to export"),
-        ("export nowhere --to torch", 8, "no run folder"),
-        ("export {run} --to torch --out {run}/config.json/a.pt2", 6, "a file of that name is in the way"),
+        ("export nowhere --to torch", 8, "not a run folder"),
+        ("export {run} --to torch --out {run}/config.json/a.pt2", 6, "a file with that name already exists"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, line: str, code: int, words: str) -> None:

@@ -19,8 +19,7 @@ from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Split, load_dataset, train_run
 from vitlab.errors import ConfigError, RunError
 from vitlab.export import web
-from vitlab.export.bundle import bundle, one_of_each_first, own_examples
-from vitlab.export.web import export_web, new_id
+from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
 from vitlab.files import write_json_lines
 from vitlab.studies.driver import write_study
@@ -176,7 +175,7 @@ def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> N
 
 def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:
     classifier = Classifier.load(make_run(tmp_path / "run"))
-    with pytest.raises(RunError, match="is no study"):
+    with pytest.raises(RunError, match="is not a study"):
         export_web([classifier], tmp_path / "out", tmp_path, page=page)
     write_study(a_study(1), tmp_path / "study")
     with pytest.raises(RunError, match="has no finished run yet"):
@@ -195,7 +194,7 @@ def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
     assert answer.out.splitlines()[0].startswith("run-web: the page with 1 model, ")
     assert "python -m http.server --bind 127.0.0.1 --directory run-web" in answer.out
     before = snapshot(tmp_path / "run-web")
-    assert "run-web is there already" in vitlab("export run --to web").error
+    assert "run-web already exists" in vitlab("export run --to web").error
     assert snapshot(tmp_path / "run-web") == before
     facts = json.loads(vitlab("export run run --to web --out again --json --quiet").out)
     assert (facts["to"], facts["path"], facts["models"]) == ("web", "again", 1)
@@ -210,5 +209,5 @@ def test_without_a_page_there_is_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         export_web([classifier], tmp_path / "full", page=tmp_path / "page")

@@ -20,7 +20,7 @@ from vitlab.config import MachineConfig
 from vitlab.data.batches import epoch_batches, to_device
 from vitlab.files import read_json
 from vitlab.machine import Machine, choose_machine, seed_torch
-from vitlab.model import Kernels
+from vitlab.native.accelerate import accelerate
 from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.evaluate import predict_logits
 from vitlab.training.loop import Hooks, Outcome, fit, start
@@ -49,8 +49,8 @@ def run(task: Task, hooks: Hooks = Hooks(), resume: Checkpoint | None = None) ->
 
 def model_of(task: Task) -> torch.nn.Module:
     seed_torch(task.config.train.seed, "init")
-    kernels = Kernels(sdpa=task.machine.fuses_attention(tokens=task.config.model.grid**2))
-    return build_model(task.config.model, 1, 3, kernels).to(task.machine.device)
+    model, _, _ = accelerate(build_model(task.config.model, 1, 3), task.machine, print)
+    return model.to(task.machine.device)
 
 
 @each_recipe

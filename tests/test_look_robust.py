@@ -26,7 +26,7 @@ from vitlab.look.robust import (
     shifted,
 )
 from vitlab.machine import Machine, choose_machine
-from vitlab.training.evaluate import metrics, predict_logits
+from vitlab.training.evaluate import predict_logits, top_k
 from vitlab.training.preprocess import Preprocess
 
 
@@ -173,7 +173,7 @@ def test_strength_0_is_the_plain_accuracy_of_every_second_image() -> None:
     data = some_wrong(46, 5)
     found = robustness(BarReader(), data, PREPROCESS, machine(), 7, 23)
     some = DeviceSplit(data.images[::2], data.labels[::2])
-    plain = metrics(predict_logits(BarReader(), some, PREPROCESS, machine(), 7), some.labels)["top1"]
+    plain = top_k(predict_logits(BarReader(), some, PREPROCESS, machine(), 7), some.labels, 1)
     assert plain == 20 / 23  # 0, 2 and 4 are wrong
     assert list(found) == list(DISTURBANCES)
     for name, curve in found.items():

@@ -270,7 +270,7 @@ MISTAKES = [
         ("finished", "not empty", "--out", "--resume finished"),
     ),
     # resuming
-    Mistake("resume of nothing", "train --resume nothing", 8, ("nothing", "no run folder", "vitlab train")),
+    Mistake("resume of nothing", "train --resume nothing", 8, ("nothing", "not a run folder", "vitlab train")),
     Mistake(
         "resume of what is no run",
         "train --resume folder",
@@ -296,7 +296,7 @@ MISTAKES = [
         8,
         ("threads was 1, is now 2", "bit-exact", "--allow-drift"),
     ),
-    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("no run folder", "config.json")),
+    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("not a run folder", "config.json")),
     Mistake(
         "environment.json without a name",
         "train --resume unfinished",
@@ -390,8 +390,8 @@ MISTAKES = [
         text("unfinished/result.json", "{}"),
     ),
     # evaluating
-    Mistake("evaluate nothing", "evaluate nothing", 8, ("nothing", "no run folder", "vitlab train")),
-    Mistake("evaluate a file", "evaluate toy.npz", 8, ("toy.npz", "no run folder")),
+    Mistake("evaluate nothing", "evaluate nothing", 8, ("nothing", "not a run folder", "vitlab train")),
+    Mistake("evaluate a file", "evaluate toy.npz", 8, ("toy.npz", "not a run folder")),
     Mistake("evaluate an unfinished run", "evaluate unfinished", 8, ("unfinished", "vitlab train --resume unfinished")),
     Mistake("evaluate a diverged run", "evaluate diverged", 8, ("diverged and has no", "new run", "lower lr")),
     Mistake(
@@ -458,7 +458,7 @@ MISTAKES = [
         TRAIN,
         5,
         ("out of memory", "--eval-batch-size"),
-        patched("vitlab.runs.record.predict_logits", failing(NO_MEMORY)),
+        patched("vitlab.runs.result.predict_logits", failing(NO_MEMORY)),
         leaves=RUN_FILES,
         status="failed:memory",
     ),
@@ -467,7 +467,7 @@ MISTAKES = [
         "evaluate finished",
         5,
         ("out of memory",),
-        patched("vitlab.runs.record.predict_logits", failing(NO_MEMORY)),
+        patched("vitlab.runs.result.predict_logits", failing(NO_MEMORY)),
     ),
 ]
 
@@ -540,7 +540,7 @@ def test_without_any_good_checkpoint_the_note_says_that_the_run_starts_anew(
         flip(str(path))(Props(monkeypatch, contextlib.ExitStack()))
     notes = vitlab("train --resume unfinished").err.splitlines()
     assert [line for line in notes if "is damaged" in line]
-    assert [line for line in notes if "starts anew" in line]
+    assert [line for line in notes if "starts from the beginning" in line]
 
 
 def test_drift_is_accepted_when_asked_for_and_written_down(stage: Path) -> None:

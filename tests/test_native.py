@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.files import user_cache
 from vitlab.model.block import Block
-from vitlab.model.vit import kernel_shape
-from vitlab.native import BLOCK_WEIGHTS, BlockShape, Kind, Library, NativeError, build, load, native_blocks
+from vitlab.native import build
+from vitlab.native.accelerate import block_shape, weights_of
+from vitlab.native.build import Kind, Library, NativeError, load
+from vitlab.native.ops import BLOCK_WEIGHTS, BlockShape, Kernels, blocks
 
 LOADED: dict[Kind, Library] = {}
 
@@ -37,8 +39,8 @@ class Stack:
     def __init__(self, tokens: int, hidden: int = 11, *, std: float = 0.4, **knobs: Any) -> None:
         dim = knobs.setdefault("embed_dim", 7)
         self.config = ModelConfig(mlp_ratio=hidden / dim, **{"depth": 2, "num_heads": 1, **knobs})
-        self.blocks = nn.ModuleList(Block(self.config, tokens, 0.0, sdpa=False) for _ in range(self.config.depth))
-        self.shape = kernel_shape(self.config, training=True)
+        self.blocks = nn.ModuleList(Block(self.config, tokens, 0.0) for _ in range(self.config.depth))
+        self.shape = block_shape(self.config, training=True)
         torch.manual_seed(0)
         with torch.no_grad():
             for name, parameter in self.blocks.named_parameters():
@@ -46,7 +48,7 @@ class Stack:
 
     def weights(self, dtype: torch.dtype) -> list[Tensor | None]:
         """Fresh leaves for the kernel."""
-        every = [weight for block in self.blocks for weight in block.kernel_weights()]  # type: ignore[operator]
+        every = [weight for block in self.blocks for weight in weights_of(block)]  # type: ignore[arg-type]
         return [None if w is None else w.detach().to(dtype).clone().requires_grad_() for w in every]
 
     def plain(self, x_BND: Tensor, dy_BND: Tensor, *, autocast: bool = False) -> list[Tensor]:
@@ -57,14 +59,14 @@ class Stack:
             y_BND = x_BND
             for block in self.blocks:
                 y_BND = block(y_BND)
-        weights = [w for block in self.blocks for w in block.kernel_weights()]  # type: ignore[operator]
+        weights = [w for block in self.blocks for w in weights_of(block)]  # type: ignore[arg-type]
         return gradients(y_BND, x_BND, weights, dy_BND)
 
     def native(self, kind: Kind, x_BND: Tensor, dy_BND: Tensor, threads: int = 1) -> list[Tensor]:
         """The same by the kernel."""
         kernel = library(kind)
         weights, x_BND = self.weights(kernel.dtype), x_BND.to(kernel.dtype).requires_grad_()
-        y_BND = native_blocks(x_BND, weights, self.shape, kernel, threads)
+        y_BND = blocks(x_BND, weights, self.shape, Kernels(kernel, threads))
         return gradients(y_BND, x_BND, weights, dy_BND)
 
 
@@ -110,7 +112,7 @@ def test_gradients_are_those_of_finite_differences(form: dict[str, Any], switche
 
     def run(x_BND: Tensor, *leaves: Tensor) -> Tensor:
         rest = iter(leaves)
-        return native_blocks(x_BND, [next(rest) if there else None for there in given], stack.shape, kernel)
+        return blocks(x_BND, [next(rest) if there else None for there in given], stack.shape, Kernels(kernel))
 
     x_BND = data(2, tokens)[0].requires_grad_()
     assert torch.autograd.gradcheck(run, (x_BND, *(w for w in weights if w is not None)), atol=1e-6, rtol=1e-5)
@@ -197,7 +199,7 @@ def test_without_gradients_the_output_is_the_same(kind: Kind) -> None:
     kernel, stack, (x, dy) = library(kind), Stack(13, 29, embed_dim=17), data(3, 13, 17)
     y = stack.native(kind, x, dy)[0]
     with torch.no_grad():
-        z = native_blocks(x.to(kernel.dtype), stack.weights(kernel.dtype), stack.shape, kernel)
+        z = blocks(x.to(kernel.dtype), stack.weights(kernel.dtype), stack.shape, Kernels(kernel))
     assert torch.equal(y, z)
     assert not z.requires_grad
 
@@ -214,12 +216,12 @@ def test_what_the_kernel_cannot_take() -> None:
     kernel, stack, (x, _) = library("double"), Stack(5), data(2, 5)
     weights = stack.weights(torch.float64)
     with pytest.raises(ValueError, match="26 weights, not 13"):
-        native_blocks(x, weights[: len(BLOCK_WEIGHTS)], stack.shape, kernel)
+        blocks(x, weights[: len(BLOCK_WEIGHTS)], stack.shape, Kernels(kernel))
     with pytest.raises(ValueError, match="contiguous"):
-        native_blocks(x, stack.weights(torch.float32), stack.shape, kernel)
+        blocks(x, stack.weights(torch.float32), stack.shape, Kernels(kernel))
     with pytest.raises(ValueError, match="tokens of 8 numbers for blocks of 7"):
-        native_blocks(torch.zeros(2, 5, 8, dtype=torch.float64), weights, stack.shape, kernel)
-    assert native_blocks(x[:0], weights, stack.shape, kernel).shape == (0, 5, 7)
+        blocks(torch.zeros(2, 5, 8, dtype=torch.float64), weights, stack.shape, Kernels(kernel))
+    assert blocks(x[:0], weights, stack.shape, Kernels(kernel)).shape == (0, 5, 7)
 
 
 # Building
@@ -278,23 +280,11 @@ def test_it_is_compiled_once_also_by_many_at_a_time(monkeypatch: pytest.MonkeyPa
 
 
 STUBS = "".join(
-    f'__attribute__((visibility("default"))) unsigned long {name}(void) {{ return {build.VERSION}; }}\n'
-    for name in (
-        *("vitlab_version", "vitlab_forward", "vitlab_backward", "vitlab_saved_bytes", "vitlab_workspace_bytes"),
-        *("vitlab_muon", "vitlab_muon_floats", "vitlab_dropout_mask", "vitlab_affine", "vitlab_use_tiles"),
-        *("vitlab_embed", "vitlab_embed_gradients", "vitlab_embed_bytes"),
-        *("vitlab_readout", "vitlab_readout_gradients", "vitlab_readout_bytes"),
-    )
+    f'__attribute__((visibility("default"))) unsigned long vitlab_{name}(void) {{ return 0; }}\n'
+    for name in (*build.CALLS, *build.SIZES, "use_tiles")
 )
-
-
-def test_a_compiled_library_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, version = library("float").path, build.VERSION
-    monkeypatch.setattr(build, "VERSION", 0)
-    with pytest.raises(NativeError, match=f"of version {version}, not 0"):
-        Library("float", path)
 
 
 def test_the_shape_is_what_the_configuration_says() -> None:
     config = ModelConfig(embed_dim=48, depth=3, num_heads=2, mlp_ratio=2.0, norm="rms")
-    assert kernel_shape(config, training=True) == BlockShape(48, 3, 2, 24, 96, "qkv", rms=True, relu2=False)
+    assert block_shape(config, training=True) == BlockShape(48, 3, 2, 24, 96, "qkv", rms=True, relu2=False)

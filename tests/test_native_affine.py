@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.test_native import library
 from vitlab.config import AugmentConfig
-from vitlab.native import MOST_SIDE, native_affine
+from vitlab.native.ops import MOST_SIDE, Kernels, affine
 from vitlab.training.augment import augment, bend_weights, limits_of, matrices_of
 
 MILD = AugmentConfig(rotate=12.0, zoom=0.12, shear=8.0, shift=2.0)
@@ -29,7 +29,8 @@ def draws(batch: int, elastic: float = 0.0) -> Tensor:
 def native(images: Tensor, config: AugmentConfig, reflect: bool = False, threads: int = 2) -> Tensor:
     weights = [bend_weights(side, images.device) for side in images.shape[2:]]
     chosen = draws(len(images), config.elastic)
-    return native_affine(images, chosen, limits_of(config), config.elastic, weights, reflect, library("float"), threads)
+    kernels = Kernels(library("float"), threads)
+    return affine(images, chosen, limits_of(config), config.elastic, weights, reflect, kernels)
 
 
 def sampled(images: Tensor, config: AugmentConfig, fill: str) -> Tensor:
@@ -78,7 +79,7 @@ def test_augment_uses_it_where_it_can(config: AugmentConfig) -> None:
         return augment(pictures(2, 1, side, side), config, generator, *native)  # type: ignore[arg-type]
 
     for side, is_native in ((28, True), (MOST_SIDE, True), (MOST_SIDE + 1, False)):
-        plain, made = augmented(side), augmented(side, library("float"), 2)
+        plain, made = augmented(side), augmented(side, Kernels(library("float"), 2))
         torch.testing.assert_close(made, plain, rtol=0, atol=2e-3)
         assert torch.equal(made, plain) is not is_native
 
@@ -88,4 +89,4 @@ def test_what_the_kernel_cannot_take() -> None:
         with pytest.raises(ValueError, match="float32 on the CPU, of at most 128 x 128"):
             native(images, MILD)
     with pytest.raises(ValueError, match="57 numbers for each of 2 images"):
-        native_affine(pictures(2, 1, 3, 3), draws(2), limits_of(BENT), 2.5, [], False, library("float"), 1)
+        affine(pictures(2, 1, 3, 3), draws(2), limits_of(BENT), 2.5, [], False, Kernels(library("float")))

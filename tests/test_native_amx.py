@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.test_native import Stack, data, distances, library
-from vitlab.native import Library
+from vitlab.native.build import Library
 
 # Images, tokens, dim, hidden, and the rest. Rows of an image fill no tiles, one, several, or leave some empty; sums go
 # over fewer than 16 pairs, 16, and more, with and without a rest; weight gradients over 1 to 600 pairs, whose tiles

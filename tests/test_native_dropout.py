@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.test_native import Stack, data, distances, gradients, library
-from vitlab.model import Kernels
-from vitlab.model.dropout import Dropout
-from vitlab.native import Kind, dropout_mask, native_blocks
+from vitlab.native.accelerate import NativeDropout
+from vitlab.native.build import Kind
+from vitlab.native.ops import Kernels, blocks, dropout_mask
 
 DIM, UNITS = 7, 19
 WEIGHTS, HIDDEN, OUTPUT, PLACES = range(4)
@@ -114,7 +114,7 @@ def test_the_plain_block_agrees_when_it_drops_the_same(
     stack = dropping(tokens, dropout, attn_dropout, form)
     mask_plain(stack, batch, tokens)
     weights, leaf = stack.weights(kernel.dtype), x.to(kernel.dtype).requires_grad_()
-    y = native_blocks(leaf, weights, stack.shape, kernel, threads, SEED)
+    y = blocks(leaf, weights, stack.shape, Kernels(kernel, threads), SEED)
     assert max(distances(gradients(y, leaf, weights, dy), stack.plain(x, dy))) < limit
 
 
@@ -126,7 +126,7 @@ def test_gradients_with_dropout_are_those_of_finite_differences(tokens: int) -> 
 
     def run(x_BND: Tensor, *leaves: Tensor) -> Tensor:
         rest = iter(leaves)
-        return native_blocks(x_BND, [next(rest) if there else None for there in given], stack.shape, kernel, 1, SEED)
+        return blocks(x_BND, [next(rest) if there else None for there in given], stack.shape, Kernels(kernel), SEED)
 
     assert torch.autograd.gradcheck(run, (data(4, tokens)[0].requires_grad_(), *weights), atol=1e-6, rtol=1e-5)
 
@@ -137,12 +137,12 @@ def test_bf16_drops_the_same_as_double_whatever_the_threads() -> None:
     for kind, threads in (("double", 1), ("bf16", 1), ("bf16", 2)):
         kernel = library(kind)  # type: ignore[arg-type]
         weights, leaf = stack.weights(kernel.dtype), x.to(kernel.dtype).requires_grad_()
-        y = native_blocks(leaf, weights, stack.shape, kernel, threads, SEED)
+        y = blocks(leaf, weights, stack.shape, Kernels(kernel, threads), SEED)
         results.append(gradients(y, leaf, weights, dy))
     truth, one, two = results
     assert max(distances(one, truth)) < 0.05  # another mask would make it about 0.5
     assert torch.equal(one[0], two[0])
-    other = native_blocks(x.float(), stack.weights(torch.float32), stack.shape, library("bf16"), 1, SEED + 1)
+    other = blocks(x.float(), stack.weights(torch.float32), stack.shape, Kernels(library("bf16")), SEED + 1)
     assert distances([other.detach()], [truth[0]])[0] > 0.1
 
 
@@ -153,7 +153,7 @@ def test_images_that_are_packed_do_not_see_each_other(tokens: int, batch: int) -
     x, dy = data(batch, tokens)
     assert max(distances(stack.native("double", x, dy), stack.plain(x, dy))) < 1e-11
     together, alone = (
-        native_blocks(part, stack.weights(torch.float64), stack.shape, kernel) for part in (x, x[batch // 2, None])
+        blocks(part, stack.weights(torch.float64), stack.shape, Kernels(kernel)) for part in (x, x[batch // 2, None])
     )
     assert torch.allclose(together[batch // 2], alone[0], rtol=0, atol=1e-12)
 
@@ -163,7 +163,9 @@ def test_images_that_are_packed_do_not_see_each_other(tokens: int, batch: int) -
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_masks_have_their_rate_and_no_pattern(rate: float) -> None:
-    first, second = (dropout_mask(torch.Size([499, 1009]), rate, torch.float32, library("float"), 1, s) for s in (1, 2))
+    first, second = (
+        dropout_mask(torch.Size([499, 1009]), rate, torch.float32, Kernels(library("float")), s) for s in (1, 2)
+    )
     assert set(first.unique().tolist()) == {0.0, float(torch.tensor(1.0) / (1.0 - rate))}
     spread = (rate * (1 - rate)) ** 0.5
     centred = [((mask == 0).double() - rate) / spread for mask in (first, second)]
@@ -179,15 +181,15 @@ def test_masks_have_their_rate_and_no_pattern(rate: float) -> None:
 
 
 def test_masks_do_not_depend_on_threads() -> None:
-    made = [dropout_mask(torch.Size([7, 131]), 0.3, torch.bfloat16, library("float"), n, SEED) for n in (1, 2, 5)]
+    every = [Kernels(library("float"), threads) for threads in (1, 2, 5)]
+    made = [dropout_mask(torch.Size([7, 131]), 0.3, torch.bfloat16, kernels, SEED) for kernels in every]
     assert made[0].shape == (7, 131)
     assert all(torch.equal(made[0], mask) for mask in made)
 
 
 def test_the_module_drops_only_while_training_and_by_torchs_seed() -> None:
     x = torch.ones(31, 67, requires_grad=True)
-    for kernels in (Kernels(), Kernels(native=library("float"), threads=2)):
-        module = Dropout(0.25, kernels)
+    for module in (nn.Dropout(0.25), NativeDropout(0.25, Kernels(library("float"), 2))):
         torch.manual_seed(3)
         first, other = module(x), module(x)
         torch.manual_seed(3)
@@ -197,4 +199,4 @@ def test_the_module_drops_only_while_training_and_by_torchs_seed() -> None:
         (gradient,) = torch.autograd.grad(first.sum(), x)
         assert torch.equal(gradient, first)
         assert module.eval()(x) is x
-        assert Dropout(0.0, kernels)(x) is x
+    assert NativeDropout(0.0, Kernels(library("float")))(x) is x

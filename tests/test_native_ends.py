@@ -12,13 +12,16 @@ from torch import Tensor
 
 from tests.test_native import library
 from vitlab.config import ModelConfig
-from vitlab.model import Kernels, ViT, vit
+from vitlab.model import ViT
 from vitlab.model.block import RmsNorm
 from vitlab.model.patches import patchify
-from vitlab.native import MOST_CLASSES, Library, native_embed, native_readout
+from vitlab.native import ops
+from vitlab.native.accelerate import NativeViT
+from vitlab.native.build import Library
+from vitlab.native.ops import MOST_CLASSES, Kernels
 
-embed: Any = native_embed  # called with tuples of what a case gives, right or wrong
-readout: Any = native_readout
+embed: Any = ops.embed  # called with tuples of what a case gives, right or wrong
+readout: Any = ops.readout
 
 # batch, channels, side, (patch, overlap, margin), width: edges cut off, windows of one vector and of more, groups of
 # four images with a rest, panels of one to seven vectors
@@ -97,7 +100,7 @@ def test_the_embedding_is_the_plain_one(case: Any, threads: int, kind: Any, plac
     kernel.workspace(2**21).fill_(255)  # not a number: what others have left must not count
     images, (weight, bias, places) = embedding_inputs(case, kernel.dtype)
     leaves, at = ([weight, bias, places], places) if placed else ([weight, bias], None)
-    ours = with_gradients(embed(images, weight, bias, at, case[3], kernel, threads), leaves)
+    ours = with_gradients(embed(images, weight, bias, at, case[3], Kernels(kernel, threads)), leaves)
     truth = with_gradients(plain_embed(images, case[3], weight, bias, at), leaves)
     close(ours, truth, 1e-13 if kind == "double" else 2e-6)
 
@@ -110,7 +113,7 @@ def test_the_readout_is_the_plain_one(case: Any, threads: int, kind: Any) -> Non
     kernel.workspace(2**21).fill_(255)
     inputs = readout_inputs(case, kernel.dtype)
     leaves = [tensor for tensor in inputs if tensor is not None]
-    ours = with_gradients(readout(*inputs, rms=case[-1], library=kernel, threads=threads), leaves)
+    ours = with_gradients(readout(*inputs, rms=case[-1], kernels=Kernels(kernel, threads)), leaves)
     close(ours, with_gradients(plain_readout(*inputs), leaves), 1e-13 if kind == "double" else 2e-6)
 
 
@@ -122,7 +125,7 @@ def test_gradients_of_the_readout_are_those_of_finite_differences(rms: bool) -> 
     def run(*leaves: Tensor) -> Any:
         rest = iter(leaves)
         arguments: Any = [next(rest) if there else None for there in given]
-        return readout(*arguments, rms=rms, library=kernel, threads=2)
+        return readout(*arguments, rms=rms, kernels=Kernels(kernel, 2))
 
     assert torch.autograd.gradcheck(run, [tensor for tensor in inputs if tensor is not None])
 
@@ -135,8 +138,8 @@ def test_an_image_does_not_depend_on_those_beside_it(kind: Any) -> None:
     _, gain, offset, dense, bias = readout_inputs((7, 25, 48, 10, False), torch.float32)
 
     def logits(some: Tensor) -> Any:
-        x_BND = embed(some, *weights, cut=(4, 2, 2), library=kernel, threads=2)
-        return readout(x_BND, gain, offset, dense, bias, False, kernel, 2)
+        x_BND = embed(some, *weights, cut=(4, 2, 2), kernels=Kernels(kernel, 2))
+        return readout(x_BND, gain, offset, dense, bias, False, Kernels(kernel, 2))
 
     together = logits(images)
     assert logits(images[:0]).shape == (0, 10)
@@ -160,7 +163,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (images, weight.T.contiguous().T, bias, places, cut),
     ):
         with pytest.raises(ValueError, match=r"kernel|places"):
-            embed(*wrong, library=kernel, threads=1)
+            embed(*wrong, kernels=Kernels(kernel, 1))
     x, gain, offset, dense, bias_K = readout_inputs((7, 5, 48, 10, False), torch.float32)
     many = torch.zeros(MOST_CLASSES + 1, 240)
     for wrong in (
@@ -173,14 +176,16 @@ def test_what_does_not_fit_is_refused() -> None:
         (x, gain, offset, many, torch.zeros(len(many))),
     ):
         with pytest.raises(ValueError, match="kernel"):
-            readout(*wrong, rms=False, library=kernel, threads=1)
+            readout(*wrong, rms=False, kernels=Kernels(kernel, 1))
 
 
 def network(kernel: Library | None, **knobs: Any) -> ViT:
     """A network of 16 numbers a token, with weights that are random everywhere."""
     common: dict[str, Any] = dict(image_size=15, patch_size=5, embed_dim=16, depth=1, num_heads=2, pool="flatten")
     config = ModelConfig(**(common | knobs))
-    model = ViT(config, 3, 7, Kernels(native=kernel, threads=2))
+    model = ViT(config, 3, 7)
+    if kernel is not None:
+        model = NativeViT(model, Kernels(kernel, 2))
     for seed, parameter in enumerate(model.parameters()):
         parameter.data = random(*parameter.shape, dtype=torch.float32, seed=seed).detach() * 0.3
     return model
@@ -203,15 +208,15 @@ def test_a_network_with_all_kernels_is_the_plain_one(knobs: dict[str, Any], monk
 
         return call
 
-    for name in ("native_embed", "native_readout"):
-        monkeypatch.setattr(vit, name, counted(name, getattr(vit, name)))
+    for name in ("embed", "readout"):
+        monkeypatch.setattr(ops, name, counted(name, getattr(ops, name)))
     side = plain.config.input_side
     images = random(5, 3, side, side, dtype=torch.float32, seed=99).detach()
     for a, b in ((native, plain), (native.eval(), plain.eval())):
         ours, truth = (with_gradients(model(images), list(model.parameters())) for model in (a, b))
         close(ours, truth, 1e-5)
     reads = plain.config.pool == "flatten" and not plain.config.head_hidden
-    assert called == 2 * (["native_embed"] * (plain.config.pool != "cls") + ["native_readout"] * reads)
+    assert called == 2 * (["embed"] * (plain.config.pool != "cls") + ["readout"] * reads)
 
 
 def test_kernels_are_left_where_they_cannot_do_what_is_asked() -> None:

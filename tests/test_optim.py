@@ -20,7 +20,8 @@ from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig, OptimConfig
 from vitlab.files import user_cache
 from vitlab.model import build_model
-from vitlab.native import NativeError, load
+from vitlab.native.build import NativeError, load
+from vitlab.native.ops import Kernels
 from vitlab.training.optim import (
     AdamW,
     Muon,
@@ -29,7 +30,6 @@ from vitlab.training.optim import (
     decay_groups,
     load_optimizer_tensors,
     lr_at,
-    muon_names,
     optimizer_tensors,
     orthogonalize,
     set_lr,
@@ -138,7 +138,7 @@ def test_steps_are_those_of_the_adamw_paper(steps: int, decay_all: bool) -> None
     draw = np.random.default_rng(0)
     config = OptimConfig(lr=0.03, weight_decay=0.7, beta1=0.8, beta2=0.95, adam_eps=1e-2, decay_all=decay_all)
     layer = nn.Linear(5, 3)
-    (optimizer,) = build_optimizers(layer, config)
+    (optimizer,) = build_optimizers(layer, config, {})
     before = {name: p.detach().numpy().astype(np.float64) for name, p in layer.named_parameters()}
     gradients = {name: [draw.normal(size=value.shape) for _ in range(steps)] for name, value in before.items()}
     for step in range(steps):
@@ -187,7 +187,7 @@ def test_decay_01_at_lr_0001_is_tensorflow_addons_00001_on_every_variable() -> N
     layer = nn.Linear(3, 2)
     nn.init.ones_(layer.weight)
     nn.init.ones_(layer.bias)
-    (optimizer,) = build_optimizers(layer, OptimConfig(lr=1e-3, weight_decay=0.1, decay_all=True, adam_eps=1e-7))
+    (optimizer,) = build_optimizers(layer, OptimConfig(lr=1e-3, weight_decay=0.1, decay_all=True, adam_eps=1e-7), {})
     for p in layer.parameters():
         p.grad = torch.zeros_like(p)
     for _ in range(2700):
@@ -198,7 +198,7 @@ def test_decay_01_at_lr_0001_is_tensorflow_addons_00001_on_every_variable() -> N
 
 def test_set_lr_is_used_for_all_groups() -> None:
     layer = nn.Linear(3, 2)
-    (optimizer,) = build_optimizers(layer, OptimConfig(lr=1.0, weight_decay=0.5))
+    (optimizer,) = build_optimizers(layer, OptimConfig(lr=1.0, weight_decay=0.5), {})
     set_lr([optimizer], 0.0)
     before = [p.detach().clone() for p in layer.parameters()]
     for p in layer.parameters():
@@ -220,7 +220,7 @@ def train(model: nn.Module, optimizers: list[Optimizer], steps: range) -> None:
             optimizer.step()
 
 
-def network() -> nn.Module:
+def network() -> Any:
     torch.manual_seed(0)
     return build_model(tiny_model_config(), 3, 5)
 
@@ -234,14 +234,14 @@ def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_optimizers_loaded_from_their_tensors_go_on_bit_for_bit(optimizer: Any) -> None:
     config = OptimConfig(optimizer=optimizer, lr=0.01, weight_decay=0.1)
     unbroken = network()
-    optimizers = build_optimizers(unbroken, config)
+    optimizers = build_optimizers(unbroken, config, unbroken.describe().matrices)
     train(unbroken, optimizers, range(3))
     weights, memory = copied(unbroken.state_dict()), copied(optimizer_tensors(optimizers, unbroken))
     train(unbroken, optimizers, range(3, 7))
 
     resumed = network()
     resumed.load_state_dict(weights)
-    fresh = build_optimizers(resumed, config)
+    fresh = build_optimizers(resumed, config, resumed.describe().matrices)
     load_optimizer_tensors(fresh, resumed, memory)
     train(resumed, fresh, range(3, 7))
     assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True))
@@ -249,10 +249,10 @@ def test_optimizers_loaded_from_their_tensors_go_on_bit_for_bit(optimizer: Any) 
 
 def test_optimizer_tensors_are_named_by_parameter_and_empty_before_the_first_step() -> None:
     model, config = network(), OptimConfig(optimizer="muon")
-    optimizers = build_optimizers(model, config)
+    optimizers = build_optimizers(model, config, model.describe().matrices)
     assert optimizer_tensors(optimizers, model) == {}
     train(model, optimizers, range(1))
-    matrices = set(muon_names(model, config))
+    matrices = set(model.describe().matrices)
     others = {name for name, _ in model.named_parameters()} - matrices
     assert set(optimizer_tensors(optimizers, model)) == {f"{name}/momentum" for name in matrices} | {
         f"{name}/{entry}" for name in others for entry in ("step", "exp_avg", "exp_avg_sq")
@@ -265,9 +265,9 @@ def test_optimizer_tensors_are_named_by_parameter_and_empty_before_the_first_ste
 def test_muon_trains_the_matrices_inside_the_network_and_adamw_all_else() -> None:
     model, config = network(), OptimConfig(optimizer="muon")
     inside = {f"blocks.{i}.{part}.weight" for i in range(3) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}
-    assert set(muon_names(model, config)) == inside
+    assert set(model.describe().matrices) == inside
     names = {id(p): name for name, p in model.named_parameters()}
-    muon, adamw_ = build_optimizers(model, config)
+    muon, adamw_ = build_optimizers(model, config, model.describe().matrices)
     assert isinstance(muon, Muon)
     owned = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (muon, adamw_)]
     assert owned[0] == inside
@@ -306,7 +306,7 @@ def test_muon_steps_are_momentum_made_orthogonal(rows: int, columns: int, name: 
         optimizer="muon", lr=0.5, muon_lr=0.1, muon_momentum=0.8, muon_weight_decay=0.3, weight_decay=0.0
     )
     model = OneMatrix(rows, columns, name)
-    muon, _ = optimizers = build_optimizers(model, config)
+    muon, _ = optimizers = build_optimizers(model, config, {f"blocks.0.{name}.weight": parts})
     draw = np.random.default_rng(0)
     weight, memory = model.weight.detach().numpy().astype(np.float64), np.zeros((rows, columns))
     for step in range(3):
@@ -329,8 +329,8 @@ def test_muon_steps_are_momentum_made_orthogonal(rows: int, columns: int, name: 
 def test_matrices_in_one_batch_filled_up_with_zeros_are_as_each_alone() -> None:
     config = OptimConfig(optimizer="muon")
     together, alone = network(), network()
-    train(together, build_optimizers(together, config), range(2))
-    optimizers = build_optimizers(alone, config)
+    train(together, build_optimizers(together, config, together.describe().matrices), range(2))
+    optimizers = build_optimizers(alone, config, alone.describe().matrices)
     muon = optimizers[0]
     longest = [{max(rows, columns) for _, rows, columns in group["shapes"]} for group in muon.param_groups]
     assert any(len(lengths) > 1 for lengths in longest)
@@ -354,8 +354,8 @@ def test_the_native_step_is_the_same_up_to_rounding(threads: int) -> None:
         pytest.skip(str(error))
     config = OptimConfig(optimizer="muon", muon_momentum=0.8, muon_weight_decay=0.3)
     plain, native = network(), network()
-    optimizers = build_optimizers(plain, config)
-    own, adamw_ = build_optimizers(native, config, library, threads)
+    optimizers = build_optimizers(plain, config, plain.describe().matrices)
+    own, adamw_ = build_optimizers(native, config, native.describe().matrices, Kernels(library, threads))
     assert isinstance(own, Muon)
     for step in range(3):
         for a, b in zip(plain.parameters(), native.parameters(), strict=True):
@@ -378,5 +378,5 @@ def test_the_native_step_does_not_depend_on_the_number_of_threads() -> None:
         pytest.skip(str(error))
     config, networks = OptimConfig(optimizer="muon"), [network() for _ in range(2)]
     for threads, model in zip((1, 2), networks, strict=True):
-        train(model, build_optimizers(model, config, library, threads), range(3))
+        train(model, build_optimizers(model, config, model.describe().matrices, Kernels(library, threads)), range(3))
     assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in networks), strict=True))

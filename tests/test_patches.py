@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitlab.model.patches import patch_length, patchify, unpatchify
+from vitlab.model.patches import patch_length, patchify
 
 
 def numbered(batch: int, channels: int, height: int, width: int) -> Tensor:
@@ -82,16 +82,6 @@ def test_with_a_margin_the_grid_lies_inside_and_overlap_sees_the_margin(overlap:
 
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(0, 5))
-
-
-@given(shapes)
-@settings(deadline=None, max_examples=40)
-def test_unpatchify_gives_back_the_image_without_its_cut_edges(shape: tuple[int, int, int, int, int]) -> None:
-    batch, channels, side, grid, extra = shape
-    images = numbered(batch, channels, grid * side + extra % side, grid * side + extra % side)
-    patches = patchify(images, side)
-    assert patches.shape == (batch, grid * grid, patch_length(side, 0, channels))
-    assert torch.equal(unpatchify(patches, side, channels), images[:, :, : grid * side, : grid * side])
 
 
 @given(shapes, st.integers(1, 5))

@@ -8,7 +8,7 @@ import torch
 from vitlab.config import AugmentConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.errors import ConfigError
-from vitlab.model import build_model, count_parameters, flops_per_image, parameters_by_part
+from vitlab.model import build_model, count_parameters, parameters_by_part
 
 # Image, patch, dimension, layers, tokens, cut pixels; million multiply-adds; what the page printed.
 SEED = {
@@ -65,7 +65,7 @@ def test_parameters_of_the_seeds_networks_part_by_part(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEED)
 def test_million_multiply_adds_of_the_seeds_networks(name: str) -> None:
-    millions = flops_per_image(preset_config(name).model, in_channels=1, num_classes=10) / 2e6
+    millions = build_model(preset_config(name).model, 1, 10).describe().flops_per_image / 2e6
     assert f"{millions:.2f}" == f"{SEED[name][6]:.2f}"
 
 
@@ -111,7 +111,7 @@ def test_rows_of_the_seed_print_what_the_page_printed_and_their_cut_edges(name: 
 def test_the_cnn_is_the_one_of_keras_io() -> None:
     config = preset_config("keras-cnn")
     assert count_parameters(build_model(config.model, 1, 10)) == 34_826
-    assert f"{flops_per_image(config.model, 1, 10) / 2e6:.2f}" == "2.44"
+    assert f"{build_model(config.model, 1, 10).describe().flops_per_image / 2e6:.2f}" == "2.44"
     assert config.model.head_dropout == 0.5
     assert config.data == DataConfig(data="mnist", val_split="last", val_fraction=0.1, normalize=False)
     assert config.augment == AugmentConfig()

@@ -26,6 +26,7 @@ from vitlab.pictures.style import with_article
 from vitlab.report import answer, attended, inside, judged, learned, seen
 from vitlab.report.gather import Subject, check_comparable
 from vitlab.report.parts import Picture, markdown
+from vitlab.runs.result import Result
 from vitlab.training.preprocess import Preprocess
 
 MACHINE = Machine(torch.device("cpu"), "fp32", 1, "plain", "plain", False, "plain", "for a test")
@@ -50,11 +51,17 @@ def subject_of(
     base: dict[str, Any] = dict(
         image_size=6, patch_size=2, depth=2, num_heads=2, embed_dim=8, label_smoothing=0.0, dropout=0.0, drop_path=0.0
     )
-    told = {"status": "done", "train_seconds": 10.0, "params": 1000, "test_top1": None, "train_images": 100}
+    told: dict[str, Any] = {
+        "status": "done",
+        "train_seconds": 10.0,
+        "params": 1000,
+        "test_top1": None,
+        "train_images": 100,
+    }
     return Subject(
         Path("runs") / name, RunConfig().with_knobs(**(base | (knobs or {}))),
         Dataset(card, split, None, None, "d", "by hand"),
-        model or nn.Identity(), Preprocess(6, (0.0,), (1.0,)), MACHINE, told | (result or {}), ENVIRONMENT,
+        model or nn.Identity(), Preprocess(6, (0.0,), (1.0,)), MACHINE, Result(**told | (result or {})), ENVIRONMENT,
         history or [], part, on_cpu(split), torch.as_tensor(probabilities).log(),
     )  # fmt: skip
 

@@ -34,7 +34,7 @@ def test_damaged_checkpoints_do_not_stand_in_the_way_of_new_ones(tmp_path: Path)
     for path in run.checkpoints():
         path.write_bytes(path.read_bytes()[:-1])
     notes = interrupted_at(5, lambda reporter: resume_run(run.path, reporter))
-    assert [note for note in notes if "starts anew" in note]
+    assert [note for note in notes if "starts from the beginning" in note]
     assert [int(path.name.split("-")[1]) for path in run.checkpoints()] == [5, 4]
     first: list[int] = []
     resume_run(run.path, Reporter(step=lambda task, counters, loss: first.append(counters.step)))

@@ -14,7 +14,7 @@ from tests.test_train import run as train
 from tests.tiny import tiny_config
 from vitlab import RunFolder
 from vitlab.errors import RunError, RunInUseError
-from vitlab.runs.folder import RESULT_NAMES, check_empty
+from vitlab.runs.folder import check_empty
 from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks
 
@@ -97,9 +97,10 @@ def test_weights_are_checked_against_the_result(tmp_path: Path) -> None:
     weights = {"a": torch.arange(13.0), "b": torch.ones(2, 3, dtype=torch.int64)}
     with pytest.raises(RunError, match="no finished model"):
         run.load_weights("digest")
-    ending = {"status": "done", "config_digest": "digest", "model_sha256": run.save_weights(weights)}
-    run.write("result.json", dict.fromkeys(RESULT_NAMES) | ending)
-    loaded = run.load_weights("digest")
+    ending: dict[str, Any] = {"status": "done", "config_digest": "digest", "model_sha256": run.save_weights(weights)}
+    ending |= {"train_seconds": 1.5, "images_per_second": 20.0, "threads": 1}
+    run.write("result.json", ending)
+    loaded, _ = run.load_weights("digest")
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     data = bytearray(run.model_path.read_bytes())
     data[-1] ^= 1
@@ -135,7 +136,8 @@ def test_configuration_and_history_come_back(tmp_path: Path) -> None:
     run, config = new_run(tmp_path), tiny_config("mnist", head_hidden=(5, 3), grad_clip=None)
     run.write("config.json", config.to_dict())
     assert run.config() == config
-    rows: list[dict[str, Any]] = [{"epoch": 1, "val_top1": 0.1}, {"epoch": 2, "val_top1": None}]
+    row: dict[str, Any] = {"epoch": 1, "train_seconds": 1.5, "train_top1": 0.3, "val_top1": 0.1, "lr": 0.01}
+    rows = [row, row | {"epoch": 2, "val_top1": None}]
     run.write_history(rows)
     assert run.history() == rows
 

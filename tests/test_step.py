@@ -104,7 +104,7 @@ def test_a_rate_in_the_devices_memory_is_changed_in_place(monkeypatch: pytest.Mo
         model = make_model(task)
         if in_memory:
             monkeypatch.setattr("vitlab.training.optim.rate_on", lambda device, lr: torch.tensor(lr))
-        optimizers = build_optimizers(model, task.config.optim)
+        optimizers = build_optimizers(model, task.config.optim, model.describe().matrices)
         rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
         assert all(isinstance(rate, Tensor if in_memory else float) for rate in rates)
         for step in range(3):

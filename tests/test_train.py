@@ -15,6 +15,7 @@ from tests.tiny import glyphs, on_cpu, tiny_config
 from vitlab import Preprocess, build_model
 from vitlab.config import MachineConfig
 from vitlab.machine import choose_machine, seed_torch
+from vitlab.model import Network
 from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks, Outcome, clone, fit, start
 from vitlab.training.step import Task, training_inputs
@@ -30,7 +31,7 @@ def make_task(val: int = 29, train: int = 71, **knobs: object) -> Task:
     )
 
 
-def make_model(task: Task) -> nn.Module:
+def make_model(task: Task) -> Network:
     seed_torch(task.config.train.seed, "init")
     return build_model(task.config.model, 1, 3)
 
@@ -187,7 +188,8 @@ def test_weights_that_are_not_finite_are_never_checkpointed(monkeypatch: pytest.
 def validation_script(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     """Let the validation accuracy of epoch i be what is written here."""
     script = iter(accuracies)
-    monkeypatch.setattr("vitlab.training.loop.metrics", lambda logits, labels: {"top1": next(script), "loss": 1.0})
+    monkeypatch.setattr("vitlab.training.loop.top_k", lambda logits, labels, k: next(script))
+    monkeypatch.setattr("vitlab.training.loop.mean_loss", lambda logits, labels: 1.0)
 
 
 @pytest.mark.parametrize(("select", "kept"), [("best", 2), ("last", 4)])

@@ -16,9 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.config.presets import PRESETS, preset_config
-from vitlab.model import Kernels, ViT, build_model, count_parameters, flops_per_image, parameters_by_part
+from vitlab.model import ViT, build_model, count_parameters, parameters_by_part
 from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
-from vitlab.model.dropout import Dropout
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -38,12 +37,16 @@ def shaken(module: nn.Module) -> Any:
 
 
 def vit(in_channels: int = 3, *, fused: bool = False, **knobs: object) -> Any:
-    return shaken(ViT(tiny_model_config(**knobs), in_channels, CLASSES, Kernels(sdpa=fused)))
+    model = ViT(tiny_model_config(**knobs), in_channels, CLASSES)
+    model.fuse_attention(fused)
+    return shaken(model)
 
 
 def attention(dim: int, heads: int, width: int | None = None, *, fused: bool = False, **knobs: Any) -> Attention:
     config = ModelConfig(embed_dim=dim, num_heads=heads, head_dim=width, **knobs)
-    return shaken(Attention(config, knobs.pop("tokens", config.grid**2), fused))  # type: ignore[no-any-return]
+    module = Attention(config, knobs.pop("tokens", config.grid**2))
+    module.fused = fused
+    return shaken(module)  # type: ignore[no-any-return]
 
 
 def pictures(batch: int = 5, channels: int = 3, size: int = 15) -> Tensor:
@@ -110,7 +113,8 @@ def test_fused_calls_torchs_kernel_and_explicit_does_not(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     explicit = vit(depth=3)
-    fused: Any = build_model(explicit.config, 3, CLASSES, Kernels(sdpa=True)).eval()
+    fused: Any = build_model(explicit.config, 3, CLASSES).eval()
+    fused.fuse_attention(True)
     fused.load_state_dict(explicit.state_dict())
     images = pictures()
     logits = explicit(images)
@@ -135,7 +139,7 @@ def torch_layer(block: Any, heads: int) -> nn.TransformerEncoderLayer:
 
 
 def test_block_is_torchs_pre_norm_encoder_layer() -> None:
-    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 11, 0.0, sdpa=False))
+    block = shaken(Block(ModelConfig(embed_dim=14, num_heads=2, mlp_ratio=1.5), 11, 0.0))
     x = torch.randn(3, 11, 14)
     expected = torch_layer(block, heads=2)(x)
     torch.testing.assert_close(block(x), expected)
@@ -168,7 +172,7 @@ def test_attention_bias_is_the_float_mask_of_torchs_attention(heads: int) -> Non
     expected, weights = theirs(x, x, x, attn_mask=ours.bias, average_attn_weights=False)
     torch.testing.assert_close(ours(x), expected)
     torch.testing.assert_close(ours.forward_with_weights(x)[1], weights)
-    ours.sdpa = True
+    ours.fused = True
     torch.testing.assert_close(ours(x), expected)
 
 
@@ -406,7 +410,7 @@ def test_dropout_of_the_head_acts_before_every_dense_layer() -> None:
     head = vit(head_hidden=(13, 11), head_dropout=0.3).head
     kinds = [type(layer).__name__ for layer in head]
     assert kinds == ["Dropout", "Linear", "GELU", "Dropout", "Linear", "GELU", "Dropout", "Linear"]
-    assert {layer.rate for layer in head if isinstance(layer, Dropout)} == {0.3}
+    assert {layer.p for layer in head if isinstance(layer, nn.Dropout)} == {0.3}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
@@ -426,7 +430,7 @@ def test_drop_path_skips_whole_images_and_keeps_the_mean() -> None:
 
 
 def test_drop_path_skips_the_branch_not_the_residual_line() -> None:
-    block = shaken(Block(tiny_model_config(), 9, 0.999999, sdpa=False)).train()
+    block = shaken(Block(tiny_model_config(), 9, 0.999999)).train()
     x = torch.randn(7, 9, 14)
     assert torch.equal(block(x), x)
     assert torch.equal(block.forward_with_weights(x)[0], x)
@@ -465,7 +469,7 @@ def test_flops_are_two_for_each_multiply_add(pool: str) -> None:
     tokens, pooled = 9 + (pool == "cls"), 14 * (9 if pool == "flatten" else 1)
     block = tokens * (14 * 66 + 22 * 14 + 2 * 14 * 21) + 2 * 2 * tokens * tokens * 11
     expected = 9 * 75 * 14 + 3 * block + pooled * 13 + 13 * CLASSES
-    assert flops_per_image(config, 3, CLASSES) == 2 * expected
+    assert ViT(config, 3, CLASSES).describe().flops_per_image == 2 * expected
 
 
 COUNTED: list[ModelConfig] = [
@@ -482,4 +486,4 @@ def test_flops_are_those_that_torch_counts(config: ModelConfig) -> None:
     with torch.device("meta"), torch.no_grad(), counter:
         model = build_model(config, 3, 10).eval()
         model(torch.empty(1, 3, config.input_side, config.input_side))
-    assert flops_per_image(config, 3, 10) == counter.get_total_flops()
+    assert model.describe().flops_per_image == counter.get_total_flops()

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from vitlab.errors import VitlabError
     from vitlab.model import CNN, ViT, build_model
     from vitlab.predict import Classifier
+    from vitlab.runs.finished import evaluate_run, load_model
     from vitlab.runs.folder import RunFolder
-    from vitlab.runs.session import Reporter, evaluate_run, load_model, resume_run, train_run
+    from vitlab.runs.result import Result
+    from vitlab.runs.session import Reporter, resume_run, train_run
     from vitlab.training.preprocess import Preprocess
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Dataset",
     "Preprocess",
     "Reporter",
+    "Result",
     "RunConfig",
     "RunFolder",
     "Split",
@@ -52,7 +55,9 @@ _HOME = {
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),
-    "runs.session": ("Reporter", "evaluate_run", "load_model", "resume_run", "train_run"),
+    "runs.session": ("Reporter", "resume_run", "train_run"),
+    "runs.finished": ("evaluate_run", "load_model"),
+    "runs.result": ("Result",),
     "model": ("CNN", "ViT", "build_model"),
     "predict": ("Classifier",),
     "config.presets": ("PRESETS", "preset_config"),

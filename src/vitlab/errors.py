@@ -1,10 +1,10 @@
-"""Every way in which vitlab ends other than well, each with its exit code.
+"""The errors that a user can cause, each with its exit code.
 
-    VitlabError              1   anything below, or a mistake that has no name of its own
+    VitlabError              1   anything below, or a mistake without its own class
     +-- ConfigError          2   a wrong option or value; nothing was written
-    +-- DataError            3   data missing, unreadable, or not what its digest says
+    +-- DataError            3   data missing, unreadable, or different from its digest
     +-- DivergedError        4   the loss stopped being a finite number
-    +-- OutOfMemoryError     5   the machine or the GPU has no memory left
+    +-- OutOfMemoryError     5   the machine or the GPU is out of memory
     +-- StorageError         6   disk full, read-only folder, failing disk
     +-- RunInUseError        7   another process is writing this run folder
     +-- RunError             8   a run folder that is missing, damaged, or does not fit the request
@@ -25,7 +25,7 @@ class VitlabError(Exception):
 
 
 class ConfigError(VitlabError, ValueError):
-    """A value or a combination of values that cannot work."""
+    """An option or value, or a combination of them, that cannot work."""
 
     exit_code = 2
 
@@ -55,13 +55,13 @@ class StorageError(VitlabError):
 
 
 class RunInUseError(VitlabError):
-    """A second writer asked for a run folder that is being written."""
+    """Another process is writing this folder."""
 
     exit_code = 7
 
 
 class RunError(VitlabError):
-    """A run folder is missing, incomplete, damaged, or of another configuration."""
+    """A run folder is missing, incomplete, damaged, or belongs to another configuration."""
 
     exit_code = 8
 
@@ -83,12 +83,12 @@ STORAGE_HINTS = {
     errno.EIO: "the disk reports an input/output error; check the disk",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
     errno.ENOENT: "a part of the path is missing and cannot be made; choose another folder",
-    errno.EEXIST: "a file of that name is in the way; choose another folder",
+    errno.EEXIST: "a file with that name already exists; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
 
 def storage_error(action: str, path: object, error: OSError) -> StorageError:
-    """The one-line StorageError for an OSError met while doing ``action`` on ``path``."""
+    """The one-line StorageError for an OSError that ``action`` on ``path`` has raised."""
     hint = STORAGE_HINTS.get(error.errno or 0, error.strerror or "unknown reason")
     return StorageError(f"cannot {action} {path}: {hint}")

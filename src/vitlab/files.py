@@ -1,18 +1,20 @@
-"""The one door to the disk: every file that vitlab writes is whole or absent.
+"""The only place that writes to the disk: every file is whole or absent.
 
-A write goes to a temporary file in the target's own folder, is flushed to the disk, renamed over
-the target, and the folder is flushed too. So a reader sees the old bytes or the new ones, never a
-mixture, also after SIGKILL or a power cut. Directory flushes follow "All file systems are not
-created equal" (Pillai et al. 2014).
+A write goes to a temporary file in the target's folder, is flushed to the disk, and renamed over the target; then the
+folder is flushed. So a reader sees the old bytes or the new ones, never a mixture, even after SIGKILL or a power cut.
+Directory flushes follow "All file systems are not created equal" (Pillai et al. 2014).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,9 @@ def user_cache() -> Path:
     return Path(os.path.expanduser(os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")))
 
 
-def make_folder(path: Path) -> None:
-    """Create ``path`` and its parents; StorageError when the file system refuses."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error("create the folder", path, error) from error
-
-
 @contextmanager
 def locked(folder: Path, busy: str) -> Iterator[None]:
-    """Be the only writer of ``folder``, or raise RunInUseError(``busy``). The lock ends with the process, whatever
-    ends it."""
+    """Be the only process that writes ``folder``, or RunInUseError(busy); the lock ends with the process."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock", timeout=0)
@@ -52,6 +45,14 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents; StorageError when the file system refuses."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error("create the folder", path, error) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -145,3 +146,35 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a copy, or train again") from error
+
+
+def check_table(path: Path, table: Any, kinds: Mapping[str, Any], advice: str, place: str = "") -> dict[str, Any]:
+    """``table``, read from this ``place`` of a JSON file; RunError unless it is a table of values of these types.
+    A missing value counts as None."""
+    if not isinstance(table, dict):
+        raise RunError(f"{path} is damaged: {place}it is not a table of names and values; {advice}")
+    for name, kind in kinds.items():
+        value = table.get(name)
+        if not fits(value, kind):
+            text = "missing" if value is None else repr(value)
+            short = text if len(text) <= 40 else f"{text[:39]}…"
+            raise RunError(f"{path} is damaged: {place}{name!r} is {short}; {advice}")
+    return table
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a type such as int, float | None, dict[str, int], list[str] or tuple[float, float].
+    Numbers are finite, and whole ones not negative."""
+    outer, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if outer is dict:
+        return isinstance(value, dict) and all(fits(one, inner[1]) for one in value.values())
+    if outer is tuple:
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(fits, value, inner))
+    if outer is list:
+        return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
+    if kind in (int, float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return is_number and (kind is float or (isinstance(value, int) and value >= 0))
+    return kind is Any or isinstance(value, kind)

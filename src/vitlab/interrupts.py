@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run after the step at hand, not in the middle of it."""
+"""Ctrl-C and SIGTERM end a run after the current step, not in the middle of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether a signal has asked for the end: ``signum`` is 0 until then."""
+    """Whether a signal has asked the run to stop: ``signum`` is 0 until then."""
 
     def __init__(self) -> None:
         self.signum = 0
@@ -21,10 +21,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a flag; a second one acts at once, as if we were not here.
+    """Turn the first SIGINT or SIGTERM into a flag; a second one acts at once, as usual.
 
-    The handler does nothing but set the flag: saving inside a handler would run in the middle of
-    anything. In a thread other than the main one, where Python allows no handlers, nothing changes.
+    The handler only sets the flag: saving inside a handler could interrupt anything. Outside the main thread, where
+    Python allows no handlers, nothing changes.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,6 +1,6 @@
-"""What the work runs on: device, precision, threads, clock and generators, chosen once and said aloud.
+"""The hardware: device, precision, threads, clocks and generators, chosen once per process and reported.
 
-The words cuda, bfloat16, manual_seed, synchronize and perf_counter occur here and nowhere else.
+The words cuda, bfloat16, manual_seed, synchronize and perf_counter occur only here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import torch
 from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
 from vitlab.randomness import derive_seed
+from vitlab.text import counted
 
-# Up to so many tokens, and always in bf16, attention on a CPU is plain matrix products (docs/log.md).
+# Up to this many tokens, and always in bf16, attention on a CPU is plain matrix products (docs/log.md).
 EXPLICIT_TOKENS_ON_CPU = 49
-# By how much bf16 must win in the self-test, so that noise cannot choose it.
+# How many times faster bf16 must be in the self-test, so that noise cannot choose it.
 BF16_PAYS = 1.3
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The choices that hold for this process; ``reason`` says in one phrase why."""
+    """What was chosen for this process; ``reason`` says why in one phrase."""
 
     device: torch.device
     precision: str
@@ -43,26 +44,26 @@ class Machine:
     reason: str
 
     @property
-    def looks_are_free(self) -> bool:
-        """Whether reading a number from the device waits for nothing."""
+    def reads_are_synchronous(self) -> bool:
+        """Whether results are on the host already, so that reading a number costs no wait for the device."""
         return self.device.type == "cpu"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Context in which matrix products run in the chosen precision."""
+        """A context in which matrix products run in the chosen precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def generator(self, seed: int, purpose: str, *counters: int) -> torch.Generator:
-        """A generator on the device that depends on nothing but its arguments."""
+        """A generator on the device that depends only on its arguments."""
         return generator_on(self.device, seed, purpose, *counters)
 
     @property
     def records(self) -> bool:
-        """Whether whole training steps are recorded and replayed, which spares a GPU the wait for Python."""
+        """Whether whole training steps are recorded and replayed, so that a GPU does not wait for Python."""
         return self.device.type == "cuda"
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Work on another stream, as CUDA wants what is to be recorded to be tried."""
+        """Work on another stream, as CUDA requires of a trial run before a recording."""
         if self.device.type != "cuda":
             yield
             return
@@ -73,8 +74,8 @@ class Machine:
         here.wait_stream(aside)
 
     def record(self, call: Callable[[], Any], draws: torch.Generator) -> Callable[[], Any]:
-        """``call`` as a CUDA graph; its replay. It works on the same memory each time, and takes its random numbers
-        from ``draws`` and torch's own generator as they are then. On a CPU ``call`` itself."""
+        """Record ``call`` as a CUDA graph and return its replay, which works on the same memory each time and takes its
+        random numbers from ``draws`` and torch's generator as they are then. On a CPU, ``call`` itself."""
         if self.device.type != "cuda":
             return call
         graph = torch.cuda.CUDAGraph()
@@ -95,18 +96,15 @@ class Machine:
 
     def describe(self) -> str:
         """One line for the start of a run."""
-        extras = [
-            word for word, on in (("torch.compile", self.compile), ("memory kept", self.allocator == "keep")) if on
-        ]
-        how = ", ".join([f"{self.threads} threads", *extras])
+        how = counted(self.threads, "thread") + (", torch.compile" if self.compile else "")
         return f"{self.device}, {self.precision}, {how}, torch {torch.__version__} ({self.reason})"
 
 
 def choose_machine(config: MachineConfig) -> Machine:
-    """Set up this process (allocator, threads, denormals), return what was chosen; ConfigError if it cannot be had."""
+    """Set up this process (allocator, threads, denormals) and return what was chosen; ConfigError if it cannot be."""
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
-        raise ConfigError("device cuda was asked for, but torch finds no CUDA GPU; use --device cpu or auto")
+        raise ConfigError("torch finds no CUDA GPU for --device cuda; use --device cpu or auto")
     device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
     allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
     torch.set_flush_denormal(config.flush_denormals)
@@ -116,14 +114,12 @@ def choose_machine(config: MachineConfig) -> Machine:
     reason = "as asked" if config.device != "auto" else "CUDA GPU found" if device.type == "cuda" else "no CUDA GPU"
     precision = config.precision
     if precision == "auto":
-        gain = bf16_gain(device)
-        precision = "bf16" if gain >= BF16_PAYS else "fp32"
-        reason += f"; bf16 products are {gain:.1f} times as fast"
+        precision = "bf16" if bf16_gain(device) >= BF16_PAYS else "fp32"
     return Machine(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason)
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory for the next step; False where there is no glibc.
+    """Make glibc keep freed memory for the next step; False where there is no glibc.
 
     By default it returns blocks above 32 MB, and the top of the heap, to the kernel when they are freed; the next
     step then pays a page fault for every 4 KB of them (docs/log.md).
@@ -140,7 +136,7 @@ def keep_freed_memory() -> bool:
 def bf16_gain(device: torch.device) -> float:
     """How many times faster bf16 matrix products are than fp32 on ``device``; 0 if they are wrong.
 
-    Tried, not looked up: processors without the instruction compute bf16 up to hundreds of times slower.
+    Measured, not looked up: processors without the instruction can be hundreds of times slower in bf16.
     """
     if device.type == "cuda":
         return 2.0 if torch.cuda.is_bf16_supported(including_emulation=False) else 0.0
@@ -153,7 +149,7 @@ def bf16_gain(device: torch.device) -> float:
 
 
 def best_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
-    """Shortest of a few durations, which a busy machine disturbs least."""
+    """The shortest of a few durations, the one that other programs disturb least."""
     durations = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -163,46 +159,46 @@ def best_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use, which in a container can be fewer than the machine has."""
+    """CPU cores that this process may use; in a container there can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def seed_torch(seed: int, purpose: str, *counters: int) -> None:
-    """Make what torch's global generator gives from here on (dropout, initial weights) a function of the arguments."""
+    """Make torch's global generator (dropout, initial weights) a function of the arguments from now on."""
     value = derive_seed(seed, purpose, *counters)
-    torch.default_generator.manual_seed(value)  # torch.manual_seed asks after every kind of device, every time
+    torch.default_generator.manual_seed(value)  # torch.manual_seed checks every kind of device each time
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(value)
 
 
 def reseed(generator: torch.Generator, seed: int, purpose: str, *counters: int) -> None:
-    """Make what ``generator`` gives from here on a function of the arguments."""
+    """Make the numbers of ``generator`` a function of the arguments from now on."""
     generator.manual_seed(derive_seed(seed, purpose, *counters))
 
 
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the caller's global random state, on the CPU and on ``device``, as it was."""
+    """Restore the caller's global random state, on the CPU and on ``device``, afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 def generator_on(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A generator on ``device`` that depends on nothing but its arguments."""
+    """A generator on ``device`` that depends only on its arguments."""
     return torch.Generator(device).manual_seed(derive_seed(seed, purpose, *counters))
 
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """``values`` in float32 on ``device``, brought there once: a copy makes a GPU wait, and cannot be recorded."""
+    """``values`` in float32 on ``device``, copied there once: a copy makes a GPU wait, and cannot be recorded."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)
 
 
 class Stopwatch:
-    """Adds up seconds between start and stop; waits for the device at both, so that queued work is counted."""
+    """Adds up the seconds between start and stop; waits for the device at both, to count queued work."""
 
     def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
         self._device = device
@@ -210,7 +206,7 @@ class Stopwatch:
         self._started: float | None = None
 
     def start(self) -> None:
-        """Go on counting."""
+        """Start or continue counting."""
         self._wait()
         self._started = time.perf_counter()
 
@@ -233,7 +229,7 @@ class Stopwatch:
 
 
 def environment(machine: Machine) -> dict[str, Any]:
-    """What a reader needs to judge or repeat a number: versions, processor, threads, precision."""
+    """What a reader needs to interpret or repeat a number: versions, processor, threads, precision."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -256,7 +252,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name as the system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]

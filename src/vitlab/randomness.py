@@ -20,5 +20,5 @@ def derive_seed(seed: int, purpose: str, *counters: int) -> int:
 
 
 def numpy_generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A NumPy generator that depends on nothing but its arguments."""
+    """A NumPy generator that depends only on its arguments."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, purpose, *counters)))

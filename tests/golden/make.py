@@ -12,8 +12,10 @@ import signal
 from pathlib import Path
 
 import torch
+from vitlab.presets import PRESETS
 
 from vitlab import Reporter, RunConfig, evaluate_run, load_dataset, load_model, train_run
+from vitlab.config.knobs import flat_fields
 from vitlab.machine import choose_machine
 
 BASE = dict(
@@ -42,7 +44,7 @@ def stop_after(steps: int) -> Reporter:
 
 
 def main() -> None:
-    expected = {}
+    runs = {}
     images = torch.from_numpy(load_dataset("digits").test.images[:7])
     for name, knobs in RUNS.items():
         config = RunConfig().with_knobs(**(BASE | knobs))
@@ -51,10 +53,16 @@ def main() -> None:
         model, preprocess, classes = load_model(Path(name))
         with torch.inference_mode():
             logits = model(preprocess(images))
-        expected[name] = {
+        runs[name] = {
             "digest": config.digest(), "model_sha256": result["model_sha256"], "evaluate": evaluate_run(Path(name)),
             "logits": logits.tolist(), "classes": classes,
         }  # fmt: skip
+    presets = {name: preset.config.digest() for name, preset in PRESETS.items()}
+    expected = {
+        "knobs": " ".join(name for name in flat_fields(RunConfig) if name != "elastic"),
+        "presets": presets,
+        "runs": runs,
+    }
     Path("expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 

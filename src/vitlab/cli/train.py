@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
@@ -13,6 +13,9 @@ from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DivergedError, Interrupted
 from vitlab.files import to_json
 from vitlab.text import counted, percent, quoted
+
+if TYPE_CHECKING:
+    from vitlab.runs.result import Result
 
 
 def declare(children: flags.Children) -> None:
@@ -70,30 +73,28 @@ def default_folder(config: RunConfig) -> Path:
     return next(candidate for candidate in tries if not candidate.exists())
 
 
-def conclude(result: dict[str, Any], path: Path, as_json: bool) -> int:
+def conclude(result: Result, path: Path, as_json: bool) -> int:
     """Print how a run ended; raises if it was interrupted or diverged."""
-    signum = result.pop("signal", 0)
     if as_json:
-        flags.print_json(result)
-    elif result["status"] == "done":
+        flags.print_json(result.to_dict())
+    elif result.status == "done":
         print_result(result, path)
-    if result["status"] == "interrupted":
-        raise Interrupted(
-            f"interrupted after step {result['steps']}; to continue: vitlab train --resume {quoted(path)}", signum
-        )
-    if result["status"] == "diverged":
-        kept = f"the weights of epoch {result['selected_epoch']} are kept in {path}"
+    if result.status == "interrupted":
+        again = f"vitlab train --resume {quoted(path)}"
+        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
+    if result.status == "diverged":
+        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
         raise DivergedError(
             f"the loss was not a finite number in step {result['steps'] + 1}; "
-            f"{kept if result['model_sha256'] else f'no epoch was finished before, see {path}'}; "
+            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
             f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
         )
     return 0
 
 
-def print_result(result: dict[str, Any], path: Path) -> None:
+def print_result(result: Result, path: Path) -> None:
     """The result for people; the last line names the run folder and the next command."""
-    test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
+    test = {name.removeprefix("test_"): value for name, value in result.to_dict().items() if name.startswith("test_")}
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from vitlab.errors import ConfigError
 
 T = TypeVar("T")
+NOT_INERT = object()  # no value of the knob is
 
 
 def knob(
@@ -30,10 +31,19 @@ def knob(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    inert: Any = NOT_INERT,
 ) -> Any:
-    """A dataclass field with its sentence of help and its limits (of each entry, for a tuple)."""
+    """A dataclass field with its sentence of help and its limits (of each entry, for a tuple).
+
+    ``inert`` is required for every knob that is added from now on: the value at which a run is what it was before the
+    knob existed. At that value the knob is left out of `RunConfig.digest`, so that older runs keep their digest. It
+    never changes again, even if the default does.
+    """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    return field(default=default, metadata={"help": help, **{k: v for k, v in limits.items() if v is not None}})
+    rules = {name: limit for name, limit in limits.items() if limit is not None}
+    if inert is not NOT_INERT:
+        rules["inert"] = inert
+    return field(default=default, metadata={"help": help, **rules})
 
 
 @functools.cache

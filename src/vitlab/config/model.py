@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,12 +127,13 @@ class ModelConfig:
         check_limits(self)
         if self.crop is not None and self.crop > self.image_size:
             raise ConfigError(f"crop {self.crop} is larger than image_size {self.image_size}; lower it, or use none")
-        if self.arch == "vit":
-            self._check_patches()
-            self._check_heads()
-        elif not self.cnn_channels:
+        for check in CHECKS[self.arch]:
+            check(self)
+
+    def _check_layers(self) -> None:
+        if not self.cnn_channels:
             raise ConfigError("cnn_channels is empty; the CNN needs at least one layer, for example 32 64")
-        elif cnn_side(self.input_side, len(self.cnn_channels)) < 1:
+        if cnn_side(self.input_side, len(self.cnn_channels)) < 1:
             raise ConfigError(
                 f"{self._whole} is too small for {len(self.cnn_channels)} convolutions of 3 x 3, each "
                 f"followed by 2 x 2 pooling; use fewer cnn_channels or a larger image_size"
@@ -161,6 +163,8 @@ class ModelConfig:
                 f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}; "
                 f"use {', '.join(map(str, sorted(near)))} heads, or set head_dim"
             )
+
+    def _check_widths(self) -> None:
         if round(self.embed_dim * self.mlp_ratio) < 1:
             raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}")
         if self.pos_embed == "sincos" and self.embed_dim % 4:
@@ -182,7 +186,7 @@ class ModelConfig:
     @property
     def margin(self) -> int:
         """Pixels around that square that overlapping patches see: all that they could, or what the image has."""
-        if self.crop is None or self.arch == "cnn":
+        if self.crop is None or ModelConfig._check_patches not in CHECKS[self.arch]:
             return 0
         return min(self.patch_overlap, (self.image_size - self.crop) // 2)
 
@@ -205,6 +209,13 @@ class ModelConfig:
     def mlp_hidden(self) -> int:
         """Width of the block's hidden layer."""
         return round(self.embed_dim * self.mlp_ratio)
+
+
+# What must hold for each network; the knobs of the others mean nothing to it.
+CHECKS: dict[str, tuple[Callable[[ModelConfig], None], ...]] = {
+    "vit": (ModelConfig._check_patches, ModelConfig._check_heads, ModelConfig._check_widths),
+    "cnn": (ModelConfig._check_layers,),
+}
 
 
 def cnn_side(image_size: int, layers: int) -> int:

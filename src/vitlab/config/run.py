@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vitlab.config.knobs import check_limits, did_you_mean, digest, flat_fields, from_dict, to_dict
+from vitlab.config.knobs import NOT_INERT, check_limits, did_you_mean, digest, flat_fields, from_dict, to_dict
 from vitlab.config.model import ModelConfig
 from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
 from vitlab.errors import ConfigError
+
+SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds")  # knobs of a run that change no result
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,24 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that differ when anything that shapes the result differs.
 
-        Left out are the preset's name, the machine, and what changes speed and safety only.
+        Left out are the preset's name, the machine, what changes speed and safety only, and knobs at their inert value.
         """
         values = self.to_dict()
         del values["preset"], values["machine"]
-        del values["train"]["eval_batch_size"], values["train"]["checkpoint_seconds"]
-        if not values["augment"]["elastic"]:  # younger than some runs, whose digest must stay what it is
-            del values["augment"]["elastic"]
+        for name, (section, field_) in flat_fields(RunConfig).items():
+            inert = field_.metadata.get("inert", NOT_INERT)
+            if section in values and (name in SPEED_ONLY or getattr(getattr(self, section), name) == inert):
+                del values[section][name]
         return digest(values)
+
+    def changed_knobs(self, other: RunConfig) -> dict[str, Any]:
+        """The knobs that shape the result and differ from those of ``other``, apart from the seed."""
+        return {
+            name: value
+            for name, (section, _) in flat_fields(RunConfig).items()
+            if section != "machine" and name not in ("seed", *SPEED_ONLY)
+            and (value := getattr(getattr(self, section), name)) != getattr(getattr(other, section), name)
+        }  # fmt: skip
 
 
 def sections(config: RunConfig) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class AugmentConfig:
         "Largest random shift in pixels of each point of a coarse grid of 5 x 5, between which the image is bent "
         "smoothly, like rubber: no two hands draw the same curve.",
         at_least=0.0,
+        inert=0.0,
     )
     flip: bool = knob(False, "Mirror half of the images left to right; refused where that changes the meaning.")
     force_flip: bool = knob(False, "Flip even where the data set's card forbids it: a mirrored 3 is no digit.")

@@ -41,8 +41,3 @@ def epoch_batches(
     order = torch.randperm(len(split), generator=generator, device=generator.device)
     for indices in order.split(batch_size)[first:end]:
         yield split.images[indices], split.labels[indices]
-
-
-def plain_batches(split: DeviceSplit, batch_size: int) -> Iterator[Tensor]:
-    """The images in their own order."""
-    return iter(split.images.split(batch_size))

@@ -16,8 +16,8 @@ from vitlab.export.whole import (
     Whole,
     check_attention,
     check_new,
-    compare,
     image_shape,
+    keep,
     metadata,
     noise,
     one_line,
@@ -31,46 +31,32 @@ NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> dict[str, Any]:
     """Write the network to ``path`` as one file: `images` uint8 [B, H, W, C] -> `logits` float32 [B, K] and, with
-    ``attention``, `attention_0` ... [B, h, N, N]. B is free. ConfigError if something is there already.
+    ``attention``, `attention_0` ... [B, h, N, N]. B is free.
 
-    ONNX Runtime computes it for 1, 2 and 7 images first; ExportError, and no file, if it differs from torch by more
-    than 1e-4. Classes, digest and version are in the file's metadata.
+    Before the file is kept, ONNX Runtime's answers are compared with torch's (ExportError). Classes, digest and version
+    are in the file's metadata. ConfigError if ``path`` exists.
     """
     check_new(path)
     check_attention(classifier, attention)
     require()
-    whole, shape = Whole(classifier, attention).eval(), image_shape(classifier)
-    data = onnx_bytes(whole, shape, metadata(classifier))
-    difference = compare(whole, runtime(data, whole.names), shape, str(path))
-    files.make_folder(path.absolute().parent)
-    files.write_bytes(path, data)
-    outputs = {name: list(value.shape[1:]) for name, value in zip(whole.names, whole(noise(shape, 1)), strict=True)}
-    return {
-        "to": "onnx",
-        "path": str(path),
-        "bytes": len(data),
-        "sha256": files.sha256(data),
-        "opset": OPSET,
-        "input": ["B", *shape],
-        "outputs": {name: ["B", *sizes] for name, sizes in outputs.items()},
-        "max_difference": difference,
-        "model_sha256": classifier.digest,
-    }
+    whole = Whole(classifier, attention).eval()
+    data = onnx_bytes(whole, image_shape(classifier), metadata(classifier))
+    return keep(classifier, whole, path, data, runtime(data, whole.names), "onnx") | {"opset": OPSET}
 
 
 def require() -> None:
-    """ExportError in one line unless all that an export needs is installed."""
+    """ExportError unless everything that an export needs is installed."""
     for name in NEEDED:
         try:
             importlib.import_module(name)
         except ImportError:
-            raise ExportError(f"--to onnx needs {name}, which is not installed: pip install 'vitlab[onnx]'") from None
+            raise ExportError(f"--to onnx needs {name}, which is not installed: pip install -e '.[onnx]'") from None
 
 
 def onnx_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, Any]) -> bytes:
-    """The file. Traced with two images: of one, torch would take the batch size for a constant."""
+    """The file. Traced with two images, because with one torch would treat the batch size as a constant."""
     example = noise(shape, 2)
-    whole(example)  # so that the constants of preprocessing are made before tracing, and not inside it
+    whole(example)  # creates the constants of preprocessing before tracing, not inside it
     with one_line("torch cannot write this network as ONNX"), silence():
         program = torch.onnx.export(
             whole,
@@ -86,7 +72,7 @@ def onnx_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, Any])
         assert program is not None
         proto = program.model_proto
     for message in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
-        del message.metadata_props[:]  # where on this machine each line of code stands
+        del message.metadata_props[:]  # paths on this machine
     for key, value in about.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value if isinstance(value, str) else files.to_json(value, indent=None)

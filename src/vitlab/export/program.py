@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab import files
-from vitlab.export.whole import Outputs, Whole, check_new, compare, image_shape, metadata, noise, one_line, silence
+from vitlab.export.whole import Outputs, Whole, check_new, image_shape, keep, metadata, noise, one_line, silence
 from vitlab.predict import Classifier
 
 
@@ -20,13 +20,12 @@ def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
         program = torch.export.load("run.pt2").module()
         (logits,) = program(images)
 
-    The file is read again and computed for 1, 2 and 7 images first; ExportError, and no file, if it differs from the
-    network by more than 1e-4. ConfigError if something is there already. Its extra file "vitlab.json" holds classes and
-    digest.
+    Before the file is kept, it is read again and its answers are compared with torch's (ExportError). Its extra file
+    "vitlab.json" holds classes and digest. ConfigError if ``path`` exists.
     """
     check_new(path)
-    whole, shape = Whole(classifier).eval(), image_shape(classifier)
-    data = program_bytes(whole, shape, metadata(classifier))
+    whole = Whole(classifier).eval()
+    data = program_bytes(whole, image_shape(classifier), metadata(classifier))
     with one_line(f"{path} is not kept: it cannot be read again"), silence():
         again = torch.export.load(io.BytesIO(data)).module()
 
@@ -34,30 +33,18 @@ def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
         with torch.inference_mode():
             return dict(zip(whole.names, again(images), strict=True))
 
-    difference = compare(whole, copy, shape, str(path))
-    files.make_folder(path.absolute().parent)
-    files.write_bytes(path, data)
-    return {
-        "to": "torch",
-        "path": str(path),
-        "bytes": len(data),
-        "sha256": files.sha256(data),
-        "input": ["B", *shape],
-        "outputs": {"logits": ["B", len(classifier.classes)]},
-        "max_difference": difference,
-        "model_sha256": classifier.digest,
-    }
+    return keep(classifier, whole, path, data, copy, "torch")
 
 
 def program_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, Any]) -> bytes:
-    """The file. Traced with two images: of one, torch would take the batch size for a constant."""
+    """The file. Traced with two images, because with one torch would treat the batch size as a constant."""
     example = noise(shape, 2)
-    whole(example)  # so that the constants of preprocessing are made before tracing, and not inside it
+    whole(example)  # creates the constants of preprocessing before tracing, not inside it
     stream = io.BytesIO()
     with one_line("torch cannot write this network as a program"), silence(), torch.no_grad():
         program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # where on this machine each line of code stands
-        program.example_inputs = None  # or torch would put the example into the file, as a pickle
+            node.meta.pop("stack_trace", None)  # paths on this machine
+        program.example_inputs = None  # torch would put the example into the file, as a pickle
         torch.export.save(program, stream, extra_files={"vitlab.json": files.to_json(about)})
     return stream.getvalue()

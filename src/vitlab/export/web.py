@@ -1,27 +1,42 @@
-"""The page as a static folder: its files, one bundle for each model, and the table of a study as a menu."""
+"""The page as a static folder: its files, one bundle for each model, and a study's table as a menu."""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from vitlab import files
-from vitlab.data import CATALOGUE, Split
-from vitlab.export.bundle import MOST_EXAMPLES, as_json, bundle, own_examples
-from vitlab.export.study import Point, study_points
+from vitlab.config import RunConfig
+from vitlab.data import CATALOGUE, Split, load_dataset
+from vitlab.data.pixels import resize
+from vitlab.data.sources import local_paths
+from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.studies.driver import read_study
+from vitlab.predict.decode import to_grey
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import cut
+from vitlab.runs.result import shown_metrics
+from vitlab.studies.driver import Row, read_rows, read_study
+from vitlab.studies.grid import Cell
+from vitlab.studies.summary import Line, summarize
 
 Note = Callable[[str], None]
 
 FORMAT = 1
 STATIC = (".html", ".js", ".css", ".svg", ".png", ".json", ".webmanifest")
+MOST_EXAMPLES = 100
+MOST_MODELS = 24  # of a study that come with a page; the best trades of accuracy for time first
 
 
 def export_web(
@@ -34,16 +49,15 @@ def export_web(
 ) -> dict[str, Any]:
     """Write the page with ``classifiers`` (the first is shown first) to the new folder ``out``; facts about it.
 
-    ``study``: the folder of a study; its points become the menu, those whose run lies in ``runs`` with their models.
-    ``page`` stands in for the page's own files. ConfigError if ``out`` holds something, ExportError without a page.
+    ``study``: a study's folder, whose points become the menu; those whose run lies in ``runs`` come with their models.
+    ``page`` replaces the page's own files. ConfigError if ``out`` holds something, ExportError without a page.
     """
     check_new(out, folder=True)
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
     # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
-    order = sorted(content, key=lambda name: (name == "index.html", name))
-    for name in order:
+    for name in sorted(content, key=lambda name: (name == "index.html", name)):
         files.make_folder((out / name).parent)
         files.write_bytes(out / name, content[name])
     size = sum(map(len, content.values()))
@@ -53,7 +67,13 @@ def export_web(
 def gather(
     classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
-    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/..."""
+    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/...
+
+    ExportError for a network that the page cannot compute.
+    """
+    for classifier in classifiers:
+        if why_not := classifier.model.describe().missing.get("page"):
+            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
     points = [] if study is None else study_points(study, runs, note)
     models = named(classifiers, note)
     models |= named([point.classifier for point in points if point.classifier is not None], taken=models)
@@ -73,8 +93,7 @@ def gather(
 
 
 def page_files(page: Traversable | None = None) -> dict[str, bytes]:
-    """Every file of the page (by default the one in this package) by its address; ExportError if there is no index.html
-    among them."""
+    """Every file of the page (by default the one in this package) by its address; ExportError without index.html."""
     page = page or resources.files("vitlab") / "page"
     found = dict(walk(page, "")) if page.is_dir() else {}
     if "index.html" not in found:
@@ -93,10 +112,13 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
     return found
 
 
+# --- models.json: what the page can load
+
+
 def named(
     classifiers: Sequence[Classifier], note: Note = lambda line: None, taken: dict[str, Classifier] | None = None
 ) -> dict[str, Classifier]:
-    """The models by id, which is made from the run's name; the same weights are taken once, also those of ``taken``."""
+    """The models by id, made from the run's name; of equal weights, also those of ``taken``, only one model is kept."""
     taken = taken or {}
     made: dict[str, Classifier] = {}
     for classifier in classifiers:
@@ -116,26 +138,168 @@ def new_id(name: str, taken: dict[str, Classifier]) -> str:
     return next(candidate for candidate in tries if candidate not in taken)
 
 
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A cell of a study, with the model of its first seed if its run is there."""
+
+    line: Line
+    classifier: Classifier | None
+
+    def to_dict(self, model_id: str | None) -> dict[str, Any]:
+        """As in models.json: accuracy and interval as fractions, where `Line` has percent; seconds of training."""
+        line = self.line
+        return {
+            "id": model_id,
+            "cell": line.cell,
+            "seconds": line.seconds,
+            "accuracy": None if line.accuracy is None else line.accuracy / 100,
+            "interval": None if line.interval is None else [bound / 100 for bound in line.interval],
+            "on_front": line.on_front,
+        }
+
+
 def index(models: dict[str, Classifier], points: Sequence[Point] = (), study: str | None = None) -> dict[str, Any]:
     """models.json: what the page can load, and the study's points."""
     names = [classifier.name for classifier in models.values()]
     ids = {classifier.digest: model_id for model_id, classifier in models.items()}
     rows = [point.to_dict(None if point.classifier is None else ids[point.classifier.digest]) for point in points]
+    entries = [
+        {
+            "id": model_id,
+            "name": one.name if names.count(one.name) == 1 else model_id,  # two of one name go by their ids
+            "test_top1": one.result["test_top1"],
+            "train_seconds": one.result["train_seconds"],
+            "params": count_parameters(one.model),
+            "arch": one.config.model.arch,
+        }
+        for model_id, one in models.items()
+    ]
+    return {"format": FORMAT, "models": entries, "study": study and {"name": study, "points": rows}}
+
+
+def study_points(folder: Path, runs: Path, note: Note = lambda line: None) -> list[Point]:
+    """A point for each cell that has an accuracy and a time; RunError if ``folder`` is no study or none has."""
+    if not (folder / "study.json").is_file():
+        raise RunError(f"{folder} is not a study (no study.json); `vitlab study` names its folder at the end")
+    rows = read_rows(folder)
+    try:
+        stored = read_study(folder)["cells"]
+        cells = [Cell(cell["name"], cell["varied"], RunConfig.from_dict(cell["config"])) for cell in stored]
+        lines = [line for line in summarize(cells, rows) if line.accuracy is not None and line.seconds is not None]
+    except (KeyError, TypeError, ConfigError):
+        raise RunError(f"{folder} is damaged; run the study again: finished runs are kept") from None
+    if not lines:
+        raise RunError(f"{folder} has no finished run yet; `vitlab study --status {folder}` shows its progress")
+    chosen = sorted(lines, key=lambda line: (not line.on_front, line.rank or 0))[:MOST_MODELS]
+    models = {line.cell: model_of(line.cell, rows, runs, note) for line in chosen}
+    return [Point(line, models.get(line.cell)) for line in lines]
+
+
+def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier | None:
+    """The model of a cell's first finished seed; None, and a note, if the page cannot have it."""
+    done = [row for row in rows if row["cell"] == cell and row["status"] == "done"]
+    try:
+        classifier = Classifier.load(runs / str(done[0]["run"]))
+        why_not = classifier.model.describe().missing.get("page")
+    except RunError as error:
+        why_not = str(error)
+    if why_not:
+        note(f"{cell} comes without its model: {why_not}")
+    return None if why_not else classifier
+
+
+# --- models/ID/: one model as the page reads it
+
+
+def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
+    """config.json, model.safetensors (byte for byte) and examples.json by name.
+
+    ``examples`` are images of the run's own data set, see `own_examples`; None: scikit-learn's digits instead. RunError
+    when the weights on the disk are not those that were loaded.
+    """
+    weights = files.read_bytes(RunFolder(classifier.path).model_path)
+    if files.sha256(weights) != classifier.digest:
+        raise classifier.changed()
+    return {
+        "config.json": as_json(describe(classifier)),
+        "model.safetensors": weights,
+        "examples.json": as_json(examples_of(classifier, examples)),
+    }
+
+
+def as_json(value: dict[str, Any]) -> bytes:
+    """One line of JSON, for a program to read."""
+    return (files.to_json(value, indent=None) + "\n").encode()
+
+
+def describe(classifier: Classifier) -> dict[str, Any]:
+    """config.json of a bundle: what a program needs to read pictures, and facts about the model."""
+    config, result = classifier.config, classifier.result
+    numbers = ("test_top1", "test_top1_interval", "test_images", "train_seconds")
     return {
         "format": FORMAT,
-        "models": [entry(model_id, classifier, names) for model_id, classifier in models.items()],
-        "study": None if study is None else {"name": study, "points": rows},
-    }
-
-
-def entry(model_id: str, classifier: Classifier, names: list[str]) -> dict[str, Any]:
-    """One model in models.json; it goes by its id where another has the same name."""
-    result = classifier.result
-    return {
-        "id": model_id,
-        "name": classifier.name if names.count(classifier.name) == 1 else model_id,
-        "test_top1": result["test_top1"],
-        "train_seconds": result["train_seconds"],
+        "name": classifier.name,
+        "arch": config.model.arch,
+        "model": asdict(config.model),
+        "channels": classifier.channels,
+        "classes": list(classifier.classes),
+        "preprocess": asdict(classifier.preprocess),
+        "drawing": classifier.drawing,
+        "data": classifier.data_name,
         "params": count_parameters(classifier.model),
-        "arch": classifier.config.model.arch,
+        **{name: result[name] for name in numbers},
+        "metrics": list(shown_metrics(result.to_dict())),
+        "preset": config.preset,
+        "sha256": classifier.digest,
     }
+
+
+def own_examples(classifier: Classifier) -> Split | None:
+    """The test images of the run's own data set (validation images where there are none), if they are on this machine
+    and unchanged; nothing is downloaded."""
+    config, name = classifier.config, classifier.config.data.data
+    card = CATALOGUE.get(name)
+    if card is not None and card.layout != "sklearn" and not all(local_paths(card, file) for file in card.files):
+        return None
+    try:
+        dataset = load_dataset(name)
+        if dataset.digest != RunFolder(classifier.path).data()["sha256"]:
+            return None
+        return dataset.test or cut(dataset, config).val
+    except DataError:
+        return None
+
+
+def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any]:
+    """examples.json: images, labels (null where unknown) and torch's logits for them."""
+    known = True
+    if examples is None:
+        examples = load_dataset("digits").train
+        known = list(classifier.classes) == [str(digit) for digit in range(10)]
+    chosen = examples.take(one_of_each_first(examples, MOST_EXAMPLES))
+    channels, image_size = classifier.channels, classifier.preprocess.image_size
+    _, height, width, own_channels = chosen.images.shape
+    # Their own side if they are square and fit the network's channels, else the network's.
+    fits = height == width and own_channels == channels and height >= image_size // 2
+    side = height if fits else image_size
+    resized = [resize(image, side, side) for image in chosen.images]
+    images = np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])
+    logits = classifier.logits(torch.from_numpy(images))
+    return {
+        "side": side,
+        "channels": channels,
+        "images": [base64.b64encode(image.tobytes()).decode() for image in images],
+        "labels": chosen.labels.tolist() if known else [None] * len(chosen),
+        "logits": logits.tolist(),
+    }
+
+
+def one_of_each_first(split: Split, count: int) -> list[int]:
+    """Up to ``count`` indices: the first image of each of the first ten classes, then the others in their order."""
+    first: dict[int, int] = {}
+    for number, label in enumerate(split.labels.tolist()):
+        first.setdefault(label, number)
+    chosen = [first[label] for label in sorted(first)][:10]
+    taken = set(chosen)
+    others = [number for number in range(len(split)) if number not in taken]
+    return (chosen + others)[:count]

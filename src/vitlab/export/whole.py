@@ -1,7 +1,7 @@
-"""A network with its preprocessing inside, and how an exported copy is compared with it.
+"""A network with its preprocessing inside, and how an exported copy is compared with it before it is kept.
 
-A preprocessing that does not travel with the weights is the classic mistake of an export; so a file takes stored
-images, uint8 in 0 to 255, and scales, resizes, crops and normalises them itself, by the very code of training.
+Preprocessing that does not travel with the weights is the classic mistake of an export. So an exported file takes
+stored images, uint8 in 0 to 255, and scales, resizes, crops and normalises them with the same code as training.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitlab import files
 from vitlab.errors import ConfigError, VitlabError, storage_error
 from vitlab.machine import generator_on
 from vitlab.model import ViT
 from vitlab.predict import Classifier
 
 BATCHES = (1, 2, 7)
-AGREE = 1e-4  # how far a copy's numbers may be from torch's
+AGREE = 1e-4  # the largest difference from torch that a copy may have
 
 Outputs = dict[str, Tensor]
 
 
 class ExportError(VitlabError):
-    """A network could not be exported, or its copy computes something else."""
+    """A network could not be exported, or its copy computes something different."""
 
 
 class Whole(nn.Module):
-    """uint8 [B, H, W, C] -> logits [B, K], and with ``attention`` each layer's weights [B, h, N, N] behind them."""
+    """uint8 [B, H, W, C] -> logits [B, K], followed with ``attention`` by each layer's weights [B, h, N, N]."""
 
     def __init__(self, classifier: Classifier, attention: bool = False) -> None:
         super().__init__()
@@ -58,9 +59,9 @@ class Whole(nn.Module):
 
 def check_attention(classifier: Classifier, attention: bool) -> None:
     """ExportError when attention is asked for and the network has none."""
-    config = classifier.config.model
-    if attention and (config.arch == "cnn" or config.attn_form == "none"):
-        raise ExportError(f"{classifier.path} has no attention to export; leave out --attention")
+    why_not = classifier.model.describe().missing.get("attention")
+    if attention and why_not:
+        raise ExportError(f"{classifier.path} has no attention to export ({why_not}); leave out --attention")
 
 
 def image_shape(classifier: Classifier) -> tuple[int, int, int]:
@@ -107,7 +108,7 @@ def largest_difference(expected: Tensor, got: Tensor | None) -> float:
 
 @contextlib.contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside a foreign exporter or runtime, each with types of its own, into ExportError."""
+    """Turn any error inside an exporter or runtime, each of which has its own types, into ExportError."""
     try:
         yield
     except MemoryError:
@@ -118,18 +119,18 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def check_new(path: Path, folder: bool = False) -> None:
-    """ConfigError if something is at ``path`` already; an empty folder may be where a ``folder`` is to be made."""
+    """ConfigError if ``path`` exists; where a ``folder`` is to be made, an empty one may exist."""
     try:
         taken = os.path.lexists(path) and not (folder and path.is_dir() and not any(path.iterdir()))
     except OSError as error:
         raise storage_error("use", path, error) from error
     if taken:
-        raise ConfigError(f"{path} is there already; choose another --out, or delete it")
+        raise ConfigError(f"{path} already exists; choose another --out, or delete it")
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep to itself what torch's exporters say aloud: progress on standard output, warnings, log lines."""
+    """Hide what torch's exporters print: progress on standard output, warnings, log lines."""
     names = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
     loggers = {name: logging.getLogger(name).level for name in names}
     try:
@@ -144,7 +145,7 @@ def silence() -> Iterator[None]:
 
 
 def metadata(classifier: Classifier) -> dict[str, Any]:
-    """What a file says about itself: plain values."""
+    """What a file says about itself, as plain values."""
     from importlib.metadata import version
 
     result = classifier.result
@@ -156,4 +157,27 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
         "test_top1": result["test_top1"],
         "vitlab": version("vitlab"),
         "sha256": classifier.digest,
+    }
+
+
+def keep(
+    classifier: Classifier, whole: Whole, path: Path, data: bytes, copy: Callable[[Tensor], Outputs], to: str
+) -> dict[str, Any]:
+    """Compare ``copy``, which computes what ``data`` holds, with the network for 1, 2 and 7 images, then write ``data``
+    to ``path``; facts about the file. ExportError, and no file, if the two differ by more than 1e-4."""
+    shape = image_shape(classifier)
+    difference = compare(whole, copy, shape, str(path))
+    files.make_folder(path.absolute().parent)
+    files.write_bytes(path, data)
+    with torch.inference_mode():
+        outputs = {name: list(value.shape[1:]) for name, value in zip(whole.names, whole(noise(shape, 1)), strict=True)}
+    return {
+        "to": to,
+        "path": str(path),
+        "bytes": len(data),
+        "sha256": files.sha256(data),
+        "input": ["B", *shape],
+        "outputs": {name: ["B", *sizes] for name, sizes in outputs.items()},
+        "max_difference": difference,
+        "model_sha256": classifier.digest,
     }

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.data.batches import DeviceSplit, plain_batches
+from vitlab.data.batches import DeviceSplit
 from vitlab.look.inside import evaluating
 from vitlab.machine import Machine
 from vitlab.training.augment import affine, affine_matrix
@@ -146,7 +146,7 @@ def accuracy(
     """Top-1 accuracy, a fraction, on images that ``change`` has disturbed between scaling and normalisation."""
     logits = []
     with evaluating(model):
-        for images_BHWC in plain_batches(split, batch_size):
+        for images_BHWC in split.images.split(batch_size):
             inputs_BCHW = preprocess(images_BHWC, change)  # not under autocast: half precision moves pixels
             with machine.autocast():
                 logits.append(model(inputs_BCHW).float())

@@ -1,6 +1,5 @@
 """The transformer block, pre-norm: attention, MLP, their norms, and the residual line (Vaswani et al. 2017).
 
-This file is the definition; vitlab.native computes the same on a CPU in fewer passes over memory.
 Letters in names: B images, N tokens, D embed_dim, h heads, d width of a head.
 """
 
@@ -16,23 +15,23 @@ NORM_EPS = 1e-6  # as in the ViT paper's code and in the Keras example
 
 
 def attention_weights(q_BhNd: Tensor, k_BhNd: Tensor, bias_hNN: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias), [B, h, N, N]: row i: how much token i takes from each (Vaswani et al. 2017,
-    eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of places)."""
+    """softmax(q k^T / sqrt(d) + bias), [B, h, N, N]: row i is how much token i attends to each (Vaswani et al. 2017,
+    eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of tokens)."""
     scores = (q_BhNd @ k_BhNd.transpose(-2, -1)) * q_BhNd.shape[-1] ** -0.5
     return torch.softmax(scores if bias_hNN is None else scores + bias_hNN, dim=-1)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; ``sdpa`` takes torch's kernel, which never holds the weights.
+    """Multi-head self-attention; with ``fused`` by torch's kernel, which never stores the weights.
 
-    ``attn_form`` "merged" has a single head and compares and carries the tokens themselves: the product of the
-    query and key matrices is one matrix, q, and so is that of value and projection, proj.
+    ``attn_form`` "merged" has a single head that compares and passes on the tokens themselves: the product of the
+    query and key matrices is one matrix, q, and so is the product of value and projection, proj.
     """
 
-    def __init__(self, config: ModelConfig, num_tokens: int, sdpa: bool) -> None:
+    def __init__(self, config: ModelConfig, num_tokens: int) -> None:
         super().__init__()
         dim, self.num_heads, self.head_dim = config.embed_dim, config.num_heads, config.width_per_head
-        self.merged, self.sdpa = config.attn_form == "merged", sdpa
+        self.merged, self.fused = config.attn_form == "merged", False
         if self.merged:
             self.head_dim = dim
             self.q = nn.Linear(dim, dim, bias=config.linear_bias)
@@ -45,7 +44,7 @@ class Attention(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
         q, k, v = self.heads(x_BND)
-        if self.sdpa:
+        if self.fused:
             rate = self.dropout.p if self.training else 0.0
             mask = None if self.bias is None else self.bias.to(q.dtype)
             return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate))
@@ -105,18 +104,13 @@ class RmsNorm(nn.Module):
         return x_BND * torch.rsqrt(x_BND.square().mean(dim=-1, keepdim=True) + NORM_EPS)
 
 
-def affine(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """Gain and offset of a norm, None twice where it has none."""
-    return (norm.weight, norm.bias) if isinstance(norm, nn.LayerNorm) else (None, None)
-
-
 def make_norm(config: ModelConfig) -> nn.Module:
     """The normalisation of tokens that ``config.norm`` names."""
     return RmsNorm() if config.norm == "rms" else nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
 
 class DropPath(nn.Module):
-    """Skip a residual branch for some images while training (stochastic depth, Huang et al. 2016)."""
+    """Skips a residual branch for some images while training (stochastic depth, Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -131,14 +125,14 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Two residual steps: tokens talk (attention), then each thinks for itself (MLP)."""
+    """Two residual steps: attention exchanges information between tokens, the MLP processes each token alone."""
 
-    def __init__(self, config: ModelConfig, num_tokens: int, drop_path: float, sdpa: bool) -> None:
+    def __init__(self, config: ModelConfig, num_tokens: int, drop_path: float) -> None:
         super().__init__()
         self.attn = None
         if config.attn_form != "none":
             self.norm1 = make_norm(config)
-            self.attn = Attention(config, num_tokens, sdpa)
+            self.attn = Attention(config, num_tokens)
         self.norm2 = make_norm(config)
         self.mlp = Mlp(config)
         self.drop_path = DropPath(drop_path)
@@ -148,16 +142,6 @@ class Block(nn.Module):
         x = x_BND if self.attn is None else x_BND + self.drop_path(self.attn(self.norm1(x_BND)))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
-
-    def kernel_weights(self) -> list[Tensor | None]:
-        """All parameters in the order of ``native.BLOCK_WEIGHTS``, None for what this block has not."""
-        attention: list[Tensor | None] = [None] * 7
-        if self.attn is not None:
-            mix = self.attn.q if self.attn.merged else self.attn.qkv
-            attention = [*affine(self.norm1), mix.weight, mix.bias]
-            attention += [self.attn.proj.weight, self.attn.proj.bias, self.attn.bias]
-        mlp = [self.mlp.fc1.weight, self.mlp.fc1.bias, self.mlp.fc2.weight, self.mlp.fc2.bias]
-        return [*attention, *affine(self.norm2), *mlp]
 
     def forward_with_weights(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, and the attention weights [B, h, N, N] (h 0 without attention)."""

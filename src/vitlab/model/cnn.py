@@ -1,4 +1,4 @@
-"""The small CNN of keras.io's "Simple MNIST convnet": the opponent that the seed page lost against."""
+"""The small CNN of keras.io's "Simple MNIST convnet", which beat the seed page's ViT."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, cnn_side
-from vitlab.model.dropout import Dropout
-from vitlab.model.kernels import PLAIN, Kernels
+from vitlab.model.description import Description, Squares, dense_multiply_adds
+from vitlab.text import listed
+
+DELETION_GRID = 7  # squares a side that deletion blanks, where there are no patches
 
 
 class CNN(nn.Module):
     """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer."""
 
-    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
+        self.config = config
         channels = (in_channels, *config.cnn_channels)
         self.convs = nn.ModuleList(nn.Conv2d(a, b, kernel_size=3) for a, b in pairwise(channels))
         side = cnn_side(config.input_side, len(config.cnn_channels))
-        self.head = nn.Sequential(Dropout(config.head_dropout, kernels), nn.Linear(channels[-1] * side**2, num_classes))
+        self.head = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(channels[-1] * side**2, num_classes))
         for module in self.modules():  # Keras' defaults
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -38,12 +41,42 @@ class CNN(nn.Module):
             x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers
         return x.flatten(1)
 
+    def describe(self) -> Description:
+        """What the rest of the program needs to know about it."""
+        side = max(1, self.config.input_side // DELETION_GRID)
+        nothing = "a convolutional network has no"
+        return Description(
+            name="CNN",
+            kind="convolutional network",
+            line=f"{listed([str(count) for count in self.config.cnn_channels])} channels",
+            squares=Squares(self.config.input_side // side, side),
+            flops_per_image=2 * self.multiply_adds(),
+            # The first convolution reads pixels, not features, so Muon leaves it to AdamW.
+            matrices={f"convs.{layer}.weight": 1 for layer in range(1, len(self.convs))},
+            missing={
+                "patches": f"{nothing} patches",
+                "attention": f"{nothing} attention",
+                "filters": f"{nothing} patch embedding",
+                "positions": f"{nothing} position embeddings",
+                "lens": f"{nothing} transformer blocks",
+            },
+        )
+
+    def multiply_adds(self) -> int:
+        """Of one forward pass on one image: 3 x 3 convolutions without padding, each before its pooling; the head."""
+        convs = [conv for conv in self.convs if isinstance(conv, nn.Conv2d)]
+        sides = [cnn_side(self.config.input_side, layer) for layer in range(len(convs) + 1)]
+        convolutions = sum((side - 2) ** 2 * conv.weight.numel() for side, conv in zip(sides, convs, strict=False))
+        dense = self.head[-1]
+        assert isinstance(dense, nn.Linear)
+        return convolutions + dense_multiply_adds(dense.in_features, dense.out_features)
+
 
 def channels_last(images_BCHW: Tensor) -> Tensor:
     """The same numbers in the order row, column, channel, in which convolution and pooling are twice as fast on a CPU.
 
-    With explicit strides: of a single channel `contiguous(memory_format=...)` thinks that it is in both orders, and
-    leaves strides behind that send everything after it down the slow path.
+    With explicit strides: `contiguous(memory_format=...)` takes a single channel to be in both orders already, and its
+    strides would send everything after it down the slow path.
     """
     _, channels, height, width = images_BCHW.shape
     rows = images_BCHW.permute(0, 2, 3, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Cutting an image into patches, and putting it together again: used by model, pictures and page alike."""
+"""Cutting an image into patches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,6 @@ def patchify(images_BCHW: Tensor, patch_size: int, overlap: int = 0, margin: int
     side = patch_size + 2 * overlap
     windows = F.pad(images, (overlap - margin,) * 4).unfold(2, side, patch_size).unfold(3, side, patch_size)
     return windows.permute(0, 2, 3, 4, 5, 1).reshape(batch, rows * columns, -1)
-
-
-def unpatchify(patches_BNP: Tensor, patch_size: int, channels: int) -> Tensor:
-    """The inverse of `patchify` without overlap, for a square grid: [B, N, P] -> [B, C, grid p, grid p]."""
-    batch, count, _ = patches_BNP.shape
-    grid = round(count**0.5)
-    cut = patches_BNP.reshape(batch, grid, grid, patch_size, patch_size, channels)
-    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid * patch_size, grid * patch_size)
 
 
 def patch_length(patch_size: int, overlap: int, channels: int) -> int:

@@ -1,28 +1,28 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words"), pre-norm.
 
+This file and block.py are the definition; vitlab.native computes the same on a CPU in fewer passes over memory.
 Letters in names: B images, N tokens, P numbers of a patch, D embed_dim, h heads, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
-from vitlab.model.block import Block, affine, make_norm
-from vitlab.model.dropout import Dropout
-from vitlab.model.initialize import initialize
-from vitlab.model.kernels import PLAIN, Kernels
+from vitlab.model.block import Attention, Block, make_norm
+from vitlab.model.description import Description, Squares, dense_multiply_adds
 from vitlab.model.patches import patch_length, patchify
-from vitlab.native import LANES, MOST_CLASSES, BlockShape, native_blocks, native_embed, native_readout
+from vitlab.text import counted
 
 
 class ViT(nn.Module):
     """Patches -> tokens -> blocks -> one vector -> class scores."""
 
-    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int, kernels: Kernels = PLAIN) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
         self.config = config
         dim, num_patches = config.embed_dim, config.grid**2
@@ -36,30 +36,16 @@ class ViT(nn.Module):
             nothing = torch.zeros(self.num_tokens - num_patches, dim)  # the class token has no place
             self.register_buffer("pos_embed", torch.cat([nothing, waves]), persistent=False)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
-        self.kernels = kernels
-        self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate, kernels.sdpa) for rate in rates)
+        self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate) for rate in rates)
         self.norm = make_norm(config)
         pooled = dim * (self.num_tokens if config.pool == "flatten" else 1)
-        self.head = make_head(pooled, config.head_hidden, num_classes, Dropout(config.head_dropout, kernels))
+        self.head = make_head(pooled, config, num_classes)
         initialize(self, config)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """[B, C, side, side], preprocessed -> logits [B, K]."""
-        x_BND = self.through_blocks(self.tokens(images_BCHW))
-        library, dense = self.kernels.native, cast(nn.Linear, self.head[-1])
-        if library is None or not self.reads_natively(dense.out_features):
-            logits_BK: Tensor = self.head(self.pool(self.norm(x_BND)))
-            return logits_BK
-        weights = *affine(self.norm), dense.weight, dense.bias
-        return native_readout(
-            x_BND.to(library.dtype), *weights, self.config.norm == "rms", library, self.kernels.threads
-        )
-
-    def reads_natively(self, num_classes: int) -> bool:
-        """Whether the kernel knows what comes after the blocks: all tokens side by side into one dense layer."""
-        config, drops = self.config, self.training and self.config.head_dropout > 0
-        fits = config.embed_dim % LANES == 0 and num_classes <= MOST_CLASSES
-        return fits and config.pool == "flatten" and not config.head_hidden and not drops
+        logits_BK: Tensor = self.head(self.features(images_BCHW))
+        return logits_BK
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The pooled vector of each image: [B, D], or [B, N D] with pool "flatten"."""
@@ -67,11 +53,6 @@ class ViT(nn.Module):
 
     def through_blocks(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D], all blocks."""
-        if self.kernels.native is not None and self.kernels.blocks:
-            weights = [weight for block in self.blocks for weight in cast(Block, block).kernel_weights()]
-            shape = kernel_shape(self.config, self.training)
-            seed = int(torch.randint(2**32, ())) if shape.dropout or shape.attn_dropout else 0
-            return native_blocks(x_BND, weights, shape, self.kernels.native, self.kernels.threads, seed)
         for block in self.blocks:
             x_BND = block(x_BND)
         return x_BND
@@ -88,11 +69,6 @@ class ViT(nn.Module):
         """Projected patches with their positions, [B, N, D]; the class token, if any, comes first."""
         config = self.config
         cut = config.patch_size, config.patch_overlap, config.margin
-        library, fits = self.kernels.native, config.pool != "cls" and config.embed_dim % LANES == 0
-        if library is not None and fits and not images_BCHW.requires_grad:
-            weights = self.patch_embed.weight, self.patch_embed.bias
-            places = None if config.pos_embed == "none" else self.pos_embed
-            return native_embed(images_BCHW.to(library.dtype), *weights, places, cut, library, self.kernels.threads)
         x: Tensor = self.patch_embed(patchify(images_BCHW, *cut))
         if self.cls_token is not None:
             # By shape, not by len, which would write the batch size of the example into an export.
@@ -111,28 +87,64 @@ class ViT(nn.Module):
             case _:
                 return x_BND.flatten(1)
 
+    def fuse_attention(self, fused: bool) -> None:
+        """Compute attention by torch's fused kernel, or as plain matrix products."""
+        for block in self.blocks:
+            if block.attn is not None:
+                cast(Attention, block.attn).fused = fused
 
-def kernel_shape(config: ModelConfig, training: bool) -> BlockShape:
-    """The blocks of ``config`` as the native kernel is told of them; ``training`` decides on dropout."""
-    return BlockShape(
-        dim=config.embed_dim,
-        depth=config.depth,
-        heads=config.num_heads,
-        head_dim=config.embed_dim if config.attn_form == "merged" else config.width_per_head,
-        hidden=config.mlp_hidden,
-        attention=config.attn_form,
-        rms=config.norm == "rms",
-        relu2=config.act == "relu2",
-        last_gelu=config.mlp_last_gelu,
-        dropout=config.dropout if training else 0.0,
-        attn_dropout=config.attn_dropout if training else 0.0,
-    )
+    def describe(self) -> Description:
+        """What the rest of the program needs to know about it."""
+        config, grid = self.config, self.config.grid
+        lost = config.inner_side - grid * config.patch_size
+        edge = f", {counted(lost, 'pixel')} cut off at the right and bottom" if lost else ""
+        attention = "no attention" if config.attn_form == "none" else counted(config.num_heads, "head")
+        missing = {
+            "attention": "this network has no attention (attn_form none)" if config.attn_form == "none" else "",
+            "positions": "this network has no position embeddings (pos_embed none)"
+            if config.pos_embed == "none"
+            else "there is only one patch" * (grid == 1),
+        }
+        return Description(
+            name="ViT",
+            kind="Vision Transformer",
+            line=f"{grid} x {grid} patches of {counted(config.patch_size, 'pixel')}{edge}, "
+            f"{counted(config.depth, 'block')}, width {config.embed_dim}, {attention}",
+            squares=Squares(grid, config.patch_size, config.margin),
+            flops_per_image=2 * self.multiply_adds(),
+            matrices=block_matrices(self.blocks),
+            missing={view: why for view, why in missing.items() if why},
+        )
+
+    def multiply_adds(self) -> int:
+        """Of one forward pass on one image: patch embedding, blocks and head."""
+        config, tokens = self.config, self.num_tokens
+        dim, merged = config.embed_dim, config.attn_form == "merged"
+        embedding = config.grid**2 * self.patch_embed.in_features * dim
+        inner = dim if merged else config.num_heads * config.width_per_head
+        # Projections of each token, and two products of all pairs: scores, and weights times values.
+        attention = tokens * dim * inner * (2 if merged else 4) + 2 * tokens**2 * inner
+        mlp = 2 * tokens * dim * config.mlp_hidden
+        head = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        widths = [head[0].in_features, *(layer.out_features for layer in head)]
+        block = mlp + (attention if config.attn_form != "none" else 0)
+        return embedding + config.depth * block + dense_multiply_adds(*widths)
 
 
-def make_head(width: int, hidden: tuple[int, ...], num_classes: int, dropout: Dropout) -> nn.Sequential:
+def block_matrices(blocks: nn.Module) -> dict[str, int]:
+    """The matrices inside a stack of blocks, by their names in the whole network: three lie stacked in a qkv weight."""
+    return {
+        f"blocks.{name}": 3 if name.endswith("qkv.weight") else 1
+        for name, parameter in blocks.named_parameters()
+        if parameter.ndim == 2
+    }
+
+
+def make_head(width: int, config: ModelConfig, num_classes: int) -> nn.Sequential:
     """Dropout, then dense-GELU-dropout for each hidden width, then the class scores."""
+    dropout = nn.Dropout(config.head_dropout)
     layers: list[nn.Module] = [dropout]
-    for units in hidden:
+    for units in config.head_hidden:
         layers += [nn.Linear(width, units), nn.GELU(), dropout]
         width = units
     return nn.Sequential(*layers, nn.Linear(width, num_classes))
@@ -145,3 +157,55 @@ def sincos_positions(grid: int, dim: int) -> Tensor:
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)
     rows, columns = waves.repeat_interleave(grid, dim=0), waves.repeat(grid, 1)
     return torch.cat([rows, columns], dim=1)
+
+
+# --- How weights start; draws from torch's global generator, which the caller seeds
+
+
+def initialize(model: ViT, config: ModelConfig) -> None:
+    """Fill all parameters of a ViT as ``config.init`` says; biases start at 0, norms at the identity."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for block in model.blocks:
+        if block.attn is not None:
+            _initialize_attention(block.attn, config)  # type: ignore[arg-type]
+        if config.init == "zero":
+            nn.init.zeros_(block.mlp.fc2.weight)  # type: ignore[union-attr, arg-type]
+    _initialize_positions(model, config)
+    if config.init != "keras":
+        nn.init.zeros_(model.head[-1].weight)  # type: ignore[arg-type]  # the ViT paper's code starts undecided
+
+
+def _initialize_attention(attn: Attention, config: ModelConfig) -> None:
+    """q, k and v are three matrices that happen to lie in one: each has its own fans."""
+    heads, width, dim = config.num_heads, attn.head_dim, config.embed_dim
+    keras = config.init == "keras"
+    if attn.merged:
+        nn.init.normal_(attn.q.weight, std=dim**-0.5)  # the product of two matrices of variance 1 / D
+    else:
+        # Keras takes the fans of a [D, h, d] kernel as h D and d D, and of [h, d, D] as h d and h D.
+        glorot_uniform(attn.qkv.weight, *((heads * dim, width * dim) if keras else (dim, heads * width)))
+    glorot_uniform(attn.proj.weight, heads * width, heads * dim if keras else dim)
+    if config.init == "zero":
+        nn.init.zeros_(attn.proj.weight)
+
+
+def _initialize_positions(model: ViT, config: ModelConfig) -> None:
+    """Keras embeddings are uniform in +-0.05; the ViT paper's positions are normal with 0.02."""
+    if config.pos_embed == "learned":
+        with torch.no_grad():
+            if config.init == "keras":
+                model.pos_embed.uniform_(-0.05, 0.05)
+            else:
+                model.pos_embed.normal_(std=0.02)
+    if model.cls_token is not None:
+        nn.init.normal_(model.cls_token, std=0.02)
+
+
+def glorot_uniform(weight: Tensor, fan_in: int, fan_out: int) -> None:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
+    limit = math.sqrt(6.0 / (fan_in + fan_out))
+    nn.init.uniform_(weight, -limit, limit)

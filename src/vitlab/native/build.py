@@ -1,8 +1,8 @@
-"""Compile the C files beside it for this very processor, keep the result, load it.
+"""Compile the C files of csrc/ for this processor, cache the library, and load it.
 
-A compiled library lies in a cache folder under a name that is a digest of all that it depends on: the sources, the
-flags, the compiler, and the instructions that the processor offers. So it is never out of date, machines that share a
-folder do not disturb each other, and processes that build at once write the same thing, whole.
+The cached file's name is a digest of everything the library depends on: the sources, the flags, the compiler, and the
+processor's instructions. So it is never out of date, machines can share a cache folder, and processes that build at the
+same time write the same whole file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from vitlab.files import make_folder, publish
 
 Kind = Literal["bf16", "float", "double"]
 
-VERSION = 5  # vitlab_version() of blocks.c
 SOURCES = Path(__file__).parent / "csrc"
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
@@ -36,17 +35,22 @@ COMPILE_SECONDS = 120
 
 
 class NativeError(VitlabError):
-    """The kernel cannot be had here; the message says why in one phrase."""
+    """The kernels are unavailable on this machine; the message says why in one phrase."""
 
 
-class ShapeStruct(ctypes.Structure):
-    """``vitlab_shape`` of plan.h."""
-
-    _fields_ = [
-        *((name, ctypes.c_int) for name in ("batch", "tokens", "dim", "depth", "heads", "head_dim", "hidden")),
-        *((name, ctypes.c_int) for name in ("attention", "rms", "relu2", "last_gelu", "threads")),
-        *(("seed", ctypes.c_uint), ("dropout", ctypes.c_double), ("attn_dropout", ctypes.c_double)),
-    ]
+# The functions of the C library, without their prefix vitlab_: those that return a size, and the others.
+SIZES = ["muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"]
+CALLS = [
+    "forward",
+    "backward",
+    "embed",
+    "embed_gradients",
+    "readout",
+    "readout_gradients",
+    "muon",
+    "dropout_mask",
+    "affine",
+]
 
 
 class Library:
@@ -54,44 +58,29 @@ class Library:
 
     def __init__(self, kind: Kind, path: Path) -> None:
         try:
-            library = ctypes.CDLL(str(path))
-            version = library.vitlab_version()
-            self.forward, self.backward = library.vitlab_forward, library.vitlab_backward
-            self.muon, self.dropout_mask = library.vitlab_muon, library.vitlab_dropout_mask
-            self.affine = library.vitlab_affine
-            self.embed, self.embed_gradients = library.vitlab_embed, library.vitlab_embed_gradients
-            self.readout, self.readout_gradients = library.vitlab_readout, library.vitlab_readout_gradients
-            self.embed_bytes, self.readout_bytes = library.vitlab_embed_bytes, library.vitlab_readout_bytes
-            self.saved_bytes, self.workspace_bytes = library.vitlab_saved_bytes, library.vitlab_workspace_bytes
-            self.muon_floats = library.vitlab_muon_floats
-            self._use_tiles = library.vitlab_use_tiles
+            self.c = ctypes.CDLL(str(path))
+            for name in CALLS:
+                getattr(self.c, f"vitlab_{name}").restype = None
+            for name in SIZES:
+                getattr(self.c, f"vitlab_{name}").restype = ctypes.c_size_t
+            self.c.vitlab_use_tiles.restype = ctypes.c_int
         except (OSError, AttributeError) as error:
             raise NativeError(f"the compiled kernel {path} does not load: {error}") from error
-        if version != VERSION:
-            raise NativeError(f"the compiled kernel {path} is of version {version}, not {VERSION}; delete it")
         self.kind, self.path = kind, path
         self.dtype = torch.float64 if kind == "double" else torch.float32
-        self.muon_dtype = torch.float32
-        for call in (self.forward, self.backward, self.muon, self.dropout_mask, self.affine):
-            call.restype = None
-        for call in (self.embed, self.embed_gradients, self.readout, self.readout_gradients):
-            call.restype = None
-        for measure in (self.muon_floats, self.embed_bytes, self.readout_bytes):
-            measure.restype = ctypes.c_size_t
-        for measure in (self.saved_bytes, self.workspace_bytes):
-            measure.restype, measure.argtypes = ctypes.c_size_t, [ctypes.POINTER(ShapeStruct)]
         self._local = threading.local()
 
     def __deepcopy__(self, memo: object) -> Library:
-        """Itself: copies of a network, as an average of its weights is one, share the code."""
+        """Itself: copies of a network (such as the average of its weights) share the code."""
         return self
 
     def use_tiles(self, wanted: bool) -> bool:
-        """Whether products run on AMX tiles from now on: they do from the start, where these are to be had.
+        """Run products on AMX tiles, or by vector instructions; whether tiles are in use now.
 
-        To ask, or for tests of what runs elsewhere; of every user of this library, and not while one of them computes.
+        Tiles are on from the start where the processor has them. The switch holds for every user of the library; do
+        not turn it while one of them computes.
         """
-        return bool(self._use_tiles(int(wanted)))
+        return bool(self.c.vitlab_use_tiles(int(wanted)))
 
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes that belong to the calling thread until its next call."""
@@ -99,20 +88,6 @@ class Library:
         if held is None or len(held) < size:
             held = self._local.workspace = torch.empty(size, dtype=torch.uint8)
         return held
-
-
-def address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
-    """Where a kernel finds the tensor's numbers; NULL for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def check_tensors(library: Library, *tensors: torch.Tensor | None) -> None:
-    """ValueError unless each is what the kernel reads: of its type, on the CPU, contiguous."""
-    for tensor in tensors:
-        if tensor is not None and not (
-            tensor.dtype is library.dtype and tensor.is_contiguous() and tensor.device.type == "cpu"
-        ):
-            raise ValueError(f"the kernel needs contiguous {library.dtype} on the CPU")
 
 
 def load(kind: Kind, cache: Path) -> Library:

@@ -19,8 +19,8 @@ from vitlab.errors import RunError
 from vitlab.model import CNN, ViT
 from vitlab.predict import drawing
 from vitlab.predict.decode import MAX_BYTES, ImageError, Pixels, decode, to_grey
-from vitlab.runs.folder import RunFolder
-from vitlab.runs.session import load_model
+from vitlab.runs.finished import open_run
+from vitlab.runs.result import Result
 from vitlab.training.preprocess import Preprocess
 
 NOT_SURE = 0.5  # below this probability an answer is better not trusted
@@ -59,7 +59,7 @@ class Classifier:
     channels: int
     config: RunConfig
     drawing: str | None
-    result: dict[str, Any]
+    result: Result
     digest: str
     path: Path
     data_name: str
@@ -67,18 +67,21 @@ class Classifier:
     @classmethod
     def load(cls, run: Path | str) -> Classifier:
         """The network of a finished run, checked against its digests, on the CPU; RunError if there is none."""
-        path = Path(run)
-        folder = RunFolder(path)
-        model, preprocess, classes = load_model(path)
-        config, result, data = folder.config(), folder.result(), folder.data()
-        channels = data["channels"]
-        if channels not in (1, 3) or result is None:
-            raise RunError(f"{path / 'data.json'} is damaged: images have 1 or 3 channels, not {channels}; train again")
-        named = drawing.NAME if config.data.data in DRAWN else None
-        name = path.name or path.absolute().name
-        digest = result["model_sha256"]
-        label = str(data.get("name", "unknown"))
-        return cls(name, model, preprocess, classes, channels, config, named, result, digest, path, label)
+        opened = open_run(Path(run))
+        path, config, data = opened.folder.path, opened.config, opened.data
+        return cls(
+            name=path.name or path.absolute().name,
+            model=opened.network(),
+            preprocess=opened.preprocess,
+            classes=opened.classes,
+            channels=data["channels"],
+            config=config,
+            drawing=drawing.NAME if config.data.data in DRAWN else None,
+            result=opened.result,
+            digest=opened.result["model_sha256"],
+            path=path,
+            data_name=str(data.get("name", "unknown")),
+        )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
         """The ``top`` likeliest labels of a picture, best first: the bytes or the path of a PNG or JPEG file, or an

@@ -12,6 +12,7 @@ from vitlab.config.presets import PRESETS
 from vitlab.config.run import sections
 from vitlab.report.gather import Subject
 from vitlab.report.parts import between, counted, duration, listed, percent
+from vitlab.runs.result import Result
 from vitlab.training.evaluate import wilson_interval
 
 
@@ -50,7 +51,7 @@ def headline(subject: Subject) -> tuple[float, Sequence[float]]:
     return subject.accuracy, wilson_interval(subject.accuracy, len(subject.images))
 
 
-def head_share(result: dict[str, Any]) -> str:
+def head_share(result: Result) -> str:
     """Of the parameters."""
     return percent(result["params_by_part"].get("head", 0) / result["params"], 0)
 

@@ -18,10 +18,10 @@ from vitlab.data.batches import DeviceSplit, to_device
 from vitlab.errors import RunError
 from vitlab.look.attention import Squares, patch_squares
 from vitlab.machine import Machine
-from vitlab.report.damage import check_run
-from vitlab.runs.folder import RunFolder
-from vitlab.runs.prepare import prepare
-from vitlab.runs.session import check_same_data, machine_knobs, memory_errors, put_weights
+from vitlab.runs.finished import open_run as open_finished
+from vitlab.runs.prepare import memory_errors
+from vitlab.runs.result import Result
+from vitlab.runs.session import machine_knobs
 from vitlab.training.evaluate import predict_logits
 from vitlab.training.preprocess import Preprocess
 
@@ -41,7 +41,7 @@ class Subject:
     model: nn.Module
     preprocess: Preprocess
     machine: Machine
-    result: dict[str, Any]
+    result: Result
     environment: dict[str, Any]
     history: list[dict[str, Any]]
     part: str
@@ -103,24 +103,18 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
 
     ``asked`` may hold the machine's knobs, and ``data``: the place that the images have moved to.
     """
-    folder = RunFolder(path)
-    config = folder.config()
-    weights = folder.load_weights(config.digest())
-    result = folder.result()
-    assert result is not None, "a run with weights has ended"
-    check_run(path, result, folder.environment(), folder.history())
+    run = open_finished(path)
+    environment, history, config = run.folder.environment(), run.folder.history(), run.config
+    here = as_trained(environment) | machine_knobs(asked)
+    prepared = run.prepare(note, here, asked.get("data"), "looking at the run")
     with memory_errors("looking at the run"):
-        here = as_trained(folder.environment()) | machine_knobs(asked)
-        prepared = prepare(config.with_knobs(**here), note, asked.get("data"))
-        check_same_data(folder, prepared)
-        put_weights(prepared.model, weights, path)
         part, split = judging_images(prepared.dataset)
         task, images = prepared.task, to_device(split, prepared.task.machine.device)
         prepared.model.eval()
         logits = predict_logits(prepared.model, images, task.preprocess, task.machine, config.train.eval_batch_size)
     return Subject(
-        path, config, prepared.dataset, prepared.model, task.preprocess, task.machine, result,
-        folder.environment(), folder.history(), part, images, untied(logits),
+        path, config, prepared.dataset, prepared.model, task.preprocess, task.machine, run.result,
+        environment, history, part, images, untied(logits),
     )  # fmt: skip
 
 

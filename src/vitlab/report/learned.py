@@ -53,7 +53,7 @@ def progress_sentence(history: Sequence[Row], planned: float) -> str:
 def gap_sentence(subject: Subject) -> str:
     """What the distance between the two losses says, and which weights were kept."""
     last = subject.history[-1]
-    kept = subject.result.get("selected_epoch")
+    kept = subject.result["selected_epoch"]
     text = f"The weights of epoch {kept} were kept. " if kept else ""
     if subject.result["status"] == "diverged":
         return text + "Then the loss stopped being a number: the run diverged."

@@ -19,7 +19,7 @@ from vitlab.report.answer import answer, changed_knobs, show
 from vitlab.report.card import MARK, card
 from vitlab.report.gather import Subject, check_comparable, open_run, shown_images
 from vitlab.report.parts import Missing, Picture, Section
-from vitlab.runs.session import memory_errors
+from vitlab.runs.prepare import memory_errors
 
 Note = Callable[[str], None]
 # The seed page's: the picture's name, the network that cuts so, the digit.
@@ -171,7 +171,7 @@ def knob_tables(config: RunConfig) -> list[page.Table]:
 
 def environment_tables(subject: Subject) -> list[page.Table]:
     """environment.json and result.json as they are."""
-    tables = {"environment.json": subject.environment, "result.json": subject.result}
+    tables = {"environment.json": subject.environment, "result.json": subject.result.to_dict()}
     return [
         page.Table(
             name, (), [[key, place_name(value) if key == "data" else plain(value)] for key, value in values.items()]

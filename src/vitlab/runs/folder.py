@@ -1,4 +1,4 @@
-"""A run folder: what one training leaves behind, written whole, checked when read.
+"""A run folder: what one training run leaves on the disk, written whole, checked when read.
 
     config.json         the resolved configuration, every knob
     environment.json    versions, processor, threads, git commit
@@ -8,7 +8,7 @@
     model.safetensors   the selected weights
     result.json         how it ended: status, accuracy, times, parameters, digest of the weights
 
-No result.json means that the run is going on or was killed; either way `--resume` continues it.
+Without result.json the run is still going on or was killed; either way `--resume` continues it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,9 @@ from torch import Tensor
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.errors import ConfigError, RunError, storage_error
+from vitlab.errors import ConfigError, DataError, RunError, storage_error
+from vitlab.runs.result import KINDS, Result
+from vitlab.text import quoted
 from vitlab.training.checkpoint import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
@@ -37,21 +38,20 @@ KEPT_CHECKPOINTS = 2
 # What a process that was killed while it made the folder can have left there; config.json comes last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")
 # What must be equal for a resumed run to be the unbroken one, bit for bit.
-FINGERPRINT = {
-    "torch": str,
-    "device": str,
-    "device_name": str,
-    "cpu_capability": str,
+FINGERPRINT: dict[str, Any] = {
+    **dict.fromkeys(("torch", "device", "device_name", "cpu_capability", "precision", "attention", "kernels"), str),
     "threads": int,
-    "precision": str,
-    "attention": str,
-    "kernels": str,
     "compile": bool,
 }
-RESULT_NAMES = (
-    *("test_top1", "test_top1_interval", "test_top5", "test_loss", "test_images", "val_top1", "selected_epoch"),
-    *("train_seconds", "images_per_second", "threads", "device", "model_sha256", "config_digest"),
-)
+ENVIRONMENT: dict[str, Any] = FINGERPRINT | {"resumed": list[dict[str, Any]], "git_commit": str | None}
+DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
+# Of result.json, where a run is done.
+ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
+EPOCH: dict[str, Any] = {
+    **dict.fromkeys(("epoch", "train_seconds", "train_top1"), float),
+    **dict.fromkeys(("lr", "train_loss", "val_loss", "val_top1"), float | None),
+}
+AGAIN = "restore it from a copy, or train again"
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,16 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only writer, or RunInUseError. The lock ends with the process, whatever ends it."""
-        busy = f"{self.path} is being written by another vitlab process; wait for it or use another --out"
-        return files.locked(self.path, busy)
+        """Be the only writer, or RunInUseError."""
+        return files.locked(
+            self.path, f"{self.path} is being written by another vitlab process; wait for it or use another --out"
+        )
 
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
         if not os.path.isfile(self.path / "config.json"):  # that of Path raises for names that no file can have
             raise RunError(
-                f"{self.path} is no run folder: it has no config.json; `vitlab train` names its run folder at the end"
+                f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
             )
         try:
             return RunConfig.from_dict(files.read_json(self.path / "config.json"))
@@ -82,41 +83,46 @@ class RunFolder:
             raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        """environment.json."""
-        return self._table("environment.json", FINGERPRINT | {"resumed": list})
+        """environment.json; RunError when it is missing or damaged, as for every file below."""
+        return self._table("environment.json", ENVIRONMENT)
 
     def data(self) -> dict[str, Any]:
         """data.json: the classes, the preprocessing and the digest of the images."""
-        return self._table("data.json", {"sha256": str, "classes": list, "channels": int, "preprocess": dict})
+        return self._table("data.json", DATA)
 
-    def result(self) -> dict[str, Any] | None:
+    def check_same_data(self, digest: str) -> None:
+        """DataError unless ``digest`` is that of the images that the run began with."""
+        if digest != self.data()["sha256"]:
+            raise DataError(
+                f"the data of {self.path} has changed since the run began (another SHA-256); start a new run"
+            )
+
+    def result(self) -> Result | None:
         """result.json, or None while the run has not ended."""
         if not (self.path / "result.json").exists():
             return None
         try:
-            return self._table("result.json", {"status": str} | dict.fromkeys(RESULT_NAMES, object))
+            result = Result.from_dict(self._table("result.json", KINDS))
+            if result.status == "done":
+                self._table("result.json", ENDED)
+            return result
         except RunError as error:
             raise RunError(f"{error}; {self._rebuild()}") from error
 
-    def _table(self, name: str, required: dict[str, type]) -> dict[str, Any]:
-        """A JSON file that must hold a table with at least these names, of these types."""
+    def _table(self, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
         path = self.path / name
-        value = files.read_json(path)
-        if not isinstance(value, dict):
-            raise RunError(f"{path} is damaged: it is not a table of names and values")
-        for key, kind in required.items():
-            if key not in value or not isinstance(value[key], kind):
-                raise RunError(f"{path} is damaged: it has no usable {key!r}; restore it from a copy, or train again")
-        return value
+        return files.check_table(path, files.read_json(path), kinds, AGAIN)
 
     def _rebuild(self) -> str:
         """Advice when what a run ended with is damaged but its checkpoints are there."""
-        name = shlex.quote(str(self.path))
+        name = quoted(self.path)
         return f"delete {self.path / 'result.json'}, and `vitlab train --resume {name}` makes it again"
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl, one an epoch."""
-        return files.read_json_lines(self.path / "history.jsonl")
+        path = self.path / "history.jsonl"
+        rows = files.read_json_lines(path)
+        return [files.check_table(path, row, EPOCH, AGAIN, f"row {n}: ") for n, row in enumerate(rows, start=1)]
 
     def forget_result(self) -> None:
         """Delete result.json, because the run goes on."""
@@ -136,24 +142,25 @@ class RunFolder:
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
-    def load_weights(self, config_digest: str) -> dict[str, Tensor]:
-        """The selected weights, on the CPU; RunError unless all bytes and the configuration are as result.json says."""
+    def load_weights(self, config_digest: str) -> tuple[dict[str, Tensor], Result]:
+        """The selected weights, on the CPU, and the result; RunError unless every byte and the configuration are as
+        result.json says."""
         result = self.result()
-        if result is not None and result["status"] == "diverged" and result["model_sha256"] is None:
-            raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
-        if result is None or result["model_sha256"] is None:
-            name = shlex.quote(str(self.path))
+        if result is None or result.model_sha256 is None:
+            if result is not None and result.status == "diverged":
+                raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
+            name = quoted(self.path)
             raise RunError(f"{self.path} has no finished model; `vitlab train --resume {name}` continues the training")
-        if result.get("config_digest") != config_digest:
+        if result.config_digest != config_digest:
             raise RunError(
                 f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
         if not self.model_path.exists():
             raise RunError(f"{self.model_path} is missing; {self._rebuild()}")
         data = files.read_bytes(self.model_path)
-        if files.sha256(data) != result["model_sha256"]:
-            raise RunError(f"{self.model_path} is damaged: its SHA-256 is another; {self._rebuild()}")
-        return _unpack(data, self.model_path)[0]
+        if files.sha256(data) != result.model_sha256:
+            raise RunError(f"{self.model_path} is damaged: its SHA-256 has changed; {self._rebuild()}")
+        return _unpack(data, self.model_path)[0], result
 
     def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
         """Write a resumable state, then forget all but the newest few."""
@@ -186,7 +193,7 @@ class RunFolder:
         return None, damaged
 
     def sweep(self, damaged: list[Path]) -> None:
-        """Delete damaged checkpoints, which would stand in the way of new ones, and what a killed writer left."""
+        """Delete damaged checkpoints, which would block new ones, and what a killed writer left."""
         for path in [*damaged, *self.path.rglob(".*.tmp")]:
             files.remove(path)
 
@@ -194,7 +201,7 @@ class RunFolder:
 def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> None:
     """RunError for a checkpoint of another version of vitlab, or of another configuration."""
     if metadata.get("format") != CHECKPOINT_FORMAT:
-        raise RunError(f"{path} is of another version of vitlab; resume it with that one, or start a new run")
+        raise RunError(f"{path} is from another version of vitlab; resume it with that version, or start a new run")
     if metadata.get("config_digest") != config_digest:
         raise RunError(f"config.json has been changed since {path} was written; restore it, or start a new run")
 
@@ -206,7 +213,7 @@ def check_empty(path: Path) -> None:
     except OSError as error:
         raise storage_error("use the folder", path, error) from error
     if any(name not in BEFORE_CONFIG and not name.endswith(".tmp") for name in names):
-        advice = f"choose another --out, or continue that run with --resume {shlex.quote(str(path))}"
+        advice = f"choose another --out, or continue that run with --resume {quoted(path)}"
         raise RunError(f"{path} is not empty; {advice}")
 
 

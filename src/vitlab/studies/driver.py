@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from vitlab import files
 from vitlab.errors import ConfigError, DataError, DivergedError, OutOfMemoryError, RunError, RunInUseError, StorageError
 from vitlab.runs.folder import RunFolder
-from vitlab.runs.record import utc_now
+from vitlab.runs.session import utc_now
 from vitlab.studies.grid import Job, Study
 from vitlab.studies.unit import Ending, Unit, tail
 
@@ -167,7 +167,7 @@ class Driver:
         result = RunFolder(self.runs / job.digest).result()
         if result is None or result["status"] != "done":
             return None
-        return head_of(job) | {"status": "done"} | {name: result.get(name) for name in RESULTS}
+        return head_of(job) | {"status": "done"} | {name: result[name] for name in RESULTS}
 
     def end_of(self, job: Job, ending: Ending, attempts: int) -> Row:
         """The row of a run that has just ended, successful or not."""

@@ -20,11 +20,14 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vitlab.config import RunConfig
 from vitlab.errors import DivergedError, RunError, VitlabError
 from vitlab.text import say
+
+if TYPE_CHECKING:
+    from vitlab.runs.result import Result
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,9 @@ def main() -> int:
     except VitlabError as error:
         say(f"vitlab: {error}")
         return error.exit_code
-    if result["status"] == "interrupted":
-        return 128 + int(result.get("signal", signal.SIGTERM))
-    return 0 if result["status"] == "done" else DivergedError.exit_code
+    if result.status == "interrupted":
+        return 128 + (result.signal or signal.SIGTERM)
+    return 0 if result.status == "done" else DivergedError.exit_code
 
 
 def stop_with_parent() -> None:
@@ -103,8 +106,8 @@ def stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def begin_or_continue(config: RunConfig, path: Path) -> dict[str, Any]:
-    """Train what is missing of the run of ``config`` in ``path``; its result.json."""
+def begin_or_continue(config: RunConfig, path: Path) -> Result:
+    """Train what is missing of the run of ``config`` in ``path``."""
     from vitlab.runs.folder import RunFolder
     from vitlab.runs.session import Reporter, resume_run, train_run
 
@@ -114,7 +117,7 @@ def begin_or_continue(config: RunConfig, path: Path) -> dict[str, Any]:
     if folder.config().digest() != config.digest():
         raise RunError(f"{path} holds another run; choose another --runs")
     result = folder.result()
-    if result is not None and result["status"] == "diverged":
+    if result is not None and result.status == "diverged":
         return result
     return resume_run(path, reporter)
 

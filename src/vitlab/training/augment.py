@@ -1,7 +1,7 @@
 """Random changes of a whole batch of training images, drawn from an explicit generator.
 
-Rotation, zoom, shear, shift and bending are one map an image, sampled once (bilinear), so pixels are
-blurred once however many of them are on. Pixels are in 0..1 with black at 0.
+Rotation, zoom, shear, shift and bending are one map per image, sampled once (bilinear), so that pixels are blurred
+once however many changes are on. Pixels are in 0..1 with black at 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 from vitlab.config import AugmentConfig
 from vitlab.errors import ConfigError
 from vitlab.machine import constant
-from vitlab.native import BEND_POINTS, MOST_SIDE, Library, native_affine
+from vitlab.native import ops
+from vitlab.native.ops import BEND_POINTS, MOST_SIDE, Kernels
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
@@ -24,37 +25,30 @@ ERASE_AREA = (0.02, 0.2)
 
 
 def augment(
-    images_BCHW: Tensor,
-    config: AugmentConfig,
-    generator: torch.Generator,
-    library: Library | None = None,
-    threads: int = 1,
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None = None
 ) -> Tensor:
-    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1.
-
-    Maps are computed by the native ``library`` where there is one.
-    """
+    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1."""
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
     if config.rotate or config.zoom or config.shear or config.shift or config.elastic:
-        images = random_map(images, config, generator, library, threads)
+        images = random_map(images, config, generator, kernels)
     if config.erase:
         images = erase(images, config.erase, generator)
     return images
 
 
 def is_active(config: AugmentConfig) -> bool:
-    """Whether ``augment`` would change anything."""
+    """Whether `augment` would change anything."""
     moves = (config.rotate, config.zoom, config.shift, config.shear, config.elastic)
     return any((*moves, config.flip, config.erase))
 
 
 def check_flip(config: AugmentConfig, may_flip: bool, data: str) -> None:
-    """ConfigError when flips are on for data whose meaning they change."""
+    """ConfigError when flips are on for data whose meaning they would change."""
     if config.flip and not may_flip and not config.force_flip:
         raise ConfigError(
-            f"flip is on, but {data} must not be mirrored (its card says so); use --no-flip, or --force-flip"
+            f"flip is on, but {data} must not be mirrored, which changes its meaning; use --no-flip or --force-flip"
         )
 
 
@@ -64,18 +58,16 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
 
 
 def random_map(
-    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, library: Library | None, threads: int
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None
 ) -> Tensor:
-    """Each image through a map of its own, each parameter uniform in its symmetric range."""
+    """Each image through its own map, each parameter uniform in its symmetric range."""
     limits, batch, device = limits_of(config), len(images_BCHW), images_BCHW.device
     count = len(limits) + (2 * BEND_POINTS**2 if config.elastic else 0)
     draws = torch.rand(batch, count, generator=generator, device=device)
     sides = images_BCHW.shape[2:]
-    if library is not None and max(sides) <= MOST_SIDE:
+    if kernels is not None and max(sides) <= MOST_SIDE:
         weights = [bend_weights(side, device) for side in sides]
-        return native_affine(
-            images_BCHW, draws, limits, config.elastic, weights, config.fill == "reflect", library, threads
-        )
+        return ops.affine(images_BCHW, draws, limits, config.elastic, weights, config.fill == "reflect", kernels)
     bends = bends_of(draws[:, len(limits) :], config.elastic, *sides) if config.elastic else None
     return affine(images_BCHW, matrices_of(draws[:, : len(limits)], limits), config.fill, bends)
 
@@ -85,7 +77,7 @@ def bends_of(draws_BG: Tensor, elastic: float, height: int, width: int) -> Tenso
 
     Simard, Steinkraus and Platt 2003, "Best Practices for Convolutional Neural Networks Applied to Visual Document
     Analysis", section 2, bend digits by a smoothed random field; here it is drawn on a coarse grid and interpolated
-    (bicubic), as Ronneberger et al. 2015, "U-Net", section 3.1, do it: the same for a fraction of the work.
+    (bicubic), as in Ronneberger et al. 2015, "U-Net", section 3.1: the same effect for a fraction of the work.
     """
     coarse_B2GG = (draws_BG * 2 - 1).view(-1, 2, BEND_POINTS, BEND_POINTS) * elastic
     rows_HG, columns_WG = (bend_weights(side, draws_BG.device) for side in (height, width))
@@ -94,19 +86,19 @@ def bends_of(draws_BG: Tensor, elastic: float, height: int, width: int) -> Tenso
 
 @cache
 def bend_weights(side: int, device: torch.device) -> Tensor:
-    """How much each of the coarse grid's points counts at each pixel of a line of ``side`` pixels, [side, BEND_POINTS]:
-    torch's bicubic interpolation, the outermost points on the outermost pixels."""
+    """The weight of each coarse grid point at each pixel of a line of ``side`` pixels, [side, BEND_POINTS]: torch's
+    bicubic interpolation, with the outermost points on the outermost pixels."""
     points = torch.eye(BEND_POINTS, device=device)[None, None]
     return F.interpolate(points, size=(side, BEND_POINTS), mode="bicubic", align_corners=True)[0, 0]
 
 
 def limits_of(config: AugmentConfig) -> tuple[float, ...]:
-    """How far each parameter of an affine map goes to either side: angle, zoom (x, y), shear (x, y), shift (x, y)."""
+    """The largest absolute value of each affine parameter: angle, zoom (x, y), shear (x, y), shift (x, y)."""
     return (config.rotate, config.zoom, config.zoom, config.shear, config.shear, config.shift, config.shift)
 
 
 def matrices_of(draws_B7: Tensor, limits: tuple[float, ...]) -> Tensor:
-    """Maps [B, 2, 3] for ``affine`` from numbers in 0..1, each stretched to both sides of its limit."""
+    """Maps [B, 2, 3] for `affine` from numbers in 0..1, each scaled to plus or minus its limit."""
     chosen_B7 = (draws_B7 * 2 - 1) * constant(limits, draws_B7.device)
     return affine_matrix(chosen_B7[:, 0], 1 + chosen_B7[:, 1:3], chosen_B7[:, 3:5], chosen_B7[:, 5:7])
 

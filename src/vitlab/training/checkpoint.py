@@ -1,4 +1,4 @@
-"""What training hands to the disk and takes back: the one type that the loop and the run folder share."""
+"""The state of a training run between two steps: the type that the loop and the run folder share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a model is: logits of a split, then numbers that are functions of (logits, labels) alone."""
+"""How good a model is: its logits for a split, and numbers computed from (logits, labels) alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitlab.data.batches import DeviceSplit, plain_batches
+from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine
 from vitlab.training.preprocess import Preprocess
 
@@ -19,8 +19,8 @@ def predict_logits(
 ) -> Tensor:
     """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout.
 
-    With ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image as it is and moved
-    by that many pixels to the four sides, black moving in.
+    ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image and its four copies
+    shifted by that many pixels; black moves in.
     """
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
     views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
@@ -30,7 +30,7 @@ def predict_logits(
         with torch.inference_mode(), machine.autocast():
             logits = [
                 mean_prediction([model(preprocess(images, view)).float() for view in views])
-                for images in plain_batches(split, batch_size)
+                for images in split.images.split(batch_size)
             ]
     finally:
         model.train(was_training)
@@ -38,7 +38,7 @@ def predict_logits(
 
 
 def mean_prediction(logits: list[Tensor]) -> Tensor:
-    """One view's logits as they are; of several, the logarithm of the mean of their softmax."""
+    """The logits of a single view; for several, the logarithm of their mean softmax."""
     if len(logits) == 1:
         return logits[0]
     return torch.logsumexp(torch.stack(logits).log_softmax(dim=-1), dim=0) - math.log(len(logits))
@@ -49,13 +49,9 @@ def move(images_BCHW: Tensor, x: int, y: int) -> Tensor:
     return F.pad(images_BCHW, (x, -x, y, -y))
 
 
-def metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
-    """top1, top5 (as fractions) and the mean cross-entropy in nats."""
-    return {
-        "top1": top_k(logits_NK, labels_N, 1),
-        "top5": top_k(logits_NK, labels_N, 5),
-        "loss": F.cross_entropy(logits_NK, labels_N).item(),
-    }
+def mean_loss(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """The mean cross-entropy in nats."""
+    return F.cross_entropy(logits_NK, labels_N).item()
 
 
 def top_k(logits_NK: Tensor, labels_N: Tensor, k: int) -> float:
@@ -68,5 +64,5 @@ def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float
     """95 % interval of a fraction seen in ``count`` trials (Wilson 1927): where the true accuracy may lie."""
     centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    # Rounding, so that the ends of a perfect score are 1 and not the float below it.
+    # Rounded, so that the upper end for a perfect score is 1 and not the float below it.
     return max(0.0, round(centre - half, 12)), min(1.0, round(centre + half, 12))

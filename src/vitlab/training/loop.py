@@ -1,6 +1,6 @@
-"""The training loop. It touches no disk: what it finds out, it hands to the functions it is given.
+"""The training loop. It touches no disk: it reports to the functions that it is given.
 
-Training from the state between two steps continues bit for bit as if nothing had happened (step.py).
+Training resumes from the state between two steps bit for bit, as if it had never stopped (step.py).
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
+from vitlab.model import Network
 from vitlab.training.checkpoint import Checkpoint
-from vitlab.training.evaluate import metrics, predict_logits
+from vitlab.training.evaluate import mean_loss, predict_logits, top_k
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
 from vitlab.training.step import Counters, Row, State, Task, record_steps, train_step
 
@@ -36,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells the world. ``on_state`` may be called between any two steps."""
+    """Functions that the loop calls. ``on_state`` may be called between any two steps."""
 
     on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
     on_epoch: Callable[[Row], None] = lambda row: None
@@ -45,7 +47,7 @@ class Hooks:
 
 
 def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint | None = None) -> Outcome:
-    """Train ``model`` (on the machine's device) to the end, or until it diverges or is told to stop."""
+    """Train ``model`` (on the machine's device) to the end, or until it diverges or ``hooks.should_stop``."""
     state = start(model, task, resume)
     counters, train = state.counters, task.config.train
     state.wall.start()
@@ -90,7 +92,7 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     optim = task.config.optim
     average = deepcopy(model) if optim.ema_decay else None
     machine = task.machine
-    optimizers = build_optimizers(model, optim, task.library, machine.threads)
+    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
     draws = machine.generator(task.config.train.seed, "augment", 0)
@@ -118,14 +120,11 @@ def close_epoch(state: State, task: Task) -> Row:
     state.sums.zero_()
     if task.val is not None:
         logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
-        numbers = metrics(logits, task.val.labels)
-        # JSON has no NaN; a network that is about to be stopped as diverged has no loss.
-        row |= {
-            "val_loss": numbers["loss"] if math.isfinite(numbers["loss"]) else None,
-            "val_top1": numbers["top1"],
-        }
-        if row["val_loss"] is not None and numbers["top1"] > counters.best_top1:
-            counters.best_epoch, counters.best_top1 = row["epoch"], numbers["top1"]
+        loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
+        # JSON has no NaN, so a network that has diverged has no loss.
+        row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
+        if row["val_loss"] is not None and top1 > counters.best_top1:
+            counters.best_epoch, counters.best_top1 = row["epoch"], top1
             if config.train.select == "best":
                 state.best = clone(state.evaluated.state_dict())
     return row | {"train_seconds": state.clock.seconds, "wall_seconds": state.wall.seconds}

@@ -1,20 +1,20 @@
 """AdamW, Muon, which weights they decay, and the learning rate as a pure function of the step.
 
-Two meanings of weight decay are about. torch and Keras 3 multiply a weight by 1 - lr x weight_decay at
-each step (Loshchilov and Hutter 2019); TensorFlow Addons, which the seed used, subtracts weight_decay x
-weight without lr, on every variable. `weight_decay` here is torch's; the seed's 1e-4 at lr 1e-3 is 0.1
-with `decay_all`. Adam's epsilon is added after bias correction here and before it in Keras, which at
-1e-7 is a difference far below rounding after the first steps.
+Weight decay has two meanings in use. torch and Keras 3 multiply a weight by 1 - lr x weight_decay at each step
+(Loshchilov and Hutter 2019); TensorFlow Addons, which the seed used, subtracts weight_decay x weight without lr, on
+every variable. `weight_decay` here is torch's; the seed's 1e-4 at lr 1e-3 is 0.1 with `decay_all`. Adam's epsilon is
+added after bias correction here and before it in Keras; at 1e-7 the difference is far below rounding after the first
+steps.
 
-Neither optimizer is one of torch's classes: making one of those imports torch's compiler, which would add a second to
-every cold start (docs/log.md).
+We do not use torch's optimizer classes: creating one imports torch's compiler, which adds a second to every cold start
+(docs/log.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import torch
@@ -23,79 +23,60 @@ from torch.optim.adamw import adamw
 
 from vitlab.config import OptimConfig
 from vitlab.machine import constant
-from vitlab.native import Library, Stack, native_muon
+from vitlab.native.ops import Kernels, Stack, muon_step
 
 UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
 
-
-# Coefficients of the quintic a x + b x^3 + c x^5 that pushes singular values into about 0.7 to 1.2 in five rounds
-# from whatever they were (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
+# Coefficients of the quintic a x + b x^3 + c x^5 that pushes any singular values to about 0.7 to 1.2 in five rounds
+# (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 Memory = defaultdict[Tensor, dict[str, Tensor]]
 
 
-def decay_groups(model: nn.Module, config: OptimConfig) -> tuple[list[str], list[str]]:
-    """Names of AdamW's parameters that are decayed and of those that are not."""
+def decay_groups(model: nn.Module, config: OptimConfig, muon: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of AdamW's parameters that decay and of those that do not; those in ``muon`` are not AdamW's."""
     decayed: list[str] = []
     free: list[str] = []
-    matrices = muon_names(model, config)
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and name.split(".")[-1] not in UNDECAYED_MATRICES
-        if name not in matrices:
+        if name not in muon:
             (decayed if is_matrix or config.decay_all else free).append(name)
     return decayed, free
 
 
-def muon_names(model: nn.Module, config: OptimConfig) -> list[str]:
-    """Names of the parameters that Muon trains: the matrices inside the network, none with AdamW alone.
-
-    Like its authors we leave the first layer, positions and the head, which are no maps from features to
-    features, to AdamW.
-    """
-    if config.optimizer != "muon":
-        return []
-    inside = ("blocks.", "convs.")
-    return [
-        n for n, p in model.named_parameters() if n.startswith(inside) and p.ndim in (2, 4) and n != "convs.0.weight"
-    ]
-
-
 def build_optimizers(
-    model: nn.Module, config: OptimConfig, library: Library | None = None, threads: int = 1
+    model: nn.Module, config: OptimConfig, matrices: Mapping[str, int], kernels: Kernels | None = None
 ) -> list[Optimizer]:
-    """AdamW, and before it Muon if it is asked for.
+    """AdamW, preceded by Muon if it is asked for.
 
-    Muon's steps are computed by the native ``library`` where there is one.
+    ``matrices``: the parameters that Muon may train, with the number of matrices that each stacks (see
+    `vitlab.model.Description`). Like its authors we leave the first layer, positions and the head to AdamW: they are
+    not maps from features to features.
     """
     parameters = dict(model.named_parameters())
-    decayed, free = decay_groups(model, config)
+    muon = matrices if config.optimizer == "muon" else {}
+    decayed, free = decay_groups(model, config, muon)
     groups = [
         {"params": [parameters[name] for name in names], "weight_decay": decay}
         for names, decay in ((decayed, config.weight_decay), (free, 0.0))
         if names
     ]
     optimizers: list[Optimizer] = [AdamW(groups, config)]
-    matrices = muon_names(model, config)
-    if matrices:
-        muon = Muon([parameters[name] for name in matrices], config, lambda p: parts_of(model, p), library, threads)
-        optimizers.insert(0, muon)
+    if muon:
+        stacked = {parameters[name]: count for name, count in muon.items()}
+        optimizers.insert(0, Muon(stacked, config, kernels))
     return optimizers
 
 
 def rate_on(device: torch.device, lr: float) -> float | Tensor:
-    """``lr`` as `set_lr` can change it: for a GPU in the device's memory, where a recorded step reads it."""
+    """``lr`` in a form that `set_lr` can change: for a GPU in its memory, where a recorded step reads it."""
     return lr if device.type == "cpu" else torch.tensor(lr, device=device)
 
 
-def parts_of(model: nn.Module, parameter: Tensor) -> int:
-    """How many matrices lie above each other in ``parameter``: three in a qkv weight."""
-    return 3 if any(parameter is p for n, p in model.named_parameters() if n.endswith("qkv.weight")) else 1
-
-
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019) in torch's fused form, one pass over weights."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), in torch's fused form: one pass over weights."""
 
     def __init__(self, groups: list[dict[str, Any]], config: OptimConfig) -> None:
         """``groups``: "params" and their "weight_decay"."""
@@ -126,7 +107,7 @@ class AdamW:
             )
 
     def memory_of(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The running means of its gradient and of the square, and the steps taken; zeros before the first."""
+        """Running means of its gradient and squared gradient, and the steps taken; zeros before the first step."""
         memory = self.state[parameter]
         if not memory:
             memory["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -135,46 +116,39 @@ class AdamW:
 
 
 class Muon:
-    """Momentum whose direction is made orthogonal, many matrices in one batch of products.
+    """Momentum with an orthogonalised direction, many matrices in one batch of products.
 
     Jordan et al. 2024: with M the momentum's matrix, the step is lr U V^T for M = U S V^T, found by a few rounds of
-    a polynomial in M (`orthogonalize`), with Nesterov's look ahead, times sqrt(rows / columns) for tall matrices.
+    a polynomial in M (`orthogonalize`), with Nesterov momentum, times sqrt(rows / columns) for tall matrices.
     """
 
-    def __init__(
-        self,
-        matrices: list[nn.Parameter],
-        config: OptimConfig,
-        parts: Callable[[Tensor], int],
-        library: Library | None,
-        threads: int,
-    ) -> None:
+    def __init__(self, matrices: Mapping[nn.Parameter, int], config: OptimConfig, kernels: Kernels | None) -> None:
+        """``matrices``: the parameters, each with the number of matrices that it stacks."""
         groups: dict[int, dict[str, Any]] = {}
-        for matrix in matrices:
-            count, columns = parts(matrix), matrix[0].numel()
-            rows = len(matrix) // count
+        for matrix, count in matrices.items():
+            rows, columns = len(matrix) // count, matrix[0].numel()
             new = {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr}
             group = groups.setdefault(min(rows, columns), new)
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
         for group in groups.values():  # a tensor for each: set_lr fills them
-            group["lr"] = rate_on(matrices[0].device, config.muon_lr)
+            group["lr"] = rate_on(next(iter(matrices)).device, config.muon_lr)
         self.param_groups = list(groups.values())
         self.state: Memory = defaultdict(dict)
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
-        self.library, self.threads = library, threads
+        self.kernels = kernels
 
     @torch.no_grad()
     def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
-        if self.library is None:
+        if self.kernels is None:
             for group in self.param_groups:
                 self.step_of(self.stacks_of(group), group["lr"])
             return
         stacks = [stack for group in self.param_groups for stack in self.stacks_of(group)]
         lr = self.param_groups[0]["lr"]
-        settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS, threads=self.threads)
-        native_muon(stacks, self.library, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
+        settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS)
+        muon_step(stacks, self.kernels, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
 
     def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
         """The group's matrices, each with its momentum, zero before its first step, and its gradient."""
@@ -189,8 +163,8 @@ class Muon:
     def step_of(self, stacks: list[Stack], lr: float | Tensor) -> None:
         """The definition of a step, in torch, for matrices whose shorter sides are equal.
 
-        They lie in one batch, filled up with columns of zeros, which remain zeros and add nothing to any sum: of
-        products this small a GPU computes twenty in the time of one.
+        They share one batch, padded with columns of zeros, which stay zero and add nothing to any sum: a GPU computes
+        twenty products of this size in the time of one.
         """
         weights, memory, grads = ([getattr(s, name) for s in stacks] for name in ("weight", "momentum", "grad"))
         torch._foreach_lerp_(memory, grads, 1.0 - self.momentum)
@@ -210,16 +184,16 @@ Optimizer = AdamW | Muon
 
 
 def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:
-    """Where in a batch of matrices lying down each stack's are: views of its shape, [count, rows, columns]."""
+    """Each stack's place in a batch of wide matrices, as views of its shape, [count, rows, columns]."""
     own = batch_GSL.split([s.count for s in stacks])
     lying = [place[..., : max(s.rows, s.columns)] for s, place in zip(stacks, own, strict=True)]
     return [place.mT if s.rows > s.columns else place for s, place in zip(stacks, lying, strict=True)]
 
 
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:
-    """For each matrix, no taller than wide, about U V^T of its singular value decomposition, by Newton-Schulz rounds.
+    """About U V^T of the singular value decomposition of each matrix, by Newton-Schulz rounds; rows <= columns.
 
-    In float32: on a CPU small bfloat16 products are slower (docs/log.md).
+    In float32: on a CPU, small bfloat16 products are slower (docs/log.md).
     """
     a, b, c = NEWTON_SCHULZ
     x: Tensor = matrices_GRC / (torch.linalg.matrix_norm(matrices_GRC, keepdim=True) + 1e-7)
@@ -233,8 +207,8 @@ def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int
     """Learning rate of step 0 .. total_steps - 1: a rise over the warm-up, then the schedule.
 
     The first step of a warm-up of w steps has lr / w, the last has lr; the step after the last one
-    would have min_lr. A warm-up ends with the first half of the training, so that a trial of one epoch
-    still sees the rate fall.
+    would have min_lr. A warm-up takes at most the first half of the training, so that the rate still falls in a trial
+    of one epoch.
     """
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps // 2)
     if step < warmup:
@@ -251,7 +225,7 @@ def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int
 
 
 def set_lr(optimizers: list[Optimizer], lr: float) -> None:
-    """Use ``lr`` from here on; Muon's matrices keep their ratio to it."""
+    """Use ``lr`` from now on; Muon's matrices keep their ratio to it."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             own = lr * group.get("lr_ratio", 1.0)

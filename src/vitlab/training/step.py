@@ -1,7 +1,7 @@
-"""One training step: what it works on, what it changes, and on a GPU its recording as one CUDA graph.
+"""One training step: what it works on, what it changes, and its recording as a CUDA graph on a GPU.
 
-All randomness of a step is derived from (seed, epoch, step), so a state between two steps consists of weights and sums
-only. On a GPU nothing in a step waits for the device: losses are added up there and read when somebody looks.
+All randomness of a step is derived from (seed, epoch, step), so the state between two steps is weights and sums only.
+On a GPU nothing in a step waits for the device: losses are added up there and read when they are needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitlab.config import RunConfig
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
-from vitlab.native import Library
+from vitlab.native.ops import Kernels
 from vitlab.training.augment import augment, is_active
 from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
 from vitlab.training.preprocess import Preprocess
@@ -26,13 +26,13 @@ from vitlab.training.preprocess import Preprocess
 Row = dict[str, Any]
 RecordedStep = Callable[[Tensor, Tensor], None]
 
-# Steps before a recording, in which libraries choose and load what they need.
+# Steps before a recording, in which libraries choose and load their kernels.
 WARM_UP_STEPS = 3
 
 
 @dataclass
 class Counters:
-    """The numbers of a run between two steps, all of them JSON; the sums belong to the running epoch."""
+    """The numbers of a run between two steps, ready for JSON; the sums belong to the current epoch."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -46,23 +46,23 @@ class Counters:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on, how, and where: all that does not change while training."""
+    """What is trained on, how, and where: everything that training does not change."""
 
     config: RunConfig
     train: DeviceSplit
     val: DeviceSplit | None
     preprocess: Preprocess
     machine: Machine
-    library: Library | None = None
+    kernels: Kernels | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass, a smaller last one included."""
+        """Batches in one epoch, including a smaller last one."""
         return math.ceil(len(self.train) / self.config.train.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Batches in the whole training, whose last epoch may be a part of one."""
+        """Batches in the whole training; its last epoch may be partial."""
         return max(1, round(self.config.train.epochs * self.steps_per_epoch))
 
     def images_in(self, steps: int) -> int:
@@ -71,12 +71,12 @@ class Task:
         return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
 
     def augments(self, step: int) -> bool:
-        """Whether step ``step`` changes its images: until the clean tail begins, if anything is to be changed."""
+        """Whether step ``step`` augments its images: until the clean tail, if any augmentation is on."""
         changes = self.config.augment
         return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
 
     def kind_of(self, step: int) -> tuple[bool, int]:
-        """Whether step ``step`` changes its images, and how many it has."""
+        """Whether step ``step`` augments its images, and how many it has."""
         return self.augments(step), self.images_in(step + 1) - self.images_in(step)
 
 
@@ -84,9 +84,9 @@ class Task:
 class State:
     """What training changes. ``clock`` counts training steps only, ``wall`` everything.
 
-    ``average`` is a network with the running average of the weights, if that is asked for.
-    ``sums`` are the running epoch's loss and correct answers, on the device; ``draws`` gives augmentation its numbers.
-    ``recorded`` holds, on a GPU, the whole step by augmentation, on or off, and number of images.
+    ``average`` is a network with the running average of the weights, if that is asked for. ``sums`` are the current
+    epoch's loss and correct answers, on the device; ``draws`` gives augmentation its random numbers. ``recorded``
+    holds, on a GPU, the whole step by augmentation (on or off) and number of images.
     """
 
     model: nn.Module
@@ -102,14 +102,14 @@ class State:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is measured and kept: the running average of the weights, if there is one."""
+        """The network that is evaluated and kept: the running average of the weights, if there is one."""
         return self.model if self.average is None else self.average
 
 
 def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
     """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
 
-    On a GPU, where looking means waiting, a bad loss is found by its weights: at the end of the epoch at the latest.
+    On a GPU, where reading the loss means waiting, a bad loss is found by its weights at the end of the epoch.
     """
     step, seed = state.counters.step, task.config.train.seed
     seed_torch(seed, "dropout", step)
@@ -118,19 +118,18 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
     augmented = task.augments(step)
     if (augmented, len(labels)) in state.recorded:
         state.recorded[augmented, len(labels)](images, labels)
-    elif not learn(state, task, images, labels, augmented):
+    elif not forward_backward_step(state, task, images, labels, augmented):
         return False
-    follow(state, task.config.optim.ema_decay)
+    update_ema(state, task.config.optim.ema_decay)
     state.counters.step += 1
     return True
 
 
 @torch.no_grad()
-def follow(state: State, decay: float) -> None:
-    """Move the running average of the weights, if there is one, by 1 - decay of its distance to the newest ones; in
-    step 0 by all of it.
+def update_ema(state: State, decay: float) -> None:
+    """Move the exponential moving average of the weights, if there is one, towards the newest ones; step 0 copies them.
 
-    torch's AveragedModel does so with a counter of its own, for which a GPU would wait at each step.
+    torch's AveragedModel keeps a counter for this, for which a GPU would wait at each step.
     """
     if state.average is not None:
         weights: list[Tensor] = list(state.average.parameters())
@@ -138,14 +137,14 @@ def follow(state: State, decay: float) -> None:
         torch._foreach_lerp_(weights, list(state.model.parameters()), share)
 
 
-def learn(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
-    """What the device does in a step, except for the running average of the weights."""
+def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
+    """What the device computes in a step, except for the average of the weights; False if the loss is not finite."""
     config = task.config.optim
     inputs = training_inputs(task, images, state.draws if augmented else None)  # fp32: half precision moves pixels
     with task.machine.autocast():
         logits = state.model(inputs).float()
     loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-    if task.machine.looks_are_free and not math.isfinite(loss.item()):
+    if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         return False
     for parameter in state.model.parameters():
         parameter.grad = None
@@ -160,16 +159,16 @@ def learn(state: State, task: Task, images: Tensor, labels: Tensor, augmented: b
 
 
 def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
-    """The network's input: preprocessed, and augmented by the numbers that ``draws`` gives, if any."""
+    """The network's input: preprocessed, and augmented by the random numbers of ``draws``, if any."""
     if draws is None:
         return task.preprocess(images)
-    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.library, task.machine.threads))
+    return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.kernels))
 
 
 def record_steps(state: State, task: Task) -> None:
-    """Where the machine can record, record the steps that the training will need; nothing else changes.
+    """Record the steps that the training will need, where the machine can; nothing else changes.
 
-    An epoch's smaller last batch has a recording of its own: by hand it takes ten times as long as a full one.
+    An epoch's smaller last batch gets its own recording: unrecorded it takes ten times as long as a full one.
     """
     if not task.machine.records:
         return
@@ -180,7 +179,8 @@ def record_steps(state: State, task: Task) -> None:
 
 
 def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
-    """A function of images and labels that replays what ``learn`` did with ``batch``; what that changed is undone."""
+    """A function of images and labels that replays `forward_backward_step`; what recording it with ``batch`` changed is
+    undone."""
 
     def changed() -> dict[str, Tensor]:
         memory = {f"optim/{name}": value for name, value in optimizer_tensors(state.optimizers, state.model).items()}
@@ -189,14 +189,14 @@ def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmente
     before = {name: tensor.clone() for name, tensor in changed().items()}
     with task.machine.aside():
         for _ in range(WARM_UP_STEPS):
-            learn(state, task, *batch, augmented)
+            forward_backward_step(state, task, *batch, augmented)
     for name, tensor in changed().items():
         if name in before:
             tensor.copy_(before[name])
         else:  # an optimizer's memory begins with its first step, and with zeros
             tensor.zero_()
     held = [tensor.clone() for tensor in batch]
-    replay = task.machine.record(lambda: learn(state, task, held[0], held[1], augmented), state.draws)
+    replay = task.machine.record(lambda: forward_backward_step(state, task, held[0], held[1], augmented), state.draws)
 
     def step(images: Tensor, labels: Tensor) -> None:
         held[0].copy_(images)

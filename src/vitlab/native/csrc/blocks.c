@@ -32,10 +32,7 @@
 
 #define API __attribute__((visibility("default")))
 
-// Raised when the arguments or the layout of memory change; the wrapper checks it.
-API int vitlab_version(void) { return 5; }
-
-// Products by AMX tiles, where they are to be had, or by vectors; whether it is by tiles. For tests.
+// Multiply by AMX tiles where the processor has them, or by vectors; returns whether by tiles. For tests.
 API int vitlab_use_tiles(int wanted) { return use_tiles(wanted); }
 
 typedef struct {

@@ -1,7 +1,8 @@
-"""Which code computes the blocks: the native kernel where it fits, torch's operations elsewhere, and the same model."""
+"""What the C kernels compute: what they know, torch's operations for everything else, and the same network."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from vitlab.config import MachineConfig, ModelConfig
 from vitlab.errors import ConfigError
 from vitlab.files import user_cache
 from vitlab.machine import Machine, choose_machine
-from vitlab.native import NativeError, load
+from vitlab.model import ViT, build_model
+from vitlab.native.accelerate import TABLES, UNRELATED, NativeDropout, NativeViT, accelerate, load_kernels, unknown_to
+from vitlab.native.build import NativeError, load
 from vitlab.runs import prepare
 
 # Of a width that the kernels at both ends of the network know, too.
@@ -48,34 +51,83 @@ def kernel() -> None:
 )
 def test_machines_that_the_kernels_do_not_fit(changes: Any, word: str) -> None:
     notes: list[str] = []
-    library, chosen = prepare.load_kernels(machine(**changes), notes.append)
-    assert (library, chosen.kernels, notes) == (None, "plain", [])
+    kernels, chosen = load_kernels(machine(**changes), notes.append)
+    assert (kernels, chosen.kernels, notes) == (None, "plain", [])
     if "kernels" not in changes:
-        with pytest.raises(ConfigError, match=f"kernels native cannot be had.*{word}"):
-            prepare.load_kernels(machine(kernels="native", **changes), notes.append)
+        with pytest.raises(ConfigError, match=f"native kernels are unavailable.*{word}"):
+            load_kernels(machine(kernels="native", **changes), notes.append)
 
 
 def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(kind: str, cache: Path) -> None:
+    def refuse() -> None:
         raise NativeError("no C compiler")
 
-    monkeypatch.setattr(prepare, "load", refuse)
+    monkeypatch.setattr("vitlab.native.accelerate.library", refuse)
     notes: list[str] = []
-    library, chosen = prepare.load_kernels(machine(), notes.append)
-    assert (library, chosen.kernels) == (None, "plain")
-    assert notes == ["torch's own operations in place of vitlab's kernels: no C compiler"]
+    kernels, chosen = load_kernels(machine(), notes.append)
+    assert (kernels, chosen.kernels) == (None, "plain")
+    assert notes == ["using torch's own operations instead of vitlab's kernels: no C compiler"]
     with pytest.raises(ConfigError, match="no C compiler"):
-        prepare.load_kernels(machine(kernels="native"), notes.append)
+        load_kernels(machine(kernels="native"), notes.append)
+
+
+def test_the_kernels_lists_name_every_knob_of_a_network() -> None:
+    """A new knob must be put into a table of the kernels that know it, or into UNRELATED."""
+    listed = UNRELATED.union(*TABLES.values())
+    assert listed == {field.name for field in dataclasses.fields(ModelConfig)}
+    assert not UNRELATED & set().union(*TABLES.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Future(ModelConfig):
+    """A later version, whose author forgot the kernels."""
+
+    gate: float = 0.5
+
+
+def test_a_knob_that_no_list_names_keeps_every_part_in_torch() -> None:
+    assert {unknown_to(table, Future()) for table in TABLES.values()} == {"gate 0.5"}
 
 
 @pytest.mark.usefixtures("kernel")
-def test_networks_that_the_kernels_do_not_fit() -> None:
-    library, chosen = prepare.load_kernels(machine(), print)
-    fits = prepare.choose_kernels(ModelConfig(dropout=0.1, attn_dropout=0.1, mlp_last_gelu=True), chosen, library)
-    assert (fits.native, fits.blocks) == (library, True)
-    drop_path = prepare.choose_kernels(ModelConfig(drop_path=0.1), chosen, library)
-    assert (drop_path.native, drop_path.blocks) == (library, False)
-    assert prepare.choose_kernels(ModelConfig(), replace(chosen, compile=True), library).native is None
+@pytest.mark.parametrize(
+    ("knobs", "left"),
+    [
+        (dict(dropout=0.1, attn_dropout=0.1, mlp_last_gelu=True, pool="flatten"), {}),
+        (dict(drop_path=0.1, pool="flatten"), {"the blocks": "drop_path 0.1"}),
+        (dict(pool="cls"), {"the embedding": "pool cls", "the head": "pool cls"}),
+        (dict(embed_dim=44, pool="flatten"), {"the embedding": "embed_dim 44", "the head": "embed_dim 44"}),
+        (dict(pool="flatten", head_hidden=(5, 3)), {"the head": "head_hidden 5 3"}),
+    ],
+    ids=str,
+)
+def test_parts_that_the_kernels_do_not_know_are_torchs_and_are_named(knobs: Any, left: dict[str, str]) -> None:
+    config = ModelConfig(**knobs)
+    for asked, expected in (("auto", 0), ("native", len(left))):
+        notes: list[str] = []
+        model, kernels, chosen = accelerate(ViT(config, 1, 7), machine(kernels=asked), notes.append)
+        assert isinstance(model, NativeViT)
+        assert kernels is not None
+        assert (model.left_to_torch, chosen.kernels) == (left, "native")
+        assert len(notes) == expected
+        assert all(reason in note for reason, note in zip(left.values(), notes, strict=False))
+
+
+@pytest.mark.usefixtures("kernel")
+def test_networks_that_the_kernels_do_not_know_stay_as_they_are_but_for_their_dropout() -> None:
+    notes: list[str] = []
+    plain = build_model(ModelConfig(arch="cnn", head_dropout=0.5), 1, 7)
+    model, _, _ = accelerate(plain, machine(kernels="native"), notes.append)
+    assert model is plain
+    assert isinstance(model.head[0], NativeDropout)
+    assert notes == ["the network runs as torch's own operations: the kernels know the ViT only"]
+
+
+@pytest.mark.usefixtures("kernel")
+def test_torchs_compiler_gets_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    plain = ViT(ModelConfig(), 1, 7)
+    assert accelerate(plain, machine(compile=True), print)[0] is plain
 
 
 @pytest.mark.usefixtures("kernel")

@@ -1,0 +1,112 @@
+"""A finished run: opened in one way by everything that uses it, and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.config import RunConfig
+from vitlab.errors import DataError, RunError
+from vitlab.machine import private_randomness
+from vitlab.model import Network, build_model
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import Prepared, memory_errors, prepare
+from vitlab.runs.result import Result, measure
+from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.training.preprocess import Preprocess
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run that has a finished network, with every digest checked. ``data`` is data.json."""
+
+    folder: RunFolder
+    config: RunConfig
+    result: Result
+    data: dict[str, Any]
+    weights: dict[str, Tensor]
+    preprocess: Preprocess
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(self.data["classes"])
+
+    def network(self) -> Network:
+        """The network on the CPU, in plain torch and evaluation mode; it needs no data set."""
+        with private_randomness(torch.device("cpu")):
+            model = build_model(self.config.model, self.data["channels"], len(self.classes))
+        self.put_weights(model)
+        return model.eval()
+
+    def prepare(self, note: Callable[[str], None], machine: dict[str, Any], data: str | None, doing: str) -> Prepared:
+        """The run with its images on this machine, whose knobs ``machine`` changes; DataError if the images have
+        changed. ``data`` names the place that they have moved to."""
+        with memory_errors(doing):
+            prepared = prepare(self.config.with_knobs(**machine), note, data)
+            self.folder.check_same_data(prepared.dataset.digest)
+            self.put_weights(prepared.model)
+        return prepared
+
+    def put_weights(self, model: nn.Module) -> None:
+        """Load the weights into a network of the run's configuration; RunError when they do not fit."""
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError:
+            raise RunError(
+                f"{self.folder.path}: config.json does not fit model.safetensors; one of them has been changed"
+            ) from None
+
+
+def open_run(path: Path) -> FinishedRun:
+    """The finished run in ``path``; RunError in one line when there is none, or when a file is damaged."""
+    folder = RunFolder(path)
+    config, data = folder.config(), folder.data()
+    weights, result = folder.load_weights(config.digest())
+    settings = data["preprocess"]
+    try:
+        if data["channels"] not in (1, 3):
+            raise ValueError("images have 1 or 3 channels")
+        mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
+        preprocess = Preprocess(int(settings["image_size"]), mean, std, config.model.input_side)
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{path / 'data.json'} is damaged: values are missing or wrong; train again") from None
+    return FinishedRun(folder, config, result, data, weights, preprocess)
+
+
+def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:
+    """A finished run's network (on the CPU, in evaluation mode), its preprocessing and the names of its classes.
+
+    Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
+    """
+    run = open_run(path)
+    return run.network(), run.preprocess, run.classes
+
+
+def evaluate_run(
+    path: Path,
+    split: str = "test",
+    reporter: Reporter = SILENT,
+    *,
+    asked: dict[str, Any] | None = None,
+    shifts: int = 0,
+) -> dict[str, Any]:
+    """Every metric of a finished run on its "test" or "val" images; DataError if those have changed.
+
+    ``shifts``: average the prediction over each image and its four copies moved by that many pixels. ``asked`` may
+    hold the machine's knobs, and ``data``: the place that the images have moved to.
+    """
+    asked = asked or {}
+    prepared = open_run(path).prepare(reporter.note, machine_knobs(asked), asked.get("data"), "evaluating")
+    images = {"test": prepared.dataset.test, "val": prepared.dataset.val}
+    chosen = images.pop(split)
+    if chosen is None:
+        others = [f"; use --split {name}" for name, other in images.items() if other is not None]
+        raise DataError(f"{path} has no {split} images{''.join(others)}")
+    with memory_errors("evaluating"):
+        return {"run": str(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)

@@ -1,0 +1,128 @@
+"""What result.json holds, each entry once: its type, its unit and one sentence.
+
+A metric is added here, with the function that computes it (training/evaluate.py). It then appears in result.json, in
+`vitlab evaluate --json`, in the tables of studies, in the report, in the model card, on the page and in Python.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from vitlab.data import Split
+from vitlab.data.batches import to_device
+from vitlab.runs.prepare import Prepared
+from vitlab.training.evaluate import mean_loss, predict_logits, top_k, wilson_interval
+
+Compute = Callable[[Tensor, Tensor], float]
+
+
+def fact(help: str) -> Any:
+    """An entry of result.json that is no metric."""
+    return field(default=None, metadata={"help": help})
+
+
+def metric(compute: Compute, label: str, help: str, unit: str = "%") -> Any:
+    """A number about the test images, computed from (logits [N, K], labels [N]). ``unit`` "%" is stored as a fraction,
+    "nats" as it is."""
+    return field(default=None, metadata={"help": help, "compute": compute, "label": label, "unit": unit})
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended; None stands for what is not known (yet)."""
+
+    status: str = field(metadata={"help": "done, diverged, interrupted, failed, failed:storage or failed:memory."})
+    preset: str | None = fact("The named configuration it started from.")
+    data: str | None = fact("The data set.")
+    seed: int | None = fact("The number that all randomness comes from.")
+    test_top1: float | None = metric(
+        partial(top_k, k=1), "top-1 accuracy", "Share of test images whose class comes first."
+    )
+    test_top5: float | None = metric(
+        partial(top_k, k=5), "top-5 accuracy", "Share of test images whose class is among the first five."
+    )
+    test_loss: float | None = metric(mean_loss, "loss (cross-entropy)", "Mean cross-entropy on test images.", "nats")
+    test_top1_interval: tuple[float, float] | None = fact("95 % interval of test_top1 (Wilson 1927).")
+    test_images: int | None = fact("Number of test images.")
+    val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
+    best_epoch: int | None = fact("The epoch with the best validation accuracy, from 1.")
+    selected_epoch: int | None = fact("The epoch whose weights were kept, from 1.")
+    epochs: float | None = fact("Passes over the training images, as planned.")
+    train_seconds: float | None = fact("Seconds of training steps.")
+    wall_seconds: float | None = fact("Seconds of training steps, evaluation and saving.")
+    images_per_second: float | None = fact("Training images per second of training steps.")
+    params: int | None = fact("Number of trainable parameters.")
+    params_by_part: dict[str, int] | None = fact("The same by part of the network.")
+    flops_per_image: int | None = fact("Floating-point operations of one forward pass on one image.")
+    train_images: int | None = fact("Number of training images.")
+    val_images: int | None = fact("Number of validation images.")
+    device: str | None = fact("cpu or cuda.")
+    threads: int | None = fact("CPU threads.")
+    precision: str | None = fact("Number format of matrix products: fp32 or bf16.")
+    config_digest: str | None = fact("Digest of config.json, as far as it shapes the result.")
+    data_sha256: str | None = fact("SHA-256 of the images and labels.")
+    model_sha256: str | None = fact("SHA-256 of model.safetensors.")
+    epochs_done: int | None = fact("Epochs that ended.")
+    steps: int | None = fact("Training steps that ended.")
+    signal: int | None = fact("The signal that interrupted the run.")
+    error: str | None = fact("Why the run failed.")
+
+    def __getitem__(self, name: str) -> Any:
+        """An entry by its name in result.json; KeyError for an unknown one."""
+        if name not in KINDS:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, as in result.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+        """The inverse of `to_dict`, for checked values; entries of later versions are left out."""
+        known = {name: value for name, value in values.items() if name in KINDS}
+        interval = known.get("test_top1_interval")
+        return cls(**known | {"test_top1_interval": interval and tuple(interval)})
+
+
+# The type of each entry, by name.
+KINDS: dict[str, Any] = typing.get_type_hints(Result)
+# The metrics by their names without test_.
+METRICS: dict[str, Field[Any]] = {
+    entry.name.removeprefix("test_"): entry for entry in fields(Result) if "compute" in entry.metadata
+}
+
+
+def compute_metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float | None]:
+    """Every metric by its name without test_; None for one that is not finite."""
+    values = {name: entry.metadata["compute"](logits_NK, labels_N) for name, entry in METRICS.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def shown_metrics(values: Mapping[str, Any], prefix: str = "test_") -> Iterator[tuple[str, str]]:
+    """(label, number with its unit) of each metric in ``values``, for people."""
+    for name, entry in METRICS.items():
+        value, unit = values.get(prefix + name), entry.metadata["unit"]
+        if value is not None:
+            yield entry.metadata["label"], f"{100 * value:.2f} %" if unit == "%" else f"{value:.4f} {unit}"
+
+
+def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]:
+    """Every metric of a network as it is, the 95 % interval of top1, and the number of images.
+
+    ``shifts``: average the prediction over each image and its four copies moved by that many pixels.
+    """
+    task = prepared.task
+    images = to_device(split, task.machine.device)
+    batch_size = prepared.config.train.eval_batch_size
+    logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
+    metrics = compute_metrics(logits, images.labels)
+    interval = wilson_interval(top_k(logits, images.labels, 1), len(split))
+    return metrics | {"top1_interval": interval, "images": len(split)}
