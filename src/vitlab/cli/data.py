@@ -10,7 +10,6 @@ from vitlab.errors import ConfigError, DataError
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "[list | fetch NAME ... | check NAME ...] [options]"
     parser = flags.add_command(children, data, "list, fetch or check data sets", usage)
     actions = ("list", "fetch", "check")

@@ -12,7 +12,6 @@ from vitlab.cli import flags
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     flags.add_output(flags.add_command(children, doctor, "show what vitlab finds on this machine"))
 
 
@@ -20,13 +19,14 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Show the versions, device, number format, kernels and folders that vitlab uses on this machine."""
     from vitlab.config import MachineConfig
     from vitlab.data.sources import cache_root
-    from vitlab.machine import choose_machine, environment, gemm_gflops
+    from vitlab.machine import bf16_gain, choose_machine, environment, gemm_gflops
     from vitlab.native.accelerate import load_kernels
 
     why_plain: list[str] = []
     kernels, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)
     found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
-    found |= {"chosen_because": "; ".join([machine.reason, *why_plain])}
+    gain = f"bf16 products are {bf16_gain(machine.device):.1f} times as fast as fp32"
+    found["chosen_because"] = "; ".join([machine.reason, gain, *why_plain])
     if kernels is not None:
         found["kernels_multiply_by"] = "AMX tiles" if kernels.library.use_tiles(True) else "AVX512-BF16"
     found["gemm_fp32_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="fp32"))), 1)

@@ -11,7 +11,6 @@ from vitlab.text import between, counted, percent
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "RUN [--split test|val] [options]"
     parser = flags.add_command(children, evaluate, "measure the accuracy of a finished run", usage)
     add = parser.add_argument

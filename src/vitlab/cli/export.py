@@ -18,7 +18,6 @@ ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "web": "-web"}
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage, help = (
         "RUN [RUN ...] --to onnx|torch|web [options]",
         "write a network as ONNX file, torch program or web page",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
+from vitlab.text import counted
 
 if TYPE_CHECKING:
     from vitlab.report.write import Written
@@ -18,7 +19,6 @@ DATA_OUT = Path("runs/data")
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "RUN [--beside RUN ...] | STUDY | --data NAME"
     parser = flags.add_command(children, look, "draw a run, a study or a data set, and write a report", usage)
     add = parser.add_argument
@@ -75,7 +75,7 @@ def conclude(written: Written, as_json: bool) -> int:
     for title, reason in written.left_out.items():
         print(f"not drawn: {title.lower()}: {reason}")
     if written.pictures:
-        print(f"{len(written.pictures)} pictures in {written.pictures[0].parent}")
+        print(f"{counted(len(written.pictures), 'picture')} in {written.pictures[0].parent}")
     if written.card:
         print(f"model card: {written.card}")
     if written.report:

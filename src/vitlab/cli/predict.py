@@ -26,7 +26,6 @@ TOGETHER = 64  # pictures that go through the network at once
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "RUN IMAGE [IMAGE ...] [options]"
     parser = flags.add_command(children, predict, "classify pictures with a trained network", usage)
     add = parser.add_argument

@@ -11,7 +11,6 @@ from vitlab.files import to_json
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     parser = flags.add_command(children, presets, "list the named configurations, or show one")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the configuration to show in full")
     flags.add_output(parser)

@@ -16,17 +16,10 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "RUN [RUN ...] [--port N] [options]"
     parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
     add = parser.add_argument
-    add(
-        "runs",
-        metavar="RUN",
-        nargs="+",
-        type=flags.path,
-        help="run folders, also a study; the first model is the default",
-    )
+    add("runs", metavar="RUN", nargs="+", type=flags.path, help="run folders, or a study; the first is the default")
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     add("--port", metavar="N", type=flags.whole_number(0, 65535), default=8000, help="port; 0 for any free one [8000]")
     token = "access token that clients must send [the environment variable VITLAB_TOKEN, which others cannot see]"

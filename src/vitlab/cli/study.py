@@ -101,8 +101,7 @@ def study(arguments: argparse.Namespace) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Train presets in turn, seed by seed, on one machine: accuracy, time, and a sentence that compares the first
-    preset with each of the others and gives the evidence.
-    """
+    preset with each of the others and gives the evidence."""
     names, knobs = arguments.presets, given_knobs(arguments)
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError("vitlab compare needs two or more different presets, such as small keras-cnn")
@@ -166,10 +165,8 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
     for dimension in dimensions:
         if dimension.name in knobs:
             raise ConfigError(f"{dimension.name} is searched and fixed at the same time; leave out one of the two")
-    base, with_time = (
-        flags.chosen_config(arguments.preset, arguments.config, {}),
-        arguments.objective == "accuracy-time",
-    )
+    base = flags.chosen_config(arguments.preset, arguments.config, {})
+    with_time = arguments.objective == "accuracy-time"
     search = Search(base, knobs, dimensions, arguments.search, arguments.workers or 1, 0, with_time)
     if search.config.data.val_fraction == 0:
         raise ConfigError("a search needs validation images to choose by; set --val-fraction 0.1")
@@ -179,10 +176,8 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
 def carry_out(
     arguments: argparse.Namespace, chosen: Study, search: Search | None = None
 ) -> tuple[Study, Path, list[Row]]:
-    """Run what is missing: the study, with the cells that a search has found, its folder and its rows.
-
-    Interrupted if a signal stops it; no run goes on after that.
-    """
+    """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
+    a signal stops it, after all its processes have ended."""
     from vitlab.cli.progress import choose_watch
     from vitlab.data import load_dataset
     from vitlab.interrupts import stop_on_signals
@@ -254,17 +249,12 @@ def status(folder: Path, as_json: bool) -> int:
     ended = {(row["cell"], row["seed"]) for row in rows}
     failed = [row for row in rows if row["status"] != "done"]
     left = [f"{c['name']}, seed {s}" for s in about["seeds"] for c in about["cells"] if (c["name"], s) not in ended]
-    facts = {
-        "study": about["name"],
-        "runs": total,
-        "done": len(rows) - len(failed),
-        "failed": len(failed),
-        "left": left,
-    }
+    done = len(rows) - len(failed)
+    facts = dict(study=about["name"], runs=total, done=done, failed=len(failed), left=left)
     if as_json:
         flags.print_json(facts)
         return 0
-    print(f"{about['name']}: {facts['done']} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
+    print(f"{about['name']}: {done} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
     for row in failed:
         reason = f": {row['log'][-1]}" if row.get("log") else ""
         print(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")

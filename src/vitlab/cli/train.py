@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-
     usage = "[--preset NAME] [--data NAME] [options, one for each knob below]"
     parser = flags.add_command(children, train, "train a network and write a run folder", usage)
     add = parser.add_argument
