@@ -1,7 +1,7 @@
-# make train | test | check | bench | venv. Each makes .venv first if it is missing.
+# make train | test | check | bench | venv. Each creates .venv first if it is missing.
 #
-#   make train ARGS="--epochs 1 --data fashion-mnist"     any option of `vitlab train`
-#   make bench NAME=my-machine                            every measurement behind the figures of README and docs
+#   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
+#   make bench NAME=my-machine                                     the main measurements of README and docs
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu     a smaller, CPU-only torch
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ ARGS ?=
 TORCH_INDEX ?=
 NAME ?= here
 RESULTS := benchmarks/results
-# What is taken away from `accurate`, a thing at a time.
+# Changes to `accurate`, each measured alone: what does each ingredient contribute?
 LESS := elastic=0 rotate=0/zoom=0/shift=0/shear=0/elastic=0 attn_form=none/attn_bias=false attn_bias=false \
 	patch_overlap=0 pool=mean label_smoothing=0 clean_tail=0 embed_dim=64 depth=2 crop=none \
 	optimizer=adamw/lr=0.002/weight_decay=0.05
@@ -20,7 +20,7 @@ BIN := .venv/bin
 train: venv
 	$(BIN)/vitlab train $(ARGS)
 
-# Two processes, each file in one of them; their threads yield while they wait, or they would take the cores from each other.
+# Two processes, each test file in one of them. Their threads yield while they wait, so the processes do not block each other.
 test: venv
 	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -29,7 +29,9 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Takes hours, and a machine that does nothing else; each finished run is kept, so it can be interrupted.
+# Takes hours on an otherwise idle machine. Duels and validation keep their finished runs, so you may interrupt and restart them.
+# Not included, see docs/: the duel with cnn-tuned on other seeds, the duels of attention and of seed-best, the profile of a
+# step, the validation runs of the log, everything on a GPU, and benchmarks.attention, drawn_digits, page_speed and serve_load.
 bench: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.throughput --out $(RESULTS)/throughput-$(NAME).json

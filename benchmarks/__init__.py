@@ -1,1 +1,1 @@
-"""Measurements behind the README's figures. Never part of the tests: a benchmark that fails a build is switched off."""
+"""The measurements behind the figures in README.md and docs/. Tests never run them: timings would make builds flaky."""

@@ -1,9 +1,9 @@
-"""Explicit matrix products against torch's fused attention, forward and backward, over the number of tokens.
+"""Attention by explicit matrix products against torch's fused kernel, forward and backward, by number of tokens.
 
     python -m benchmarks.attention
 
-Prints milliseconds a step (median, the two interleaved) for 128 images, 2 heads of width 24: where the lines
-cross on a CPU is `EXPLICIT_TOKENS_ON_CPU` in machine.py.
+Prints milliseconds per step (medians, the two interleaved) for 128 images and 2 heads of width 24. The number of
+tokens at which the two cross on a CPU is `EXPLICIT_TOKENS_ON_CPU` in machine.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPEATS = 15
 
 
 def main() -> None:
-    """Print one line for each number of tokens."""
+    """Print one line per number of tokens."""
     machine = choose_machine(MachineConfig())
     print(machine.describe())
     config = ModelConfig(embed_dim=48, num_heads=2)

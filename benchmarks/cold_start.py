@@ -1,19 +1,19 @@
-"""From typing `vitlab train --preset P` to its first finished step, and to its result, in seconds of wall time.
+"""Seconds of wall time from `vitlab train --preset P` to the first finished step, and to the result.
 
     python -m benchmarks.cold_start fast small --out benchmarks/results/NAME.json
     python -m benchmarks.cold_start --show benchmarks/results/NAME.json
 
-Each run is a process of its own, presets in turns. It is the very command, with a reporter that prints a word at each
-moment; the parent reads the words and its own watch, which starts before the process does. Files are in the system's
-cache from the second run on. A preset may carry knobs: `small/epochs=1`.
+Each run is a separate process; presets take turns. It runs the real command with a reporter that prints a word at the
+end of each stage. The parent process reads the words and takes the times; its clock starts before the child does. From
+the second run on, files are in the system's cache. A preset can have knobs: `small/epochs=1`.
 
     imports      the interpreter starts and imports torch and vitlab
-    machine      options, threads, self-tests: what is chosen for this machine
-    data         images are read, their SHA-256 is checked, the validation part is cut
-    build        the network, its kernels, the run folder
-    first step   the optimizers are made; then the first step of training
+    machine      options, threads, and the tests that choose precision and kernels for this machine
+    data         images are read, their SHA-256 is checked, validation images are split off
+    build        network, kernels and run folder are made
+    first step   optimizers are made, and the first training step runs
     training     all other steps, and validation
-    test         the test images, the weights and the result on disk
+    test         the test images are evaluated, weights and result are written
     exit         the process ends
 """
 
@@ -41,7 +41,7 @@ STAGES = ("imports", "machine", "data", "build", "first step", "training", "test
 
 
 def child(words: list[str]) -> int:
-    """`vitlab train`, saying when each stage has ended."""
+    """Run `vitlab train` and print each stage when it ends."""
     reached: set[str] = {"imports"}
     print("imports", flush=True)
 
@@ -51,7 +51,7 @@ def child(words: list[str]) -> int:
             print(stage, flush=True)
 
     def note(line: str) -> None:
-        end_of("machine")  # is described first, then come the images, whose line counts them
+        end_of("machine")  # the machine is described first, then the line that counts the images
         if " training" in line and "sha256" in line:
             end_of("data")
 
@@ -65,7 +65,7 @@ def child(words: list[str]) -> int:
 
 
 def timed_run(name: str, machine: Machine, quick: bool) -> dict[str, Any]:
-    """Seconds since the start at which each stage ended, and what the run itself says."""
+    """Seconds from the start to the end of each stage, and the run's own figures."""
     preset, *knobs = name.split("/")
     words = ["--preset", preset, "--threads", str(machine.threads), *map(flag, knobs), "--json"]
     if quick:
@@ -89,7 +89,7 @@ def timed_run(name: str, machine: Machine, quick: bool) -> dict[str, Any]:
 
 
 def flag(knob: str) -> str:
-    """An option of `vitlab train` from "name=value"."""
+    """The option of `vitlab train` for "name=value"."""
     name, _, value = knob.partition("=")
     option = name.replace("_", "-")
     if value in ("true", "false"):
@@ -98,9 +98,9 @@ def flag(knob: str) -> str:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All presets in turns, ``repeats`` times."""
+    """Run all presets in turn, ``repeats`` times."""
     machine = choose_machine(MachineConfig(threads=arguments.threads))
-    configs = {name: contestant(name).to_dict() for name in arguments.presets}  # a wrong name is known at once
+    configs = {name: contestant(name).to_dict() for name in arguments.presets}  # a wrong name fails at once
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
     repeats = 1 if arguments.quick else arguments.repeats
     for number in range(repeats):
@@ -115,13 +115,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def durations(ended: dict[str, float]) -> dict[str, float]:
-    """Seconds of each stage, from those at which each ended."""
+    """Seconds each stage took, from the moments at which the stages ended."""
     moments = [0.0, *(ended[stage] for stage in STAGES)]
     return {stage: after - before for stage, (before, after) in zip(STAGES, pairwise(moments), strict=True)}
 
 
 def report(measured: dict[str, Any]) -> str:
-    """Two tables: the two waits of a user, and the stages they consist of."""
+    """Two tables: how long a user waits, and the stages of that wait."""
     upper, lower = [], []
     for name, preset in measured["presets"].items():
         waits = [
@@ -136,11 +136,11 @@ def report(measured: dict[str, Any]) -> str:
     second = markdown(["seconds of", *STAGES], lower)
     repeats = measured["settings"]["repeats"]
     where = circumstances(measured["environment"])
-    return "\n".join([first, "", second, "", f"{repeats} runs each, in processes of their own.", where])
+    return "\n".join([first, "", second, "", f"{repeats} runs each, in separate processes.", where])
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     if sys.argv[1:2] == ["--child"]:
         return child(sys.argv[2:])
     parser = options(__doc__)

@@ -1,12 +1,11 @@
-"""One training of one preset, its test accuracy after every epoch, and nothing chosen by it.
+"""Train one preset once and record its test accuracy after every epoch, without choosing anything by it.
 
     python -m benchmarks.contestant small --seed 3 [--data mnist] [--knobs epochs=2 depth=1]
 
-Prints JSON lines: the environment, then {"epoch", "train_seconds", "test_top1"} for each epoch, `train_seconds` being
-the training steps alone, then the end: with and without test-time shifts. Before the clock starts two steps are made
-on random pixels and labels by a copy of the network, so that libraries have loaded what they need; the seconds that
-this takes are in the first line, beside those of the imports. The numbers of benchmarks/keras_programs.py have the
-same names.
+Prints JSON lines: first the environment, then {"epoch", "train_seconds", "test_top1"} for each epoch (`train_seconds`
+counts training steps only), then the final accuracy with and without test-time shifts. Before the clock starts, a copy
+of the network takes two steps on random pixels and labels, which makes the libraries load what they need. The first
+line records how long that and the imports took. benchmarks/keras_programs.py prints the same names.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any  # noqa: E402
 import torch  # noqa: E402
 
 from vitlab import RunConfig, preset_config  # noqa: E402
-from vitlab.config.words import parse_assignment  # noqa: E402
+from vitlab.config.run import parse_assignment  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
 from vitlab.machine import environment  # noqa: E402
 from vitlab.model import parameters_by_part  # noqa: E402
@@ -47,7 +46,7 @@ def main() -> None:
 
 
 def compete(config: RunConfig) -> None:
-    """Train ``config`` to its last step and say what it reached."""
+    """Train ``config`` to its last step and print its accuracy."""
     imported = time.time() - STARTED
     prepared = prepare(config, lambda line: None)
     warmed = warm_up(prepared)
@@ -73,7 +72,7 @@ def compete(config: RunConfig) -> None:
             test_top1=top_k(logits, test.labels, 1),
         )
 
-    # The loop's own validation is left out: nothing is selected, and its time is no part of the clock anyway.
+    # No validation: nothing is selected by it, and the clock would not count it anyway.
     outcome = fit(prepared.model, replace(prepared.task, val=None), Hooks(on_epoch=on_epoch))
     prepared.model.load_state_dict(outcome.weights)
     say(
@@ -86,7 +85,7 @@ def compete(config: RunConfig) -> None:
 
 
 def warm_up(prepared: Prepared) -> float:
-    """Two steps and an evaluation of a copy of the network on random pixels and labels; seconds they took."""
+    """Let a copy of the network take two steps and one evaluation on random pixels; returns the seconds this took."""
     started, task = time.time(), prepared.task
     size = 2 * task.config.train.batch_size
     shape = (size, *task.train.images.shape[1:])
@@ -96,7 +95,7 @@ def warm_up(prepared: Prepared) -> float:
     noise = DeviceSplit(images.to(task.machine.device), labels.to(task.machine.device))
     model = deepcopy(prepared.model)
     if task.machine.compile:
-        model.compile()  # a copy does not inherit that
+        model.compile()  # deepcopy does not copy this
     config = task.config.with_knobs(epochs=1, warmup_epochs=0)
     fit(model, Task(config, noise, None, task.preprocess, task.machine, task.kernels))
     predict_logits(model, noise, task.preprocess, task.machine, config.train.eval_batch_size)
@@ -104,14 +103,14 @@ def warm_up(prepared: Prepared) -> float:
 
 
 def logits_of(prepared: Prepared, split: DeviceSplit, shifts: int = 0) -> torch.Tensor:
-    """The network's logits; with ``shifts``, averaged over that many pixels in four directions."""
+    """The network's logits; with ``shifts``, averaged over the image and four copies moved by that many pixels."""
     task = prepared.task
     size = task.config.train.eval_batch_size
     return predict_logits(prepared.model, split, task.preprocess, task.machine, size, shifts)
 
 
 def say(**values: Any) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     print(json.dumps(values), flush=True)
 
 

@@ -1,12 +1,12 @@
-"""Thirty digits drawn by strokes, in different places, sizes and thickness: are they read as test digits are?
+"""Thirty digits drawn with strokes of different place, size and thickness: are they read as well as test digits?
 
     python -m benchmarks.drawn_digits runs/RUN runs/RUN ... --out benchmarks/results/NAME.json
     python -m benchmarks.drawn_digits --show benchmarks/results/NAME.json
 
-Each digit is a few lines and arcs; a pixel is inked as far as the pen reaches into it. Every run reads the same thirty
-pictures with centring (box, longest side 20, centre of mass) and without (the whole picture squeezed into 28 x 28), and
-so the first 2,000 MNIST test images, beside those images as they are. The digits were drawn once, before any network
-had seen them, and not changed since.
+Each digit consists of a few lines and arcs; a pixel is inked as far as the pen covers it. Every run reads the same
+thirty pictures with centring (bounding box, longest side 20, centre of mass) and without (the whole picture scaled to
+28 x 28). It also reads the first 2,000 MNIST test images both ways, and unchanged. The digits were drawn once, before
+any network had seen them, and have not been changed since.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ WAYS = ("as they are", "centred", "uncentred")
 
 @dataclass(frozen=True)
 class Pen:
-    """How a digit is put on its canvas: width and height of that in pixels; where the digit's middle is, as a part of
-    both; its height and the pen's thickness in pixels; dark ink on white, or white on black."""
+    """How a digit is drawn: width and height of the canvas in pixels; the digit's centre as a fraction of both; the
+    digit's height and the pen's thickness in pixels; dark ink on white, or white on black."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ class Pen:
     dark: bool = False
 
 
-# Small in a corner with a thick pen; large and thin, dark on white; lying towards the right of a wide canvas.
+# Small, in a corner, with a thick pen; large and thin, dark on white; to the right on a wide canvas.
 PENS = (
     Pen(280, 280, 0.28, 0.31, 90, 15),
     Pen(400, 300, 0.55, 0.52, 230, 19, dark=True),
@@ -63,7 +63,7 @@ PENS = (
 
 
 def arc(x: float, y: float, across: float, down: float, begin: float, end: float) -> Stroke:
-    """A part of an ellipse; degrees from the right, clockwise as seen, since rows go down."""
+    """Part of an ellipse. Degrees start at the right and go clockwise on the screen, because rows go down."""
     angles = np.radians(np.linspace(begin, end, 25))
     return [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
 
@@ -84,7 +84,7 @@ DIGITS: tuple[list[Stroke], ...] = (
 
 
 def draw(digit: int, pen: Pen) -> Pixels:
-    """uint8 [height, width]: ink where the middle of a pixel is nearer than half the thickness to a line, fading over
+    """uint8 [height, width]: ink where a pixel's centre is within half the pen's thickness of a line, fading out over
     one pixel."""
     rows, columns = np.mgrid[0 : pen.height, 0 : pen.width] + 0.5
     nearest = np.full((pen.height, pen.width), np.inf)
@@ -97,13 +97,13 @@ def draw(digit: int, pen: Pen) -> Pixels:
 
 
 def place(point: tuple[float, float], pen: Pen) -> tuple[float, float]:
-    """From the digit's box to pixels."""
+    """A point of the digit's box in pixels of the canvas."""
     x, y = point
     return pen.width * pen.x + pen.size * (x - 0.5), pen.height * pen.y + pen.size * (y - 0.5)
 
 
 def distance(x: Any, y: Any, begin: tuple[float, float], end: tuple[float, float]) -> Any:
-    """Of each point (x, y) from the line between two others."""
+    """Distance of each point (x, y) from the line between two points."""
     along, down = end[0] - begin[0], end[1] - begin[1]
     share = ((x - begin[0]) * along + (y - begin[1]) * down) / max(along**2 + down**2, 1e-12)
     share = np.clip(share, 0, 1)
@@ -117,15 +117,15 @@ def read(classifier: Classifier, images: Sequence[Pixels], center: bool) -> list
 
 
 def score(answers: Sequence[int], labels: Sequence[int]) -> dict[str, Any]:
-    """How many are right, and the 95 % interval of the share."""
+    """Number of correct answers, and the 95 % interval of their share."""
     right = sum(answer == label for answer, label in zip(answers, labels, strict=True))
     return {"right": right, "of": len(labels), "interval": wilson_interval(right / len(labels), len(labels))}
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All runs on both sets of pictures."""
+    """All runs on the drawn digits and on the test images."""
     if not arguments.runs:
-        raise ConfigError("name at least one run folder that was trained on mnist")
+        raise ConfigError("name at least one run folder trained on mnist")
     machine = choose_machine(MachineConfig(device="cpu", threads=arguments.threads, precision="fp32"))
     labels = [digit for digit in range(10) for _ in PENS]
     drawn = [draw(digit, pen) for digit in range(10) for pen in PENS]
@@ -160,7 +160,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(measured: dict[str, Any]) -> str:
-    """One line for each run."""
+    """One line per run."""
     head = [
         "run",
         "preset, epochs",
@@ -182,7 +182,7 @@ def report(measured: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders trained on mnist")
     arguments = parser.parse_args()

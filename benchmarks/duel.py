@@ -1,13 +1,13 @@
-"""Presets, and the real Keras programs, against each other: accuracy and training time over seeds, interleaved.
+"""Compare presets and the original Keras programs: accuracy and training time over seeds, interleaved.
 
     python -m benchmarks.duel fast cnn-tuned keras:keras-cnn --seeds 10 --out benchmarks/results/NAME.json
     python -m benchmarks.duel --show benchmarks/results/NAME.json --into README.md docs/speed.md
 
-Seed by seed and not contestant by contestant, so that a machine that slows down slows all of them; a matrix product
-of known size is timed before each run, so that one can see whether it did. Each run is a process of its own
-(benchmarks/contestant.py; names that begin with keras: are benchmarks/keras_programs.py in TensorFlow's own
-environment). A contestant may carry knobs: `fast/attn_form=none`; a Keras program `limit_steps=8`, for its throughput.
-The file is rewritten after each run, and runs that it already holds are not repeated.
+All contestants run with one seed before any runs with the next, so a machine that slows down slows all of them. A
+matrix product of known size, timed before each run, shows whether it did. Each run is a separate process:
+benchmarks/contestant.py, or benchmarks/keras_programs.py in TensorFlow's environment for names that begin with
+"keras:". A contestant can have knobs (`fast/attn_form=none`); a Keras program can have `limit_steps=8`, to measure
+throughput. The file is saved after each run, and runs that it already holds are not repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Run = dict[str, Any]
 
 
 def duel(contestants: list[str], seeds: range, threads: int, path: Path, device: str = "cpu") -> dict[str, Any]:
-    """Run what ``path`` does not hold yet; returns all that it holds then."""
+    """Run whatever is missing from ``path``; returns everything it then holds."""
     measured: dict[str, Any] = read_json(path) if path.exists() else {"runs": []}
     machine = choose_machine(MachineConfig(device=device, threads=threads))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def duel(contestants: list[str], seeds: range, threads: int, path: Path, device:
 
 
 def start(name: str, seed: int, threads: int, folder: Path, device: str) -> Run:
-    """One run in a process of its own: what it printed, as a table."""
+    """One run in a separate process: what it printed, as a dict."""
     if name.startswith("keras:"):
         program = Path(__file__).with_name("keras_programs.py")
         own, *knobs = name.removeprefix("keras:").split("/")
@@ -79,7 +79,7 @@ KERAS_EPOCHS = {"keras-cnn": 15, "seed-best": 100, "seed-best-stock": 100}
 
 
 def mnist(folder: Path) -> Path:
-    """MNIST as one .npz file for a program that knows nothing of vitlab."""
+    """MNIST as one .npz file, for programs that do not use vitlab."""
     path = folder / "mnist.npz"
     if not path.exists():
         data = load_dataset("mnist")
@@ -92,13 +92,13 @@ def mnist(folder: Path) -> Path:
 
 
 def tables(name: str, measured: dict[str, Any]) -> dict[str, str]:
-    """The whole table and the short one, by the names that pages have for them."""
+    """The full table and the short one, by the names that mark their place in a page."""
     runs, against = measured["runs"], measured.get("against", AGAINST)
     return {name: table(runs, against), f"{name} short": table(runs, against, SHORT)}
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contestants", nargs="*")
     parser.add_argument("--seeds", type=int, default=5)
@@ -106,8 +106,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path)
-    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name are renewed")
-    parser.add_argument("--against", default=AGAINST, help="whose times the others' are divided by; kept in the file")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name to update")
+    parser.add_argument("--against", default=AGAINST, help="contestant to compare the others with; saved in the file")
     arguments = parser.parse_args()
     if arguments.show:
         measured = read_json(arguments.show)
@@ -117,7 +117,7 @@ def main() -> int:
         measured["against"] = arguments.against
         write_json(arguments.out, measured)
     else:
-        raise StorageError("--out FILE is needed: a result that is not kept is none")
+        raise StorageError("nowhere to save the result; add --out FILE")
     name = (arguments.show or arguments.out).stem
     made = tables(name, measured)
     renew(arguments.into, made)

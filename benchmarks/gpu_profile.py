@@ -1,11 +1,11 @@
-"""Where a recorded training step of a GPU goes: its kernels by kind, and the time in which none runs.
+"""Where the time of a recorded training step goes on a GPU: kernels by kind, and the time in which none runs.
 
     python -m benchmarks.gpu_profile 'fast/compile=true' 'small/compile=true/batch_size=1024' --out FILE
     python -m benchmarks.gpu_profile --show FILE --into docs/speed.md
 
-Contestants are presets with knobs, as in benchmarks/duel.py. A step is one of training, from the gathered batch to the
-new weights, as vitlab/step.py replays it; its time is the median of some rounds of steps, without the profiler, its
-kernels are what torch's profiler sees in other steps. FILE holds every kernel by name.
+Contestants are presets with knobs, as in benchmarks/duel.py. A step is a training step as vitlab replays it
+(training/step.py), from the gathered batch to the new weights. Its time is the median over rounds of steps without the
+profiler; torch's profiler counts the kernels in separate steps. FILE holds every kernel by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.pages import renew
 from benchmarks.steps import Bench, set_up, whole_step
 from benchmarks.validation import circumstances, configuration
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
@@ -30,7 +30,7 @@ from vitlab.training.step import record_steps
 Row = dict[str, Any]
 ROUNDS, STEPS = 5, 30
 
-# Kinds of kernels by what their names contain, the first that fits: a compiled one is named after all that it does.
+# Kinds of kernels by what their names contain. Order matters: the name of a compiled kernel lists all that it computes.
 KINDS = {
     "compiled": ("triton",),
     "attention": ("fmha", "flash", "attention"),
@@ -42,13 +42,13 @@ REST = "torch's operators"
 
 
 def kind_of(kernel: str) -> str:
-    """Which of KINDS the name tells, else REST."""
+    """The kind of ``kernel`` in KINDS by its name, else REST."""
     name = kernel.lower()
     return next((kind for kind, marks in KINDS.items() if any(mark in name for mark in marks)), REST)
 
 
 def measure(contestant: str, common: dict[str, Any]) -> Row:
-    """Time and kernels of one contestant's step."""
+    """Time and kernels of a contestant's step."""
     bench = set_up(configuration(contestant, common))
     machine = bench.task.machine
     watch = machine.stopwatch()
@@ -67,7 +67,7 @@ def measure(contestant: str, common: dict[str, Any]) -> Row:
 
 
 def seconds_of(bench: Bench, steps: int) -> float:
-    """Seconds that so many steps take, the device waited for at the end."""
+    """Seconds for ``steps`` steps, including the wait for the device at the end."""
     watch = bench.task.machine.stopwatch()
     watch.start()
     for _ in range(steps):
@@ -76,7 +76,7 @@ def seconds_of(bench: Bench, steps: int) -> float:
 
 
 def kernels_of(bench: Bench) -> list[Row]:
-    """What a step runs, by name: calls and microseconds a step, the longest first. On a CPU torch's operators."""
+    """The kernels of a step by name, with calls and microseconds, longest first. On a CPU: torch's operators."""
     on_cpu = bench.task.machine.device.type == "cpu"
     with profile(activities=[ProfilerActivity.CPU if on_cpu else ProfilerActivity.CUDA]) as seen:
         seconds_of(bench, STEPS)
@@ -92,7 +92,7 @@ def kernels_of(bench: Bench) -> list[Row]:
 
 
 def report(measured: dict[str, Any]) -> str:
-    """A Markdown table, a line for each contestant: microseconds a step by kind of kernel, and the idle rest."""
+    """A Markdown table with one line per contestant: microseconds a step by kind of kernel, and idle time."""
     rows, kinds = measured["rows"], [*KINDS, REST]
     lines = [
         "| " + " | ".join(["recipe", "µs a step", "images/s", "kernels", *kinds, "idle"]) + " |",
@@ -110,14 +110,14 @@ def report(measured: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contestants", nargs="*")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--device", default="cuda", help="cpu tries the command where there is no GPU")
-    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="for every contestant")
+    parser.add_argument("--device", default="cuda", help="use cpu to try the command on a machine without a GPU")
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="applied to every contestant")
     parser.add_argument("--show", type=Path)
-    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name is renewed")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose table of this name to update")
     arguments = parser.parse_args()
     if arguments.out and arguments.contestants:
         common = dict(map(parse_assignment, arguments.knobs)) | {"device": arguments.device}
@@ -126,7 +126,7 @@ def main() -> int:
             rows.append(measure(name, common))
             write_json(arguments.out, {"rows": rows})
     elif not arguments.show:
-        raise ConfigError("contestants and --out FILE are needed, or --show FILE")
+        raise ConfigError("give contestants and --out FILE, or --show FILE")
     path = arguments.show or arguments.out
     made = report(read_json(path))
     renew(arguments.into, {path.stem: made})

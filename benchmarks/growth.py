@@ -1,24 +1,24 @@
-"""How the time of a training step grows with tokens, width, depth and batch size, and a model that explains it.
+"""How the time of a training step grows with tokens, width, depth and batch size, and a cost model to explain it.
 
     python -m benchmarks.growth --out benchmarks/results/NAME.json --picture docs/NAME.png
     python -m benchmarks.growth --show benchmarks/results/NAME.json [--picture FILE.png]
 
-Around a base, the `small` preset, one thing varies at a time: tokens (by patch_size and crop), embed_dim, depth,
-batch_size. Each point is `train_step` on random images that are augmented already: forward, loss, backward,
-optimizers, bookkeeping; points take turns. The time of one image is then explained as
+Starting from the preset `small`, one quantity varies at a time: tokens (through patch_size and crop), embed_dim, depth
+or batch_size. Each point times `train_step` on random images that need no augmentation: forward, loss, backward,
+optimizers, bookkeeping; points take turns. The model for the time of one image is
 
     seconds per image  =  a  +  b FLOPs  +  c bytes  +  d operations / batch
 
-- FLOPs: three times the forward pass's operations of products (`vitlab.model.Description`); 1/b is the rate at
-  which small products run.
-- bytes: three times what the blocks' forward pass reads and writes of activations (`block_bytes`), as if nothing
-  stayed in a cache; 1/c is the rate at which numbers move through element-wise work.
-- operations / batch: torch operators of one step, forward, backward and optimizers, counted while one runs, over its
-  images: all that must be done once a step however few images it has; d is what it costs to launch one.
-- a: what an image costs beside all this.
+- FLOPs: three times the arithmetic of the forward pass's products (`vitlab.model.Description`); 1/b is the rate
+  at which small products run.
+- bytes: three times the activations that the blocks read and write in a forward pass (`block_bytes`), as if no cache
+  existed; 1/c is the rate at which element-wise work moves data.
+- operations / batch: torch operators of one step (forward, backward, optimizers), divided by its images. They run once
+  per step, however few images it has; d is the cost of launching one.
+- a: everything else that an image costs.
 
-The four are found by least squares of relative errors, none below zero. Blocks and attention are torch's plain
-operations, which the formula describes; --knobs changes that (kernels=auto attention=auto) and any other knob of all.
+The four coefficients minimise the squared relative errors; none may be negative. Blocks and attention run as torch's
+plain operations, which the formula describes. --knobs changes that (kernels=auto attention=auto), or any other knob.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.steps import ReadyStep, operators_of, set_up
 from benchmarks.timing import carry_out, circumstances, contestant, interleaved, markdown, optional, options, quartiles
 from benchmarks.timing import spread as with_quartiles
 from vitlab.config import MachineConfig, ModelConfig
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.files import write_bytes
 from vitlab.machine import choose_machine, environment
 from vitlab.runs.session import origin
@@ -52,7 +52,7 @@ AXES: dict[str, list[dict[str, int]]] = {
     "depth": [{"depth": depth} for depth in (1, 2, 3, 4, 6, 8)],
     "batch_size": [{"batch_size": size} for size in (8, 16, 32, 64, 128, 256, 512, 1024)],
 }
-FORM = {"kernels": "plain", "attention": "explicit"}  # what the formula of bytes describes
+FORM = {"kernels": "plain", "attention": "explicit"}  # what block_bytes describes
 TERMS = {"a": "an image", "b": "FLOPs", "c": "bytes", "d": "operations"}
 LABELS = {"tokens": "tokens", "embed_dim": "width (embed_dim)", "depth": "depth (blocks)", "batch_size": "batch size"}
 
@@ -60,16 +60,17 @@ LABELS = {"tokens": "tokens", "embed_dim": "width (embed_dim)", "depth": "depth 
 def block_bytes(config: ModelConfig, product: int, fused: bool) -> int:
     """Bytes of activations that one block reads and writes in its forward pass on one image.
 
-    Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden units of the MLP. Numbers that go into or
-    come out of products have ``product`` bytes (4, in bf16 2), those of the residual stream and the norms 4. Read
-    plus written, in numbers:
+    Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden units of the MLP. A number that goes into or
+    comes out of a product takes ``product`` bytes (4, or 2 in bf16), one of the residual stream or a norm 4 bytes.
+    Numbers read plus numbers written:
 
-    - two norms 2 x 2 N D and two sums 2 x 2 N D in 4 bytes; each sum also reads what its branch says, N D
+    - two norms 2 x 2 N D and two sums 2 x 2 N D in 4 bytes; each sum also reads its branch, N D
     - in bf16 each norm's result is converted: N D in 4 bytes and N D in 2 ("merged": the values too)
     - queries, keys and values: read N D, write 3 N h d ("merged": one of the three, from one head of width D)
-    - scores: read 2 N h d, write h N^2; scaled 2 h N^2; softmax 2 h N^2; with the values: read h N^2 + N h d,
-      write N h d. ``fused`` attention reads 3 N h d, writes N h d and never holds the scores.
-    - copies in the order that products want, three before attention and one after: 4 x 2 N h d (not if merged or fused)
+    - scores: read 2 N h d, write h N^2; scaling 2 h N^2; softmax 2 h N^2; product with the values: read
+      h N^2 + N h d, write N h d. ``fused`` attention reads 3 N h d, writes N h d and never stores the scores.
+    - copies into the layout that products need, three before attention and one after: 4 x 2 N h d (not if merged or
+      fused)
     - projection: read N h d, write N D
     - MLP: read N D, write N H; activation 2 N H; read N H, write N D
     """
@@ -89,7 +90,7 @@ def block_bytes(config: ModelConfig, product: int, fused: bool) -> int:
 
 
 def fit(points: list[Point]) -> dict[str, float]:
-    """The model's coefficients, in seconds a unit, that make the squares of the relative errors least."""
+    """The model's coefficients in seconds per unit, by least squares of the relative errors."""
     table = np.array([[*features(point).values()] for point in points])
     measured = np.array([point["seconds_per_image"]["median"] for point in points])
     relative = table / measured[:, None]
@@ -99,7 +100,7 @@ def fit(points: list[Point]) -> dict[str, float]:
 
 
 def features(point: Point) -> dict[str, float]:
-    """What the coefficients multiply."""
+    """The quantities that the coefficients multiply."""
     launched = point["operations"] / point["batch_size"]
     return {"a": 1.0, "b": point["flops_per_image"], "c": point["bytes_per_image"], "d": launched}
 
@@ -110,7 +111,7 @@ def modelled(point: Point, coefficients: dict[str, float]) -> float:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All points, in turns, and the model's coefficients."""
+    """Measure all points in turn and fit the model."""
     machine = choose_machine(MachineConfig(threads=arguments.threads))
     given = dict(map(parse_assignment, arguments.knobs))
     here = {"data": "digits", "threads": machine.threads, "precision": machine.precision} | FORM | given
@@ -141,7 +142,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def random_step(config: Any, seed: int) -> ReadyStep:
-    """A step on noise of the network's input size; the data set only lends its classes."""
+    """A step on noise of the network's input size; of the data set, only the number of classes matters."""
     bench = set_up(config)
     size, side, device = config.train.batch_size, config.model.input_side, bench.task.machine.device
     draw = bench.task.machine.generator(seed, "growth")
@@ -151,13 +152,13 @@ def random_step(config: Any, seed: int) -> ReadyStep:
 
 
 def describe(step: ReadyStep) -> Point:
-    """Sizes and costs of a point."""
+    """Sizes and costs of one point."""
     prepared = step.bench.prepared
     config, machine = prepared.config.model, prepared.task.machine
     tokens = config.grid**2 + (config.pool == "cls")
     fused = machine.fuses_attention(tokens=config.grid**2)
     product = 2 if machine.precision == "bf16" else 4
-    step()  # the first step also makes the optimizers' memory
+    step()  # the first step also allocates the optimizers' state
     return {
         "tokens": tokens,
         "embed_dim": config.embed_dim,
@@ -171,13 +172,13 @@ def describe(step: ReadyStep) -> Point:
 
 
 def report(measured: dict[str, Any]) -> str:
-    """The points with what the model says of them, its coefficients and its errors."""
+    """The points with the model's predictions, its coefficients and its errors."""
     head = ["axis", *LABELS.values(), "MFLOP", "MB", "operations a step", "µs an image", "model", "error"]
     rows: list[list[str]] = []
     errors: dict[str, float] = {}
     for point in measured["points"]:
         model, middle = modelled(point, measured["coefficients"]), point["seconds_per_image"]["median"]
-        errors[point["name"]] = abs(model / middle - 1)  # the base stands on several axes
+        errors[point["name"]] = abs(model / middle - 1)  # the base is a point on several axes
         costs = [f"{point[name] / 1e6:.2f}" for name in ("flops_per_image", "bytes_per_image")]
         cells = [point["axis"], *(str(point[name]) for name in LABELS), *costs, str(point["operations"])]
         cells += [with_quartiles(point["seconds_per_image"], 1e6), f"{1e6 * model:,.1f}"]
@@ -222,20 +223,20 @@ def draw(measured: dict[str, Any], path: Path) -> None:
 
 
 def measure_and_draw(measured: dict[str, Any], path: Path | None) -> str:
-    """The report, and the picture if one is wanted."""
+    """The report; also draws the picture if ``path`` is given."""
     if path is not None:
         draw(measured, path)
     return report(measured)
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
-    parser.add_argument("--picture", type=Path, help="draw it to this PNG file")
+    parser.add_argument("--picture", type=Path, help="draw the measurement to this PNG file")
     parser.add_argument("--base", default="small", metavar="PRESET")
-    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="of all points")
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="for all points")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--turn", type=float, default=0.3, metavar="SECONDS", help="about so long in one go")
+    parser.add_argument("--turn", type=float, default=0.3, metavar="SECONDS", help="about how long each turn takes")
     parser.add_argument("--noise-seed", type=int, default=0)
     arguments = parser.parse_args()
     return carry_out(arguments, partial(measure, arguments), partial(measure_and_draw, path=arguments.picture))

@@ -1,14 +1,14 @@
-"""Prediction: milliseconds for one image, images a second for many; torch and ONNX Runtime side by side.
+"""Prediction speed of torch and ONNX Runtime: milliseconds for one image, images per second for many.
 
     pip install -e '.[bench]'
     python -m benchmarks.inference fast small keras-cnn --out benchmarks/results/NAME.json
     python -m benchmarks.inference --show benchmarks/results/NAME.json
 
-The network alone, in evaluation mode, from preprocessed float32 images to logits, all runtimes in one process with
-the same number of threads, in turns: torch in fp32 with plain operations; torch as vitlab chooses on this machine
-(precision, kernels); ONNX Runtime in fp32, the network exported by torch with a free batch size. Networks are freshly
-initialised, since speed does not depend on training, and then every weight is moved a little, since some layers start
-at zero and would hide a difference. Logits of the two fp32 runtimes must agree to 1e-4. A preset may carry knobs.
+Times only the network in evaluation mode, from preprocessed float32 images to logits. All runtimes take turns in one
+process with the same number of threads: torch in fp32 with plain operations; torch with the precision and kernels that
+vitlab chooses on this machine; ONNX Runtime in fp32, with the network exported by torch for any batch size. Speed does
+not depend on training, so networks are freshly initialised; a little noise on every weight keeps layers that start at
+zero from hiding a difference. Logits of the two fp32 runtimes must agree to 1e-4. A preset can have knobs.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from vitlab.runs.session import origin
 Predict = Callable[[Tensor], Tensor]
 BATCHES = (1, 32, 1000)
 AGREE = 1e-4
-NOISE = 0.02  # standard deviation of what is added to every weight
+NOISE = 0.02  # standard deviation of the noise on every weight
 BENCH_EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All presets, runtimes and batch sizes in turns."""
+    """Measure all presets, runtimes and batch sizes in turn."""
     versions = {name: optional(name).__version__ for name in BENCH_EXTRA}
     machine = choose_machine(MachineConfig(device="cpu", threads=arguments.threads))
     batches = (1, 8) if arguments.quick else BATCHES
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepared_for(name: str, machine: Machine) -> Prepared:
-    """The preset's network, its weights moved; the smallest data set with MNIST's classes lends its card."""
+    """The preset's network with noise on its weights, on `digits`: the smallest data set with MNIST's classes."""
     here = {"data": "digits", "force_flip": True, "device": "cpu", "threads": machine.threads}
     config = contestant(name, **(here | {"precision": machine.precision}))
     prepared = prepare(config, lambda line: None)
@@ -93,7 +93,7 @@ def prepared_for(name: str, machine: Machine) -> Prepared:
 
 
 def runtimes_of(prepared: Prepared) -> dict[str, Predict]:
-    """The ways to compute the same logits, [B, C, S, S] -> [B, K]."""
+    """Name -> function, [B, C, S, S] -> [B, K]: the runtimes that compute the same logits."""
     card, machine = prepared.dataset.card, prepared.task.machine
     plain = build_model(prepared.config.model, card.channels, len(card.classes)).eval()
     plain.load_state_dict(prepared.model.state_dict())
@@ -106,7 +106,7 @@ def runtimes_of(prepared: Prepared) -> dict[str, Predict]:
 
 @torch.inference_mode()
 def torch_predict(model: nn.Module, machine: Machine, images: Tensor) -> Tensor:
-    """As `predict_logits` calls the network."""
+    """Logits, computed as `predict_logits` does."""
     with machine.autocast():
         logits: Tensor = model(images).float()
     return logits
@@ -127,7 +127,7 @@ def onnx_predict(model: nn.Module, example: Tensor, threads: int) -> Predict:
 
 
 def exported(model: nn.Module, example: Tensor) -> bytes:
-    """The network as an ONNX file's bytes, for any number of images; what the exporter says aloud is left out."""
+    """The network as the bytes of an ONNX file for any number of images, without the exporter's output."""
     shapes = ({0: torch.export.Dim("batch")},)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -144,21 +144,21 @@ def noise(prepared: Prepared, count: int) -> Tensor:
 
 
 def differences(name: str, prepared: Prepared, runtimes: dict[str, Predict]) -> dict[str, float]:
-    """How far each runtime's logits are at most from those of the first; VitlabError if an fp32 one is too far."""
+    """Largest difference of each runtime's logits from the first's; VitlabError if an fp32 runtime differs too much."""
     images = noise(prepared, 97)
     logits = {runtime: predict(images) for runtime, predict in runtimes.items()}
     reference = next(iter(logits.values()))
     found = {runtime: float((values - reference).abs().max()) for runtime, values in logits.items()}
     if float(reference.std()) < 100 * AGREE:
-        raise VitlabError(f"the logits of {name} hardly differ from each other; they can prove no agreement")
+        raise VitlabError(f"the logits of {name} are nearly constant, so comparing them would prove nothing")
     for runtime, difference in found.items():
         if runtime.endswith("fp32") and not difference <= AGREE:
-            raise VitlabError(f"{runtime} is {difference:.1e} away from torch's logits of {name}, more than {AGREE}")
+            raise VitlabError(f"{name}: logits of {runtime} differ from torch's by {difference:.1e}, more than {AGREE}")
     return found
 
 
 def about(prepared: Prepared) -> dict[str, Any]:
-    """What was measured."""
+    """Configuration and size of the network."""
     config = prepared.config
     return {
         "config": config.to_dict(),
@@ -168,7 +168,7 @@ def about(prepared: Prepared) -> dict[str, Any]:
 
 
 def report(measured: dict[str, Any]) -> str:
-    """One line for each preset and runtime."""
+    """One line per preset and runtime."""
     first, *more = measured["settings"]["batches"]
     head = ["preset", "runtime", "ms for one image", *(f"images/s, {n:,} at once" for n in more), "logits differ by"]
     rows = []
@@ -184,11 +184,11 @@ def report(measured: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
     parser.add_argument("presets", nargs="*", default=["fast", "small", "keras-cnn"])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--turn", type=float, default=0.2, metavar="SECONDS", help="about so long in one go")
+    parser.add_argument("--turn", type=float, default=0.2, metavar="SECONDS", help="about how long each turn takes")
     arguments = parser.parse_args()
     return carry_out(arguments, partial(measure, arguments), report)
 

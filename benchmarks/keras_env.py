@@ -1,8 +1,8 @@
-"""The environment in which the real Keras programs run: TensorFlow and Keras, apart from vitlab's own packages.
+"""The environment of the Keras programs: TensorFlow and Keras, separate from vitlab's packages.
 
     python -m benchmarks.keras_env
 
-makes `.venv-keras` beside `.venv` if it is missing (some minutes, 1.6 GB of disk) and prints its versions.
+creates `.venv-keras` next to `.venv` if it is missing (a few minutes, 1.6 GB of disk) and prints its versions.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ FOLDER = Path(__file__).resolve().parents[1] / ".venv-keras"
 
 
 def keras_python(note: Callable[[str], object]) -> Path:
-    """The Python that has the pinned TensorFlow and Keras, installed first if it is missing, unfinished or outdated.
+    """The Python with the pinned TensorFlow and Keras, which are installed first if missing, incomplete or outdated.
 
-    ``note`` is given one line before the installation begins. CalledProcessError when pip fails.
+    ``note`` receives one line before an installation begins. CalledProcessError if pip fails.
     """
     python, ready = FOLDER / "bin" / "python", FOLDER / "ready"
     wanted = REQUIREMENTS.read_text()
     if not ready.exists() or ready.read_text() != wanted:
-        note(f"installing TensorFlow and Keras into {FOLDER.name}; this takes some minutes")
+        note(f"installing TensorFlow and Keras into {FOLDER.name}; this takes a few minutes")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True)
-        ready.write_text(wanted)  # the last step: an installation that was killed is made again
+        ready.write_text(wanted)  # last, so that an interrupted installation is repeated
     return python
 
 
 def main() -> None:
-    """Make the environment and print what is in it."""
+    """Create the environment and print its versions."""
     python = keras_python(lambda line: print(line, file=sys.stderr))
     names = [line.split("==")[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line]
     ask = "import sys; from importlib.metadata import version; print('python', sys.version.split()[0])\n"

@@ -1,18 +1,18 @@
-"""The opponents themselves: the seed's best Vision Transformer and the keras.io CNN, as Keras programs.
+"""The Keras opponents: the seed page's best Vision Transformer and the keras.io CNN.
 
     .venv-keras/bin/python benchmarks/keras_programs.py keras-cnn --data mnist.npz --seed 0 --epochs 15 --threads 2
     .venv-keras/bin/python benchmarks/keras_programs.py seed-best --data mnist.npz --seed 0 --epochs 1 --threads 2 \
         --limit-steps 20
 
-Runs in the environment of benchmarks/keras_env.py and knows nothing of vitlab. The .npz file holds `train_images` and
+Runs in the environment of benchmarks/keras_env.py and does not use vitlab. The .npz file holds `train_images` and
 `test_images`, uint8 [images, 28, 28, 1], and `train_labels` and `test_labels`, integers [images]. The last tenth of the
-training images is left out, as both originals do for validation. What the originals leave to Keras is left to Keras:
-on a CPU it does without XLA, which made the CNN five times slower.
+training images is left out, because both originals use it for validation. Keras decides whatever the originals leave to
+Keras: on a CPU it does not use XLA, which made the CNN five times slower.
 
-Prints JSON lines: what runs, then one for each epoch. `train_seconds` is all time in training steps so far, without
-evaluation; `process_seconds` is everything since the start. `test_top1` chooses nothing. Before the clock starts, two
-steps on random pixels and labels let Keras trace and compile; then every number of the model and its optimiser is put
-back. `--limit-steps K` trains one epoch of K steps, to measure throughput.
+Prints JSON lines: first what runs, then one line per epoch. `train_seconds` is the time in training steps so far,
+without evaluation; `process_seconds` is all time since the start. Nothing is selected by `test_top1`. Before the clock
+starts, two steps on random pixels and labels let Keras trace and compile; then the model and its optimiser are reset to
+their initial state. `--limit-steps K` trains one epoch of K steps, to measure throughput.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 stderr = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # for what TensorFlow says before it has read the level above
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # silences what TensorFlow prints before it reads the log level
 try:
     import keras
     import tensorflow as tf
@@ -54,7 +54,7 @@ Labels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Program:
-    """``build`` makes the compiled model; it is given all 60,000 training images [B, H, W, C], in [0, 1]."""
+    """``build`` makes the compiled model from all 60,000 training images, [B, H, W, C] in [0, 1]."""
 
     build: Callable[[Images], Any]
     batch_size: int
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def compete(arguments: argparse.Namespace) -> None:
-    """Build the program's model, warm up, train, and say after each epoch what it reached."""
+    """Build the program's model, warm up, train, and print the accuracy after each epoch."""
     program = PROGRAMS[arguments.program]
     with np.load(arguments.data) as file:
         images_BHWC, labels_B = file["train_images"].astype("float32") / 255, file["train_labels"]
@@ -130,7 +130,7 @@ def compete(arguments: argparse.Namespace) -> None:
 
 
 def warm_up(model: Any, program: Program, kept: int) -> float:
-    """Two steps on noise, of the batch sizes that ``kept`` images will make; then all is as before. Seconds it took."""
+    """Take two steps on noise, in the batch sizes of ``kept`` images, and undo them. Returns the seconds they took."""
     started = time.time()
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
@@ -143,18 +143,18 @@ def warm_up(model: Any, program: Program, kept: int) -> float:
         labels_B = keras.utils.to_categorical(labels_B, 10)
     model.fit(noise_BHWC, labels_B, program.batch_size, epochs=1, verbose=0)
     if int(model.optimizer.iterations.numpy()) != 2:
-        raise RuntimeError("the warm-up did not make two steps")
+        raise RuntimeError("the warm-up did not take two steps")
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
     after = [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
     same = len(before) == len(after) and all(map(np.array_equal, before, after))
     if not same or model.optimizer.iterations.numpy() != 0:
-        raise RuntimeError("the warm-up left traces in the model or its optimiser")
+        raise RuntimeError("the warm-up changed the model or its optimiser")
     return time.time() - started
 
 
 def top1(model: Any, images_BHWC: Images, labels_B: Labels) -> float:
-    """The fraction of images whose largest output is that of their label."""
+    """The fraction of images whose largest output belongs to their label."""
     outputs_BK = model.predict(images_BHWC, batch_size=1000, verbose=0)
     return float(np.mean(outputs_BK.argmax(axis=1) == labels_B))
 
@@ -177,11 +177,12 @@ def keras_cnn(images_BHWC: Images) -> Any:
 def seed_best(images_BHWC: Images, stock: bool = False) -> Any:
     """The best run of the page "Visual transformer and the MNIST dataset": 16 blocks of width 96 on four patches.
 
-    5,896,234 parameters. What the page's text has lost is taken from the program that it modifies, keras-team/keras-io
-    `examples/vision/image_classification_with_vision_transformer.py` at commit ef4cd45. The optimiser there took
-    1e-4 of every weight at each step; Keras 3 multiplies the decay by the learning rate, hence 0.1 here.
+    5,896,234 parameters. Where the page's text is incomplete, this follows the program that the page modifies,
+    keras-team/keras-io `examples/vision/image_classification_with_vision_transformer.py` at commit ef4cd45. That
+    program's optimiser subtracted 1e-4 of every weight at each step; Keras 3 multiplies the decay by the learning rate,
+    hence 0.1 here.
 
-    ``stock`` leaves attention as that program writes it; else ``attention`` helps Keras to half the time.
+    ``stock`` keeps attention as that program writes it; otherwise ``attention`` halves Keras' time.
     """
     pixels = keras.Input(images_BHWC.shape[1:])
     normalization = layers.Normalization()
@@ -204,7 +205,7 @@ def seed_best(images_BHWC: Images, stock: bool = False) -> Any:
 
 
 def patches(x_BHWC: Any, size: int) -> Any:
-    """Square patches row by row, each one flattened [B, N, P]; a copy, and nothing is cut."""
+    """Square patches row by row, each flattened: [B, N, P], a copy. The patch size must divide the image."""
     _, height, width, channels = x_BHWC.shape
     rows, columns = height // size, width // size
     x = layers.Reshape((rows, size, columns, size, channels))(x_BHWC)
@@ -213,10 +214,10 @@ def patches(x_BHWC: Any, size: int) -> Any:
 
 
 class AddPositions(layers.Layer):  # type: ignore[misc]
-    """Adds a learned vector for each token; drawn as Keras draws embeddings, uniform within +-0.05."""
+    """Adds a learned vector to each token, initialised like Keras' embeddings: uniform within +-0.05."""
 
     def build(self, shape_BND: tuple[int | None, ...]) -> None:
-        """Make the vectors [N, D]."""
+        """Create the vectors, [N, D]."""
         self.positions_ND = self.add_weight(shape=shape_BND[1:], initializer="uniform", name="positions")
 
     def call(self, x_BND: Any) -> Any:
@@ -225,7 +226,7 @@ class AddPositions(layers.Layer):  # type: ignore[misc]
 
 
 def block(x_BND: Any, dim: int, heads: int, stock: bool) -> Any:
-    """A pre-norm block. Each head is as wide as the whole vector; both of its dense layers end in a GELU."""
+    """A pre-norm block. Each head is as wide as the whole vector; both dense layers end in a GELU."""
     normed = layers.LayerNormalization(epsilon=1e-6)(x_BND)
     if stock:
         attended = layers.MultiHeadAttention(heads, dim, dropout=0.1)(normed, normed)
@@ -239,10 +240,10 @@ def block(x_BND: Any, dim: int, heads: int, stock: bool) -> Any:
 def attention(x_BND: Any, dim: int, heads: int) -> Any:
     """Keras' own attention layer, over the second axis of [B, 1, N, D]: the same weights and results as over [B, N, D].
 
-    For [B, N, D] Keras 3.15 computes the gradient of each projection image by image and then adds the images up,
-    which takes the whole model about twice the time; with an axis more it leaves the product to TensorFlow. The initial
-    kernels, [D, heads, D] and [heads, D, D], are drawn as Keras drew them at the page's time, with the first axis
-    counted on both sides; 3.15 would draw those of queries, keys and values 4.5 times as wide.
+    For [B, N, D] Keras 3.15 computes the gradient of each projection image by image and then sums over images, which
+    doubles the time of the whole model; with one more axis it leaves the product to TensorFlow. The initial kernels,
+    [D, heads, D] and [heads, D, D], are drawn as Keras drew them when the page was written, counting the first axis on
+    both sides; Keras 3.15 would draw those of queries, keys and values 4.5 times as wide.
     """
     glorot = keras.initializers.GlorotUniform(input_axes=(0, 1), output_axes=(0, 2))
     attend = layers.MultiHeadAttention(heads, dim, dropout=0.1, attention_axes=2, kernel_initializer=glorot)
@@ -251,7 +252,7 @@ def attention(x_BND: Any, dim: int, heads: int) -> Any:
 
 
 def dense(x: Any, widths: list[int], dropout: float) -> Any:
-    """Dense layers, a GELU (exact, by erf) and dropout after each of them."""
+    """Dense layers, each followed by a GELU (exact, with erf) and dropout."""
     for width in widths:
         x = layers.Dense(width, activation=keras.activations.gelu)(x)
         x = layers.Dropout(dropout)(x)
@@ -259,7 +260,7 @@ def dense(x: Any, widths: list[int], dropout: float) -> Any:
 
 
 def say(**values: Any) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     print(json.dumps(values), flush=True)
 
 

@@ -1,17 +1,18 @@
-"""The page's own networks in headless Chromium: milliseconds for a reading, and how far their logits are from torch's.
+"""The web page's networks in headless Chromium: milliseconds per reading, and how far their logits differ from torch's.
 
     python -m benchmarks.page_speed RUN [RUN ...] --out benchmarks/results/NAME.json
     python -m benchmarks.page_speed --show benchmarks/results/NAME.json
 
-RUN is the folder of a finished run, best with its data set at hand: 100 test images, one of each class first, are read
-once for the comparison and then again and again for the clock, runs in turns. All goes through the page's modules, as a
-drawing does: a message to the worker, preprocessing without centring, the network, a message back.
+RUN is the folder of a finished run, preferably with its data set on this machine: 100 test images, beginning with one
+of each class, are read once for the comparison and then repeatedly for the timing; runs take turns. Everything goes
+through the page's modules, as a drawing does: a message to the worker, preprocessing without centring, the network, a
+reply.
 
-    forward       the network alone, from its input to its logits, as the page itself shows it
-    reading       from the call to the answer on the main thread, with attention and logit lens
-    deletion map  the same with a deletion map: one more forward pass for each patch
+    forward       the network alone, from input to logits; this is the time that the page displays
+    reading       from the call to the answer, on the main thread, with attention and logit lens
+    deletion map  the same with a deletion map: one more forward pass per patch
 
-The server sends the headers that let Chromium's clock tick in 5 microseconds instead of 100.
+The server sends the headers that give Chromium's clock a resolution of 5 microseconds instead of 100.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ READ = """async ([model, count, deletion]) => {
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All runs in turns."""
+    """Measure all runs in turn."""
     executable = find_chromium()
     if executable is None:
-        raise VitlabError("there is no chromium on this machine, in which the page could be measured; install it")
+        raise VitlabError("this benchmark needs Chromium, which is not installed")
     readings, rounds, maps = (10, 2, 1) if arguments.quick else (100, 3, 5)
     runs = {path.name: Classifier.load(path) for path in arguments.runs}
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 for name in runs
             ]
             if complaints:
-                raise VitlabError(f"the page complains: {complaints[0]}")
+                raise VitlabError(f"the page reported an error: {complaints[0]}")
             browser_version = f"Chromium {browser.version}"
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
     return {
@@ -96,22 +97,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def about(run: Classifier) -> dict[str, Any]:
-    """Which network it is."""
+    """Identity and size of the network."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     return {"preset": run.config.preset, "digest": run.digest, "data": run.data_name, "parameters": parameters}
 
 
 def difference(name: str, logits: list[list[float]], expected: list[list[float]]) -> dict[str, Any]:
-    """The largest distance of the page's logits from torch's; VitlabError when it is too large."""
+    """The largest difference of the page's logits from torch's; VitlabError if it is too large."""
     gap = np.abs(np.array(logits) - np.array(expected))
-    if not gap.max() <= AGREE:  # not "larger", so that NaN is caught
-        raise VitlabError(f"{name}: the page's logits are up to {gap.max():.2g} from torch's, more than {AGREE:g}")
+    if not gap.max() <= AGREE:  # written this way to catch NaN
+        raise VitlabError(f"{name}: the page's logits differ from torch's by {gap.max():.2g}, more than {AGREE:g}")
     agree = int((np.argmax(logits, axis=1) == np.argmax(expected, axis=1)).sum())
     return {"images": len(logits), "same_answer": agree, "largest_difference": float(f"{gap.max():.2g}")}
 
 
 def times(turns: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """Medians and ninetieth percentiles over all turns, in milliseconds."""
+    """Medians and 90th percentiles over all turns, in milliseconds."""
     return {
         "forward_ms": summary([value for plain, _ in turns for value in plain["forward"]]),
         "reading_ms": summary([value for plain, _ in turns for value in plain["reading"]]),
@@ -120,13 +121,13 @@ def times(turns: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median and ninetieth percentile, to three digits."""
+    """Median and 90th percentile, to three digits."""
     median, p90 = np.percentile(values, [50, 90])
     return {"median": float(f"{median:.3g}"), "p90": float(f"{p90:.3g}")}
 
 
 def report(measured: Mapping[str, Any]) -> str:
-    """The table, and where it was measured."""
+    """The table, and where and when it was measured."""
     rows = [
         [
             f"`{name}`",

@@ -1,4 +1,4 @@
-"""Tables of measurements in pages: each stands between `<!-- name -->` and `<!-- /name -->`, the name of its file."""
+"""Tables of measurements in pages, between `<!-- name -->` and `<!-- /name -->` with the name of the result file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitlab.files import write_bytes
 
 
 def fill(page: str, tables: Mapping[str, str]) -> str:
-    """``page`` with each table put between its two lines, where it has them."""
+    """``page`` with each table put between its two marks, where the page has them."""
     for name, made in tables.items():
         before, opening, rest = page.partition(f"<!-- {name} -->")
         _, closing, after = rest.partition(f"<!-- /{name} -->")
@@ -19,6 +19,6 @@ def fill(page: str, tables: Mapping[str, str]) -> str:
 
 
 def renew(paths: Iterable[Path], tables: Mapping[str, str]) -> None:
-    """Fill the pages at ``paths``, in place."""
+    """Fill the pages at ``paths`` in place."""
     for path in paths:
         write_bytes(path, fill(path.read_text(encoding="utf-8"), tables).encode())

@@ -1,4 +1,4 @@
-"""Training steps of a preset, to be timed over and over: the real one, the one without augmentation, its pieces."""
+"""Training steps of a preset for repeated timing: the whole step, the step without augmentation, and its pieces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vitlab.training.step import State, Task, train_step, training_inputs, updat
 
 @dataclass
 class Bench:
-    """A preset that can take steps without end."""
+    """A preset that can take any number of steps."""
 
     prepared: Prepared
     state: State
@@ -34,17 +34,17 @@ class Bench:
 
     @property
     def task(self) -> Task:
-        """What is trained on, how, and where."""
+        """Data, configuration and machine of the training."""
         return self.prepared.task
 
     def rewind(self) -> None:
-        """Begin the schedule anew before its end, and before its clean tail: each step augments if any does."""
+        """Restart the schedule before its end and before its clean tail, so all steps augment if any does."""
         step = self.state.counters.step
         if step >= self.task.total_steps or self.task.augments(0) > self.task.augments(step):
             self.state.counters.step = 0
 
     def draws(self, step: int) -> torch.Generator | None:
-        """The generator of this step's augmentation, if there is any."""
+        """The random generator for this step's augmentation; None if the step does not augment."""
         if not self.task.augments(step):
             return None
         reseed(self.state.draws, self.task.config.train.seed, "augment", step)
@@ -52,7 +52,7 @@ class Bench:
 
 
 def set_up(config: RunConfig) -> Bench:
-    """Data, machine, network and optimizers of ``config``, as a run has them."""
+    """Data, machine, network and optimizers of ``config``, as in a run."""
     prepared = prepare(config, lambda line: None)
     state = start(prepared.model, prepared.task, None)
     state.model.train()
@@ -60,7 +60,7 @@ def set_up(config: RunConfig) -> Bench:
 
 
 def full_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch after another, without the smaller last ones."""
+    """The batches of endless epochs, without the smaller last batch of each."""
     size = min(task.config.train.batch_size, len(task.train))
     for epoch in count():
         order = task.machine.generator(task.config.train.seed, "order", epoch)
@@ -68,16 +68,16 @@ def full_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def whole_step(bench: Bench) -> None:
-    """A batch is gathered, and `train_step` does the rest."""
+    """Gather a batch and take a training step on it."""
     bench.rewind()
     images, labels = next(bench.batches)
     if not train_step(bench.state, bench.task, images, labels):
-        raise DivergedError("the loss is not finite; the time of such a step says nothing")
+        raise DivergedError("the loss is not finite, so timing this step is meaningless")
 
 
 @dataclass
 class ReadyStep:
-    """`train_step` on one batch whose input is ready: forward, loss, backward, optimizers, bookkeeping."""
+    """`train_step` on one batch with ready input: forward, loss, backward, optimizers, bookkeeping."""
 
     bench: Bench
     inputs: Tensor
@@ -89,42 +89,42 @@ class ReadyStep:
         preprocess = cast(Preprocess, lambda images, augment=None: images)
         task = replace(self.bench.task, preprocess=preprocess)
         if not train_step(self.bench.state, task, self.inputs, self.labels):
-            raise DivergedError("the loss is not finite; the time of such a step says nothing")
+            raise DivergedError("the loss is not finite, so timing this step is meaningless")
 
 
 def ready_step(bench: Bench) -> ReadyStep:
-    """A step of ``bench`` on images that are augmented already."""
+    """A step of ``bench`` on a batch that is already augmented."""
     images, labels = next(bench.batches)
     return ReadyStep(bench, training_inputs(bench.task, images, bench.draws(0)), labels)
 
 
 class Laps:
-    """Seconds between one call of ``lap`` and the next, kept under the name given at its end."""
+    """A stopwatch with laps: seconds between calls of ``lap``, by name."""
 
     def __init__(self, machine: Machine) -> None:
         self.watch, self.before = machine.stopwatch(), 0.0
         self.seconds: dict[str, list[float]] = {}
 
     def begin(self) -> None:
-        """A new round: what a lap got in the last one is complete."""
+        """Start a new round."""
         self.round: dict[str, float] = {}
         self.watch.start()
 
     def lap(self, name: str) -> None:
-        """End a lap; laps of one name in one round are added up."""
+        """End a lap; laps with the same name in one round add up."""
         now = self.watch.stop()
         self.round[name] = self.round.get(name, 0.0) + now - self.before
         self.before = now
         self.watch.start()
 
     def end(self) -> None:
-        """Keep the round."""
+        """Store the laps of this round."""
         for name, seconds in self.round.items():
             self.seconds.setdefault(name, []).append(seconds)
 
 
 def step_in_pieces(bench: Bench, laps: Laps) -> None:
-    """What `whole_step` does, statement by statement; a test holds the two together."""
+    """What `whole_step` does, statement by statement; a test checks that both do the same."""
     bench.rewind()
     state, task = bench.state, bench.task
     config, step = task.config, state.counters.step
@@ -142,7 +142,7 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
     laps.lap("forward")
     loss = F.cross_entropy(logits, labels, label_smoothing=config.optim.label_smoothing)
     if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
-        raise DivergedError("the loss is not finite; the time of such a step says nothing")
+        raise DivergedError("the loss is not finite, so timing this step is meaningless")
     laps.lap("loss")
     for parameter in state.model.parameters():
         parameter.grad = None
@@ -160,7 +160,7 @@ def step_in_pieces(bench: Bench, laps: Laps) -> None:
 
 
 def keep_count(state: State, decay: float, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
-    """The end of `train_step`: running average, sums, counter."""
+    """The end of `train_step`: weight average, step counter, sums."""
     update_ema(state, decay)
     state.counters.step += 1
     correct = (logits.detach().argmax(dim=1) == labels).sum()
@@ -168,9 +168,9 @@ def keep_count(state: State, decay: float, logits: Tensor, loss: Tensor, labels:
 
 
 class OperatorTimer(TorchDispatchMode):
-    """Times and counts every torch operator, forward and backward; what an operator calls inside is its own.
+    """Times and counts every torch operator, forward and backward, including what it calls inside.
 
-    Each time includes the way from Python to the operator and back, some microseconds: it flatters the large ones.
+    Each time includes a few microseconds of Python overhead, which makes small operators look slower than they are.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -180,7 +180,7 @@ class OperatorTimer(TorchDispatchMode):
         self.calls: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call ``func`` with a watch running."""
+        """Time the call of ``func``."""
         before = self.watch.seconds
         self.watch.start()
         result = func(*args, **(kwargs or {}))
@@ -191,7 +191,7 @@ class OperatorTimer(TorchDispatchMode):
 
 
 def operators_of(machine: Machine, call: Any) -> OperatorTimer:
-    """The operators of one call."""
+    """Times and counts of the operators in one call."""
     timer = OperatorTimer(machine)
     with timer:
         call()

@@ -1,23 +1,23 @@
-"""Training speed of presets: images a second, and how much of what the processor can do that is.
+"""Training speed of presets: images per second, and the share of the processor's speed that they use.
 
     python -m benchmarks.throughput [PRESET ...] --out benchmarks/results/NAME.json
     python -m benchmarks.throughput --profile small --out benchmarks/results/NAME.json
     python -m benchmarks.throughput --show benchmarks/results/NAME.json
 
-Real training steps on MNIST, the presets in turns of half a second. "step" is all of a step: gather the batch,
-preprocess, augment, forward, loss, backward, optimizers, bookkeeping; "without input" is `train_step` on one batch
-that is preprocessed and augmented already. A preset may carry knobs: `small/precision=fp32`.
+Real training steps on MNIST; presets take turns of half a second. A "step" is everything: gather the batch,
+preprocess, augment, forward, loss, backward, optimizers, bookkeeping. "Without input" is `train_step` on one batch
+that is already preprocessed and augmented. A preset can have knobs: `small/precision=fp32`.
 
-GFLOP/s by the usual convention: a step costs three times the operations of its forward pass (the backward pass has
-two products for each of the forward one), 2 for each multiply-add of products and convolutions, nothing for all
-else (`vitlab.model.Description`), the optimizer's own products among it. The first layer, whose input needs no
-gradient, is counted as the others are.
-The ceiling is a 1024 x 1024 product in the same process (`vitlab.machine.gemm_gflops`), whose bf16 form includes
-the conversion of its float32 inputs, as autocast does it.
+GFLOP/s follow the usual convention: a step counts as three times the arithmetic of its forward pass (the backward pass
+has two products for each one of the forward pass), with 2 operations for each multiply-add of products and convolutions
+and nothing for everything else (`vitlab.model.Description`), including the optimizer's own products. The first
+layer counts like the others although its input needs no gradient.
+The ceiling is a 1024 x 1024 product in the same process (`vitlab.machine.gemm_gflops`); in bf16 it includes the
+conversion of its float32 inputs, as in autocast.
 
-``--profile`` times the pieces of the step apart, and then each torch operator by itself: under a dispatch mode, not
-torch.profiler, which disturbs what it measures. Its operator times include some microseconds of Python each. What is
-outside of operators is Python, autograd, and vitlab's own kernel for blocks (knob kernels).
+``--profile`` times the pieces of a step, and then every torch operator, with a dispatch mode instead of
+torch.profiler, which disturbs what it measures. Operator times include a few microseconds of Python each. Time outside
+of operators is Python, autograd, and vitlab's own kernels (knob kernels).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TOP = 15  # operators shown
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All presets, in turns."""
+    """Measure all presets in turn."""
     machine = choose_machine(MachineConfig(threads=arguments.threads))
     names = arguments.presets or [name for name in DEFAULT if name in PRESETS]
     benches = {name: bench_of(name, machine.threads, machine.precision, arguments.quick) for name in names}
@@ -73,14 +73,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def bench_of(name: str, threads: int, precision: str, quick: bool) -> Bench:
-    """The preset ``name`` on MNIST (mirrored too if it does so), on the machine that all share unless it differs."""
+    """The preset ``name`` on MNIST, even if it mirrors images; its own knobs win over ``threads`` and ``precision``."""
     small: dict[str, Any] = {"batch_size": 32} if quick else {}
     here = {"data": "mnist", "force_flip": True, "threads": threads, "precision": precision}
     return set_up(contestant(name, **(here | small)))
 
 
 def about(bench: Bench) -> dict[str, Any]:
-    """What was measured: configuration, size, cost."""
+    """What is measured: configuration, size, cost."""
     config = bench.prepared.config
     return {
         "config": config.to_dict(),
@@ -92,7 +92,7 @@ def about(bench: Bench) -> dict[str, Any]:
 
 
 def seconds_in(taken: dict[str, list[float]], name: str) -> dict[str, Any]:
-    """The two times of a preset."""
+    """The two times measured for a preset."""
     return {
         "step_seconds": quartiles(taken[f"{name} step"]),
         "without_input_seconds": quartiles(taken[f"{name} without input"]),
@@ -100,7 +100,7 @@ def seconds_in(taken: dict[str, list[float]], name: str) -> dict[str, Any]:
 
 
 def report(measured: dict[str, Any]) -> str:
-    """The table of presets, or of the pieces of one."""
+    """The table of presets, or the profile of one."""
     if "profile" in measured:
         return profile_report(measured)
     ceilings = measured["ceilings_gflops"]
@@ -113,7 +113,7 @@ def report(measured: dict[str, Any]) -> str:
 
 
 def cells(row: dict[str, Any], ceilings: dict[str, Any]) -> list[str]:
-    """One line of the table, but for the name."""
+    """One line of the table, without the name."""
     batch, flops = row["batch_size"], row["forward_flops_per_image"]
     whole, ready = row["step_seconds"], row["without_input_seconds"]
     gflops = [gflops_per_second(flops, batch, seconds["median"]) for seconds in (whole, ready)]
@@ -131,12 +131,12 @@ def cells(row: dict[str, Any], ceilings: dict[str, Any]) -> list[str]:
 
 
 def gflops_per_second(forward_flops: int, batch: int, seconds: float) -> float:
-    """10^9 operations a second of a training step of ``batch`` images."""
+    """10^9 operations per second of a training step on ``batch`` images."""
     return PASSES * forward_flops * batch / seconds / 1e9
 
 
 def profile(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Where the time of a step of one preset goes: whole steps, steps in pieces and counted operators in turns."""
+    """Where the time of a preset's step goes: whole steps, steps in pieces and timed operators take turns."""
     machine = choose_machine(MachineConfig(threads=arguments.threads))
     bench = bench_of(arguments.profile, machine.threads, machine.precision, arguments.quick)
     machine = bench.task.machine
@@ -167,7 +167,7 @@ def profile(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def without_values(values: list[float]) -> dict[str, Any]:
-    """Median and quartiles of more steps than one wants to read, and their number."""
+    """Median, quartiles and number of values, without the values themselves."""
     return quartiles(values) | {"values": len(values)}
 
 
@@ -195,17 +195,17 @@ def profile_report(measured: dict[str, Any]) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """In percent."""
+    """``part`` of ``whole`` in percent."""
     return f"{100 * part / whole:.1f} %"
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
-    parser.add_argument("presets", nargs="*", help=f"if not given: {' '.join(DEFAULT)}, as far as they exist")
-    parser.add_argument("--profile", metavar="PRESET", help="where the time of one preset's step goes")
+    parser.add_argument("presets", nargs="*", help=f"default: {' '.join(DEFAULT)}")
+    parser.add_argument("--profile", metavar="PRESET", help="show where the time of this preset's step goes")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--turn", type=float, default=0.5, metavar="SECONDS", help="about so long in one go")
+    parser.add_argument("--turn", type=float, default=0.5, metavar="SECONDS", help="about how long each turn takes")
     arguments = parser.parse_args()
     return carry_out(arguments, partial(profile if arguments.profile else measure, arguments), report)
 

@@ -1,12 +1,12 @@
-"""Validation accuracy of recipes over seeds: how recipes are chosen and their ingredients weighed, the test unseen.
+"""Validation accuracy of recipes over seeds, to choose a recipe and weigh its ingredients without the test images.
 
     python -m benchmarks.validation accurate accurate/elastic=0 --seeds 3 --out FILE [--knobs device=cuda epochs=16]
     python -m benchmarks.validation --show FILE [FILE ...] --into docs/speed.md
 
 Contestants are presets with knobs, as in benchmarks/duel.py. Each trains on five sixths of the training images to its
-last step and is measured once, on the last sixth, with and without test-time shifts; the differences are those to the
-first contestant with the same seed, which cuts and shuffles the images alike. The file is rewritten after each run, and
-runs that it already holds are not repeated.
+last step and is measured once on the remaining sixth, with and without test-time shifts. Differences are to the first
+contestant with the same seed, which splits and shuffles the images in the same way. The file is saved after each run,
+and runs that it already holds are not repeated.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 from benchmarks.pages import renew
 from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment
 from vitlab.runs.prepare import prepare
 from vitlab.runs.session import origin
+from vitlab.text import counted
 from vitlab.training.evaluate import mean_loss, predict_logits, top_k
 from vitlab.training.loop import fit
 
@@ -36,18 +37,18 @@ VAL_FRACTION = 1 / 6
 
 
 def configuration(contestant: str, common: dict[str, Any]) -> RunConfig:
-    """The recipe that ``contestant``, a preset with knobs, names: "small/depth=3". Its own knobs win."""
+    """The configuration of a preset with knobs, such as "small/depth=3"; its own knobs win over ``common``."""
     preset, *words = contestant.split("/")
     knobs = {"val_fraction": VAL_FRACTION} | common | dict(map(parse_assignment, words))
     return preset_config(preset).with_knobs(**knobs)
 
 
 def validate(config: RunConfig) -> Row:
-    """Train to the last step, measure on the validation images; accuracies are 0 for a training that diverged."""
+    """Train to the last step and measure on the validation images; a training that diverges has accuracy 0."""
     prepared = prepare(config, lambda line: None)
     task = prepared.task
     if task.val is None:
-        raise ConfigError("val_fraction is 0: without validation images there is nothing to choose by")
+        raise ConfigError("val_fraction is 0, so there are no validation images to choose by; raise it")
     outcome = fit(prepared.model, replace(task, val=None))
     row: Row = {
         "status": outcome.status,
@@ -69,7 +70,7 @@ def validate(config: RunConfig) -> Row:
 
 
 def measure(contestants: list[str], seeds: Iterable[int], path: Path, common: dict[str, Any]) -> dict[str, Any]:
-    """Run what ``path`` does not hold yet, seed by seed; returns all that it holds then."""
+    """Run whatever is missing from ``path``, seed by seed; returns everything it then holds."""
     measured: dict[str, Any] = read_json(path) if path.exists() else {"common": common, "rows": []}
     if measured["common"] != common:
         raise StorageError(f"{path} was measured with {measured['common']}; use those --knobs, or another file")
@@ -85,9 +86,9 @@ def measure(contestants: list[str], seeds: Iterable[int], path: Path, common: di
 
 
 def table(rows: list[Row]) -> str:
-    """A Markdown table, a line for each contestant in the order of the rows, the first being the reference.
+    """A Markdown table with one line per contestant, in the order of the rows; the first is the reference.
 
-    Knobs that all of them have are said once, below it.
+    Knobs that all contestants share are listed once, below the table.
     """
     names = list(dict.fromkeys(row["contestant"] for row in rows))
     shared = [word for word in names[0].split("/")[1:] if len(names) > 1 and all(word in n.split("/") for n in names)]
@@ -111,21 +112,21 @@ def table(rows: list[Row]) -> str:
 
 
 def circumstances(own: dict[str, Any]) -> str:
-    """Where a run was made, in a phrase."""
-    threads = f", {own['threads']} threads" if own["device"] == "cpu" else ""
+    """Where and when a run was made, in a phrase."""
+    threads = f", {counted(own['threads'], 'thread')}" if own["device"] == "cpu" else ""
     return f"{own['device_name']}{threads}, {own['precision']}, torch {own['torch']}, {own['started_utc'][:10]}"
 
 
 def main() -> int:
-    """Measure and keep, or show what was kept."""
+    """Measure and save, or show a saved measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contestants", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=100, help="the duels' seeds begin with 0")
+    parser.add_argument("--first-seed", type=int, default=100, help="default 100; the duels begin with 0")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--show", type=Path, nargs="+")
-    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name are renewed")
-    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="for every contestant")
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="pages whose tables of this name to update")
+    parser.add_argument("--knobs", nargs="*", default=[], metavar="NAME=VALUE", help="applied to every contestant")
     arguments = parser.parse_args()
     if arguments.show:
         rows = [row for path in arguments.show for row in read_json(path)["rows"]]
@@ -134,7 +135,7 @@ def main() -> int:
         common = dict(map(parse_assignment, arguments.knobs))
         rows = measure(arguments.contestants, seeds, arguments.out, common)["rows"]
     else:
-        raise ConfigError("contestants and --out FILE are needed, or --show FILE")
+        raise ConfigError("give contestants and --out FILE, or --show FILE")
     made = table(rows)
     renew(arguments.into, {(arguments.show or [arguments.out])[0].stem: made})
     print(made)

@@ -1,4 +1,4 @@
-"""From the runs of a duel to what may be said about them."""
+"""Tables and statistics from the runs of a duel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from vitlab.text import counted
+
 Run = dict[str, Any]
 BARS = (0.98, 0.99, 0.995)
 
@@ -15,18 +17,18 @@ BARS = (0.98, 0.99, 0.995)
 def seconds_to(run: Run, bar: float) -> float | None:
     """Training seconds at the end of the first epoch whose test accuracy is at least ``bar``; None if there is none.
 
-    Looking at the test images after each epoch favours a contestant that is read this way: use it for opponents.
+    Picking the first epoch that is good enough on the test images favours a contestant, so use this for opponents.
     """
     return next((row["train_seconds"] for row in run["epochs"] if row["test_top1"] >= bar), None)
 
 
 def exceeds(values: list[float], bar: float) -> float:
-    """p of a one-sided t-test: how likely so high a mean is if the true one were ``bar`` or less."""
+    """p of a one-sided t-test: probability of a mean this high if the true mean were ``bar``."""
     return float(stats.ttest_1samp(values, bar, alternative="greater").pvalue)
 
 
 def ratio_interval(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, float, float]:
-    """Median over seeds of theirs / ours, pairs run side by side, with its 95 % bootstrap interval."""
+    """Median over seeds of theirs / ours, for runs of the same seed, with its 95 % bootstrap interval."""
     pairs = np.array([theirs[seed] / ours[seed] for seed in sorted(ours.keys() & theirs.keys())])
     draws = np.random.default_rng(0).choice(pairs, size=(4000, len(pairs)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
@@ -34,13 +36,13 @@ def ratio_interval(ours: dict[int, float], theirs: dict[int, float]) -> tuple[fl
 
 
 def mean_sd(values: list[float], digits: int = 2) -> str:
-    """Mean and standard deviation."""
+    """Mean and standard deviation as text."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def difference(pairs: list[float]) -> str:
-    """Mean of differences between runs of equal seeds, with its standard error."""
+    """Mean of the differences between runs of the same seed, with its standard error, as text."""
     if not pairs:
         return ""
     mean = f"{statistics.mean(pairs):+.2f}"
@@ -51,9 +53,9 @@ SHORT = ("contestant", "parameters", "seeds", "test top-1 %", "more accurate", "
 
 
 def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
-    """A Markdown table: one line a contestant, times as medians, ``against`` the one they are compared with.
+    """A Markdown table with one line per contestant, compared with the contestant ``against``; times are medians.
 
-    ``columns`` chooses some; by default all.
+    ``columns`` selects columns; the default is all.
     """
     names = list(dict.fromkeys(run["contestant"] for run in runs))
     theirs = [run for run in runs if run["contestant"] == against]
@@ -64,28 +66,29 @@ def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
     lines += [""]
     if theirs and len(names) > 1:
         lines += [
-            f"Times faster: training seconds of `{against}`, to its end and to its first epoch at 99.0 %, divided by"
+            f"Times faster: training time of `{against}`, to its end and to its first epoch at 99.0 %, divided by the"
         ]
-        lines += ["those of the contestant to its end, run side by side: median over seeds with its 95 % interval."]
-        lines += [f"More accurate: than `{against}`, in points, with the same seeds: mean and its standard error."]
-    lines += [f"Seconds are medians, of training steps only. {circumstances(runs)}"]
+        lines += ["contestant's training time to its end, for runs of the same seed; median with its 95 % interval."]
+        lines += [f"More accurate: by how many points than `{against}` with the same seed; mean ± standard error."]
+    lines += [f"Seconds are medians and count training steps only. {circumstances(runs)}"]
     return "\n".join(lines)
 
 
 def circumstances(runs: list[Run]) -> str:
-    """Machine, threads and date of runs, in a sentence."""
+    """Machine, threads and dates of the runs, in a sentence."""
     own: Any = next((run["about"]["environment"] for run in runs if "environment" in run["about"]), None)
     dates = " and ".join(sorted({str(run["started_utc"])[:10] for run in runs}))
     if own is None:
         return dates
     rates = [run["gemm_gflops_before"] for run in runs]
-    where = f"{own['device_name']}, {own['threads']} threads, {own['precision']}, torch {own['torch']}, {dates}"
-    ceiling = f"a product of 1024 x 1024 before each run: {min(rates):.0f} to {max(rates):.0f} GFLOP/s"
+    threads = counted(own["threads"], "thread")
+    where = f"{own['device_name']}, {threads}, {own['precision']}, torch {own['torch']}, {dates}"
+    ceiling = f"a 1024 x 1024 product before each run reached {min(rates):.0f} to {max(rates):.0f} GFLOP/s"
     return f"{where}, on a shared machine; {ceiling}."
 
 
 def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[str, str]:
-    """One line, by column."""
+    """One line of the table, by column."""
     top1 = [100 * run["epochs"][-1]["test_top1"] for run in own]
     shifted = [100 * run["end"]["test_top1_shifts"] for run in own if "test_top1_shifts" in run["end"]]
     bars = {run["seed"]: 100 * run["epochs"][-1]["test_top1"] for run in theirs}
@@ -112,7 +115,7 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
 
 
 def images_per_second(run: Run) -> float:
-    """Training images by training seconds; Keras programs say it themselves, for each epoch."""
+    """Training images per training second; Keras programs print it for each epoch."""
     rows = run["epochs"]
     if "images_per_second" in rows[-1]:
         return float(statistics.median(row["images_per_second"] for row in rows))
@@ -120,14 +123,14 @@ def images_per_second(run: Run) -> float:
 
 
 def reached(times: list[float | None]) -> str:
-    """The median of the times that are there, and how many are."""
+    """The median of the times, and how many runs have one."""
     found = [time for time in times if time is not None]
     share = "" if len(found) == len(times) else f" ({len(found)} of {len(times)})"
     return f"{statistics.median(found):.1f}{share}" if found else "never"
 
 
 def faster(own: list[Run], theirs: list[Run]) -> str:
-    """How many times as long the others take: to their end, and to their first epoch at 99.0 %."""
+    """How many times as long ``theirs`` take: to their end, and to their first epoch at 99.0 %."""
     ours = {run["seed"]: run["epochs"][-1]["train_seconds"] for run in own}
     to_end = {run["seed"]: run["epochs"][-1]["train_seconds"] for run in theirs}
     to_bar = {run["seed"]: time for run in theirs if (time := seconds_to(run, 0.99)) is not None}

@@ -1,4 +1,4 @@
-"""Write docs/knobs.md from the fields of vitlab.config: `python docs/make_knobs.py`."""
+"""Write docs/knobs.md from the knobs in vitlab.config: `python docs/make_knobs.py`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from vitlab.text import value
 
 HEAD = """# Every knob
 
-Made by `python docs/make_knobs.py` from `src/vitlab/config/`; do not edit. Each is a flag of `vitlab train`
-(`patch_size` is `--patch-size`), a name in a run's `config.json`, and an argument of `RunConfig.with_knobs`. Small is
-the value in the default preset.
+Every knob is a flag of `vitlab train` (`patch_size` is `--patch-size`), a name in a run's `config.json`, and an
+argument of `RunConfig.with_knobs`. The column "small" shows its value in `small`, the default preset.
+
+This page is generated from `src/vitlab/config/` by `python docs/make_knobs.py`; do not edit it by hand.
 """
 TABLE_HEAD = "| knob | values | default | small | what it is |\n| --- | --- | --- | --- | --- |\n"
 

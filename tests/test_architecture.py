@@ -56,8 +56,8 @@ def test_a_file_begins_by_saying_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", OUTSIDE_MODEL, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_nobody_outside_model_asks_which_network_it_is(path: Path) -> None:
     """`describe()` says what the others need; the configuration's arch is only passed on."""
-    asked = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if compares_arch(node)]
-    assert not asked, f"{path} compares arch in line {asked[0]}: ask model.describe() instead"
+    asked = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if compares_arch(node)]
+    assert not asked, f"{path} compares arch ({asked[0]}): ask model.describe() instead"
 
 
 def compares_arch(node: ast.AST) -> bool:

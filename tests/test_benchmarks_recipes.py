@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import gpu, gpu_profile, pages, validation, verdict
 from tests.tiny import write_npz
-from vitlab.config.words import parse_assignment
+from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 

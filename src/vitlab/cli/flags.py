@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 from vitlab.config import RunConfig, sections
 from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_type, knob_type
 from vitlab.config.presets import DEFAULT_PRESET, preset_config
-from vitlab.config.words import read_value
+from vitlab.config.run import read_value
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
 from vitlab.text import say, value

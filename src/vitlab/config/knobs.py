@@ -1,7 +1,7 @@
-"""What a knob is, and how a tree of frozen dataclasses becomes flags, JSON and back.
+"""What a knob is, and how nested frozen dataclasses become flags and JSON, and are read back.
 
-Four kinds of type occur: str, int, float and bool; a Literal of strings; a tuple of ints; and
-"or none" of any of them. `parse` reads text, `coerce` checks a value that came from JSON or code.
+A knob's type is str, int, float or bool, a Literal of strings, or a tuple of ints; each may also allow
+none. `parse` reads text, `coerce` checks a value that came from JSON or code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def knob(
     below: float | None = None,
     inert: Any = NOT_INERT,
 ) -> Any:
-    """A dataclass field with its sentence of help and its limits (of each entry, for a tuple).
+    """A dataclass field with its help text and its limits (for a tuple, the limits of each entry).
 
     ``inert`` is required for every knob that is added from now on: the value at which a run is what it was before the
     knob existed. At that value the knob is left out of `RunConfig.digest`, so that older runs keep their digest. It
@@ -46,9 +46,24 @@ def knob(
     return field(default=default, metadata={"help": help, **rules})
 
 
+def fraction(default: float, help: str, inert: Any = NOT_INERT) -> Any:
+    """A knob from 0 to below 1."""
+    return knob(default, help, at_least=0.0, below=1.0, inert=inert)
+
+
+def amount(default: float, help: str, at_most: float | None = None, inert: Any = NOT_INERT) -> Any:
+    """A knob from 0."""
+    return knob(default, help, at_least=0.0, at_most=at_most, inert=inert)
+
+
+def count(default: int | None, help: str, at_most: int, inert: Any = NOT_INERT) -> Any:
+    """A knob from 1."""
+    return knob(default, help, at_least=1, at_most=at_most, inert=inert)
+
+
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:
-    """Resolved types of a dataclass's fields by name."""
+    """Field name -> resolved type of a dataclass."""
     return typing.get_type_hints(cls)
 
 
@@ -70,7 +85,7 @@ def knob_type(cls: type, name: str) -> Any:
 
 
 def inner_type(kind: Any) -> tuple[Any, bool]:
-    """(type without "or none", whether none is allowed)."""
+    """(the type without "or none", whether none is allowed)."""
     if isinstance(kind, types.UnionType):
         rest = [t for t in typing.get_args(kind) if t is not type(None)]
         return rest[0], True
@@ -78,12 +93,12 @@ def inner_type(kind: Any) -> tuple[Any, bool]:
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """The words that a Literal type allows, else nothing."""
+    """The words that a Literal type allows; empty for any other type."""
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
 def describe(kind: Any) -> str:
-    """A type as a reader would say it."""
+    """A type in words, for messages and tables."""
     kind, optional = inner_type(kind)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     word = " or ".join(choices(kind)) or words.get(kind, "whole numbers")
@@ -91,12 +106,12 @@ def describe(kind: Any) -> str:
 
 
 def parse(name: str, kind: Any, text: str) -> Any:
-    """The value that ``text`` (one word of a command line) means for the knob ``name``."""
+    """The value of ``text``, one word of a command line, for the knob ``name``."""
     inner, optional = inner_type(kind)
     if optional and text.lower() == "none":
         return None
     readers: dict[Any, Any] = {int: int, float: float, bool: _parse_bool}
-    one = int if typing.get_origin(inner) is tuple else kind  # of a tuple, the words come one by one
+    one = int if typing.get_origin(inner) is tuple else kind  # a tuple arrives one word at a time
     try:
         return coerce(name, one, readers.get(inner_type(one)[0], str)(text))
     except ConfigError:
@@ -112,7 +127,7 @@ def _parse_bool(text: str) -> bool:
 
 
 def coerce(name: str, kind: Any, value: Any) -> Any:
-    """``value`` as the type ``kind``, or ConfigError: never a silent conversion that loses something."""
+    """``value`` as the type ``kind``; ConfigError instead of a conversion that loses anything."""
     inner, optional = inner_type(kind)
     if value is None and optional:
         return None
@@ -130,13 +145,13 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
 
 
 def shorten(value: Any) -> str:
-    """A value for a message, however long it is."""
+    """A value as text for a message, cut to 80 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def check_limits(section: Any) -> None:
-    """Raise ConfigError for the first field of a dataclass whose type or range is wrong."""
+    """Raise ConfigError for the first field of a dataclass that has the wrong type or is out of range."""
     kinds = typing.get_type_hints(type(section))
     for f in fields(section):
         value = coerce(f.name, kinds[f.name], getattr(section, f.name))
@@ -161,12 +176,12 @@ def _check_range(name: str, value: float, limits: Any) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A tree of dataclasses as nested dicts of JSON values (tuples become lists)."""
+    """Nested dataclasses as nested dicts of JSON values (tuples become lists)."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
 
 
 def from_dict(cls: type[T], values: Any) -> T:
-    """Build the dataclass ``cls`` from nested dicts; missing names take their defaults, unknown ones are refused."""
+    """The dataclass ``cls`` from nested dicts. Missing names take their defaults; unknown names raise ConfigError."""
     if not isinstance(values, dict):
         raise ConfigError(f"{cls.__name__} must be a table of names and values, not {values!r}")
     kinds = typing.get_type_hints(cls)
@@ -181,12 +196,12 @@ def from_dict(cls: type[T], values: Any) -> T:
 
 
 def digest(values: Any) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of ``values`` as canonical JSON."""
+    """The first 12 hexadecimal digits of the SHA-256 of ``values`` as canonical JSON."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)' when a known word is close, else an empty string."""
+    """' (did you mean X?)' if a known word is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

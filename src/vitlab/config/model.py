@@ -1,4 +1,4 @@
-"""The knobs of the network, and the arithmetic that decides whether they fit together."""
+"""The knobs of the network, and the checks that they fit together."""
 
 from __future__ import annotations
 
@@ -6,121 +6,99 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlab.config.knobs import check_limits, knob
+from vitlab.config.knobs import check_limits, count, fraction, knob
 from vitlab.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network. The names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
+    """The network. Names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
 
-    arch: Literal["vit", "cnn"] = knob("vit", "The network: a Vision Transformer, or the small CNN of keras.io.")
-    image_size: int = knob(
+    arch: Literal["vit", "cnn"] = knob("vit", "Kind of network: a Vision Transformer, or the small CNN of keras.io.")
+    image_size: int = count(
         28,
-        "Side of the square input in pixels; images of another size are resized, which allows more patch sizes.",
-        at_least=1,
-        at_most=4096,
+        "Side of the square input in pixels. Images of another size are resized to it, which allows other patch sizes.",
+        4096,
     )
-    crop: int | None = knob(
+    crop: int | None = count(
         None,
-        "Side in pixels of the centre square that is cut into patches, after augmentation; none: everything. Patches "
-        "with overlap look beyond it. MNIST's outer pixels are almost always empty.",
-        at_least=1,
-        at_most=4096,
+        "Cut only the centre square with this side, in pixels, into patches (after augmentation); none uses the whole "
+        "image. Overlapping patches still see beyond the square. MNIST's outer pixels are almost always empty.",
+        4096,
     )
-    patch_size: int = knob(
+    patch_size: int = count(
         7,
-        "Side of a patch in pixels. Smaller patches catch finer detail but give more tokens, and time grows "
-        "with their number. What does not fill a patch at the right and bottom edge is cut off.",
-        at_least=1,
-        at_most=4096,
+        "Side of a patch in pixels. Smaller patches show finer detail but make more tokens, and more tokens take more "
+        "time. Pixels at the right and bottom edge that do not fill a patch are cut off.",
+        4096,
     )
     patch_overlap: int = knob(
         0,
-        "Pixels by which a patch also looks into its neighbours on each side; the grid stays the same.",
+        "Pixels by which a patch extends into its neighbours on each side. The number of patches stays the same.",
         at_least=0,
         at_most=4096,
     )
-    embed_dim: int = knob(
+    embed_dim: int = count(
         48,
-        "Length of the vector that stands for a patch: longer holds more complex features, for more time and memory.",
-        at_least=1,
-        at_most=65_536,
+        "Width: length of the vector for each patch. Longer holds more complex features, at more time and memory.",
+        65_536,
     )
-    depth: int = knob(
-        4,
-        "Number of transformer blocks; each lets the patches exchange information once more.",
-        at_least=1,
-        at_most=1000,
+    depth: int = count(
+        4, "Number of transformer blocks. Each one lets the patches exchange information once more.", 1000
     )
-    num_heads: int = knob(
-        4, "Number of attention heads: so many different ways to look at the other patches.", at_least=1, at_most=1024
-    )
-    head_dim: int | None = knob(
-        None,
-        "Width of one attention head; none means embed_dim / num_heads (Keras' key_dim is this width).",
-        at_least=1,
-        at_most=65_536,
+    num_heads: int = count(4, "Number of attention heads; each learns its own way to look at other patches.", 1024)
+    head_dim: int | None = count(
+        None, "Width of one attention head; none means embed_dim / num_heads. Keras calls it key_dim.", 65_536
     )
     attn_form: Literal["qkv", "merged", "none"] = knob(
         "qkv",
-        "How attention is written: queries, keys, values and a projection; merged, where one matrix compares tokens "
-        "and one carries what they say (with one head the same functions from half the numbers); or no attention.",
+        "Form of attention. qkv: the usual queries, keys, values and projection. merged: one head, with one matrix to "
+        "compare tokens and one to mix them (the same functions from half the parameters). none: no attention.",
     )
     attn_bias: bool = knob(
-        False, "Add a learned number for each pair of places to the attention scores, per head: who looks at whom."
+        False, "Add a learned number to the attention score of each pair of positions, separately for each head."
     )
     norm: Literal["layer", "rms"] = knob(
-        "layer", "Normalisation of tokens: layer norm, or root mean square only, without gain (cheaper)."
+        "layer", "Normalisation of tokens: layer norm, or only division by the root mean square, which is cheaper."
     )
-    act: Literal["gelu", "relu2"] = knob("gelu", "Activation of the block's hidden layer: GELU, or ReLU squared.")
-    linear_bias: bool = knob(True, "Give the block's dense layers a bias.")
+    act: Literal["gelu", "relu2"] = knob("gelu", "Activation of the block's hidden layer: GELU, or squared ReLU.")
+    linear_bias: bool = knob(True, "Give the dense layers of a block a bias.")
     mlp_ratio: float = knob(
-        2.0, "Width of the block's hidden layer as a multiple of embed_dim.", above=0.0, at_most=1000.0
+        2.0, "Width of a block's hidden layer, as a multiple of embed_dim.", above=0.0, at_most=1000.0
     )
     mlp_last_gelu: bool = knob(
-        False, "Apply GELU and dropout after the block's second dense layer too, as the Keras example does."
+        False, "Also apply GELU and dropout after a block's second dense layer, as the Keras example does."
     )
     pool: Literal["cls", "mean", "flatten"] = knob(
         "mean",
-        "How the tokens become one vector: an extra class token, their mean, or all of them side by side "
-        "(which makes the head large).",
+        "How the tokens become the one vector that is classified: cls adds a class token and takes that, mean averages "
+        "all tokens, flatten puts them side by side (which makes the head large).",
     )
     head_hidden: tuple[int, ...] = knob(
         (),
-        "Widths of dense layers with GELU between the pooled vector and the answer; none is usual.",
+        "Widths of extra dense layers with GELU between the pooled vector and the logits; usually there are none.",
         at_least=1,
         at_most=1_000_000,
     )
     pos_embed: Literal["learned", "sincos", "none"] = knob(
         "learned",
-        "How a token knows its place: a learned vector, fixed waves of sine and cosine, or not at all.",
+        "How a token knows its position: from a learned vector, from fixed sine and cosine waves, or not at all.",
     )
-    dropout: float = knob(
+    dropout: float = fraction(0.0, "Probability of switching off each unit of a block's dense layers during training.")
+    attn_dropout: float = fraction(0.0, "Probability of ignoring each attention weight during training.")
+    head_dropout: float = fraction(0.0, "Probability of switching off each unit of the head during training.")
+    drop_path: float = fraction(
         0.0,
-        "Probability of switching off a unit in the block's dense layers while training.",
-        at_least=0.0,
-        below=1.0,
-    )
-    attn_dropout: float = knob(
-        0.0, "Probability of ignoring an attention weight while training.", at_least=0.0, below=1.0
-    )
-    head_dropout: float = knob(
-        0.0, "Probability of switching off a unit in the head while training.", at_least=0.0, below=1.0
-    )
-    drop_path: float = knob(
-        0.0,
-        "Probability of skipping the last block for an image while training; earlier blocks are skipped less.",
-        at_least=0.0,
-        below=1.0,
+        "Probability of skipping the last block for an image during training. Earlier blocks are skipped less often.",
     )
     init: Literal["vit", "zero", "keras"] = knob(
         "vit",
-        "How weights start: as in the ViT papers; the same, but each residual branch's last layer at zero, so that "
-        "blocks start as the identity; or with Keras' Glorot limits (for the seed's networks).",
+        "How weights are initialised. vit: as in the ViT papers. zero: the same, but the last layer of each residual "
+        "branch starts at zero, so that blocks start as the identity. keras: with Keras' Glorot limits, which "
+        "the seed presets need.",
     )
     cnn_channels: tuple[int, ...] = knob(
-        (32, 64), "Channels of the CNN's convolutions, one number a layer.", at_least=1, at_most=100_000
+        (32, 64), "Channels of the CNN's convolutions, one number per layer.", at_least=1, at_most=100_000
     )
 
     def __post_init__(self) -> None:
@@ -150,7 +128,7 @@ class ModelConfig:
         if self.patch_overlap > self.patch_size:
             raise ConfigError(
                 f"patch_overlap {self.patch_overlap} is larger than patch_size {self.patch_size}; "
-                f"a patch may look at most into its direct neighbours"
+                f"a patch can overlap only its direct neighbours"
             )
 
     def _check_heads(self) -> None:
@@ -169,35 +147,35 @@ class ModelConfig:
             raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}")
         if self.pos_embed == "sincos" and self.embed_dim % 4:
             raise ConfigError(
-                f"pos_embed sincos needs an embed_dim that 4 divides (sine and cosine of row and column), "
+                f"pos_embed sincos needs an embed_dim divisible by 4 (sine and cosine of row and column), "
                 f"not {self.embed_dim}"
             )
 
     @property
     def _whole(self) -> str:
-        """The knob that says how large the cut square is, for messages."""
+        """Name and value of the knob that sets the side of the square cut into patches, for error messages."""
         return f"image_size {self.image_size}" if self.crop is None else f"crop {self.crop}"
 
     @property
     def inner_side(self) -> int:
-        """Side in pixels of the square that is cut into patches."""
+        """Side in pixels of the square cut into patches."""
         return self.image_size if self.crop is None else self.crop
 
     @property
     def margin(self) -> int:
-        """Pixels around that square that overlapping patches see: all that they could, or what the image has."""
+        """Pixels around that square that overlapping patches see: patch_overlap, or fewer where the image ends."""
         if self.crop is None or ModelConfig._check_patches not in CHECKS[self.arch]:
             return 0
         return min(self.patch_overlap, (self.image_size - self.crop) // 2)
 
     @property
     def input_side(self) -> int:
-        """Side in pixels of what the network is given."""
+        """Side in pixels of the network's input."""
         return self.inner_side + 2 * self.margin
 
     @property
     def grid(self) -> int:
-        """Patches per side; the integer division is what cuts edges."""
+        """Patches per side; the integer division drops pixels that do not fill a patch."""
         return self.inner_side // self.patch_size
 
     @property
@@ -207,7 +185,7 @@ class ModelConfig:
 
     @property
     def mlp_hidden(self) -> int:
-        """Width of the block's hidden layer."""
+        """Width of a block's hidden layer."""
         return round(self.embed_dim * self.mlp_ratio)
 
 
@@ -219,7 +197,7 @@ CHECKS: dict[str, tuple[Callable[[ModelConfig], None], ...]] = {
 
 
 def cnn_side(image_size: int, layers: int) -> int:
-    """Side of the CNN's last feature map: 3 x 3 convolution without padding, then 2 x 2 pooling, each layer."""
+    """Side of the CNN's last feature map; each layer is a 3 x 3 convolution without padding and 2 x 2 pooling."""
     for _ in range(layers):
         image_size = (image_size - 2) // 2
     return image_size

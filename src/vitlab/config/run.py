@@ -1,11 +1,23 @@
-"""A whole run's configuration: the six sections together, to and from JSON."""
+"""The configuration of a run: all six sections, to and from JSON."""
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vitlab.config.knobs import NOT_INERT, check_limits, did_you_mean, digest, flat_fields, from_dict, to_dict
+from vitlab.config.knobs import (
+    NOT_INERT,
+    check_limits,
+    did_you_mean,
+    digest,
+    flat_fields,
+    from_dict,
+    inner_type,
+    knob_type,
+    parse,
+    to_dict,
+)
 from vitlab.config.model import ModelConfig
 from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
 from vitlab.errors import ConfigError
@@ -30,11 +42,11 @@ class RunConfig:
             check_limits(section)
         if self.optim.min_lr > self.optim.lr:
             raise ConfigError(
-                f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower it"
+                f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
 
     def with_knobs(self, **values: Any) -> RunConfig:
-        """A copy with knobs changed by their flat names, such as ``patch_size=4``; ConfigError names unknown ones."""
+        """A copy with some knobs changed, for example ``patch_size=4``; ConfigError for an unknown name."""
         owners = {name: section for name, (section, _) in flat_fields(RunConfig).items()}
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
@@ -45,18 +57,19 @@ class RunConfig:
         return replace(self, **parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, ready for JSON."""
+        """All values as nested dicts, ready for JSON."""
         return to_dict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RunConfig:
-        """The RunConfig of ``to_dict``'s result; ConfigError for unknown names and wrong types."""
+        """The RunConfig that ``to_dict`` described; ConfigError for unknown names and wrong types."""
         return from_dict(RunConfig, values)
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that differ when anything that shapes the result differs.
+        """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        Left out are the preset's name, the machine, what changes speed and safety only, and knobs at their inert value.
+        It leaves out the preset's name, the machine, knobs that only affect speed and safety, and knobs at their inert
+        value.
         """
         values = self.to_dict()
         del values["preset"], values["machine"]
@@ -77,5 +90,37 @@ class RunConfig:
 
 
 def sections(config: RunConfig) -> dict[str, Any]:
-    """The six sections of ``config`` by name."""
+    """Section name -> section of ``config``."""
     return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "preset"}
+
+
+# --- Knobs from text: the value of a flag, "name=value", or the axis of a study
+
+
+def is_list(name: str) -> bool:
+    """Whether the knob takes several values."""
+    return typing.get_origin(inner_type(knob_type(RunConfig, name))[0]) is tuple
+
+
+def read_value(name: str, text: Any) -> Any:
+    """A knob's value from a word, a list of words, or a switch that is already a bool; ConfigError if it is invalid."""
+    kind = knob_type(RunConfig, name)
+    if isinstance(text, list):
+        words = [] if text in (["none"], [""]) else text
+        return tuple(parse(name, kind, word) for word in words)
+    return text if isinstance(text, bool) else parse(name, kind, text)
+
+
+def knob_name(word: str, phrase: str) -> str:
+    """The knob called ``word``, written with - or _. If there is none, ConfigError says ``phrase``."""
+    name = word.replace("-", "_")
+    if name not in flat_fields(RunConfig):
+        raise ConfigError(f"{phrase}{did_you_mean(name, flat_fields(RunConfig))}")
+    return name
+
+
+def parse_assignment(word: str) -> tuple[str, Any]:
+    """Name and value of a knob from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
+    name, equals, text = word.partition("=")
+    name = knob_name(name if equals else "", f"{word!r} is not NAME=VALUE for a knob")
+    return name, read_value(name, text.split(",") if is_list(name) else text)

@@ -1,212 +1,183 @@
-"""The knobs of data, augmentation, optimisation, training and machine; those of the network are in model.py."""
+"""The knobs of data, augmentation, optimisation, training and machine. Those of the network are in model.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from vitlab.config.knobs import knob
+from vitlab.config.knobs import amount, count, fraction, knob
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and which of them choose the best epoch."""
+    """Which images to train on, and which to keep for validation."""
 
-    data: str = knob("mnist", "Data set: a name from `vitlab data list`, a folder of images, or a .npz file.")
+    data: str = knob("mnist", "Data set: a name from `vitlab data list`, a folder of images, or an .npz file.")
     val_split: Literal["stratified", "last"] = knob(
         "stratified",
-        "How validation images are cut from the training set: the same share of each class, drawn by the "
-        "seed; or the last part of the file, as Keras does it.",
+        "How validation images are split off the training set. stratified: the same share of each class, drawn with "
+        "the seed. last: the last part of the file, as in Keras.",
     )
-    val_fraction: float = knob(
-        0.1,
-        "Share of the training images that is kept for validation; 0 trains on all of them.",
-        at_least=0.0,
-        below=1.0,
-    )
-    limit_train: int | None = knob(
-        None,
-        "Use only the first N training images of the shuffled split; for quick trials.",
-        at_least=1,
-        at_most=1_000_000_000,
+    val_fraction: float = fraction(0.1, "Share of the training images to keep for validation; 0 trains on all of them.")
+    limit_train: int | None = count(
+        None, "Train on only the first N images of the shuffled training set, for quick trials.", 1_000_000_000
     )
     normalize: bool = knob(
         True,
-        "Subtract the data set's mean and divide by its standard deviation; off leaves pixels in 0 to 1.",
+        "Subtract the data set's mean and divide by its standard deviation. Without it, pixels stay between 0 and 1.",
     )
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of the training images; each batch draws new ones. All ranges are symmetric."""
+    """Random changes to the training images, drawn anew for each batch. All ranges are symmetric around no change."""
 
-    rotate: float = knob(
-        0.0,
-        "Largest random rotation in degrees; a few degrees imitate a slanted hand.",
-        at_least=0.0,
-        at_most=180.0,
+    rotate: float = amount(
+        0.0, "Largest random rotation in degrees. A few degrees imitate slanted handwriting.", at_most=180.0
     )
-    zoom: float = knob(
-        0.0,
-        "Largest random zoom as a fraction, drawn apart for height and width; 0.2 means 20 % smaller to larger.",
-        at_least=0.0,
-        below=1.0,
+    zoom: float = fraction(
+        0.0, "Largest random zoom as a fraction, separate for height and width; 0.2 means up to 20 % smaller or larger."
     )
-    shift: float = knob(0.0, "Largest random shift in pixels, drawn apart for the two directions.", at_least=0.0)
+    shift: float = amount(0.0, "Largest random shift in pixels, drawn separately for each direction.")
     shear: float = knob(
-        0.0, "Largest random slant in degrees, drawn apart for rows and columns.", at_least=0.0, below=45.0
+        0.0, "Largest random slant in degrees, drawn separately for rows and columns.", at_least=0.0, below=45.0
     )
-    elastic: float = knob(
+    elastic: float = amount(
         0.0,
-        "Largest random shift in pixels of each point of a coarse grid of 5 x 5, between which the image is bent "
-        "smoothly, like rubber: no two hands draw the same curve.",
-        at_least=0.0,
+        "Bend the image smoothly, like rubber, as handwriting varies: each point of a coarse 5 x 5 grid is shifted at "
+        "random by up to this many pixels.",
         inert=0.0,
     )
-    flip: bool = knob(False, "Mirror half of the images left to right; refused where that changes the meaning.")
-    force_flip: bool = knob(False, "Flip even where the data set's card forbids it: a mirrored 3 is no digit.")
-    erase: float = knob(
+    flip: bool = knob(False, "Mirror half of the images left to right. Refused where that changes the meaning.")
+    force_flip: bool = knob(False, "Mirror images even where the data set forbids it (a mirrored 3 is not a digit).")
+    erase: float = amount(
         0.0,
-        "Probability of blanking a random rectangle (2 to 20 % of the area), which teaches not to rely on one spot.",
-        at_least=0.0,
+        "Probability of blanking a random rectangle (2 to 20 % of the area), so the network cannot rely on one spot.",
         at_most=1.0,
     )
     fill: Literal["zeros", "reflect"] = knob(
-        "zeros", "What moves in from outside the image: zeros (black) or its own reflection (Keras' default)."
+        "zeros", "What fills the area from outside the image: zeros (black), or its reflection (Keras' default)."
     )
-    clean_tail: float = knob(
+    clean_tail: float = amount(
         0.0,
-        "Share of the training steps at the end that see images without augmentation, as the test does.",
-        at_least=0.0,
+        "Share of the training steps, at the end, without augmentation: images then look as they do in the test.",
         at_most=1.0,
     )
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter 2019), Muon beside it if asked, and the learning rate over time."""
+    """AdamW (Loshchilov and Hutter 2019), optionally Muon, and the learning rate schedule."""
 
     optimizer: Literal["adamw", "muon"] = knob(
         "adamw",
-        "AdamW for everything; or Muon (orthogonalised momentum) for the matrices inside the network, and AdamW for "
-        "the first and last layer and whatever is no matrix.",
+        "AdamW for all parameters; or Muon (orthogonalised momentum) for the matrices inside the network, with AdamW "
+        "for the first and last layer and for everything that is not a matrix.",
     )
     lr: float = knob(
         1e-3,
-        "Peak learning rate: small is slow and steady, large is fast and may swing or diverge.",
+        "Peak learning rate. A small one is slow and steady; a large one is fast and may oscillate or diverge.",
         above=0.0,
     )
-    min_lr: float = knob(0.0, "Learning rate at the end of the decay.", at_least=0.0)
+    min_lr: float = amount(0.0, "Learning rate at the end of a falling schedule.")
     schedule: Literal["constant", "linear", "cosine"] = knob(
-        "cosine", "How the rate falls from lr to min_lr after the warm-up."
+        "cosine", "How the learning rate falls from lr to min_lr after the warm-up."
     )
-    warmup_epochs: float = knob(
+    warmup_epochs: float = amount(
         0.0,
-        "Epochs over which the rate rises from 0 to lr, at most half of them; a ViT starts badly without.",
-        at_least=0.0,
+        "Epochs over which the learning rate rises from 0 to lr, at most half of the training. Without a warm-up a ViT "
+        "starts badly.",
     )
-    weight_decay: float = knob(
+    weight_decay: float = amount(
         0.05,
-        "Pull of all weights towards zero against over-fitting, as torch means it: each step multiplies by "
-        "1 - lr x weight_decay. TensorFlow Addons does not multiply by lr: its 1e-4 at lr 1e-3 is 0.1 here.",
-        at_least=0.0,
+        "Pulls weights towards zero to reduce over-fitting, as in torch: each step multiplies them by "
+        "1 - lr x weight_decay. TensorFlow Addons does not multiply by lr: its 1e-4 at lr 1e-3 is 0.1 here. "
+        "Muon's matrices have muon_weight_decay instead.",
     )
-    muon_lr: float = knob(0.02, "Peak learning rate of Muon's matrices; it follows the same schedule.", above=0.0)
-    muon_momentum: float = knob(0.95, "Memory of Muon's mean of gradients.", at_least=0.0, below=1.0)
-    muon_weight_decay: float = knob(0.05, "Weight decay of Muon's matrices, times muon_lr a step.", at_least=0.0)
+    muon_lr: float = knob(0.02, "Peak learning rate of Muon's matrices; it follows the same schedule as lr.", above=0.0)
+    muon_momentum: float = fraction(0.95, "Share of its running mean of gradients that Muon keeps at each step.")
+    muon_weight_decay: float = amount(0.05, "Weight decay of Muon's matrices, with muon_lr in place of lr.")
     decay_all: bool = knob(
-        False, "Decay biases, norms and positions too, as TensorFlow Addons does; usual is matrices only."
+        False, "Decay biases, norms and position vectors too, as TensorFlow Addons does. Usually only matrices decay."
     )
-    beta1: float = knob(
-        0.9, "Memory of Adam's mean of gradients: 0.9 averages about ten steps.", at_least=0.0, below=1.0
+    beta1: float = fraction(
+        0.9, "Share of its running mean of gradients that Adam keeps at each step; 0.9 averages about ten steps."
     )
-    beta2: float = knob(
-        0.999,
-        "Memory of Adam's mean of squared gradients; shorter suits short runs.",
-        at_least=0.0,
-        below=1.0,
+    beta2: float = fraction(
+        0.999, "Share of its running mean of squared gradients that Adam keeps at each step; short runs need less."
     )
-    adam_eps: float = knob(1e-8, "Small number that keeps Adam's division finite; Keras uses 1e-7.", above=0.0)
+    adam_eps: float = knob(1e-8, "Small number that prevents Adam from dividing by zero; Keras uses 1e-7.", above=0.0)
     grad_clip: float | None = knob(
-        None, "Largest length of the gradient over all parameters; none does not clip.", above=0.0
+        None, "Largest norm of the whole gradient; a longer one is scaled down. none: no clipping.", above=0.0
     )
-    label_smoothing: float = knob(
-        0.0, "Share of the target spread over all classes, against over-confidence.", at_least=0.0, below=1.0
-    )
-    ema_decay: float = knob(
-        0.0,
-        "Memory of the weights' running average, which is then what is evaluated and saved; 0 turns it off.",
-        at_least=0.0,
-        below=1.0,
+    label_smoothing: float = fraction(0.0, "Share of each label spread over all classes, to reduce over-confidence.")
+    ema_decay: float = fraction(
+        0.0, "Evaluate and save a running average of the weights; each step keeps this share of it. 0 turns it off."
     )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Length, batches, randomness and what is kept."""
+    """Length of training, batches, randomness, and which weights to keep."""
 
     epochs: float = knob(
         10.0,
-        "Passes over the training images; start with 1 to keep the waiting short. The last may be a part of one.",
+        "Passes over the training images, fractions allowed. Start with 1 for a quick result.",
         above=0.0,
         at_most=1_000_000.0,
     )
-    batch_size: int = knob(
+    batch_size: int = count(
         128,
-        "Images per step: larger is faster and steadier, needs more memory and makes fewer steps.",
-        at_least=1,
-        at_most=10_000_000,
+        "Images per step. Larger batches are faster and steadier but need more memory and make fewer steps per epoch.",
+        10_000_000,
     )
-    eval_batch_size: int = knob(
-        1000, "Images per step when evaluating; changes memory and speed, not results.", at_least=1, at_most=10_000_000
+    eval_batch_size: int = count(
+        1000, "Images per step in evaluation; changes memory and speed, not results.", 10_000_000
     )
     seed: int = knob(
-        0, "Number that all randomness comes from; the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
+        0, "Source of all randomness; on a CPU the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
     )
     select: Literal["best", "last"] = knob(
-        "best", "Which weights are kept: those of the epoch with the best validation accuracy, or the last."
+        "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
     )
-    checkpoint_seconds: float = knob(
-        30.0,
-        "Longest time between two resumable states on disk: what a crash can cost, in seconds.",
-        at_least=0.0,
+    checkpoint_seconds: float = amount(
+        30.0, "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost."
     )
 
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How the work is carried out; none of it changes what is computed, only speed and rounding."""
+    """How to run the training. None of these knobs changes what is computed, only its speed and rounding."""
 
-    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute: auto takes a CUDA GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute; auto uses a CUDA GPU if there is one.")
     precision: Literal["auto", "fp32", "bf16"] = knob(
-        "auto", "Number format of matrix products; auto is bf16 where a short test finds it faster, else fp32."
+        "auto", "Number format of matrix products; auto uses bf16 where a short test finds it faster, else fp32."
     )
-    threads: int | None = knob(
-        None, "CPU threads; none takes all cores that this process may use.", at_least=1, at_most=1024
-    )
+    threads: int | None = count(None, "CPU threads; none uses all cores available to this process.", 1024)
     attention: Literal["auto", "explicit", "fused"] = knob(
         "auto",
-        "Attention as plain matrix products or torch's fused kernel; "
-        "auto takes the plain one for short sequences on a CPU.",
+        "Compute attention with plain matrix products (explicit) or with torch's fused kernel; auto uses explicit for "
+        "short sequences on a CPU.",
     )
     kernels: Literal["auto", "plain", "native"] = knob(
         "auto",
-        "Patch embedding, blocks, head and Muon by torch's operations, or by vitlab's own C kernels; auto takes the "
-        "kernels in bf16 on a CPU where a C compiler is found. What they do not know, such as drop_path, is torch's.",
+        "Compute patch embedding, blocks, head and Muon with torch's operations (plain) or with vitlab's own C kernels "
+        "(native). auto uses the kernels in bf16 on a CPU that supports them, if there is a C compiler. Torch computes "
+        "what the kernels do not support, such as drop_path.",
     )
     compile: bool = knob(
-        False, "Let torch.compile make kernels of the network; takes up to half a minute before the first step."
+        False, "Compile the network with torch.compile, which takes up to half a minute before the first step."
     )
     allocator: Literal["keep", "system"] = knob(
         "keep",
-        "What happens to freed memory on Linux: keep it for the next step, or leave it to the system's allocator, "
-        "which gives large pieces back to the kernel and must fetch them again.",
+        "What to do with freed memory on Linux. keep: reuse it for the next step. system: leave it to the system's "
+        "allocator, which returns large blocks to the kernel and has to request them again.",
     )
     flush_denormals: bool = knob(
-        True, "Take numbers below 1e-38 as 0: on many processors they are a hundred times slower."
+        True, "Treat numbers below 1e-38 (denormals) as 0: on many processors they are a hundred times slower."
     )
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether a GPU was asked for by name."""
+        """Whether a GPU was requested by name."""
         return self.device == "cuda"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, cnn_side
-from vitlab.model.description import Description, Squares, dense_multiply_adds
+from vitlab.model.description import Description, Squares, head_multiply_adds
 from vitlab.text import listed
 
 DELETION_GRID = 7  # squares a side that deletion blanks, where there are no patches
@@ -67,9 +67,7 @@ class CNN(nn.Module):
         convs = [conv for conv in self.convs if isinstance(conv, nn.Conv2d)]
         sides = [cnn_side(self.config.input_side, layer) for layer in range(len(convs) + 1)]
         convolutions = sum((side - 2) ** 2 * conv.weight.numel() for side, conv in zip(sides, convs, strict=False))
-        dense = self.head[-1]
-        assert isinstance(dense, nn.Linear)
-        return convolutions + dense_multiply_adds(dense.in_features, dense.out_features)
+        return convolutions + head_multiply_adds(self.head)
 
 
 def channels_last(images_BCHW: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
+
+from torch import nn
 
 # What can be shown of a network, or done with it, beyond training and prediction.
 VIEWS = ("patches", "attention", "filters", "positions", "lens", "page")
@@ -39,6 +40,6 @@ class Description:
     missing: Mapping[str, str]
 
 
-def dense_multiply_adds(*widths: int) -> int:
-    """Of dense layers applied to one vector, from each width to the next."""
-    return sum(a * b for a, b in pairwise(widths))
+def head_multiply_adds(head: nn.Sequential) -> int:
+    """Of the dense layers of a head, for one image."""
+    return sum(layer.in_features * layer.out_features for layer in head if isinstance(layer, nn.Linear))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
 from vitlab.model.block import Attention, Block, make_norm
-from vitlab.model.description import Description, Squares, dense_multiply_adds
+from vitlab.model.description import Description, Squares, head_multiply_adds
 from vitlab.model.patches import patch_length, patchify
 from vitlab.text import counted
 
@@ -78,14 +78,8 @@ class ViT(nn.Module):
         return x.to(self.pos_embed.dtype) + self.pos_embed  # first cast: torch adds mixed types ten times slower
 
     def pool(self, x_BND: Tensor) -> Tensor:
-        """One vector an image: the class token, the mean, or all tokens side by side."""
-        match self.config.pool:
-            case "cls":
-                return x_BND[:, 0]
-            case "mean":
-                return x_BND.mean(dim=1)
-            case _:
-                return x_BND.flatten(1)
+        """One vector an image, as `pool_tokens`."""
+        return pool_tokens(x_BND, self.config.pool)
 
     def fuse_attention(self, fused: bool) -> None:
         """Compute attention by torch's fused kernel, or as plain matrix products."""
@@ -96,8 +90,6 @@ class ViT(nn.Module):
     def describe(self) -> Description:
         """What the rest of the program needs to know about it."""
         config, grid = self.config, self.config.grid
-        lost = config.inner_side - grid * config.patch_size
-        edge = f", {counted(lost, 'pixel')} cut off at the right and bottom" if lost else ""
         attention = "no attention" if config.attn_form == "none" else counted(config.num_heads, "head")
         missing = {
             "attention": "this network has no attention (attn_form none)" if config.attn_form == "none" else "",
@@ -108,8 +100,7 @@ class ViT(nn.Module):
         return Description(
             name="ViT",
             kind="Vision Transformer",
-            line=f"{grid} x {grid} patches of {counted(config.patch_size, 'pixel')}{edge}, "
-            f"{counted(config.depth, 'block')}, width {config.embed_dim}, {attention}",
+            line=f"{patches_phrase(config)}, {counted(config.depth, 'block')}, width {config.embed_dim}, {attention}",
             squares=Squares(grid, config.patch_size, config.margin),
             flops_per_image=2 * self.multiply_adds(),
             matrices=block_matrices(self.blocks),
@@ -125,10 +116,8 @@ class ViT(nn.Module):
         # Projections of each token, and two products of all pairs: scores, and weights times values.
         attention = tokens * dim * inner * (2 if merged else 4) + 2 * tokens**2 * inner
         mlp = 2 * tokens * dim * config.mlp_hidden
-        head = [layer for layer in self.head if isinstance(layer, nn.Linear)]
-        widths = [head[0].in_features, *(layer.out_features for layer in head)]
         block = mlp + (attention if config.attn_form != "none" else 0)
-        return embedding + config.depth * block + dense_multiply_adds(*widths)
+        return embedding + config.depth * block + head_multiply_adds(self.head)
 
 
 def block_matrices(blocks: nn.Module) -> dict[str, int]:
@@ -138,6 +127,24 @@ def block_matrices(blocks: nn.Module) -> dict[str, int]:
         for name, parameter in blocks.named_parameters()
         if parameter.ndim == 2
     }
+
+
+def patches_phrase(config: ModelConfig) -> str:
+    """How many patches of which size, and what they leave out."""
+    lost = config.inner_side - config.grid * config.patch_size
+    edge = f", {counted(lost, 'pixel')} cut off at the right and bottom" if lost else ""
+    return f"{config.grid} x {config.grid} patches of {counted(config.patch_size, 'pixel')}{edge}"
+
+
+def pool_tokens(x_BND: Tensor, how: str) -> Tensor:
+    """One vector an image: the class token, the mean, or all tokens side by side."""
+    match how:
+        case "cls":
+            return x_BND[:, 0]
+        case "mean":
+            return x_BND.mean(dim=1)
+        case _:
+            return x_BND.flatten(1)
 
 
 def make_head(width: int, config: ModelConfig, num_classes: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from typing import Any
 from vitlab.config import RunConfig
 from vitlab.config.knobs import did_you_mean, digest
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
-from vitlab.config.words import is_list, knob_name, read_value
+from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import ConfigError
 from vitlab.text import value as knob_text
 

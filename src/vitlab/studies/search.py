@@ -13,7 +13,7 @@ from typing import Any
 
 from vitlab.config import RunConfig, sections
 from vitlab.config.knobs import inner_type, knob_type
-from vitlab.config.words import knob_name, read_value
+from vitlab.config.run import knob_name, read_value
 from vitlab.errors import ConfigError
 from vitlab.studies.driver import Row
 from vitlab.studies.grid import PRESET, Cell, make_cell, name_of, parse_axis
