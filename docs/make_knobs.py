@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from vitlab.cli.flags import show
 from vitlab.config import RunConfig, sections
 from vitlab.config.knobs import describe, knob_type
 from vitlab.config.presets import preset_config
+from vitlab.text import value
 
 HEAD = """# Every knob
 
@@ -26,7 +26,7 @@ def page() -> str:
     for name, section in sections(RunConfig()).items():
         parts.append(f"\n## {name}\n\n{type(section).__doc__}\n\n{TABLE_HEAD}")
         for f in fields(section):
-            values = [show(getattr(s, f.name)) for s in (section, getattr(small, name))]
+            values = [value(getattr(s, f.name)) for s in (section, getattr(small, name))]
             cells = [f"`{f.name}`", describe(knob_type(RunConfig, f.name)), *values, f.metadata["help"]]
             parts.append("| " + " | ".join(cells) + " |\n")
     return "".join(parts)

@@ -7,8 +7,8 @@ from typing import Any
 
 from vitlab.config import RunConfig
 from vitlab.files import make_folder, write_json
-from vitlab.studies.executors import Ending, Unit
 from vitlab.studies.grid import Cell, Study, make_cells
+from vitlab.studies.unit import Ending, Unit
 
 TIMES = ("train_seconds", "wall_seconds", "images_per_second", "ended_utc", "attempts", "beside")
 

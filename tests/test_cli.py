@@ -17,7 +17,7 @@ from PIL import Image
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs
 from vitlab import PRESETS, RunConfig, preset_config
-from vitlab.cli.commands import default_folder
+from vitlab.cli.train import default_folder
 
 RESULT_KEYS = {
     "status", "preset", "data", "seed", "params", "params_by_part", "flops_per_image", "epochs", "train_seconds",
@@ -98,7 +98,7 @@ def test_the_run_folder_says_how_the_run_went_and_where() -> None:
 def test_progress_goes_to_standard_error_and_the_result_to_standard_output() -> None:
     answer = good("train --config tiny.json --out loud")
     assert re.findall(r"^epoch (\d)/3 ", answer.err, flags=re.MULTILINE) == ["1", "2", "3"]
-    for words in ("cpu, fp32, 1 threads", "87 training, 10 validation, 31 test images", "4 x 4 patches", "parameters"):
+    for words in ("cpu, fp32, 1 thread,", "87 training, 10 validation, 31 test images", "4 x 4 patches", "parameters"):
         assert words in answer.err
     assert "epoch 1/3" not in answer.out
     assert f"test top-1 {100 * read('loud/result.json')['test_top1']:.2f} %" in answer.out

@@ -16,8 +16,8 @@ import pytest
 from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
 from vitlab import RunConfig, RunFolder, train_run
-from vitlab.studies.executors import Ending, Unit
-from vitlab.studies.executors.local import LocalExecutor, share, tail
+from vitlab.studies.executors.local import LocalExecutor
+from vitlab.studies.unit import Ending, Unit, share, tail
 
 PATIENCE_SECONDS = 90.0
 
@@ -84,8 +84,8 @@ def test_stopped_units_save_and_continue_bit_for_bit(tmp_path: Path) -> None:
 DRIVER = """
 import json, sys, time
 from pathlib import Path
-from vitlab.studies.executors import Unit
 from vitlab.studies.executors.local import LocalExecutor
+from vitlab.studies.unit import Unit
 folder = Path(sys.argv[1])
 executor = LocalExecutor(1, 1)
 executor.begin(Unit("run", json.loads((folder / "config.json").read_text()), folder / "run", folder / "log"))

@@ -16,7 +16,7 @@ from tests.command import vitlab
 from tests.image_zoo import saved, seven, zoo
 from tests.made_runs import make_run
 from vitlab import Classifier
-from vitlab.cli import use_commands
+from vitlab.cli import predict
 from vitlab.predict import Label
 
 WHITE = saved(Image.fromarray(seven()))
@@ -123,7 +123,7 @@ def test_many_pictures_take_few_passes(run: Path, here: Path, monkeypatch: pytes
         return network(self, images)
 
     monkeypatch.setattr(Classifier, "logits_of", counted)
-    monkeypatch.setattr(use_commands, "TOGETHER", 3)
+    monkeypatch.setattr(predict, "TOGETHER", 3)
     answer = vitlab(f"predict {run} .")
     assert batches == [2, 3, 1]
     assert [line.split()[0] for line in answer.out.splitlines()] == [f"{number}.png" for number in (0, 2, 3, 4, 5, 6)]
@@ -149,7 +149,7 @@ def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
 
 def test_an_unsure_answer_says_so() -> None:
     def line(probability: float, blank: bool = False) -> str:
-        return use_commands.as_line("x", use_commands.Answer([Label("7", 7, probability)], blank))
+        return predict.as_line("x", predict.Answer([Label("7", 7, probability)], blank))
 
     assert line(0.5) == "x  7  50.0 %"
     assert line(0.499) == "x  7  49.9 %   not sure"
@@ -163,7 +163,7 @@ def test_an_unsure_answer_says_so() -> None:
         ("predict {run}", 2, "IMAGE"),
         ("predict {run} a.png --top 0", 2, "--top"),
         ("predict {run} a.png --topp 3", 2, "did you mean --top"),
-        ("predict nowhere a.png", 8, "no run folder"),
+        ("predict nowhere a.png", 8, "not a run folder"),
         ("predict {run} nowhere", 3, "cannot read 'nowhere'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_ctrl_c_ends_a_study_that_goes_on_later(place: Path) -> None:
     process.send_signal(signal.SIGINT)
     answer = finish(process, PATIENCE_SECONDS)
     assert answer.code == 130
-    assert "runs; nothing is lost: the same line again goes on" in answer.error
+    assert "rerun the same command to continue (out)" in answer.error
     told = vitlab("study --status out").out
     assert "0 failed" in told
     assert "left    depth 2, seed 1" in told

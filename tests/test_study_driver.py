@@ -85,7 +85,7 @@ def test_a_crash_is_tried_three_times_and_others_go_on(tmp_path: Path) -> None:
     assert bad["log"] == ["starting", "ended with -9"]
     assert bad["test_top1"] is None
     assert [(row["status"], row["attempts"]) for row in good] == [("done", 1), ("done", 1), ("done", 2)]
-    assert notes[0] == "depth 1, seed 0 ended with code -9; it is tried again"
+    assert notes[0] == "depth 1, seed 0 ended with exit code -9; trying again"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_folders_that_are_something_else(tmp_path: Path) -> None:
         drive(tmp_path, Pretender(), a_study(1, 3))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    with pytest.raises(RunError, match="not empty and no study"):
+    with pytest.raises(RunError, match="not empty and not a study"):
         Driver(a_study(1), tmp_path / "full", tmp_path / "runs", Pretender()).run()
     (tmp_path / "study" / "study.json").write_text("[]")
     with pytest.raises(RunError, match="damaged"):

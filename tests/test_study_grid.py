@@ -9,8 +9,7 @@ import pytest
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError
-from vitlab.studies.grid import Axis, Study, combine, make_cells, name_of, parse_axis
-from vitlab.studies.named import NAMED, named_cells
+from vitlab.studies.grid import NAMED, Axis, Study, combine, make_cells, name_of, named_cells, parse_axis
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_axes_are_read(word: str, axis: Axis) -> None:
         ("patch_size=4,", ("patch_size",)),
         ("patch_size=4,big", ("patch_size", "big")),
         ("depth=2,4,2", ("axis depth has the same value twice",)),
-        ("seed=1,2", ("seed is no axis", "--seeds N")),
+        ("seed=1,2", ("seed cannot be an axis", "--seeds N")),
     ],
 )
 def test_axes_that_are_none(word: str, words: tuple[str, ...]) -> None:

@@ -15,8 +15,7 @@ import pytest
 
 from tests.tiny import tiny_config, write_npz
 from vitlab.errors import ConfigError
-from vitlab.studies.driver import Driver, Progress
-from vitlab.studies.executors import Executor
+from vitlab.studies.driver import Driver, Executor, Progress
 from vitlab.studies.executors.local import LocalExecutor
 from vitlab.studies.executors.ray import RayExecutor
 from vitlab.studies.grid import Study, make_cells

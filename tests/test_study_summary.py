@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_ranks_and_what_cannot_be_told_from_the_best() -> None:
     lines = {line.cell: line for line in summarize(list(map(cell, spread)), rows)}
     assert {name: line.rank for name, line in lines.items()} == {"a": 2, "b": 1, "c": 3}
     assert [lines[name].distinguishable for name in "abc"] == [False, False, True]
-    marks = {name: table.columns(line)["rank"] for name, line in lines.items()}
+    marks = {name: table.grid_of([line])[0]["rank"] for name, line in lines.items()}
     assert marks == {"a": "2 =", "b": "1", "c": "3"}
 
 
@@ -154,9 +155,9 @@ def test_json_is_plain() -> None:
 
 
 def test_circumstances_name_what_differs() -> None:
-    where = circumstances([row("a", 0, 0.9), row("a", 1, 0.9, threads=1)])
+    where = circumstances([row("a", 0, 0.9), row("a", 1, 0.9, threads=1)], Path("no runs"))
     assert (where["threads"], where["device"], where["epochs"]) == ([1, 2], "cpu", 1.0)
-    assert "1 or 2 threads" in table.notes(lines_of_two(), where, "test")[-1]
+    assert "1 thread or 2 threads, 1 epoch, cpu" in table.notes(lines_of_two(), where, "test")[-1]
 
 
 def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
@@ -194,7 +195,7 @@ def test_pairs_are_compared_seed_by_seed() -> None:
         (3, 0.3, 0.1, "more accurate."),
         (3, -0.3, 0.1, "less accurate."),
         (1, 0.3, None, "which proves nothing."),
-        (0, None, None, "no seed of both was done."),
+        (0, None, None, "no seed is done for both."),
     ],
 )
 def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: Any, end: str) -> None:

@@ -1,4 +1,4 @@
-"""What a study varies: axes from words, and the cells, one configuration each, that they make."""
+"""What a study varies: axes, the cells that they span (one configuration each), and the studies that have a name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,40 @@ from itertools import product
 from typing import Any
 
 from vitlab.config import RunConfig
-from vitlab.config.knobs import digest
-from vitlab.config.presets import preset_config
+from vitlab.config.knobs import did_you_mean, digest
+from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import ConfigError
+from vitlab.text import value as knob_text
 
-PRESET = "preset"  # the one axis that is no knob
+PRESET = "preset"  # the one axis that is not a knob
+
+# The seed page's tables and its best run, cell by cell.
+SEED_STUDIES = {
+    "seed-image-patch": [f"seed-{pair}" for pair in ("48x6", "56x7", "32x6", "64x12", "32x8", "28x7", "21x7", "28x4")],
+    "seed-projection": [f"seed-dim{dim}" for dim in (64, 48, 32, 16)],
+    "seed-best": ["seed-best"],
+}
+# Questions of our own: axes around the default preset.
+GRID_STUDIES = {
+    "patch-size": ["patch_size=4,7,14", "patch_overlap=0,2"],
+    "depth-width": ["depth=1,2,4", "embed_dim=32,64,96"],
+    "tokens-vs-time": ["patch_size=14,9,7,5,4,3"],  # 4, 9, 16, 25, 49 and 81 patches
+}
+STILL: dict[str, Any] = dict(rotate=0.0, zoom=0.0, shift=0.0, shear=0.0)
+# Questions of our own: named settings of the default preset.
+SETTING_STUDIES: dict[str, dict[str, dict[str, Any]]] = {
+    "augmentation": {
+        "all": {},
+        "none": STILL,
+        "rotate only": STILL | dict(rotate=12.0),
+        "zoom only": STILL | dict(zoom=0.12),
+        "shift only": STILL | dict(shift=2.0),
+        "shear only": STILL | dict(shear=8.0),
+        "all, to the end": dict(clean_tail=0.0),
+    }
+}
+NAMED = (*SEED_STUDIES, *GRID_STUDIES, *SETTING_STUDIES)
 
 
 @dataclass(frozen=True)
@@ -26,8 +54,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting: its name, what of it varies, its configuration (whose seed counts for nothing), and what has been
-    published for it: accuracy in percent and training seconds."""
+    """One setting: its name, what is varied in it, its configuration (with any seed), and the accuracy in percent and
+    training seconds that have been published for it."""
 
     name: str
     varied: dict[str, Any]
@@ -44,7 +72,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people, and unique in a study."""
+        """For people; unique within a study."""
         return f"{self.cell.name}, seed {self.seed}"
 
     @cached_property
@@ -60,8 +88,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Study:
-    """Cells and the seeds that each is run with; ``order`` of the runs is seed by seed, so that a machine that slows
-    down slows all cells alike. ``identity`` stands for the cells where they are only found on the way."""
+    """Cells and the seeds that each is run with. ``identity`` identifies a search, whose cells are not known before."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -70,7 +97,7 @@ class Study:
 
     @property
     def order(self) -> list[Job]:
-        """All runs as they are to be made."""
+        """All runs, seed by seed: a machine that becomes slower slows all cells alike."""
         return [Job(cell, seed) for seed in self.seeds for cell in self.cells]
 
     def digest(self) -> str:
@@ -80,9 +107,9 @@ class Study:
 
 
 def parse_axis(word: str) -> Axis:
-    """An axis from "patch_size=4,7,14"; values of a knob that is a list are parted by / ("cnn_channels=16,64/32,64").
+    """The axis in "patch_size=4,7,14"; / separates the values of a knob that is a list ("cnn_channels=16,64/32,64").
 
-    ConfigError for a knob that does not exist, no values, a value that cannot be read, or the same one twice.
+    ConfigError for an unknown knob, missing values, a value that cannot be read, or the same one twice.
     """
     name, equals, text = word.partition("=")
     phrase = f"{word!r} is not AXIS=VALUE,VALUE for a knob or preset"
@@ -93,13 +120,16 @@ def parse_axis(word: str) -> Axis:
     if not text:
         raise ConfigError(f"axis {name} has no values; give some, as in --vary patch_size=4,7,14")
     if name == "seed":
-        raise ConfigError("seed is no axis: every cell is run with --seeds N seeds")
-    words: list[Any] = (
-        [part.split(",") for part in text.split("/")] if name != PRESET and is_list(name) else text.split(",")
-    )
-    values = tuple(words if name == PRESET else (read_value(name, part) for part in words))
+        raise ConfigError("seed cannot be an axis; --seeds N runs every cell with N seeds")
+    values: tuple[Any, ...]
+    if name == PRESET:
+        values = tuple(text.split(","))
+    elif is_list(name):
+        values = tuple(read_value(name, part.split(",")) for part in text.split("/"))
+    else:
+        values = tuple(read_value(name, part) for part in text.split(","))
     if len(set(values)) < len(values):
-        raise ConfigError(f"axis {name} has the same value twice: {text}")
+        raise ConfigError(f"axis {name} has the same value twice: {text}; leave out one")
     return Axis(name, values)
 
 
@@ -113,12 +143,12 @@ def combine(axes: list[Axis], zipped: bool) -> list[dict[str, Any]]:
         return [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in axes))]
     if len({len(axis.values) for axis in axes}) > 1:
         lengths = ", ".join(f"{axis.name} has {len(axis.values)}" for axis in axes)
-        raise ConfigError(f"--zip takes values together, so all axes need as many: {lengths}")
+        raise ConfigError(f"--zip needs the same number of values on each axis: {lengths}")
     return [dict(zip(names, values, strict=True)) for values in zip(*(axis.values for axis in axes), strict=True)]
 
 
 def make_cells(base: RunConfig, combinations: list[dict[str, Any]], fixed: dict[str, Any]) -> tuple[Cell, ...]:
-    """One cell for each combination; ConfigError names the cell that cannot work. ``fixed`` holds for all of them."""
+    """One cell for each combination, with the knobs ``fixed`` in all of them; ConfigError names an impossible cell."""
     return tuple(make_cell(base, varied, fixed) for varied in combinations)
 
 
@@ -138,14 +168,25 @@ def make_cell(base: RunConfig, varied: dict[str, Any], fixed: dict[str, Any], na
 
 
 def name_of(varied: dict[str, Any]) -> str:
-    """A cell's name, such as "patch_size 4, embed_dim 48"; a preset's name stands alone."""
-    return ", ".join(value if key == PRESET else f"{key} {shown(value)}" for key, value in varied.items()) or "base"
+    """A cell's name, such as "patch_size 4, embed_dim 48"; a preset has its own."""
+    words = [value if key == PRESET else f"{key} {knob_text(value, '+')}" for key, value in varied.items()]
+    return ", ".join(words) or "base"
 
 
-def shown(value: Any) -> str:
-    """A value in a name."""
-    if isinstance(value, tuple):
-        return "+".join(map(str, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "on", False: "off", None: "none"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def named_cells(name: str, fixed: dict[str, Any]) -> tuple[Cell, ...]:
+    """The cells of the study ``name``, with the knobs ``fixed`` in all of them; ConfigError for an unknown name."""
+    if name not in NAMED:
+        raise ConfigError(f"there is no study {name!r}{did_you_mean(name, NAMED)}; known: {', '.join(NAMED)}")
+    if name in SEED_STUDIES:
+        return tuple(published_cell(preset, fixed) for preset in SEED_STUDIES[name])
+    base = preset_config(DEFAULT_PRESET)
+    if name in GRID_STUDIES:
+        return make_cells(base, combine([parse_axis(word) for word in GRID_STUDIES[name]], zipped=False), fixed)
+    return tuple(make_cell(base, varied, fixed, setting) for setting, varied in SETTING_STUDIES[name].items())
+
+
+def published_cell(preset: str, fixed: dict[str, Any]) -> Cell:
+    """A preset with what was published for it, unless ``fixed`` makes it another run."""
+    cell = make_cell(preset_config(preset), {PRESET: preset}, fixed)
+    same = cell.config.digest() == preset_config(preset).digest()
+    return replace(cell, published=PRESETS[preset].published if same else None)

@@ -1,7 +1,7 @@
-"""Search: Optuna proposes settings, the driver runs them, validation accuracy decides.
+"""Search: Optuna proposes settings, the driver runs them, and validation accuracy decides.
 
-Nothing of Optuna is stored. Its sampler is seeded, and after an interruption it is asked again from the start and told
-again from the finished runs, in the same batches: so it proposes what it would have proposed.
+Nothing of Optuna is stored. Its sampler is seeded; after an interruption the search is replayed from the finished runs
+in the same batches, so Optuna proposes the same settings as without the interruption.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vitlab.config.knobs import inner_type, knob_type
 from vitlab.config.run import knob_name, read_value
 from vitlab.errors import ConfigError
 from vitlab.studies.driver import Row
-from vitlab.studies.grid import PRESET, Cell, make_cell, parse_axis, shown
+from vitlab.studies.grid import PRESET, Cell, make_cell, name_of, parse_axis
 
 LOG_FROM = 10.0  # a range whose ends differ by this factor is searched on a logarithmic scale
 
@@ -32,35 +32,35 @@ class Dimension:
 
     @property
     def log(self) -> bool:
-        """Whether the range is searched by factors."""
+        """Whether the range is searched on a logarithmic scale."""
         return bool(self.low > 0 and self.high / self.low >= LOG_FROM)
 
     def suggest(self, trial: Any) -> Any:
         """The value for an Optuna trial."""
-        if self.values is not None:  # by number: Optuna's choices are no tuples
+        if self.values is not None:  # by number: Optuna takes no tuples as choices
             return self.values[trial.suggest_categorical(self.name, list(range(len(self.values))))]
         if isinstance(self.low, int):
             return trial.suggest_int(self.name, self.low, self.high, log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def place_of(self, value: Any) -> Any | None:
-        """How Optuna is given ``value``; None if it is outside."""
+        """``value`` as Optuna takes it; None if it is outside of the dimension."""
         if self.values is not None:
             return self.values.index(value) if value in self.values else None
         return value if value is not None and self.low <= value <= self.high else None
 
 
 def parse_dimension(word: str) -> Dimension:
-    """A range from "lr=1e-4..1e-2" or choices from "depth=1,2,4"; ConfigError says what is wrong."""
+    """The range in "lr=1e-4..1e-2", or the choices in "depth=1,2,4"; ConfigError for anything else."""
     name, _, text = word.partition("=")
     if ".." not in text:
         axis = parse_axis(word)
         if axis.name == PRESET:
-            raise ConfigError("a search varies knobs around one preset; presets are for a study without --search")
+            raise ConfigError("a search varies knobs around one preset; leave out --search to vary presets")
         return Dimension(axis.name, values=axis.values)
     name = knob_name(name, f"{word!r} is not KNOB=LOW..HIGH")
     if inner_type(knob_type(RunConfig, name))[0] not in (int, float):
-        raise ConfigError(f"{name} has no range; give choices, as in --vary norm=layer,rms")
+        raise ConfigError(f"{name} has no range; use choices, as in --vary norm=layer,rms")
     low, high = (read_value(name, end) for end in text.split("..", 1))
     if low is None or high is None or not low < high:
         raise ConfigError(f"the range of {name} must rise, as in {name}=LOW..HIGH, not {text}")
@@ -79,8 +79,19 @@ class Search:
     seed: int
     with_time: bool
 
+    @property
+    def config(self) -> RunConfig:
+        """The configuration that the search starts from."""
+        return self.base.with_knobs(**self.fixed)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What makes it this search: two searches with equal identities propose the same settings."""
+        dimensions = [repr(dimension) for dimension in self.dimensions]
+        return ["search", self.config.digest(), dimensions, self.trials, self.batch, self.with_time]
+
     def run(self, run_cells: Callable[[Sequence[Cell]], tuple[list[Row], bool]]) -> tuple[list[Cell], list[Row], bool]:
-        """All cells, their rows, and whether the search has come to its end. The base is tried first, if in range."""
+        """All cells, their rows, and whether the search is complete. The base is tried first if the ranges hold it."""
         optuna = load_optuna()
         directions = ["maximize", "minimize"] if self.with_time else ["maximize"]
         study = optuna.create_study(directions=directions, sampler=optuna.samplers.TPESampler(seed=self.seed))
@@ -101,20 +112,18 @@ class Search:
         return cells, rows, True
 
     def start(self) -> dict[str, Any] | None:
-        """The base's own setting, None if it lies outside of some dimension."""
-        parts = sections(self.base.with_knobs(**self.fixed)).values()
-        own = {name: value for section in parts for name, value in vars(section).items()}
+        """The base's own setting as Optuna takes it; None if it lies outside of a dimension."""
+        own = {name: value for section in sections(self.config).values() for name, value in vars(section).items()}
         places = {dimension.name: dimension.place_of(own[dimension.name]) for dimension in self.dimensions}
         return None if None in places.values() else places
 
     def cell_of(self, trial: Any) -> Cell:
-        """The cell that a trial proposes."""
+        """The cell of a trial's proposal."""
         varied = {dimension.name: dimension.suggest(trial) for dimension in self.dimensions}
-        setting = ", ".join(f"{name} {shown(value)}" for name, value in varied.items())
-        return make_cell(self.base, varied, self.fixed, f"trial {trial.number}: {setting}")
+        return make_cell(self.base, varied, self.fixed, f"trial {trial.number}: {name_of(varied)}")
 
     def values_of(self, rows: list[Row]) -> list[float] | None:
-        """What Optuna is told of a setting; None if no run of it was done."""
+        """The values of a setting to report to Optuna; None if none of its runs is done."""
         done = [row for row in rows if row["status"] == "done" and row["val_top1"] is not None]
         if not done:
             return None
@@ -123,10 +132,10 @@ class Search:
 
 
 def load_optuna() -> Any:
-    """The module, silent; ConfigError if it is not installed."""
+    """The module optuna, silent; ConfigError if it is not installed."""
     try:
         import optuna
     except ImportError:
-        raise ConfigError("--search needs Optuna, which is not installed: pip install 'vitlab[optuna]'") from None
+        raise ConfigError("--search needs Optuna, which is not installed: pip install -e '.[optuna]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

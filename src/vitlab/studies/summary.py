@@ -1,21 +1,23 @@
-"""From the rows of a study to what may be said: one line a cell, with spread, rank and verdict. Numbers only.
+"""From the rows of a study to its results: one line for each cell, with spread, rank and verdict. Numbers only.
 
-Accuracies are in percent. Of several seeds: mean, standard deviation, and the interval in which the true mean lies with
-95 % (Student's t). Of one seed: the interval of its accuracy on so many test images (Wilson).
+Accuracies are in percent. Of several seeds: mean, standard deviation, and the 95 % confidence interval of the mean
+(Student's t). Of one seed: the interval of its accuracy on that many test images (Wilson).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from vitlab.runs.folder import RunFolder
+from vitlab.studies.driver import Row
 from vitlab.studies.grid import Cell
 from vitlab.training.evaluate import wilson_interval
-
-Row = dict[str, Any]
 
 TELLING = 1.0  # points: a wider interval cannot call anything reproduced
 Z95 = 1.96
@@ -23,7 +25,7 @@ Z95 = 1.96
 
 @dataclass(frozen=True)
 class Line:
-    """A cell of the table. Accuracy is on test images, or on validation images where there are no others."""
+    """A cell of the table. Accuracy is on test images, or on validation images where there are no test images."""
 
     cell: str
     varied: dict[str, Any]
@@ -49,19 +51,17 @@ class Line:
 
 
 def summarize(cells: Sequence[Cell], rows: Sequence[Row], split: str = "test") -> list[Line]:
-    """One line a cell, in their order, ranked by mean accuracy on the test images, or on "val"."""
-    own = {cell.name: [row for row in rows if row["cell"] == cell.name] for cell in cells}
-    return ranked([line_of(cell, own[cell.name], split) for cell in cells])
+    """One line for each cell, in their order, ranked by mean accuracy on the split "test" or "val"."""
+    return ranked([line_of(cell, [row for row in rows if row["cell"] == cell.name], split) for cell in cells])
 
 
-def line_of(cell: Cell, rows: list[Row], split: str) -> Line:
+def line_of(cell: Cell, rows: Sequence[Row], split: str) -> Line:
     """The line of one cell."""
-    done = [row for row in rows if row["status"] == "done"]
-    bad = [row["status"] for row in rows if row["status"] != "done"]
+    done = finished(rows)
+    failed = Counter(row["status"] for row in rows if row["status"] != "done")
     scores = [100 * score for row in done if (score := accuracy_of(row, split)) is not None]
     first: Row = done[0] if done else {}
     images = first.get("test_images" if split == "test" and first.get("test_images") else "val_images") or 0
-    spread = statistics.stdev(scores) if len(scores) > 1 else None
     return Line(
         cell=cell.name,
         varied=cell.varied,
@@ -69,47 +69,57 @@ def line_of(cell: Cell, rows: list[Row], split: str) -> Line:
         params_by_part=first.get("params_by_part"),
         flops=first.get("flops_per_image"),
         done=len(done),
-        failed={status: bad.count(status) for status in sorted(set(bad))},
+        failed=dict(sorted(failed.items())),
         accuracy=statistics.mean(scores) if scores else None,
-        sd=spread,
+        sd=statistics.stdev(scores) if len(scores) > 1 else None,
         interval=mean_interval(scores, images) if scores else None,
-        seconds=middle(done, "train_seconds"),
-        images_per_second=middle(done, "images_per_second"),
+        seconds=median(done, "train_seconds"),
+        images_per_second=median(done, "images_per_second"),
         published=cell.published,
         verdict=verdict(scores, images, cell.published[0]) if scores and cell.published else None,
     )
 
 
+def finished(rows: Sequence[Row]) -> list[Row]:
+    """The rows of runs that are done."""
+    return [row for row in rows if row["status"] == "done"]
+
+
 def accuracy_of(row: Row, split: str = "test") -> float | None:
-    """Test top-1; where there is no test split, or for the split "val", validation top-1."""
+    """Test top-1 as a fraction; validation top-1 for the split "val" and where there are no test images."""
     score: float | None = row["val_top1"] if row["test_top1"] is None or split == "val" else row["test_top1"]
     return score
 
 
-def middle(rows: list[Row], name: str) -> float | None:
-    """The median of a column."""
+def median(rows: Sequence[Row], name: str) -> float | None:
+    """The median of a column, None if it is empty."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return statistics.median(values) if values else None
 
 
 def student(degrees: int) -> float:
-    """The t below which 97.5 % of Student's distribution lie."""
+    """The 97.5 % quantile of Student's t distribution."""
     from scipy import stats
 
     return float(stats.t.ppf(0.975, degrees))
 
 
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % confidence interval of the mean of two or more values."""
+    return student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
 def binomial_sd(score: float, images: int) -> float:
-    """Standard deviation of an accuracy in percent on so many images, of chance alone."""
+    """Standard deviation of an accuracy in percent that comes from the sampling of that many images alone."""
     share = min(max(score / 100, 1 / (images + 2)), 1 - 1 / (images + 2))
     return 100 * math.sqrt(share * (1 - share) / images)
 
 
 def mean_interval(scores: list[float], images: int) -> tuple[float, float] | None:
-    """95 % interval of the mean; None for one run of unknown size."""
-    mean, count = statistics.mean(scores), len(scores)
-    if count > 1:
-        half = student(count - 1) * statistics.stdev(scores) / math.sqrt(count)
+    """95 % interval of the mean; None for one run on an unknown number of images."""
+    mean = statistics.mean(scores)
+    if len(scores) > 1:
+        half = half_interval(scores)
         return (max(0.0, mean - half), min(100.0, mean + half))
     if not images:
         return None
@@ -118,10 +128,11 @@ def mean_interval(scores: list[float], images: int) -> tuple[float, float] | Non
 
 
 def verdict(scores: list[float], images: int, published: float) -> str | None:
-    """How one published run compares: is it one more of ours?
+    """How one published run compares with ours: could it be one more of them?
 
-    "better" or "worse" (ours) if it lies outside the 95 % interval for a further run, which is never narrower than the
-    chance of so many test images; inside it "reproduced", unless that interval is so wide that nothing can be told.
+    Ours are "better" or "worse" if it lies outside of the 95 % interval for a further run, which is never narrower than
+    the sampling of that many test images allows. Inside, it is "reproduced", or "not distinguishable" if that interval
+    is too wide to tell anything.
     """
     mean, count = statistics.mean(scores), len(scores)
     if count > 1:
@@ -137,19 +148,19 @@ def verdict(scores: list[float], images: int, published: float) -> str | None:
 
 
 def ranked(lines: list[Line]) -> list[Line]:
-    """The lines with their ranks, whether each can be told from the best, and whether none is better and faster."""
+    """The lines with their rank, whether each differs from the best beyond its interval, and the Pareto front."""
     order = sorted((line for line in lines if line.accuracy is not None), key=lambda line: -(line.accuracy or 0.0))
     ranks = {line.cell: number for number, line in enumerate(order, start=1)}
     front = pareto([(line.cell, line.seconds, line.accuracy) for line in lines])
     best = order[0].interval if order else None
-    made = []
-    for line in lines:
-        apart = None
-        if line.interval is not None and best is not None:
-            apart = line.interval[1] < best[0]
-        place = {"rank": ranks.get(line.cell), "distinguishable": apart, "on_front": line.cell in front}
-        made.append(Line(**(vars(line) | place)))
-    return made
+
+    def differs(line: Line) -> bool | None:
+        return None if line.interval is None or best is None else line.interval[1] < best[0]
+
+    return [
+        replace(line, rank=ranks.get(line.cell), distinguishable=differs(line), on_front=line.cell in front)
+        for line in lines
+    ]
 
 
 def pareto(points: list[tuple[str, float | None, float | None]]) -> set[str]:
@@ -162,8 +173,17 @@ def pareto(points: list[tuple[str, float | None, float | None]]) -> set[str]:
     }
 
 
-def circumstances(rows: Sequence[Row]) -> dict[str, Any]:
-    """Under which the rows were made; lists where they differ."""
-    names = ("device", "threads", "precision", "beside", "epochs", "train_images")
-    found = {name: sorted({row.get(name) for row in rows if row.get(name) is not None}, key=str) for name in names}
-    return {name: values[0] if len(values) == 1 else values for name, values in found.items() if values}
+def circumstances(rows: Sequence[Row], runs: Path) -> dict[str, Any]:
+    """How the finished rows were made, from them and from their run folders in ``runs``; lists where they differ."""
+    done = finished(rows)
+    found: dict[str, set[Any]] = {
+        name: {row[name] for row in done if row.get(name) is not None}
+        for name in ("device", "threads", "precision", "beside", "epochs", "train_images")
+    }
+    folders = [RunFolder(runs / row["run"]) for row in done]
+    environments = [folder.environment() for folder in folders if (folder.path / "config.json").exists()]
+    for name in ("device_name", "torch", "vitlab", "git_commit"):
+        found[name] = {str(environment[name]) for environment in environments}
+    found["date"] = {str(environment["started_utc"])[:10] for environment in environments}
+    ordered = {name: sorted(values, key=str) for name, values in found.items() if values}
+    return {name: values[0] if len(values) == 1 else values for name, values in ordered.items()}

@@ -1,51 +1,47 @@
-"""The table of a study for people and programs: Markdown, CSV, JSON, and a terminal."""
+"""The table of a study: its columns, and how to write them as Markdown and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
-from rich.table import Table
-
 from vitlab.studies.summary import Line
+from vitlab.text import counted, listed, percent
 
-# Columns that stand only where some line has something to say in them.
-OPTIONAL = ("page: accuracy %", "page: s", "verdict", "failed")
+TEXTS = ("cell", "verdict", "failed")  # the columns that hold no numbers
 
 
-def columns(line: Line) -> dict[str, str]:
-    """A line's cells by the column's name, as text."""
-    parts = line.params_by_part or {}
-    head = 100 * parts.get("head", 0) / line.params if line.params else 0.0
-    return {
-        "cell": line.cell,
-        "parameters": number(line.params),
-        "in the head": f"{head:.1f} %" if line.params else "",
-        "MFLOP": f"{line.flops / 1e6:,.1f}" if line.flops else "",
-        "seeds": str(line.done),
-        "accuracy %": accuracy_text(line),
-        "95 % interval": interval_text(line.interval),
-        "rank": rank_text(line),
-        "training s": f"{line.seconds:,.1f}" if line.seconds is not None else "",
-        "images/s": number(line.images_per_second),
-        "page: accuracy %": f"{line.published[0]:.2f}" if line.published else "",
-        "page: s": number(line.published[1]) if line.published else "",
-        "verdict": line.verdict or "",
-        "failed": ", ".join(f"{count} {status}" for status, count in line.failed.items()),
-    }
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading and text for people, and the values behind it by their names in CSV."""
+
+    heading: str
+    text: Callable[[Line], str]
+    values: dict[str, Callable[[Line], Any]] = field(default_factory=dict)
+    optional: bool = False  # left out where no line has a text
+
+
+def own(*names: str) -> dict[str, Callable[[Line], Any]]:
+    """Values that are fields of a line."""
+    return {name: attrgetter(name) for name in names}
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thousands separators; empty for None."""
+    return "" if value is None else f"{value:,.{digits}f}"
 
 
 def accuracy_text(line: Line) -> str:
     """Mean and standard deviation."""
-    if line.accuracy is None:
-        return ""
-    return f"{line.accuracy:.2f}" + (f" ± {line.sd:.2f}" if line.sd is not None else "")
+    return number(line.accuracy, 2) + (f" ± {line.sd:.2f}" if line.sd is not None else "")
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """From where to where."""
+    """Both ends of the interval."""
     return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
 
 
@@ -53,25 +49,68 @@ def rank_text(line: Line) -> str:
     """The rank, with a mark if the interval overlaps that of the best."""
     if line.rank is None:
         return ""
-    return str(line.rank) + (" =" if line.distinguishable is False and line.rank > 1 else "")
+    return f"{line.rank} =" if line.distinguishable is False and line.rank > 1 else str(line.rank)
 
 
-def number(value: float | None) -> str:
-    """With commas; nothing for none."""
-    return "" if value is None else f"{value:,.0f}"
+def part(pair: tuple[float, float] | None, index: int) -> float | None:
+    """An entry of an interval or of what has been published."""
+    return pair[index] if pair else None
 
 
-def grid_of(lines: Sequence[Line], bars: Sequence[dict[str, float | None]] | None = None) -> list[dict[str, str]]:
-    """All lines, without the columns in which none says anything; ``bars``: further columns, seconds to accuracies."""
-    rows = [columns(line) for line in lines]
-    for row, bar in zip(rows, bars or (), strict=bars is not None):
-        row |= {f"s to {name}": "" if seconds is None else f"{seconds:,.1f}" for name, seconds in bar.items()}
-    empty = {name for name in OPTIONAL if not any(row[name] for row in rows)}
-    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
+def head_params(line: Line) -> int | None:
+    """Parameters of the head."""
+    return (line.params_by_part or {}).get("head")
+
+
+# Every column, declared once; a new one belongs here.
+COLUMNS = (
+    Column("cell", lambda line: line.cell, own("cell")),
+    Column("parameters", lambda line: number(line.params), own("params")),
+    Column(
+        "in the head",
+        lambda line: percent((head_params(line) or 0) / line.params, 1) if line.params else "",
+        {"head_params": head_params},
+    ),
+    Column("MFLOP", lambda line: number(line.flops / 1e6, 1) if line.flops else "", own("flops")),
+    Column("seeds", lambda line: str(line.done), own("done")),
+    Column("accuracy %", accuracy_text, own("accuracy", "sd")),
+    Column(
+        "95 % interval",
+        lambda line: interval_text(line.interval),
+        {"low": lambda line: part(line.interval, 0), "high": lambda line: part(line.interval, 1)},
+    ),
+    Column("rank", rank_text, own("rank", "distinguishable")),
+    Column("training s", lambda line: number(line.seconds, 1), own("seconds")),
+    Column("images/s", lambda line: number(line.images_per_second), own("images_per_second")),
+    Column(
+        "page: accuracy %",
+        lambda line: number(part(line.published, 0), 2),
+        {"published_accuracy": lambda line: part(line.published, 0)},
+        optional=True,
+    ),
+    Column(
+        "page: s",
+        lambda line: number(part(line.published, 1)),
+        {"published_seconds": lambda line: part(line.published, 1)},
+        optional=True,
+    ),
+    Column("verdict", lambda line: line.verdict or "", own("verdict"), optional=True),
+    Column("failed", lambda line: ", ".join(f"{n} {status}" for status, n in line.failed.items()), optional=True),
+)
+CSV_ONLY = own("on_front")
+CIRCUMSTANCES = (
+    *("threads", "epochs", "device_name", "device", "precision", "train_images", "torch", "beside", "date"),
+)
+
+
+def grid_of(lines: Sequence[Line]) -> list[dict[str, str]]:
+    """Texts by heading, one row for each line."""
+    shown = [column for column in COLUMNS if not column.optional or any(map(column.text, lines))]
+    return [{column.heading: column.text(line) for column in shown} for line in lines]
 
 
 def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
-    """A Markdown table with its notes under it."""
+    """A Markdown table with its notes below."""
     rows = grid_of(lines)
     made = ["| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|"]
     made += ["| " + " | ".join(text.replace("|", "\\|") for text in row.values()) + " |" for row in rows]
@@ -79,75 +118,31 @@ def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
 
 
 def comma_separated(lines: Sequence[Line]) -> str:
-    """Numbers as numbers, one line a cell."""
+    """CSV with plain numbers, one row for each line."""
+    values = {name: value for column in COLUMNS for name, value in column.values.items()} | CSV_ONLY
     out = io.StringIO()
-    names = [
-        "cell",
-        "params",
-        "head_params",
-        "flops",
-        "done",
-        "accuracy",
-        "sd",
-        "low",
-        "high",
-        "rank",
-        "distinguishable",
-    ]
-    names += ["seconds", "images_per_second", "published_accuracy", "published_seconds", "verdict", "on_front"]
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        low, high = line.interval or (None, None)
-        accuracy, seconds = line.published or (None, None)
-        own: dict[str, Any] = {name: getattr(line, name) for name in names if hasattr(line, name)}
-        own |= {"head_params": (line.params_by_part or {}).get("head"), "low": low, "high": high}
-        writer.writerow(own | {"published_accuracy": accuracy, "published_seconds": seconds})
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(values)
+    writer.writerows([value(line) for value in values.values()] for line in lines)
     return out.getvalue()
 
 
-def terminal(
-    lines: Sequence[Line],
-    title: str,
-    notes: Sequence[str],
-    bars: Sequence[dict[str, float | None]] | None = None,
-) -> Table:
-    """For rich."""
-    rows = grid_of(lines, bars)
-    table = Table(title=title, caption="\n".join(notes), caption_justify="left", title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("cell", "verdict", "failed") else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    return table
-
-
 def notes(lines: Sequence[Line], where: dict[str, Any], split: str) -> list[str]:
-    """How to read the table, and under which circumstances it was made."""
-    made = [f"Accuracy on {split} images: mean ± sd over seeds; the interval holds the true mean with 95 %."]
+    """How to read the table, and how its rows were made: ``where`` holds their `summary.circumstances`."""
+    made = [f"Accuracy on {split} images: mean ± standard deviation over seeds, and 95 % interval of the mean."]
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
         made.append("A rank with = is not distinguishable from the best: the intervals overlap.")
     if any(line.published for line in lines):
-        made.append("Page: one run each; the verdict says whether it could be one more of ours.")
+        made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
-        made.append(
-            "With one seed, verdict and interval know the chance of the test images only, not that of the seed."
-        )
-    facts = [f"{plain(value)} {name}" for name, value in where.items() if name in ("epochs", "threads")]
-    facts += [plain(where[name]) for name in ("device_name", "device", "precision") if name in where]
-    if "train_images" in where:
-        facts.append(f"{plain(where['train_images'])} training images")
-    if "torch" in where:
-        facts.append(f"torch {plain(where['torch'])}")
-    if "beside" in where:
-        facts.append(f"{plain(where['beside'])} at a time")
-    if "date" in where:
-        facts.append(plain(where["date"]))
-    return [*made, "Training seconds are medians, of training steps alone. " + ", ".join(facts) + "."]
+        made.append("With one seed, verdict and interval reflect only the choice of test images, not the choice of seed.")
+    facts = [circumstance(name, where[name]) for name in CIRCUMSTANCES if name in where]
+    return [*made, f"Training seconds are medians and count training steps only. {', '.join(facts)}."]
 
 
-def plain(value: Any) -> str:
-    """A value, or several."""
-    if isinstance(value, list):
-        return " or ".join(map(plain, value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+def circumstance(name: str, value: Any) -> str:
+    """1 epoch; 1 thread or 2 threads; torch 2.13."""
+    word = {"threads": "thread", "epochs": "epoch", "train_images": "training image"}.get(name)
+    frame = {"torch": "torch {}", "beside": "{} at a time"}.get(name, "{}")
+    values = value if isinstance(value, list) else [value]
+    return frame.format(listed([counted(one, word) if word else str(one) for one in values], "or"))

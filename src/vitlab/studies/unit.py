@@ -1,9 +1,10 @@
-"""What an executor starts: one run, from its configuration to its run folder, begun or continued.
+"""One run of a study in a process: how an executor starts it, and what that process does.
 
     python -m vitlab.studies.unit FOLDER      with the configuration as one line of JSON on standard input
 
-Exit codes are those of `vitlab train`. When standard input ends, because whoever started this has died, the run saves
-its state and ends too.
+The process trains the configuration into the run folder, from the start or from its last checkpoint, and exits with the
+codes of `vitlab train`. When its standard input ends, because the process that started it has died, it saves its state
+and exits too.
 """
 
 from __future__ import annotations
@@ -13,56 +14,110 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vitlab.config import RunConfig
 from vitlab.errors import DivergedError, RunError, VitlabError
-from vitlab.runs.folder import RunFolder
-from vitlab.runs.result import Result
 from vitlab.text import say
+
+if TYPE_CHECKING:
+    from vitlab.runs.result import Result
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run to compute: its configuration as plain values, its run folder, and the file that its output goes to."""
+
+    name: str
+    config: dict[str, Any]
+    folder: Path
+    log: Path
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a unit ended: the exit code of `vitlab train`, or a negative number if a signal killed it."""
+
+    unit: Unit
+    code: int
+
+
+def start(config: dict[str, Any], folder: Path, threads: int, log: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start the process that trains ``config`` into ``folder`` and writes its output to ``log``.
+
+    ``threads`` applies if the configuration names no number. The process ends when the caller's end of its standard
+    input is closed.
+    """
+    config = share(config, threads)
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C reaches only the driver, which then stops its units
+        env=os.environ | {"OMP_NUM_THREADS": str(config["machine"]["threads"])},
+    )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has died already, which its exit code will say
+        process.stdin.write(json.dumps(config).encode() + b"\n")
+        process.stdin.flush()
+    return process
+
+
+def share(config: dict[str, Any], threads: int) -> dict[str, Any]:
+    """The configuration with ``threads`` threads, unless it names a number itself."""
+    machine = config["machine"]
+    return config | {"machine": machine | {"threads": machine["threads"] or threads}}
+
+
+def tail(log: Path, lines: int = 5) -> list[str]:
+    """The last lines of a unit's log; none if it cannot be read."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
 def main() -> int:
-    """Read, run, answer with an exit code and, if it is not 0, one line."""
-    atexit.register(gc.freeze)  # as in main.py
-    line = sys.stdin.readline()
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    return run_unit(json.loads(line), Path(sys.argv[1]))
+    """The process itself: its exit code, after one line on standard error if that is not 0."""
+    atexit.register(gc.freeze)  # as in cli/main.py
+    values = json.loads(sys.stdin.readline())
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    try:
+        result = begin_or_continue(RunConfig.from_dict(values), Path(sys.argv[1]))
+    except VitlabError as error:
+        say(f"vitlab: {error}")
+        return error.exit_code
+    if result.status == "interrupted":
+        return 128 + (result.signal or signal.SIGTERM)
+    return 0 if result.status == "done" else DivergedError.exit_code
 
 
-def end_with_parent() -> None:
+def stop_with_parent() -> None:
     """Wait for the end of standard input, then ask this process to stop."""
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_unit(values: dict[str, Any], folder: Path) -> int:
-    """Begin the run in ``folder``, or continue it; its exit code. Says on standard error what went wrong."""
-    try:
-        result = begin_or_continue(RunConfig.from_dict(values), folder)
-    except VitlabError as error:
-        say(f"vitlab: {error}")
-        return error.exit_code
-    if result["status"] == "interrupted":
-        return 128 + (result.signal or signal.SIGTERM)
-    return 0 if result["status"] == "done" else DivergedError.exit_code
-
-
 def begin_or_continue(config: RunConfig, path: Path) -> Result:
-    """The result of the run of ``config`` in ``path``, trained as far as it was not."""
+    """Train what is missing of the run of ``config`` in ``path``."""
+    from vitlab.runs.folder import RunFolder
     from vitlab.runs.session import Reporter, resume_run, train_run
 
-    reporter = Reporter(note=say)
+    reporter, folder = Reporter(note=say), RunFolder(path)
     if not (path / "config.json").exists():
         return train_run(config, path, reporter)
-    folder = RunFolder(path)
     if folder.config().digest() != config.digest():
         raise RunError(f"{path} holds another run; choose another --runs")
     result = folder.result()
-    if result is not None and result["status"] == "diverged":
+    if result is not None and result.status == "diverged":
         return result
     return resume_run(path, reporter)
 

@@ -1,52 +1,35 @@
-"""Processes on this machine, one for each unit, with the cores shared out between them."""
+"""Runs as processes on this machine, which share its cores."""
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from vitlab.errors import storage_error
-from vitlab.studies.executors import STOP_SECONDS, Ending, Unit
+from vitlab.studies.unit import Ending, Unit, start
 
 POLL_SECONDS = 0.05
+STOP_SECONDS = 60.0  # for a unit to save its state after SIGTERM
 
 
 class LocalExecutor:
-    """``slots`` processes at a time; what a unit's configuration leaves open of threads is its share of the cores."""
+    """Up to ``slots`` processes at a time, each with its share of ``cores`` as threads."""
 
     def __init__(self, slots: int, cores: int) -> None:
         self.slots, self.threads = slots, max(1, cores // slots)
         self.running: list[tuple[Unit, subprocess.Popen[bytes]]] = []
 
     def begin(self, unit: Unit) -> None:
-        """Start the unit's process; it ends by itself when this one does, since it listens to its standard input."""
-        config = share(unit.config, self.threads)
+        """Start the unit's process, which appends its output to the unit's log."""
         try:
             with open(unit.log, "ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "vitlab.studies.unit", str(unit.folder)],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C reaches the driver, which tells the units
-                    env=os.environ | {"OMP_NUM_THREADS": str(config["machine"]["threads"])},
-                )
+                self.running.append((unit, start(unit.config, unit.folder, self.threads, log)))
         except OSError as error:
             raise storage_error("start a run with the log", unit.log, error) from error
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died already: its ending says so
-            process.stdin.write(json.dumps(config).encode() + b"\n")
-            process.stdin.flush()
-        self.running.append((unit, process))
 
     def ended(self, seconds: float) -> list[Ending]:
-        """Those that have ended; looks again and again for at most ``seconds``."""
+        """The units that have ended since the last call; waits at most ``seconds`` for the first."""
         until = time.monotonic() + seconds
         while True:
             found = [(unit, process) for unit, process in self.running if process.poll() is not None]
@@ -56,7 +39,7 @@ class LocalExecutor:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """SIGTERM to all, which makes them save; SIGKILL to those that have not ended a minute later."""
+        """Send SIGTERM to all, so that they save their state, and SIGKILL to those still running a minute later."""
         for _, process in self.running:
             process.terminate()
         until = time.monotonic() + STOP_SECONDS
@@ -69,24 +52,9 @@ class LocalExecutor:
         self.running = []
 
 
-def share(config: dict[str, Any], threads: int) -> dict[str, Any]:
-    """The configuration with its share of the cores, unless it names a number of threads."""
-    machine = config["machine"]
-    return config | {"machine": machine | {"threads": machine["threads"] or threads}}
-
-
 def close(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process that has ended."""
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+    """Wait for the process and close the pipe to it; its exit code."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
     return process.wait()
-
-
-def tail(log: Path, lines: int = 5) -> list[str]:
-    """The last lines of a unit's log."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-lines:]

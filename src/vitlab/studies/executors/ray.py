@@ -1,17 +1,14 @@
-"""A Ray cluster: one task for each unit. What goes there is a configuration, what comes back are a run folder's files.
+"""Runs as tasks of a Ray cluster: a configuration goes there, the files of a run folder come back.
 
-The only file that imports ray. Ray itself starts again what a dying worker or node has lost; the driver stays the only
-writer on this machine. Ray has no authentication: use it in networks that you trust.
+The only file that imports ray. Ray itself restarts what a dying worker or node has lost; on this machine the driver
+remains the only writer. Ray has no authentication: use it only in networks that you trust.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,36 +16,34 @@ from typing import Any
 
 from vitlab import files
 from vitlab.errors import ConfigError, VitlabError
-from vitlab.studies.executors import Ending, Unit
-from vitlab.studies.executors.local import share
+from vitlab.studies.unit import Ending, Unit, start
 
 ANSWER_SECONDS = 5.0
 # config.json comes last: with it the folder is a run.
 RETURNED = ("model.safetensors", "history.jsonl", "environment.json", "data.json", "result.json", "config.json")
-Answer = tuple[int, bytes, dict[str, bytes]]
 
 
 class RayExecutor:
-    """Units on the cluster at ``address``, each with ``cpus`` cores (as many threads) and ``gpus`` GPUs."""
+    """Runs on the cluster at ``address``, each with ``cpus`` cores (and as many threads) and ``gpus`` GPUs."""
 
     def __init__(self, address: str, cpus: int, gpus: int) -> None:
         self.ray, self.cpus = connect(address), cpus
         wanted = {"CPU": cpus, "GPU": gpus}
-        there = self.ray.cluster_resources()
-        self.slots = int(min(there.get(kind, 0) // number for kind, number in wanted.items() if number))
+        offered = self.ray.cluster_resources()
+        self.slots = int(min(offered.get(kind, 0) // number for kind, number in wanted.items() if number))
         if not self.slots:
             self.ray.shutdown()
-            have = ", ".join(f"{there.get(kind, 0):g} {kind}" for kind in wanted)
-            raise ConfigError(f"a run needs {cpus} CPU and {gpus} GPU, but the Ray cluster has {have}; lower --threads")
+            has = ", ".join(f"{offered.get(kind, 0):g} {kind}" for kind in wanted)
+            raise ConfigError(f"a run needs {cpus} CPU and {gpus} GPU, but the Ray cluster has {has}; lower --threads")
         self.task = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(run_there)
         self.running: dict[Any, Unit] = {}
 
     def begin(self, unit: Unit) -> None:
-        """Hand the unit to the cluster."""
-        self.running[self.task.remote(json.dumps(share(unit.config, self.cpus)))] = unit
+        """Submit the unit to the cluster."""
+        self.running[self.task.remote(unit.config, self.cpus)] = unit
 
     def ended(self, seconds: float) -> list[Ending]:
-        """Those that have ended, with their files written here."""
+        """The units that have ended since the last call, after writing their files here; waits at most ``seconds``."""
         if not self.running:
             return []
         ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
@@ -56,13 +51,13 @@ class RayExecutor:
         return [self.receive(reference) for reference in dict.fromkeys([*ready, *also])]
 
     def receive(self, reference: Any) -> Ending:
-        """Write what a task returned; a task that Ray gave up is one that crashed."""
+        """Write what a task returned; a task that Ray gave up counts as crashed."""
         unit = self.running.pop(reference)
         try:
-            code, said, returned = self.ray.get(reference)
+            code, output, returned = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            code, said, returned = VitlabError.exit_code, f"Ray: {error}".encode(), {}
-        files.write_bytes(unit.log, said)
+            code, output, returned = VitlabError.exit_code, f"Ray: {error}".encode(), {}
+        files.write_bytes(unit.log, output)
         files.make_folder(unit.folder)
         for name in RETURNED:
             if name in returned:
@@ -70,7 +65,7 @@ class RayExecutor:
         return Ending(unit, code)
 
     def stop(self) -> None:
-        """Cancel what is running, which begins anew next time, and leave the cluster."""
+        """Cancel the running units, which start from the beginning next time, and leave the cluster."""
         for reference in self.running:
             with suppress(self.ray.exceptions.RayError):
                 self.ray.cancel(reference, force=True)
@@ -83,7 +78,7 @@ def connect(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise ConfigError("--executor ray needs Ray, which is not installed: pip install 'vitlab[ray]'") from None
+        raise ConfigError("--executor ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
     host, colon, port = address.rpartition(":")
     try:
         if colon and port.isdigit():  # Ray itself would try for a minute
@@ -99,23 +94,16 @@ def connect(address: str) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"no Ray cluster answers at --address {address} ({why}); `ray start --head` makes one"
+            f"no Ray cluster answers at --address {address} ({why}); `ray start --head` starts one"
         ) from None
     return ray
 
 
-def run_there(config: str) -> Answer:
-    """On a node of the cluster: the run in a process of its own; exit code, what it said, its files."""
+def run_there(config: dict[str, Any], threads: int) -> tuple[int, bytes, dict[str, bytes]]:
+    """On a node of the cluster: train the configuration in a process; its exit code, its output, its files."""
     with tempfile.TemporaryDirectory(prefix="vitlab-") as name:
         folder, log = Path(name) / "run", Path(name) / "log.txt"
-        with open(log, "wb") as said:
-            words = [sys.executable, "-m", "vitlab.studies.unit", str(folder)]
-            threads = str(json.loads(config)["machine"]["threads"])
-            environment = os.environ | {"OMP_NUM_THREADS": threads}
-            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment)
-            assert process.stdin is not None
-            process.stdin.write(config.encode() + b"\n")
-            process.stdin.flush()  # and stays open: the run ends when this worker dies
-            code = process.wait()
+        with open(log, "wb") as output:
+            code = start(config, folder, threads, output).wait()
         returned = {name: (folder / name).read_bytes() for name in RETURNED if (folder / name).exists()}
         return code, log.read_bytes(), returned

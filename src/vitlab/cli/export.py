@@ -1,0 +1,90 @@
+"""vitlab export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitlab.cli import flags
+from vitlab.errors import ConfigError
+from vitlab.text import counted, quoted
+
+if TYPE_CHECKING:
+    from vitlab.predict import Classifier
+
+ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "web": "-web"}
+
+
+def declare(children: flags.Children) -> None:
+    """The command and its options."""
+    usage, help = (
+        "RUN [RUN ...] --to onnx|torch|web [options]",
+        "write a network as ONNX file, torch program or web page",
+    )
+    parser = flags.add_command(children, export, help, usage)
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", type=flags.path, help="a run folder; several for web")
+    add("--to", choices=tuple(ENDINGS), required=True, help="the format to write")
+    add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2 or RUN-web]")
+    add("--attention", action="store_true", help="onnx: also output each layer's attention weights")
+    add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
+    flags.add_runs(parser, dest="by")
+    flags.add_output(parser)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a trained network for use elsewhere. onnx, torch: one file that maps uint8 images, as they are in the data
+    set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. web: a
+    folder for any static host, with a page that classifies drawings."""
+    check_options(arguments)
+    from vitlab.predict import Classifier
+
+    classifiers = [Classifier.load(run) for run in arguments.runs]
+    out = arguments.out or Path(classifiers[0].name + ENDINGS[arguments.to])
+    facts = export_to(arguments, classifiers, out)
+    if arguments.json:
+        flags.print_json(facts)
+    else:
+        print(summary(facts))
+    return 0
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """ConfigError for options that do not go together."""
+    to = arguments.to
+    if to != "web" and len(arguments.runs) > 1:
+        raise ConfigError(f"--to {to} takes one run, not {len(arguments.runs)}; only --to web takes several")
+    own = {"attention": ("onnx", arguments.attention), "study": ("web", arguments.study), "runs": ("web", arguments.by)}
+    for name, (form, given) in own.items():
+        if given and to != form:
+            raise ConfigError(f"--{name} belongs to --to {form}, not to --to {to}; leave it out")
+
+
+def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out: Path) -> dict[str, Any]:
+    """Write ``out``; facts about it."""
+    if arguments.to == "onnx":
+        from vitlab.export.onnx import export_onnx
+
+        return export_onnx(classifiers[0], out, arguments.attention)
+    if arguments.to == "torch":
+        from vitlab.export.program import export_program
+
+        return export_program(classifiers[0], out)
+    from vitlab.export.web import export_web
+
+    return export_web(classifiers, out, arguments.study, arguments.by or flags.RUNS, flags.notes(arguments.quiet))
+
+
+def summary(facts: dict[str, Any]) -> str:
+    """The result for people."""
+    path = Path(facts["path"])
+    if facts["to"] == "web":
+        size = f"{facts['bytes'] / 1e6:.1f} MB in {counted(facts['files'], 'file')}"
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
+        models = counted(facts["models"], "model")
+        return f"{path}: the page with {models}, {size}\nnext: {serve}   and open http://127.0.0.1:8000"
+    shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
+    data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
+    batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
+    return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}\nlargest difference from torch: {batches}"

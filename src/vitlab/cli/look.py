@@ -1,0 +1,83 @@
+"""vitlab look."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitlab.cli import flags
+from vitlab.errors import ConfigError
+from vitlab.text import counted
+
+if TYPE_CHECKING:
+    from vitlab.report.write import Written
+
+DATA_OUT = Path("runs/data")
+
+
+def declare(children: flags.Children) -> None:
+    """The command and its options."""
+    usage = "RUN [--beside RUN ...] | STUDY | --data NAME"
+    parser = flags.add_command(children, look, "draw a run, a study or a data set, and write a report", usage)
+    add = parser.add_argument
+    add("folder", metavar="RUN", nargs="?", type=flags.path, help="a run folder or a study's folder")
+    add("--beside", metavar="RUN", nargs="+", action="extend", type=flags.path, help="other runs to compare it with")
+    data = "data set to draw; with RUN: where its images are now, if they have moved"
+    add("--data", metavar="NAME", default=argparse.SUPPRESS, help=data)
+    add("--out", metavar="DIR", type=flags.path, help="folder for the pictures of a data set [runs/data/NAME]")
+    image, patch = "number of the test image to show, from 0", "number of the patch whose attention to show, from 1"
+    add("--image", metavar="N", type=flags.whole_number(0, 10**8), help=f"{image} [chosen for you]")
+    add("--patch", metavar="N", type=flags.count, help=f"{patch} [chosen for you]")
+    flags.add_runs(parser)
+    flags.add_output(parser)
+    flags.add_knobs(parser, only=("machine",))
+
+
+def look(arguments: argparse.Namespace) -> int:
+    """Draw what a finished run sees, how it learned, where it errs and what it attends to, into RUN/pictures, with a
+    report (RUN/report.html) and a model card (RUN/README.md). Or write a report on a study, or draw a data set without
+    a run."""
+    from vitlab.report import write
+
+    note, folder, knobs = flags.notes(arguments.quiet), arguments.folder, flags.given_knobs(arguments)
+    if folder is None:
+        if "data" not in knobs:
+            raise ConfigError("vitlab look needs a run folder, a study's folder, or --data NAME")
+        refuse(arguments, "a data set", "beside", "image", "patch", "runs")
+        written = write.look_at_data(knobs["data"], arguments.out or DATA_OUT / Path(knobs["data"]).stem, note)
+    elif (folder / "study.json").is_file():
+        refuse(arguments, "a study", "beside", "image", "patch", "out")
+        if "data" in knobs:
+            raise ConfigError("a study has no data set of its own; leave out --data")
+        written = write.look_at_study(folder, arguments.runs or flags.RUNS)
+    else:
+        refuse(arguments, "a run", "runs", "out")
+        patch = None if arguments.patch is None else arguments.patch - 1
+        written = write.look_at_run(folder, arguments.beside or [], note, knobs, arguments.image, patch)
+    return conclude(written, arguments.json)
+
+
+def refuse(arguments: argparse.Namespace, what: str, *names: str) -> None:
+    """ConfigError for options that do not apply to this kind of folder."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ConfigError(f"--{name} means nothing for {what}; leave it out")
+
+
+def conclude(written: Written, as_json: bool) -> int:
+    """Print what was written, and what was left out and why."""
+    if as_json:
+        facts = asdict(written) | {"pictures": [str(path) for path in written.pictures]}
+        flags.print_json(facts | {name: facts[name] and str(facts[name]) for name in ("report", "card")})
+        return 0
+    for title, reason in written.left_out.items():
+        print(f"not drawn: {title.lower()}: {reason}")
+    if written.pictures:
+        print(f"{counted(len(written.pictures), 'picture')} in {written.pictures[0].parent}")
+    if written.card:
+        print(f"model card: {written.card}")
+    if written.report:
+        print(f"report: {written.report}")
+    return 0

@@ -1,0 +1,148 @@
+"""vitlab predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitlab.cli import flags
+from vitlab.errors import ConfigError, DataError
+from vitlab.text import percent, say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitlab.predict import Classifier, Label
+
+STANDARD_INPUT = "-"
+SUFFIXES = (".png", ".jpg", ".jpeg")
+TOGETHER = 64  # pictures that go through the network at once
+
+
+def declare(children: flags.Children) -> None:
+    """The command and its options."""
+    usage = "RUN IMAGE [IMAGE ...] [options]"
+    parser = flags.add_command(children, predict, "classify pictures with a trained network", usage)
+    add = parser.add_argument
+    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("images", metavar="IMAGE", nargs="+", help="a file, a folder, or - for standard input")
+    add("--top", metavar="N", type=flags.count, default=3, help="number of labels per image [3]")
+    add("--no-center", dest="center", action="store_false", help="scale a drawing as a whole, without centring it")
+    add("--json", action="store_true", help="print one line of JSON per image, in their order")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Labels, best first; ``blank``: the picture of a drawing holds no ink."""
+
+    labels: list[Label]
+    blank: bool
+
+    @property
+    def sure(self) -> bool:
+        """Whether the first label can be trusted."""
+        from vitlab.predict.classifier import NOT_SURE
+
+        return not self.blank and self.labels[0].probability >= NOT_SURE
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Print ranked labels for PNG and JPEG images of any size and mode. A network trained on mnist normalises a drawing
+    as MNIST's digits were: bright ink on black, 20 pixels long, centred. A picture that cannot be read gets a line on
+    standard error and makes the exit code 3; the others are classified."""
+    from vitlab.predict import Classifier
+    from vitlab.predict.decode import printable
+
+    if arguments.images.count(STANDARD_INPUT) > 1:
+        raise ConfigError("standard input (-) can be read only once; name it once")
+    classifier = Classifier.load(arguments.run)
+    places = [place for word in arguments.images for place in pictures_in(word)]
+    width = max(len(printable(place)) for place in places)
+    failed = False
+    for name, answer in answers(classifier, places, arguments):
+        if isinstance(answer, str):
+            failed = True
+            say(f"vitlab: {answer}")
+        if arguments.json:
+            flags.print_json(as_row(name, answer, classifier))
+        elif not isinstance(answer, str):
+            print(as_line(printable(name).ljust(width), answer))
+    return DataError.exit_code if failed else 0
+
+
+def pictures_in(word: str) -> list[str]:
+    """The sorted PNG and JPEG files in a folder; a file, or a folder without any, as it is."""
+    folder = Path(word)
+    try:
+        if not word or not folder.is_dir():
+            return [word]
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    except (OSError, ValueError):  # a name or folder that cannot be read: reported when it is opened
+        return [word]
+    found = [str(folder / name) for name in names if name.lower().endswith(SUFFIXES)]
+    return [place for place in found if not Path(place).is_dir()] or [word]
+
+
+def answers(
+    classifier: Classifier, places: list[str], arguments: argparse.Namespace
+) -> Iterator[tuple[str, Answer | str]]:
+    """The name of each picture in turn, with its answer or one line that says why there is none."""
+    from vitlab.predict import ImageError
+
+    waiting = iter(places)
+    center = None if arguments.center else False
+    while some := list(islice(waiting, TOGETHER)):
+        read: list[Tensor] = []
+        errors: dict[int, str] = {}
+        for number, place in enumerate(some):
+            try:
+                read.append(classifier.prepare(picture_at(place, classifier), center))
+            except ImageError as error:
+                errors[number] = str(error)
+        labels = classifier.labels(classifier.logits_of(read), arguments.top) if read else []
+        made = iter(map(Answer, labels, map(classifier.is_blank, read)))
+        for number, place in enumerate(some):
+            name = "standard input" if place == STANDARD_INPUT else place
+            yield name, errors[number] if number in errors else next(made)
+
+
+def picture_at(place: str, classifier: Classifier) -> Any:
+    """What the classifier takes: the pixels on standard input, else the path; ImageError says why not."""
+    from vitlab.predict import ImageError, decode
+    from vitlab.predict.decode import MAX_BYTES
+
+    if place == STANDARD_INPUT:
+        if sys.stdin is None:  # as after `<&-`
+            raise ImageError("standard input is closed; name a PNG or JPEG file")
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        return decode(data, "standard input", drawing=classifier.drawing is not None)
+    if not place:
+        raise ImageError("a picture's name is empty; name a PNG or JPEG file")
+    if Path(place).is_dir():
+        raise ImageError(f"{place} is a folder without a PNG or JPEG image; name another one")
+    return Path(place)
+
+
+def as_line(name: str, answer: Answer) -> str:
+    """One line for people: the label, its probability, and the next labels."""
+    best, *others = answer.labels
+    line = f"{name}  {best.name}  {percent(best.probability, 1)}"
+    if others:
+        line += f"   then {', '.join(f'{label.name} {percent(label.probability, 1)}' for label in others)}"
+    if answer.blank:
+        return f"{line}   nothing is drawn"
+    return line if answer.sure else f"{line}   not sure"
+
+
+def as_row(name: str, answer: Answer | str, classifier: Classifier) -> dict[str, Any]:
+    """One line for programs."""
+    if isinstance(answer, str):
+        return {"image": name, "error": answer}
+    labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in answer.labels]
+    head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure, "blank": answer.blank}
+    return head | {"labels": labels, "model_sha256": classifier.digest}

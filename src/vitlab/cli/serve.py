@@ -1,0 +1,84 @@
+"""vitlab serve."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from vitlab.cli import flags
+from vitlab.errors import VitlabError
+from vitlab.text import counted, percent, say
+
+if TYPE_CHECKING:
+    from vitlab.predict import Classifier
+
+
+def declare(children: flags.Children) -> None:
+    """The command and its options."""
+    usage = "RUN [RUN ...] [--port N] [options]"
+    parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", type=flags.path, help="run folders, or a study; the first is the default")
+    add("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on [127.0.0.1]")
+    add("--port", metavar="N", type=flags.whole_number(0, 65535), default=8000, help="port; 0 for any free one [8000]")
+    token = "access token that clients must send [the environment variable VITLAB_TOKEN, which others cannot see]"
+    add("--token", metavar="T", help=token)
+    host = "another host name that browsers may use for this server, NAME or NAME:PORT; may be repeated"
+    add("--allow-host", metavar="NAME", action="append", default=[], help=host)
+    add("--threads", metavar="N", type=flags.count, default=1, help="compute threads per model [1]")
+    queue = "most requests in progress per model; further ones are refused [128]"
+    add("--queue", metavar="N", type=flags.count, default=128, help=queue)
+    add("--deadline", metavar="S", type=seconds, default=5.0, help="longest time for an answer, in seconds [5]")
+    flags.add_runs(parser, dest="by")
+
+
+def seconds(text: str) -> float:
+    """A time from 0.1 to 60 seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 60.0:
+        raise argparse.ArgumentTypeError(f"needs seconds from 0.1 to 60, not {text!r}")
+    return value
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Classify pictures over HTTP, with a page to draw on. After Ctrl-C or SIGTERM the server answers the requests that
+    it has received and exits with code 0; a second signal ends it at once."""
+    from vitlab.serve.access import Access, allowed_hosts, checked_token
+    from vitlab.serve.limits import Limits
+    from vitlab.serve.listen import address_of, bind, listen
+
+    token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
+    token = checked_token(token, arguments.host)
+    limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
+    with bind(arguments.host, arguments.port) as listener:
+        from vitlab.serve.load import load
+        from vitlab.serve.server import make_server
+
+        classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)
+        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
+        listen(listener)
+        server = make_server(classifiers, files, listener, access, limits, arguments.threads)
+        introduce(classifiers, arguments.threads)
+        hint = "?token=YOUR-TOKEN (needed once; then a cookie replaces it)" if token is not None else ""
+        say(f"serving at {address_of(listener, arguments.host)}{hint}")
+        server.guard.note = say
+        server.on_stop = lambda: say("stopping: no new connections, answering the requests already received")
+        cut = server.answer_until_stopped()
+    if cut:
+        unanswered = counted(cut, "request")
+        raise VitlabError(f"stopped with {unanswered} unanswered; a shorter --deadline ends slow requests sooner")
+    say("stopped; every accepted request was answered")
+    return 0
+
+
+def introduce(classifiers: dict[str, Classifier], threads: int) -> None:
+    """Say which models are served and how."""
+    for name, classifier in classifiers.items():
+        accuracy = classifier.result["test_top1"]
+        top1 = "accuracy unknown" if accuracy is None else f"{percent(accuracy)} on test images"
+        say(f"model {name}: {top1}, SHA-256 {classifier.digest}")
+    say(f"{counted(threads, 'thread')} per model; Ctrl-C or SIGTERM stops after the requests already received")

@@ -1,0 +1,263 @@
+"""vitlab study, vitlab compare."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitlab.cli import flags
+from vitlab.config import RunConfig
+from vitlab.config.presets import preset_config
+from vitlab.errors import ConfigError, Interrupted
+from vitlab.files import write_bytes, write_json
+from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
+from vitlab.text import counted, quoted
+
+if TYPE_CHECKING:
+    from vitlab.studies.driver import Executor, Row
+    from vitlab.studies.search import Search
+
+STUDIES, DEFAULT_SEEDS = Path("runs/studies"), 3
+
+
+def declare(children: flags.Children) -> None:
+    """Both commands and their options."""
+    usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options, one for each knob below]"
+    parser = flags.add_command(children, study, "vary knobs over several seeds: a table and a picture", usage)
+    add = parser.add_argument
+    add("name", metavar="NAME", nargs="?", help=f"a named study: {', '.join(NAMED)}")
+    add("--vary", metavar="AXIS=VALUES", nargs="+", action="extend", help="knobs to vary, or preset, with their values")
+    add("--zip", action="store_true", help="take all first values together, then all second ones, not all pairs")
+    flags.add_base(parser, "vary around")
+    add("--search", metavar="N", type=flags.count, help="let Optuna choose N settings within --vary")
+    objectives = ("accuracy", "accuracy-time")
+    add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
+    add("--status", metavar="DIR", type=flags.path, help="show how far a study is, and exit")
+    add_options(parser)
+    usage = "PRESET PRESET ... [--seeds N] [options, one for each knob below]"
+    parser = flags.add_command(children, compare, "train presets side by side, and say which is better", usage)
+    parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
+    add_options(parser)
+
+
+def add_options(parser: flags.OneLineParser) -> None:
+    """The options that both commands have."""
+    add = parser.add_argument
+    add("--seeds", metavar="N", type=flags.count, help="number of seeds, from 0 [3; 1 for a search]")
+    add("--out", metavar="DIR", type=flags.path, help="folder of the study [runs/studies/NAME-DIGEST]")
+    flags.add_runs(parser)
+    add("--workers", metavar="N", type=flags.count, help="number of runs at a time; they share the cores [1]")
+    add("--executor", choices=("local", "ray"), default="local", help="compute here or on a Ray cluster [local]")
+    add("--address", metavar="A", default="auto", help="address of the Ray cluster, HOST:PORT [auto]")
+    add("--retry-failed", action="store_true", help="try failed runs again")
+    flags.add_output(parser)
+    flags.add_knobs(parser)
+
+
+def study(arguments: argparse.Namespace) -> int:
+    """Vary knobs around a preset, or run a named study, with several seeds for each setting. Finished runs are never
+    repeated. Knobs given as options apply to every setting."""
+    if arguments.status is not None:
+        return status(arguments.status, arguments.json)
+    knobs = given_knobs(arguments)
+    search = chosen_search(arguments, knobs)
+    cells = () if search else chosen_cells(arguments, knobs)
+    name = arguments.name or ("search" if search else "study")
+    seeds = range(arguments.seeds or (1 if search else DEFAULT_SEEDS))
+    chosen = Study(name, cells, tuple(seeds), search.identity if search else None)
+    chosen, folder, rows = carry_out(arguments, chosen, search)
+
+    from vitlab.studies import table
+    from vitlab.studies.picture import accuracy_against_time, save
+    from vitlab.studies.summary import circumstances, summarize
+
+    split = "validation" if search else "test"
+    lines = summarize(chosen.cells, rows, "val" if search else "test")
+    where = circumstances(rows, arguments.runs or flags.RUNS)
+    notes = table.notes(lines, where, split)
+    facts = {
+        "study": chosen.name,
+        "digest": chosen.digest(),
+        "seeds": list(chosen.seeds),
+        "accuracy_on": split,
+        "circumstances": where,
+        "lines": [line.to_dict() for line in lines],
+    }
+    write_json(folder / "table.json", facts)
+    write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
+    write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
+    if any(line.seconds is not None and line.accuracy is not None for line in lines):
+        save(accuracy_against_time(lines, f"{chosen.name}: {split} accuracy against time"), folder)
+    if arguments.json:
+        flags.print_json(facts)
+    else:
+        print_table(chosen.name, table.grid_of(lines), notes)
+        print(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Train presets in turn, seed by seed, on one machine: accuracy, time, and a sentence that compares the first
+    preset with each of the others and gives the evidence."""
+    names, knobs = arguments.presets, given_knobs(arguments)
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise ConfigError("vitlab compare needs two or more different presets, such as small keras-cnn")
+    cells = make_cells(preset_config(names[0]), [{"preset": name} for name in names], knobs)
+    chosen = Study("compare", cells, tuple(range(arguments.seeds or DEFAULT_SEEDS)))
+    chosen, _, rows = carry_out(arguments, chosen)
+
+    from vitlab.studies import table
+    from vitlab.studies.compare import comparison
+    from vitlab.studies.summary import circumstances, summarize
+
+    runs = arguments.runs or flags.RUNS
+    lines = summarize(cells, rows)
+    facts = comparison(lines, rows, runs)
+    if arguments.json:
+        flags.print_json(facts)
+        return 0
+    grid = table.grid_of(lines)
+    for row, line in zip(grid, facts["lines"], strict=True):
+        row |= {f"s to {bar}": table.number(seconds, 1) for bar, seconds in line["seconds_to"].items()}
+    print_table("side by side", grid, table.notes(lines, circumstances(rows, runs), "test"))
+    for pair in facts["pairs"]:
+        print(pair["sentence"])
+    return 0
+
+
+def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The knobs that apply to every cell; ConfigError for --seed, of which a study has several."""
+    knobs = flags.given_knobs(arguments)
+    if "seed" in knobs:
+        raise ConfigError("a study runs every cell with several seeds: use --seeds N instead of --seed")
+    return knobs
+
+
+def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[Cell, ...]:
+    """The cells of a named study, or of the axes around a preset."""
+    if arguments.name is not None:
+        if arguments.vary or arguments.preset or arguments.config:
+            raise ConfigError("a named study has its own cells: leave out --vary, --preset and --config")
+        return named_cells(arguments.name, knobs)
+    if not arguments.vary:
+        raise ConfigError(f"a study needs a name ({', '.join(NAMED)}) or --vary AXIS=VALUE,VALUE")
+    if any(".." in word for word in arguments.vary):
+        raise ConfigError("a range is for --search N, which chooses values from it; use --vary AXIS=VALUE,VALUE")
+    base = flags.chosen_config(arguments.preset, arguments.config, {})
+    return make_cells(base, combine([parse_axis(word) for word in arguments.vary], arguments.zip), knobs)
+
+
+def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Search | None:
+    """The search that --search asks for."""
+    if arguments.search is None:
+        return None
+    from vitlab.studies.search import Search, load_optuna, parse_dimension
+
+    if arguments.name is not None or not arguments.vary or arguments.zip:
+        raise ConfigError("--search needs --vary KNOB=LOW..HIGH or KNOB=VALUE,VALUE, without a name and without --zip")
+    if arguments.retry_failed:
+        raise ConfigError("a search never repeats a failed setting; leave out --retry-failed")
+    load_optuna()
+    dimensions = tuple(map(parse_dimension, arguments.vary))
+    for dimension in dimensions:
+        if dimension.name in knobs:
+            raise ConfigError(f"{dimension.name} is searched and fixed at the same time; leave out one of the two")
+    base = flags.chosen_config(arguments.preset, arguments.config, {})
+    with_time = arguments.objective == "accuracy-time"
+    search = Search(base, knobs, dimensions, arguments.search, arguments.workers or 1, 0, with_time)
+    if search.config.data.val_fraction == 0:
+        raise ConfigError("a search needs validation images to choose by; set --val-fraction 0.1")
+    return search
+
+
+def carry_out(
+    arguments: argparse.Namespace, chosen: Study, search: Search | None = None
+) -> tuple[Study, Path, list[Row]]:
+    """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
+    a signal stops it, after all its processes have ended."""
+    from vitlab.cli.progress import choose_watch
+    from vitlab.data import load_dataset
+    from vitlab.interrupts import stop_on_signals
+    from vitlab.studies.driver import Driver
+
+    folder = arguments.out or STUDIES / f"{chosen.name}-{chosen.digest()[:8]}"
+    configs = [search.config] if search else [cell.config for cell in chosen.cells]
+    executor = choose_executor(arguments, configs[0])
+    try:
+        if arguments.executor == "local":  # missing images are an error before anything runs
+            for data in dict.fromkeys(config.data.data for config in configs):
+                load_dataset(data, lambda line: None)
+        with choose_watch(arguments.quiet) as (note, show), stop_on_signals() as stop:
+
+            def run_cells(cells: Sequence[Cell]) -> tuple[list[Row], bool]:
+                found = replace(chosen, cells=tuple(cells))
+                driver = Driver(found, folder, arguments.runs or flags.RUNS, executor, note, show, stop)
+                return driver.run(arguments.retry_failed)
+
+            if search:
+                cells, rows, complete = search.run(run_cells)
+                chosen = replace(chosen, cells=tuple(cells))
+            else:
+                rows, complete = run_cells(chosen.cells)
+    finally:
+        executor.stop()
+    if not complete:
+        ended = f"interrupted after {counted(len(rows), 'run')}"
+        raise Interrupted(f"{ended}; rerun the same command to continue ({quoted(folder)})", stop.signum)
+    return chosen, folder, rows
+
+
+def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executor:
+    """Processes on this machine, or a Ray cluster."""
+    if arguments.executor == "ray":
+        from vitlab.studies.executors.ray import RayExecutor
+
+        return RayExecutor(arguments.address, config.machine.threads or 1, int(config.machine.wants_gpu))
+    from vitlab.machine import available_cores
+    from vitlab.studies.executors.local import LocalExecutor
+
+    return LocalExecutor(arguments.workers or 1, available_cores())
+
+
+def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> None:
+    """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vitlab.studies.table import TEXTS
+
+    shown = Table(title=title, caption="\n".join(notes), caption_justify="left", title_justify="left")
+    for heading in rows[0]:
+        shown.add_column(heading, justify="left" if heading in TEXTS else "right")
+    for row in rows:
+        shown.add_row(*row.values())
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=240)
+    console.print(shown)
+
+
+def status(folder: Path, as_json: bool) -> int:
+    """Print what is done, failed and left of a study, which may still be running."""
+    from vitlab.studies.driver import read_rows, read_study
+
+    about, rows = read_study(folder), read_rows(folder)
+    total = len(about["cells"]) * len(about["seeds"])
+    ended = {(row["cell"], row["seed"]) for row in rows}
+    failed = [row for row in rows if row["status"] != "done"]
+    left = [f"{c['name']}, seed {s}" for s in about["seeds"] for c in about["cells"] if (c["name"], s) not in ended]
+    done = len(rows) - len(failed)
+    facts = dict(study=about["name"], runs=total, done=done, failed=len(failed), left=left)
+    if as_json:
+        flags.print_json(facts)
+        return 0
+    print(f"{about['name']}: {done} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
+    for row in failed:
+        reason = f": {row['log'][-1]}" if row.get("log") else ""
+        print(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
+    for name in left:
+        print(f"left    {name}")
+    return 0

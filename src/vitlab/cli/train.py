@@ -1,0 +1,103 @@
+"""vitlab train."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitlab.cli import flags
+from vitlab.cli.evaluate import accuracy_line
+from vitlab.config import RunConfig
+from vitlab.errors import ConfigError, DivergedError, Interrupted
+from vitlab.files import to_json
+from vitlab.text import counted, percent, quoted
+
+if TYPE_CHECKING:
+    from vitlab.runs.result import Result
+
+
+def declare(children: flags.Children) -> None:
+    """The command and its options."""
+    usage = "[--preset NAME] [--data NAME] [options, one for each knob below]"
+    parser = flags.add_command(children, train, "train a network and write a run folder", usage)
+    add = parser.add_argument
+    flags.add_base(parser, "start from")
+    add("--out", metavar="DIR", type=flags.path, help="folder of the new run [runs/DATE-PRESET-DATA-sSEED]")
+    add("--resume", metavar="RUN", type=flags.path, help="continue a run that was interrupted or killed")
+    drift = "resume even if the processor, threads or torch differ; the result is then not bit-exact"
+    add("--allow-drift", action="store_true", help=drift)
+    add("--print-config", action="store_true", help="print the whole configuration as JSON and exit")
+    flags.add_output(parser)
+    flags.add_knobs(parser)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a network and write a run folder. Brackets show the value in the default preset, small."""
+    if arguments.resume is not None:
+        return resume(arguments)
+    config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
+    path = arguments.out or default_folder(config)
+    if arguments.print_config:
+        print(to_json(config.to_dict()))
+        return 0
+    from vitlab.cli.progress import choose_reporter
+    from vitlab.runs.session import train_run
+
+    return conclude(train_run(config, path, choose_reporter(arguments.quiet)), path, arguments.json)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Continue a run with its own configuration."""
+    if arguments.preset or arguments.config or arguments.out or arguments.print_config:
+        raise ConfigError(
+            "--resume continues a run with its own configuration; "
+            "leave out --preset, --config, --out and --print-config"
+        )
+    from vitlab.cli.progress import choose_reporter
+    from vitlab.runs.session import resume_run
+
+    reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
+    result = resume_run(arguments.resume, reporter, asked=knobs, allow_drift=arguments.allow_drift)
+    return conclude(result, arguments.resume, arguments.json)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """runs/DATE-PRESET-DATA-sSEED, with a number after it if that is taken."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    data = Path(config.data.data).stem or "data"
+    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
+    tries = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 1000))
+    return next(candidate for candidate in tries if not candidate.exists())
+
+
+def conclude(result: Result, path: Path, as_json: bool) -> int:
+    """Print how a run ended; raises if it was interrupted or diverged."""
+    if as_json:
+        flags.print_json(result.to_dict())
+    elif result.status == "done":
+        print_result(result, path)
+    if result.status == "interrupted":
+        again = f"vitlab train --resume {quoted(path)}"
+        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
+    if result.status == "diverged":
+        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
+        raise DivergedError(
+            f"the loss was not a finite number in step {result['steps'] + 1}; "
+            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
+            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+        )
+    return 0
+
+
+def print_result(result: Result, path: Path) -> None:
+    """The result for people; the last line names the run folder and the next command."""
+    test = {name.removeprefix("test_"): value for name, value in result.to_dict().items() if name.startswith("test_")}
+    line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
+    if result["val_top1"] is not None:
+        line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
+    print(line)
+    speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
+    print(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
+    print(f"saved in {path}   next: vitlab look {quoted(path)}")
