@@ -15,8 +15,7 @@ import pytest
 
 from tests.toycards import CLASSES, HEIGHT, WIDTH, idx, packed, sha, toy_arrays, toy_card
 from vitlab.data import CATALOGUE, DataFile, Dataset, load_dataset
-from vitlab.data.formats import gunzip, read_cifar, read_idx, splits_from_idx
-from vitlab.data.verify import read_parts
+from vitlab.data.formats import gunzip, read_cifar, read_idx, read_parts, splits_from_idx
 from vitlab.errors import DataError
 
 Packing = Literal["raw", "gzip", "zip", "tar"]
@@ -209,7 +208,7 @@ def test_an_archive_is_not_opened_before_its_digest_fits(
     tmp_path: Path, packing: Packing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attacker's archive never meets a parser."""
-    monkeypatch.setattr("vitlab.data.verify._unpack", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr("vitlab.data.formats._unpack", lambda *_: pytest.fail("it was opened"))
     good = packed(b"x")
     (tmp_path / "f").write_bytes(good[:-1] + b"\1")
     with pytest.raises(DataError, match="SHA-256"):
@@ -288,7 +287,7 @@ def test_npz_with_images_and_labels_only(tmp_path: Path) -> None:
         ({"x_train": IMAGES, "y_train": LABELS[:5]}, "7 images but 5 labels"),
         ({"x_train": IMAGES, "y_train": LABELS - 1}, "negative"),
         ({"x_train": IMAGES[0], "y_train": LABELS}, "N, H, W"),
-        ({"x_train": IMAGES}, "x_train and y_train.*holds x_train"),
+        ({"x_train": IMAGES}, "x_train and y_train.*contains x_train"),
         ({"pictures": IMAGES}, "x_train and y_train.*images and labels.*pictures"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "x_test and y_test"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1}, "test label is 3"),

@@ -126,7 +126,7 @@ def test_two_sets_with_equal_file_names_are_told_apart_by_digest(
     know(name="twin", files=twins)
     lines: list[str] = []
     assert is_the_toy(load_dataset("toy", lines.append))
-    assert sum("passed over" in line for line in lines) == 4
+    assert sum("ignoring it" in line for line in lines) == 4
     assert not is_the_toy(load_dataset("twin"))
     assert load_dataset("twin").digest != load_dataset("toy").digest
 
@@ -158,7 +158,7 @@ def test_a_damaged_cache_is_replaced(cache: Path, know: Know, damage: str) -> No
         know(base)
         assert is_the_toy(load_dataset("toy", lines.append))
     assert hits == [f"/{FIRST}.gz"]
-    assert "will be replaced" in lines[0]
+    assert "downloading it again" in lines[0]
     assert (cache / f"{FIRST}.gz").read_bytes() == packed(RAWS[FIRST])
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_file_of_the_user_is_reported_and_left_alone(
         assert is_the_toy(load_dataset("toy", lines.append))
     assert hits == [f"/{FIRST}.gz"]
     assert str(tmp_path / "toy" / FIRST) in lines[0]
-    assert "passed over" in lines[0]
+    assert "ignoring it" in lines[0]
     assert (tmp_path / "toy" / f"{FIRST}.gz").read_bytes() == bad
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.image_zoo import Case, Pixels, chunk, png, rows, saved, see_through, seven, zoo
+from vitlab.data.images import to_grey
 from vitlab.predict import ImageError, center_drawing, decode
-from vitlab.predict.decode import to_grey
 
 READABLE = [case for case in zoo() if case.status == 200]
 REFUSED = [case for case in zoo() if case.status != 200]
@@ -125,7 +125,7 @@ def test_only_chunks_that_pixels_come_from_are_unpacked() -> None:
 def test_an_unprintable_name_stays_one_line() -> None:
     with pytest.raises(ImageError) as caught:
         decode(b"", "a\nb\x1b[31m.png")
-    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty: it has no bytes"
+    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty; a PNG or JPEG image is needed"
 
 
 def test_warnings_of_the_whole_process_are_left_alone(recwarn: pytest.WarningsRecorder) -> None:
@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 import PIL.Image, PIL.ImageOps, PIL.PngImagePlugin, PIL.JpegImagePlugin, PIL.MpoImagePlugin
 from vitlab.predict import ImageError, center_drawing, decode
-from vitlab.predict.decode import to_grey
+from vitlab.data.images import to_grey
 def peak():  # of this process alone: what getrusage says begins with the memory of the process that started it
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins with what is in use now

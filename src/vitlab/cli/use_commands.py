@@ -43,8 +43,8 @@ class Answer:
 
 def predict(arguments: argparse.Namespace) -> int:
     """vitlab predict RUN IMAGE ..."""
+    from vitlab.data.images import printable
     from vitlab.predict import Classifier
-    from vitlab.predict.decode import printable
 
     if arguments.images.count(STANDARD_INPUT) > 1:
         raise ConfigError("standard input (-) can be read only once; name it once")
@@ -101,8 +101,7 @@ def answers(
 
 def picture_at(place: str, classifier: Classifier) -> Any:
     """What the classifier reads: pixels from standard input, else the path. ImageError says why not."""
-    from vitlab.predict import ImageError, decode
-    from vitlab.predict.decode import MAX_BYTES
+    from vitlab.data.images import MAX_BYTES, ImageError, decode
 
     if place == STANDARD_INPUT:
         if sys.stdin is None:  # as it is with `<&-`

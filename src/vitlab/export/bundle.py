@@ -11,7 +11,7 @@ import torch
 
 from vitlab import files
 from vitlab.data import CATALOGUE, Split, load_dataset
-from vitlab.data.pixels import resize
+from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import DataError
 from vitlab.model import count_parameters
@@ -109,8 +109,6 @@ def own_side(classifier: Classifier, split: Split) -> int:
 
 def with_channels(image_HWC: np.ndarray[Any, np.dtype[np.uint8]], channels: int) -> Any:
     """Grey as three equal channels, or colours as grey, if the network wants that."""
-    from vitlab.predict.decode import to_grey
-
     return to_grey(image_HWC) if channels == 1 else np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))
 
 

@@ -25,7 +25,7 @@ function toRgb(data) {
 
 // An image file as {width, height, data: RGBA}, opaque, at most MOST_PICTURE pixels on the longer side. Under what is
 // transparent lies black; for a network that reads drawings the opposite of what is visible, so that strokes never
-// vanish (vitlab/predict/decode.py).
+// vanish (vitlab/data/images.py).
 export async function decodePicture(file, isDrawing) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, MOST_PICTURE / Math.max(bitmap.width, bitmap.height));
