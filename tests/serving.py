@@ -23,10 +23,9 @@ from tests.image_zoo import saved
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab.predict import Classifier
 from vitlab.runs.session import train_run
-from vitlab.serve.access import Access, allowed_hosts
+from vitlab.serve.access import Access, allowed_hosts, bind, listen
+from vitlab.serve.content import File
 from vitlab.serve.limits import Limits
-from vitlab.serve.listen import bind, listen
-from vitlab.serve.pages import File
 from vitlab.serve.server import VitlabServer, make_server
 
 SECRETS = ("Traceback", "vitlab/", "site-packages", "/tmp", "Error", "torch", "starlette", "pydantic")
@@ -45,6 +44,12 @@ class Reply:
     def json(self) -> Any:
         """The body; a test fails when it is no JSON."""
         return json.loads(self.body)
+
+
+def counts(reply: Reply) -> dict[str, float]:
+    """The samples on /metrics: each name with its labels, as written, and its value."""
+    lines = [line for line in reply.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 @dataclass

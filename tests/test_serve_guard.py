@@ -12,8 +12,8 @@ import pytest
 
 from tests.serving import PNG, Running, ask, pictures, read_all, running, status, tiny_classifier, wait_for
 from vitlab.predict import Classifier
+from vitlab.serve.content import File
 from vitlab.serve.limits import Limits
-from vitlab.serve.pages import File
 from vitlab.serve.protocol import is_whole_picture
 
 MIB = 1 << 20

@@ -124,14 +124,16 @@ class Classifier:
 
     def logits(self, images_BHWC: Tensor) -> Tensor:
         """uint8 [B, H, W, C] of one size -> float32 [B, K]."""
-        with torch.inference_mode():
-            logits: Tensor = self.model(self.preprocess(images_BHWC)).float()
-        return logits
+        return self.run_network(self.preprocess(images_BHWC))
 
     def logits_of(self, images: Sequence[Tensor]) -> Tensor:
         """Like `logits`, for a list of uint8 [1, H, W, C] whose sizes may differ: one pass through the network."""
+        return self.run_network(torch.cat([self.preprocess(image) for image in images]))
+
+    def run_network(self, inputs_BCSS: Tensor) -> Tensor:
+        """float32 [B, C, S, S], as `preprocess` gives it -> float32 [B, K]."""
         with torch.inference_mode():
-            logits: Tensor = self.model(torch.cat([self.preprocess(image) for image in images])).float()
+            logits: Tensor = self.model(inputs_BCSS).float()
         return logits
 
     def labels(self, logits_BK: Tensor, top: int = 5) -> list[list[Label]]:
