@@ -11,8 +11,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,44 +47,36 @@ def download(url: str, part: Path, most: int) -> None:
     """
     import requests  # noqa: F401  here, so that a slow disk does not count as a slow server
 
-    _write(lambda announce: _url_chunks(url, most, announce), part, most)
+    _write(partial(_url_chunks, url, most), part, most)
 
 
 def download_package(package: Package, part: Path) -> None:
     """Like ``download``, for a file of the Python package index, which is found by its name."""
     import pypi_simple  # noqa: F401
 
-    most = package.file.limit
-    _write(lambda announce: _package_chunks(package, most, announce), part, most)
+    _write(partial(_package_chunks, package), part, package.file.limit)
 
 
 def _write(open_chunks: Callable[[Callable[[int], None]], Chunks], part: Path, most: int) -> None:
-    received = 0
-    with _progress() as (announce, advance), closing(_receive(lambda: open_chunks(announce))) as chunks:
+    """Write the chunks to ``part``, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console, received = Console(stderr=True), 0
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("download", total=None)
+        transfer = _receive(lambda: open_chunks(lambda size: bar.update(task, total=size)))
         try:
-            with open(part, "wb") as file:
+            with closing(transfer) as chunks, open(part, "wb") as file:
                 for chunk in chunks:
                     received += len(chunk)
                     if received > most:
                         raise DataError(f"it sends more than {most:,} bytes")
                     file.write(chunk)
-                    advance(len(chunk))
+                    bar.advance(task, len(chunk))
         except OSError as error:
             raise storage_error("write", part, error) from error
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
-    """A bar on a terminal: (announce the size in bytes, advance by bytes)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("download", total=None)
-    with bar:
-        yield lambda size: bar.update(task, total=size), lambda count: bar.advance(task, count)
 
 
 def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
@@ -154,7 +147,7 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
-def _package_chunks(package: Package, most: int, announce: Callable[[int], None]) -> Chunks:
+def _package_chunks(package: Package, announce: Callable[[int], None]) -> Chunks:
     import pypi_simple
 
     named = os.environ.get("PIP_INDEX_URL")  # where a company keeps an index of its own, pip's is usually out of reach
@@ -163,7 +156,7 @@ def _package_chunks(package: Package, most: int, announce: Callable[[int], None]
         page = index.get_project_page(package.project, timeout=(START_SECONDS, STALL_SECONDS))
     for listed in page.packages:
         if listed.filename == package.file.name and urlsplit(listed.url).scheme == scheme:
-            return _url_chunks(listed.url, most, announce)
+            return _url_chunks(listed.url, package.file.limit, announce)
     raise DataError(f"it does not list {package.file.name}")
 
 

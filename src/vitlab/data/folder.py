@@ -28,14 +28,13 @@ LEADS_OUT = "is a link that leads out of the folder"
 
 @dataclass
 class Harvest:
-    """What has been read so far: uint8 images [H, W, C] of any size, each with its part and label."""
+    """What has been read so far: for each part its uint8 images [H, W, C] of any size with their labels; the digest of
+    every image file; why other files were skipped."""
 
     root: Path
-    images: list[Pixels] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    images: dict[str, list[tuple[Pixels, int]]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     num_bytes: int = 0
 
     def name(self, path: Path) -> str:
@@ -44,7 +43,7 @@ class Harvest:
 
     def skip(self, path: Path, reason: str) -> None:
         """Note why a file is not used."""
-        self.unreadable.append(f"{self.name(path)} {reason}")
+        self.skipped.append(f"{self.name(path)} {reason}")
 
 
 def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
@@ -53,6 +52,7 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     folders = _part_folders(harvest)
     classes = _class_names(folders["train"], root)
     for part, folder in folders.items():
+        harvest.images[part] = []
         _read_part(part, folder, classes, harvest)
     _report(harvest, log)
     _check_counts(folders, harvest)
@@ -60,8 +60,8 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
     digest = sha256("\n".join(harvest.digests).encode(errors="surrogateescape"))
-    origin, unreadable = f"the folder {root}", tuple(harvest.unreadable)
-    return Dataset(card, splits["train"], splits.get("val"), splits.get("test"), digest, origin, unreadable)
+    origin, skipped = f"the folder {root}", tuple(harvest.skipped)
+    return Dataset(card, splits["train"], splits.get("val"), splits.get("test"), digest, origin, skipped)
 
 
 def _part_folders(harvest: Harvest) -> dict[str, Path]:
@@ -134,11 +134,9 @@ def _read_image(part: str, path: Path, label: int, harvest: Harvest) -> None:
         data = read_file(path)
         image = decode(data, harvest.name(path), drawing=False, strict=False)
     except ImageError as error:
-        harvest.unreadable.append(str(error))
+        harvest.skipped.append(str(error))
         return
-    harvest.images.append(image)
-    harvest.parts.append(part)
-    harvest.labels.append(label)
+    harvest.images[part].append((image, label))
     harvest.digests.append(f"{sha256(data)} {path.relative_to(harvest.root).as_posix()}")
     harvest.num_bytes += image.nbytes
     _check_memory(harvest.num_bytes, harvest.root)
@@ -153,36 +151,35 @@ def _check_memory(num_bytes: int, root: Path) -> None:
 
 
 def _report(harvest: Harvest, log: Callable[[str], None]) -> None:
-    skipped = harvest.unreadable
+    skipped = harvest.skipped
     if skipped:
         more = f". And {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
-        total = counted(len(skipped) + len(harvest.images), "file")
+        total = counted(len(skipped) + len(harvest.digests), "file")
         log(f"skipped {len(skipped):,} of {total} in {harvest.root}: {'. '.join(skipped[:3])}{more}")
 
 
 def _check_counts(folders: dict[str, Path], harvest: Harvest) -> None:
-    first = f" ({harvest.unreadable[0]})" if harvest.unreadable else ""
+    first = f" ({harvest.skipped[0]})" if harvest.skipped else ""
     for part, folder in folders.items():
-        count, least = harvest.parts.count(part), 2 if part == "train" else 1
+        count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:
             raise DataError(f"{folder} has {counted(count, 'readable image')}{first}; {part} needs at least {least}")
 
 
 def _to_splits(harvest: Harvest, log: Callable[[str], None]) -> dict[str, Split]:
     """One Split for each part; all images get the most common size of training images and the same channels."""
-    sizes = [image.shape[:2] for image, part in zip(harvest.images, harvest.parts, strict=True) if part == "train"]
-    height, width = Counter(sizes).most_common(1)[0][0]
-    channels = max(image.shape[2] for image in harvest.images)
-    _check_memory(len(harvest.images) * height * width * channels, harvest.root)
-    num_resized = sum(image.shape[:2] != (height, width) for image in harvest.images)
+    height, width = Counter(image.shape[:2] for image, _ in harvest.images["train"]).most_common(1)[0][0]
+    shapes = [image.shape for pairs in harvest.images.values() for image, _ in pairs]
+    channels = max(shape[2] for shape in shapes)
+    _check_memory(len(shapes) * height * width * channels, harvest.root)
+    num_resized = sum(shape[:2] != (height, width) for shape in shapes)
     if num_resized:
-        total = counted(len(harvest.images), "image")
+        total = counted(len(shapes), "image")
         log(f"resized {num_resized:,} of {total} to {height} x {width}, the most common size")
     splits = {}
-    for part in dict.fromkeys(harvest.parts):
-        chosen = [index for index, of_part in enumerate(harvest.parts) if of_part == part]
-        images = np.empty((len(chosen), height, width, channels), dtype=np.uint8)
-        for row, index in enumerate(chosen):
-            images[row] = resize(harvest.images[index], height, width)  # grey [H, W, 1] fills all channels
-        splits[part] = Split(images, np.array([harvest.labels[index] for index in chosen], dtype=np.int64))
+    for part, pairs in harvest.images.items():
+        images = np.empty((len(pairs), height, width, channels), dtype=np.uint8)
+        for row, (image, _) in enumerate(pairs):
+            images[row] = resize(image, height, width)  # grey [H, W, 1] fills all channels
+        splits[part] = Split(images, np.array([label for _, label in pairs], dtype=np.int64))
     return splits

@@ -12,6 +12,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -40,19 +41,11 @@ def read_parts(path: Path, file: DataFile) -> list[bytes]:
                 raw = gunzip(stream, file.part_limit) if is_gzip else stream.read(file.limit + 1)
                 check_digest(sha256(raw), file)
                 return [raw]
-            check_digest(digest_of(stream), file)
+            check_digest(hashlib.file_digest(stream, "sha256").hexdigest(), file)
             stream.seek(0)
             return _unpack(stream, file)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
         raise DataError(f"it cannot be read ({error})") from error
-
-
-def digest_of(stream: IO[bytes]) -> str:
-    """The SHA-256 of an open file from its current position, without holding it in memory."""
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def check_digest(found: str, file: DataFile) -> None:
@@ -64,35 +57,28 @@ def check_digest(found: str, file: DataFile) -> None:
 def _unpack(stream: IO[bytes], file: DataFile) -> list[bytes]:
     if file.packing == "gzip":
         return [gunzip(stream, file.part_limit)]
-    members = _zip_members(stream, file) if file.packing == "zip" else _tar_members(stream, file)
-    return [_member(members, name, file) for name in file.members]
+    found = dict(_zip_members(stream, file) if file.packing == "zip" else _tar_members(stream, file))
+    for name in file.members:
+        if name not in found:
+            raise DataError(f"it does not contain {name}")
+        if len(found[name]) > file.part_limit:
+            raise DataError(f"its member {name} unpacks to more than {file.part_limit:,} bytes")
+    return [gunzip(found[name], file.part_limit) if name.endswith(".gz") else found[name] for name in file.members]
 
 
-def _zip_members(stream: IO[bytes], file: DataFile) -> dict[str, bytes]:
-    members = {}
+def _zip_members(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(stream) as archive:
         for name in file.members:
             with archive.open(name) as member:
-                members[name] = member.read(file.part_limit + 1)
-    return members
+                yield name, member.read(file.part_limit + 1)
 
 
-def _tar_members(stream: IO[bytes], file: DataFile) -> dict[str, bytes]:
-    members = {}
+def _tar_members(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=stream, mode="r|gz") as archive:  # one pass: seeking would unpack it twice
         for entry in archive:
             member = archive.extractfile(entry) if entry.name in file.members else None
             if member is not None:
-                members[entry.name] = member.read(file.part_limit + 1)
-    return members
-
-
-def _member(members: dict[str, bytes], name: str, file: DataFile) -> bytes:
-    if name not in members:
-        raise DataError(f"it does not contain {name}")
-    if len(members[name]) > file.part_limit:
-        raise DataError(f"its member {name} unpacks to more than {file.part_limit:,} bytes")
-    return gunzip(members[name], file.part_limit) if name.endswith(".gz") else members[name]
+                yield entry.name, member.read(file.part_limit + 1)
 
 
 def gunzip(data: bytes | IO[bytes], most: int) -> bytes:

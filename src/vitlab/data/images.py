@@ -80,7 +80,10 @@ def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) ->
     shown = printable(name)
     check_format(data, shown)
     if strict:
-        data = checked_png(data, shown) if data.startswith(PNG) else checked_jpeg(data, shown)
+        if data.startswith(PNG):
+            data = checked_png(data, shown)
+        elif data.count(SCAN) > MAX_SCANS:
+            raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities that do not prevent reading
@@ -125,13 +128,6 @@ def check_size(width: int, height: int, name: str, strict: bool = True) -> None:
         raise ImageError(f"{size}, more than {MAX_SIDE:,} on one side; crop it", 413)
     if width * height > MAX_PIXELS:
         raise ImageError(f"{size}, more than {MAX_PIXELS // 1_000_000} million; shrink it", 413)
-
-
-def checked_jpeg(data: bytes, name: str) -> bytes:
-    """The same file; ImageError when it has too many scans."""
-    if data.count(SCAN) > MAX_SCANS:
-        raise ImageError(f"{name} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
-    return data
 
 
 def checked_png(data: bytes, name: str) -> bytes:

@@ -98,15 +98,12 @@ def fetch(name: str, log: Log = silent) -> list[tuple[str, str]]:
 def check(name: str) -> list[tuple[str, str, str]]:
     """Rows (file, path, "ok" or what is wrong) for every copy of a catalogue set's files on this machine."""
     card = _catalogue_card(name)
+    if card.layout == "sklearn":
+        return [(card.files[0].name, "scikit-learn", _verdict(partial(_read_sklearn_digits, card)))]
     rows = []
     for file in card.files:
-        if card.layout == "sklearn":
-            rows.append((file.name, "scikit-learn", _verdict(partial(_read_sklearn_digits, card))))
-            continue
-        paths = [path for path, _ in local_paths(card, file)]
-        rows += [(file.name, str(path), _verdict(partial(read_parts, path, file))) for path in paths]
-        if not paths:
-            rows.append((file.name, str(cache_folder(card) / file.name), "missing"))
+        copies = [(str(path), _verdict(partial(read_parts, path, file))) for path, _ in local_paths(card, file)]
+        rows += [(file.name, *copy) for copy in copies or [(str(cache_folder(card) / file.name), "missing")]]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vitlab.data.cards import Dataset, own_card
-from vitlab.data.formats import digest_of
 from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
 
@@ -30,7 +30,7 @@ def load_npz(path: Path) -> Dataset:
     """
     try:
         with open(path, "rb") as file:
-            digest = digest_of(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             found, arrays = _read_arrays(file, path)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have

@@ -37,9 +37,11 @@ class Refusal(Exception):
         self.sentence = sentence or SENTENCES.get(status, SENTENCES[400])
         self.headers = EXTRA_HEADERS.get(status, []) if headers is None else headers
 
-    def body(self, request: str) -> bytes:
-        """The JSON text with the sentence and the request's id."""
-        return to_json({"error": self.sentence, "request": request})
+    def answer(self, request: str) -> tuple[Headers, bytes]:
+        """Headers and JSON body, with the sentence and the request's id."""
+        body = to_json({"error": self.sentence, "request": request})
+        usual = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        return [*usual, (b"cache-control", b"no-store"), *self.headers], body
 
 
 class Gone(Exception):

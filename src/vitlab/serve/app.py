@@ -150,19 +150,19 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
     return app
 
 
-def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def as_json(value: Any) -> Response:
     """A JSON answer that no cache keeps."""
-    return Response(to_json(value), status, {"cache-control": "no-store"} | (headers or {}), "application/json")
+    return Response(to_json(value), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 async def refused(request: Request, error: Exception) -> Response:
     """The one form of every refusal, including those of the framework, whose own texts are not shown."""
     if not isinstance(error, Refusal):
-        headers = getattr(error, "headers", None) or {}
-        allowed = [(name.encode(), value.encode()) for name, value in headers.items() if name.lower() == "allow"]
+        given = getattr(error, "headers", None) or {}
+        allowed = [(name.encode(), value.encode()) for name, value in given.items() if name.lower() == "allow"]
         error = Refusal(getattr(error, "status_code", 500), headers=allowed)
-    headers = {name.decode(): value.decode() for name, value in error.headers}
-    return as_json({"error": error.sentence, "request": request.scope["vitlab.request"]}, error.status, headers)
+    headers, body = error.answer(request.scope["vitlab.request"])
+    return Response(body, error.status, {name.decode(): value.decode() for name, value in headers})
 
 
 def read_options(query: str) -> dict[str, str]:

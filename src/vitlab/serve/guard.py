@@ -140,9 +140,7 @@ class Request:
         """The refusal as an answer."""
         if refusal.status in REASONS:
             self.guard.metrics.refused.labels(REASONS[refusal.status]).inc()
-        body = refusal.body(self.id)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(b"cache-control", b"no-store"), *refusal.headers]
+        headers, body = refusal.answer(self.id)
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": not self.is_read})
         if not self.is_read:

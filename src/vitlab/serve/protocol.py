@@ -26,14 +26,10 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?=\r\n)", re.IGNORECASE)
 
 def canned(status: int, close: bool) -> bytes:
     """A refusal as sent over the wire; it has no request id, since the request was not parsed."""
-    refusal = Refusal(status)
-    body = refusal.body("")
-    more = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in refusal.headers)
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n{more}"
-    )
-    return (head + ("connection: close\r\n\r\n" if close else "\r\n")).encode() + body
+    headers, body = Refusal(status).answer("")
+    headers += [(b"x-content-type-options", b"nosniff"), *([(b"connection", b"close")] if close else [])]
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), *(b": ".join(header) for header in headers)]
+    return b"\r\n".join([*lines, b"", body])
 
 
 BUSY = canned(503, close=False)
