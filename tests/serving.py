@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body; a test fails when it is no JSON."""
+        """The body; a test fails when it is not JSON."""
         return json.loads(self.body)
 
 
@@ -65,7 +65,7 @@ class Running:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
-        """One request on a connection of its own."""
+        """One request on a new connection."""
         connection = self.connect()
         try:
             return ask(connection, method, path, body, headers)

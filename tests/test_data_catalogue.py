@@ -1,4 +1,4 @@
-"""The cards themselves, the sets that can be had here, and what importing vitlab.data costs."""
+"""The cards, the data sets available on this machine, and what importing vitlab.data costs."""
 
 import os
 import subprocess
@@ -167,7 +167,7 @@ def test_the_direct_form_does_not_confuse_mnist_with_fashion_mnist(
 
 
 def test_without_a_network_mnist_fails_at_once_with_one_line(tmp_path: Path) -> None:
-    """In a network namespace of its own, where not even loopback is up."""
+    """In a separate network namespace, where not even loopback is up."""
     probe = subprocess.run(["unshare", "-rn", "true"], capture_output=True) if os.name == "posix" else None
     if probe is None or probe.returncode:
         pytest.skip("NOT TESTED: this machine permits no network namespace (unshare -rn)")

@@ -47,7 +47,7 @@ def put(root: Path, files: Files) -> str:
 
 
 def test_a_thousand_digits_as_png_with_two_broken_files(tmp_path: Path) -> None:
-    """Real MNIST where it is at hand, else the digits of scikit-learn: read exactly, and learned from."""
+    """Real MNIST if it is available, else the digits of scikit-learn: read exactly, and good for training."""
     split = load_dataset("mnist" if os.environ.get("VITLAB_DATA") else "digits").train
     for index in range(1000):
         folder = tmp_path / f"digit-{split.labels[index]}"
@@ -230,7 +230,7 @@ def test_a_folder_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: p
         load_dataset(put(tmp_path, {"b/1.png": GREY}))
 
 
-def test_memory_is_reckoned_after_small_images_have_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_checked_again_for_resized_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dot = np.array([[[1, 2, 3]]], np.uint8)
     path = put(tmp_path, {"a/0.png": GREY, "a/1.png": GREY, "b/0.png": GREY, "b/1.png": dot, "b/2.png": dot})
     monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 5 * 5 * 7 * 3)

@@ -287,7 +287,7 @@ def test_npz_with_images_and_labels_only(tmp_path: Path) -> None:
         ({"x_train": IMAGES, "y_train": LABELS[:5]}, "7 images but 5 labels"),
         ({"x_train": IMAGES, "y_train": LABELS - 1}, "negative"),
         ({"x_train": IMAGES[0], "y_train": LABELS}, "N, H, W"),
-        ({"x_train": IMAGES}, "x_train and y_train.*contains x_train"),
+        ({"x_train": IMAGES}, "x_train and y_train.*holds x_train"),
         ({"pictures": IMAGES}, "x_train and y_train.*images and labels.*pictures"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "x_test and y_test"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1}, "test label is 3"),

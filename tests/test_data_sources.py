@@ -38,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stalling mirror costs less than in earnest, yet a busy machine has time to answer."""
+    """A stalling mirror costs less time than in real use, yet a busy machine has time to answer."""
     monkeypatch.setattr(download, "START_SECONDS", 1.5)
     monkeypatch.setattr(download, "STALL_SECONDS", 1.5)
 
@@ -469,11 +469,11 @@ def test_check_tells_every_copy_and_changes_nothing(
     monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "mine"))
     know("http://never.invalid")
     rows = check("toy")
-    told = {(name, Path(path).parent): verdict for name, path, verdict in rows}
-    assert told[FIRST, tmp_path / "mine"] == "ok"
-    assert "SHA-256" in told[FIRST, cache]
-    assert told[NAMES[1], cache] == "missing"
-    assert told[NAMES[2], cache] == "ok"
+    verdicts = {(name, Path(path).parent): verdict for name, path, verdict in rows}
+    assert verdicts[FIRST, tmp_path / "mine"] == "ok"
+    assert "SHA-256" in verdicts[FIRST, cache]
+    assert verdicts[NAMES[1], cache] == "missing"
+    assert verdicts[NAMES[2], cache] == "ok"
     assert len(rows) == 7
     assert (cache / f"{FIRST}.gz").read_bytes() == b"bad"
 

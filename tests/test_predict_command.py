@@ -68,7 +68,7 @@ def test_json_is_a_line_for_each_image(run: Path, here: Path) -> None:
     assert answer.code == 3
 
 
-def test_the_bad_ones_are_told_and_the_others_answered(run: Path, here: Path) -> None:
+def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path) -> None:
     """The whole zoo in a folder: a line on standard output for each that can be read, on standard error for others."""
     for case in zoo():
         (here / case.name).write_bytes(case.data)
@@ -76,10 +76,10 @@ def test_the_bad_ones_are_told_and_the_others_answered(run: Path, here: Path) ->
     answer = vitlab(f"predict {run} .")
     assert answer.code == 3
     expected = {case.name: case.status for case in zoo()}
-    told = answer.err.splitlines()
-    assert all(line.startswith("vitlab: ") for line in told)
+    reported = answer.err.splitlines()
+    assert all(line.startswith("vitlab: ") for line in reported)
     assert "Traceback" not in answer.err
-    assert [line.split()[1] for line in told] == [name for name in here_too if expected[name] != 200]
+    assert [line.split()[1] for line in reported] == [name for name in here_too if expected[name] != 200]
     assert [line.split()[0] for line in answer.out.splitlines()] == [name for name in here_too if expected[name] == 200]
     sevens = [case.name for case in zoo() if case.shows == "seven" and case.loss == 0]
     answers = {line.split()[0]: line.split()[1:3] for line in answer.out.splitlines()}

@@ -114,7 +114,7 @@ def test_strokes_never_vanish_on_transparency() -> None:
 
 
 def test_only_chunks_that_pixels_come_from_are_unpacked() -> None:
-    """A damaged text is nobody's business; a damaged palette is."""
+    """A damaged text does not matter; a damaged palette does."""
     text = b"\0\0\0\4tEXtabcd\0\0\0\0"  # with a wrong checksum
     assert grey_of(png(2, 1, rows(np.array([[7, 9]], np.uint8)), before=text)).tolist() == [[7, 9]]
     palette = chunk(b"PLTE", bytes(6))[:-1] + b"\0"
@@ -136,7 +136,7 @@ def test_warnings_of_the_whole_process_are_left_alone(recwarn: pytest.WarningsRe
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its peak")
 def test_the_whole_zoo_takes_little_memory(tmp_path: Path) -> None:
-    """Peak of a process of its own, above that of the imports; 4 million pixels in float64 alone are 32 MB."""
+    """The peak of a separate process, above that of the imports; 4 million pixels in float64 alone are 32 MB."""
     for case in zoo():
         (tmp_path / f"{case.status} {case.name}").write_bytes(case.data)
     program = """

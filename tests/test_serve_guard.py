@@ -85,7 +85,7 @@ def test_a_body_that_is_longer_than_it_claims_is_not_taken_for_a_request(server:
     hidden = head(server, start="GET /v1/model HTTP/1.1")
     answer = server.raw(head(server, "Content-Length: 4"), b"4444" + b"garbage" + hidden)
     assert status(answer) == 415
-    assert answer.split(b"HTTP/1.1 ")[2].startswith(b"4"), "garbageGET is no method"
+    assert answer.split(b"HTTP/1.1 ")[2].startswith(b"4"), "garbageGET is not a method"
     assert b"models" not in answer
 
 

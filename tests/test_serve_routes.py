@@ -198,7 +198,7 @@ def test_every_answer_carries_the_headers_that_protect_a_browser(server: Running
 
 
 def test_forms_need_no_parser() -> None:
-    """FastAPI wants python-multipart for them: one more thing to attack, so it is no dependency."""
+    """FastAPI wants python-multipart for them: one more thing to attack, so it is not a dependency."""
     requirements = metadata.requires("vitlab") or []
     assert any(line.startswith("fastapi") for line in requirements)
     assert not any("multipart" in line or "fastapi[" in line for line in requirements)

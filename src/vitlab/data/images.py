@@ -66,7 +66,9 @@ def read_file(path: str | Path) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"cannot read {str(path)!r}: {reason}; choose a PNG or JPEG file that you can read") from error
+        raise ImageError(
+            f"cannot read {str(path)!r}: {reason}; choose a PNG or JPEG file that exists and can be read"
+        ) from error
 
 
 def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) -> Pixels:

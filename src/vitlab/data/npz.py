@@ -35,16 +35,18 @@ def load_npz(path: Path) -> Dataset:
             found, arrays = _read_arrays(file, path)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read {str(path)!r}: {reason}; choose an .npz file that you can read") from error
+        raise DataError(
+            f"cannot read {str(path)!r}: {reason}; choose an .npz file that exists and can be read"
+        ) from error
     keys = SHORT_KEYS if "images" in arrays and "x_train" not in arrays else KEYS
     splits: dict[str, Split] = {}
     for part, (images, labels) in keys.items():
         if images in arrays and labels in arrays:
             splits[part] = _split(arrays[images], arrays[labels], path)
         elif part == "train":
-            raise DataError(f"{path} must contain x_train and y_train, or images and labels; it contains {found}")
+            raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {found}")
         elif images in arrays or labels in arrays:
-            raise DataError(f"{path} must contain both {images} and {labels}, or neither; it contains {found}")
+            raise DataError(f"{path} must hold both {images} and {labels}, or neither; it holds {found}")
     train = splits["train"]
     classes = _class_names(arrays.get("classes"), train, path)
     card = own_card(path.stem, f"arrays of {path.name}", train.images, classes, str(path), "npz")
@@ -73,7 +75,7 @@ def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "allow_pickle" in reason:
             reason = "it contains Python objects, which could run code"
-        advice = "write one with numpy.savez(path, x_train=images, y_train=labels)"
+        advice = "use numpy.savez(path, x_train=images, y_train=labels) to write one"
         raise DataError(f"{path} is not a readable .npz file ({reason}); {advice}") from error
 
 
