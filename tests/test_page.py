@@ -19,7 +19,7 @@ from tests.reader import HOSTILE, bars, drag, settle, strokes, visit
 from tests.reader import base as base
 from tests.reader import page as page
 from tests.reader import site as site
-from vitlab.predict.decode import decode
+from vitlab.predict import decode
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

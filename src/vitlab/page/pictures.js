@@ -31,7 +31,7 @@ export function layGround(context, { width, height, data }, side) {
 
 /**
  * An image file as opaque pixels. What lies under transparent pixels is black; for a network that reads drawings it is
- * the opposite of what is visible, or strokes could vanish (vitlab/predict/decode.py).
+ * the opposite of what is visible, or strokes could vanish (vitlab/data/images.py).
  * @param {Blob} file @param {boolean} isDrawing
  */
 export async function decodePicture(file, isDrawing) {
