@@ -48,7 +48,6 @@ def test_nothing_is_pickled_or_evaluated(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_a_file_is_one_thing(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
     assert ast.get_docstring(ast.parse(path.read_text())), "it begins by saying what it is"
 
 

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.look.attention import (
-    Squares,
     attention_distance,
     black,
     patch_deletion,
     patch_numbers,
-    patch_squares,
     pooled_attention,
     query_attention,
     rollout,
 )
+from vitlab.look.run import Squares, patch_squares
 from vitlab.model import build_model
 from vitlab.training.preprocess import Preprocess
 

@@ -13,7 +13,7 @@ from vitlab.errors import ConfigError
 from vitlab.files import to_json
 
 if TYPE_CHECKING:
-    from vitlab.report.write import Written
+    from vitlab.look.write import Written
 
 DATA_OUT = Path("runs/data")
 
@@ -21,7 +21,7 @@ DATA_OUT = Path("runs/data")
 def look(arguments: argparse.Namespace) -> int:
     """vitlab look RUN | STUDY | --data NAME."""
     from vitlab.cli.progress import choose_reporter
-    from vitlab.report import write
+    from vitlab.look import write
 
     note = choose_reporter(arguments.quiet).note
     folder, knobs = arguments.folder, given_knobs(arguments)

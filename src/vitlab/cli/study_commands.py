@@ -190,7 +190,8 @@ def conclude(
 ) -> int:
     """Write the table and the picture beside the rows, and print the table."""
     from vitlab.files import write_bytes, write_json
-    from vitlab.studies import picture, table
+    from vitlab.look import study as picture
+    from vitlab.studies import table
 
     where = circumstances_of(rows, arguments.runs or RUNS)
     notes = table.notes(lines, where, split)

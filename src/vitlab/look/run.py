@@ -1,0 +1,262 @@
+"""A finished run, opened for looking: its network, its images, and its answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.config import ModelConfig, RunConfig
+from vitlab.data import Dataset, Split
+from vitlab.data.batches import DeviceSplit, to_device
+from vitlab.errors import RunError
+from vitlab.look.damage import check_run
+from vitlab.look.style import Pixels
+from vitlab.machine import Machine
+from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import prepare
+from vitlab.runs.session import check_same_data, machine_knobs, memory_errors, put_weights
+from vitlab.text import counted, listed
+from vitlab.training.evaluate import predict_logits, wilson_interval
+from vitlab.training.preprocess import Preprocess
+
+CNN_GRID = 7  # squares per side that deletion blanks in the input of a network without patches
+MOST_SHOWN = 8  # images in a figure of several
+MIDDLE = 4  # the one of them that is shown alone: of digits a 4, which has more to show than a 0
+
+
+class Squares(NamedTuple):
+    """Where the patches lie in a network's input: ``grid`` x ``grid`` squares of ``side`` pixels without their overlap,
+    the first ``margin`` pixels from the top and the left."""
+
+    grid: int
+    side: int
+    margin: int = 0
+
+
+def patch_squares(config: ModelConfig) -> Squares:
+    """The patches' own pixels in inputs of ``config.input_side``: without the margin that only overlap reaches, and
+    without what is cut off at the right and bottom."""
+    return Squares(config.grid, config.patch_size, config.margin)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A finished run. ``part`` names the images that it is evaluated on: "test", or "validation" if there is no test
+    split, or "training" if there is neither. ``logits`` [N, K] are its answers to them, computed on this machine."""
+
+    path: Path
+    config: RunConfig
+    dataset: Dataset
+    model: nn.Module
+    preprocess: Preprocess
+    machine: Machine
+    result: dict[str, Any]
+    environment: dict[str, Any]
+    history: list[dict[str, Any]]
+    part: str
+    images: DeviceSplit
+    logits: Tensor
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.dataset.card.classes
+
+    @property
+    def image_count(self) -> str:
+        """10,000 test images."""
+        return counted(len(self.images), f"{self.part} image")
+
+    @property
+    def machine_line(self) -> str:
+        """2 threads of AMD EPYC, bf16: where it was trained."""
+        environment = self.environment
+        threads = f"{counted(environment['threads'], 'thread')} of " if environment["device"] == "cpu" else ""
+        return f"{threads}{environment['device_name'] or environment['device']}, {environment['precision']}"
+
+    @cached_property
+    def guesses(self) -> Tensor:
+        """The class with the highest logit, [N]."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of ``images`` that is classified correctly, on this machine."""
+        return (self.guesses == self.images.labels).double().mean().item()
+
+    @property
+    def headline(self) -> tuple[float, tuple[float, float]]:
+        """Accuracy and its 95 % interval: those of result.json for test images, otherwise those found here."""
+        if self.part == "test" and self.result["test_top1"] is not None:
+            low, high = self.result["test_top1_interval"]
+            return self.result["test_top1"], (low, high)
+        return self.accuracy, wilson_interval(self.accuracy, len(self.images))
+
+    def inputs(self, numbers: list[int]) -> Tensor:
+        """These images as the network receives them, [B, C, S, S]."""
+        return self.preprocess(self.images.images[numbers])
+
+    def visible(self, numbers: list[int]) -> Pixels:
+        """The same in 0..1, without normalisation, [B, S, S, C]."""
+        channels = self.images.images.shape[-1]
+        plain = replace(self.preprocess, mean=(0.0,) * channels, std=(1.0,) * channels)
+        shown: Pixels = plain(self.images.images[numbers]).permute(0, 2, 3, 1).cpu().numpy()
+        return shown
+
+    # What depends on the kind of network. Nothing else in this package asks for it.
+
+    @property
+    def _is_vit(self) -> bool:
+        return self.config.model.arch == "vit"
+
+    @property
+    def kind(self) -> str:
+        """The network's kind, in a sentence."""
+        return "Vision Transformer" if self._is_vit else "convolutional network"
+
+    @property
+    def tag(self) -> str:
+        """The network's kind, as a tag of a model card."""
+        return "vision-transformer" if self._is_vit else "cnn"
+
+    @property
+    def network_line(self) -> str:
+        """The network's kind and sizes."""
+        model = self.config.model
+        if not self._is_vit:
+            return f"CNN, {listed([str(number) for number in model.cnn_channels])} channels"
+        patches = f"{model.grid} x {model.grid} patches of {model.patch_size} x {model.patch_size} pixels"
+        heads = "no attention" if model.attn_form == "none" else counted(model.num_heads, "head")
+        return f"ViT, {patches}, {counted(model.depth, 'block')}, width {model.embed_dim}, {heads}"
+
+    @property
+    def squares(self) -> Squares:
+        """The squares of the input that deletion blanks: the patches, or a grid where there are none."""
+        model = self.config.model
+        if self._is_vit:
+            return patch_squares(model)
+        side = max(1, model.input_side // CNN_GRID)
+        return Squares(model.input_side // side, side)
+
+    def missing(self, view: str) -> str | None:
+        """Why this network has no "patches", "attention", "filters", "positions" or logit "lens"; None if it has."""
+        model = self.config.model
+        if not self._is_vit:
+            reasons = {
+                "patches": "a convolutional network does not cut its input into patches",
+                "attention": "a convolutional network has no attention",
+            }
+            return reasons.get(view, "a convolutional network has no patch embedding, positions or blocks")
+        if view == "attention" and model.attn_form == "none":
+            return "this network has no attention (attn_form none)"
+        if view == "positions" and model.pos_embed == "none":
+            return "this network has no position embeddings (pos_embed none)"
+        return "there is only one patch" if view == "positions" and model.grid == 1 else None
+
+
+def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:
+    """Load a finished run and its images and compute its answers; RunError or DataError in one line if that fails.
+
+    ``asked`` may hold the machine's knobs, and ``data``: the new place of images that have moved.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    weights = folder.load_weights(config.digest())
+    result, environment, history = folder.result(), folder.environment(), folder.history()
+    assert result is not None, "a run with weights has ended"
+    check_run(path, result, environment, history)
+    with memory_errors("looking at the run"):
+        knobs = as_trained(environment) | machine_knobs(asked)
+        prepared = prepare(config.with_knobs(**knobs), note, asked.get("data"))
+        check_same_data(folder, prepared)
+        model, dataset, task = prepared.model, prepared.dataset, prepared.task
+        put_weights(model, weights, path)
+        part, split = evaluation_images(dataset)
+        images = to_device(split, task.machine.device)
+        model.eval()
+        logits = predict_logits(model, images, task.preprocess, task.machine, config.train.eval_batch_size)
+    return Subject(
+        path, config, dataset, model, task.preprocess, task.machine, result, environment, history, part, images,
+        break_ties(logits),
+    )  # fmt: skip
+
+
+def as_trained(environment: dict[str, Any]) -> dict[str, Any]:
+    """The machine's knobs that round as training did: on its own, a busy machine may choose another precision, which
+    changes the answers to an image or two of ten thousand."""
+    kernels = {"kernels": "plain"} if environment["kernels"] == "plain" else {}
+    return {"precision": environment["precision"], **kernels}
+
+
+def break_ties(logits_NK: Tensor) -> Tensor:
+    """The same logits, with each answer slightly above its equals. bf16 produces ties, which argmax, topk and softmax
+    break differently; here the class wins that `vitlab.training.evaluate` counts, so figures agree with result.json."""
+    answers_N1 = logits_NK.topk(1, dim=1).indices
+    above_N1 = torch.nextafter(logits_NK.gather(1, answers_N1), torch.tensor(torch.inf, device=logits_NK.device))
+    return logits_NK.scatter(1, answers_N1, above_N1)
+
+
+def evaluation_images(dataset: Dataset) -> tuple[str, Split]:
+    """The images that say most about a network, and the name of their part."""
+    if dataset.test is not None:
+        return "test", dataset.test
+    if dataset.val is not None:
+        return "validation", dataset.val
+    return "training", dataset.train
+
+
+def check_comparable(subject: Subject, other: Subject) -> None:
+    """RunError unless both are evaluated on the same images: without test images, each seed sets others aside."""
+    own, theirs = subject.images, other.images
+    if subject.dataset.digest != other.dataset.digest or subject.part != other.part:
+        what, why = "was trained on other images", ""
+    elif not (torch.equal(own.labels, theirs.labels) and torch.equal(own.images, theirs.images)):
+        what, why = f"has other {subject.part} images", " (another seed or val_fraction)"
+    else:
+        return
+    raise RunError(f"{other.path} {what} than {subject.path}{why}, so the two cannot be compared")
+
+
+def shown_images(subject: Subject, chosen: int | None) -> list[int]:
+    """Numbers of the images in figures of several: the first correctly classified image of each class, at most eight.
+    The first of them is the one that other figures show alone: ``chosen``, or one from the middle. RunError if there
+    is no image ``chosen``."""
+    count = len(subject.images)
+    if chosen is not None and not 0 <= chosen < count:
+        raise RunError(f"there is no {subject.part} image {chosen} for --image; choose one from 0 to {count - 1}")
+    labels, right = subject.images.labels, subject.guesses == subject.images.labels
+    firsts = [((labels == label) & right).nonzero().flatten()[:1].tolist() for label in torch.unique(labels).tolist()]
+    numbers = [number for first in firsts for number in first][:MOST_SHOWN] or [0]
+    first = numbers[min(MIDDLE, len(numbers) - 1)] if chosen is None else chosen
+    return list(dict.fromkeys([first, *numbers]))[:MOST_SHOWN]
+
+
+def evenly(total: int, most: int) -> Tensor:
+    """Numbers of at most ``most`` of ``total`` images, evenly spaced: files are often sorted by class or by writer."""
+    count = min(total, most)
+    return torch.arange(count) * total // max(count, 1)
+
+
+@contextmanager
+def evaluating(model: nn.Module, machine: Machine | None = None) -> Iterator[None]:
+    """Inside, ``model`` runs without dropout and gradients, in the machine's precision (None: in that of its weights);
+    afterwards it is back in its former mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), nullcontext() if machine is None else machine.autocast():
+            yield
+    finally:
+        model.train(was_training)
