@@ -255,7 +255,7 @@ def test_what_training_drew_is_counted_in_steps() -> None:
     """100 images in batches of 8: 13 steps an epoch."""
     config = RunConfig().with_knobs(batch_size=8, epochs=1.75, rotate=5.0, clean_tail=0.3)  # round(22.75) = 23 steps
     assert images.drawn_sentence(config, 100, 23) == (
-        "Training drew a new version of every image in its first 17 steps; the last 6 used unchanged images."
+        "Training drew a new version of every image in its first 17 steps; the last 6 steps used unchanged ones."
     )
     stopped = "Training drew a new version of every image in all its 5 steps."
     assert images.drawn_sentence(config, 100, 5) == stopped

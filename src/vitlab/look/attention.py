@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Squares, Subject, evaluating, patch_squares
+from vitlab.look.run import Squares, Subject, evaluating
 from vitlab.look.style import BLUE, GREY, INK, LOOKED, NEEDED, WIDTH, Floats, Pixels
-from vitlab.machine import Machine
 from vitlab.model import ViT
 from vitlab.text import counted
 from vitlab.training.preprocess import Preprocess
@@ -109,25 +108,18 @@ def black(preprocess: Preprocess) -> Tensor:
 
 
 def patch_deletion(
-    model: nn.Module,
-    inputs_BCHW: Tensor,
-    labels_B: Tensor,
-    blank: float | Tensor,
-    machine: Machine | None = None,
-    squares: Squares | None = None,
+    model: nn.Module, inputs_BCHW: Tensor, labels_B: Tensor, blank: float | Tensor, squares: Squares
 ) -> Tensor:
     """How far the probability of its label falls when a patch is blanked, [B, grid, grid]; negative: it rises.
 
     Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2), patch by
-    patch. The patch's own pixels become ``blank`` (one number, or one per channel: ``black``), also for neighbours
-    whose overlap reaches them. ``inputs_BCHW`` are preprocessed. ``squares`` default to the patches of a ViT; a CNN
-    needs them. Takes grid^2 + 1 forward passes of B images.
+    patch. The pixels of each of ``squares`` become ``blank`` (one number, or one per channel: ``black``), also for
+    neighbours whose overlap reaches them. ``inputs_BCHW`` are preprocessed. Takes grid^2 + 1 forward passes.
     """
-    grid, side, margin = squares = patch_squares(cast(ViT, model).config) if squares is None else squares
-    device = inputs_BCHW.device
+    grid, device = squares.grid, inputs_BCHW.device
     numbers_HW = patch_numbers(squares, *inputs_BCHW.shape[-2:]).to(device)
     blank_C11 = torch.as_tensor(blank, dtype=inputs_BCHW.dtype, device=device).view(-1, 1, 1)
-    with evaluating(model, machine):
+    with evaluating(model):
         before_1B = label_probability(model, inputs_BCHW[None], labels_B)
         falls = []
         for some_p in torch.arange(grid**2, device=device).split(max(1, IMAGES_AT_ONCE // len(inputs_BCHW))):
@@ -288,7 +280,7 @@ def deletion_picture(subject: Subject, numbers: list[int], maps: dict[str, Array
     """Several images with their attention, and the effect of blanking each patch."""
     labels, squares = subject.images.labels[numbers], subject.squares
     blank = black(subject.preprocess).to(labels.device)
-    falls = patch_deletion(subject.model, subject.inputs(numbers), labels, blank, None, squares).cpu()
+    falls = patch_deletion(subject.model, subject.inputs(numbers), labels, blank, squares).cpu()
     names = [subject.classes[label] for label in labels.tolist()]
     figure = draw_deletion(subject.visible(numbers), names, maps, falls.numpy(), squares)
     text = deletion_sentence(falls[0], names[0])

@@ -24,7 +24,7 @@ from vitlab.config.presets import preset_config
 from vitlab.data import Dataset
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Squares, Subject, patch_squares
+from vitlab.look.run import Squares, Subject, visible
 from vitlab.look.style import BLUE, GREY, INK, ORANGE, WIDTH, Floats, Pixels, short
 from vitlab.machine import generator_on
 from vitlab.model.patches import patchify
@@ -236,14 +236,12 @@ def examples_picture(dataset: Dataset) -> Picture:
 
 def patches_picture(image: npt.NDArray[np.uint8], config: ModelConfig, file: str, title: str, what: str) -> Picture:
     """One stored image [H, W, C], resized and cut as a ViT of ``config`` does it. ``what`` names the image."""
-    channels, side, overlap, grid = image.shape[-1], config.patch_size, config.patch_overlap, config.grid
-    whole = Preprocess(config.image_size, (0.0,) * channels, (1.0,) * channels)
-    batch = torch.from_numpy(image)[None]
-    cut = patchify(replace(whole, crop=config.input_side)(batch), side, overlap, config.margin)[0]
-    tokens = cut.view(-1, side + 2 * overlap, side + 2 * overlap, channels).numpy()
-    squares = patch_squares(config)
-    squares = squares._replace(margin=squares.margin + (config.image_size - config.input_side) // 2)  # before the crop
-    resized = whole(batch)[0].permute(1, 2, 0).numpy()
+    side, overlap, grid, batch = config.patch_size, config.patch_overlap, config.grid, torch.from_numpy(image)[None]
+    resized = visible(batch, Preprocess(config.image_size, (), ()))[0]
+    cropped = visible(batch, Preprocess(config.image_size, (), (), config.input_side))
+    cut = patchify(torch.from_numpy(cropped).permute(0, 3, 1, 2), side, overlap, config.margin)[0]
+    tokens = cut.view(-1, side + 2 * overlap, side + 2 * overlap, image.shape[-1]).numpy()
+    squares = Squares(grid, side, config.margin + (config.image_size - config.input_side) // 2)  # before the crop
     figure = draw_patches(image, resized, tokens, squares, overlap, config.inner_side)
     text = (
         f"{what}, cut into {grid} x {grid} patches of {side} x {side} pixels: the network reads "
@@ -273,13 +271,11 @@ def augmentation_picture(
     image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str, seed: int = 0
 ) -> Picture:
     """Random versions of one stored image [H, W, C], made by `vitlab.training.augment`; ``text`` follows."""
-    channels = image.shape[-1]
-    plain = Preprocess(image_size, (0.0,) * channels, (1.0,) * channels)
-    generator = generator_on(torch.device("cpu"), seed, "look")
+    resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), seed, "look")
     batch = torch.from_numpy(image)[None].expand(VERSIONS, -1, -1, -1)
-    versions = plain(batch, lambda images: augment(images, config, generator)).permute(0, 2, 3, 1).numpy()
+    versions = visible(batch, resize, lambda images: augment(images, config, generator))
     words = strengths(config)
-    figure = draw_augmentation(plain(batch[:1])[0].permute(1, 2, 0).numpy(), versions, words)
+    figure = draw_augmentation(visible(batch[:1], resize)[0], versions, words)
     alt = f"One image and {VERSIONS} random versions of it"
     sentence = f"The original on the left, and {VERSIONS} random versions with {listed(words)}. {text}"
     return Picture("augmentation", "Augmentation", figure, alt, sentence)
@@ -306,4 +302,5 @@ def drawn_sentence(config: RunConfig, train_images: int, steps: int) -> str:
     start = "Training drew a new version of every image in"
     if changed == steps:
         return f"{start} all its {counted(steps, 'step')}."
-    return f"{start} its first {counted(changed, 'step')}; the last {steps - changed:,} used unchanged images."
+    rest = counted(steps - changed, "step")
+    return f"{start} its first {counted(changed, 'step')}; the last {rest} used unchanged ones."

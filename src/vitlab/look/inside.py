@@ -21,7 +21,6 @@ from vitlab.look.attention import patch_distances
 from vitlab.look.report import Missing, Picture, Section
 from vitlab.look.run import Subject, evaluating, evenly
 from vitlab.look.style import BLUE, COLUMN, INK, RED, WIDTH, Floats, short
-from vitlab.machine import Machine
 from vitlab.model import ViT
 from vitlab.text import counted, percent, with_article
 
@@ -57,14 +56,14 @@ def position_similarity(pos_ND: Tensor, has_cls: bool) -> Tensor:
     return similarity_NN
 
 
-def logit_lens(model: ViT, inputs_BCHW: Tensor, machine: Machine | None = None) -> Tensor:
+def logit_lens(model: ViT, inputs_BCHW: Tensor) -> Tensor:
     """Class probabilities [depth + 1, B, K] as if the network ended after the embedding, after block 1, and so on.
 
     Each state goes through the final norm, pooling and head, which were trained for the last one only (nostalgebraist
     2020, "interpreting GPT: the logit lens"). The last row is the network's own answer, up to rounding if native
     kernels compute in bf16.
     """
-    with evaluating(model, machine):
+    with evaluating(model):
         states = [model.tokens(inputs_BCHW)]
         for block in model.blocks:
             states.append(block(states[-1]))

@@ -86,22 +86,21 @@ class Table(NamedTuple):
         return max(map(len, self.rows), default=0)
 
 
-def page(
-    title: str,
-    subtitle: str,
-    answer: Answer,
-    sections: Sequence[Section],
-    images: Images,
-    groups: Mapping[str, Sequence[Table]],
-    footer: str,
-) -> str:
-    """The whole file. ``images`` are the figures' bytes by name, with "png" or "svg"; ``groups`` are tables under one
-    heading each."""
+class Report(NamedTuple):
+    """All of a report; ``tables`` are grouped by their headings."""
+
+    title: str
+    subtitle: str
+    answer: Answer
+    sections: Sequence[Section]
+    tables: Mapping[str, Sequence[Table]]
+    footer: str
+
+
+def page(report: Report, images: Images) -> str:
+    """The whole file. ``images`` are the figures' bytes by name, with "png" or "svg"."""
     template = templates(autoescape=True).get_template("report.html.j2")
-    return template.render(
-        title=title, subtitle=subtitle, answer=answer, sections=sections, images=images, groups=groups, footer=footer,
-        half=HALF,
-    )  # fmt: skip
+    return template.render(report._asdict(), images=images, half=HALF)
 
 
 def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit, plain_batches
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating, evenly
+from vitlab.look.run import Subject, evaluating, evenly, visible
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
 from vitlab.text import counted, listed, percent
@@ -135,41 +135,31 @@ def robustness(
     """
     numbers = evenly(len(split), count).to(split.labels.device)
     some, width = DeviceSplit(split.images[numbers], split.labels[numbers]), split.images.shape[2]
-    plain = accuracy(model, some, preprocess, machine, batch_size)
-    curves = {}
-    for name, (_, strengths, _) in DISTURBANCES.items():
-        curves[name] = [(0.0, plain)]
-        for strength in strengths[1:]:
-            change = change_of(name, strength, preprocess, width, machine)
-            curves[name].append((float(strength), accuracy(model, some, preprocess, machine, batch_size, change)))
-    return curves
 
-
-def accuracy(
-    model: nn.Module,
-    split: DeviceSplit,
-    preprocess: Preprocess,
-    machine: Machine,
-    batch_size: int,
-    change: Callable[[Tensor], Tensor] | None = None,
-) -> float:
-    """Top-1 accuracy, a fraction, on images that ``change`` has disturbed between scaling and normalisation."""
-    logits = []
-    with evaluating(model):
-        for images_BHWC in plain_batches(split, batch_size):
+    def accuracy(change: Callable[[Tensor], Tensor] | None) -> float:
+        logits = []
+        for images_BHWC in plain_batches(some, batch_size):
             inputs_BCHW = preprocess(images_BHWC, change)  # not under autocast: half precision moves pixels
             with machine.autocast():
                 logits.append(model(inputs_BCHW).float())
-    return top_k(torch.cat(logits), split.labels, 1)
+        return top_k(torch.cat(logits), some.labels, 1)
+
+    curves = {}
+    with evaluating(model):
+        plain = accuracy(None)
+        for name, (_, strengths, _) in DISTURBANCES.items():
+            changes = [change_of(name, strength, preprocess, width, machine) for strength in strengths[1:]]
+            scores = [plain, *map(accuracy, changes)]
+            curves[name] = [(float(strength), score) for strength, score in zip(strengths, scores, strict=True)]
+    return curves
 
 
 def disturbed_versions(subject: Subject, name: str, number: int) -> Pixels:
     """Image ``number`` at each strength of a disturbance, before the crop: [R, S, S, C]."""
-    image = subject.images.images[number : number + 1]
-    width, channels = image.shape[2:]
-    plain = replace(subject.preprocess, mean=(0.0,) * channels, std=(1.0,) * channels, crop=None)
-    changes = [change_of(name, strength, plain, width, subject.machine) for strength in DISTURBANCES[name][1]]
-    return np.stack([plain(image, change)[0].permute(1, 2, 0).cpu().numpy() for change in changes])
+    image, whole = subject.images.images[number : number + 1], replace(subject.preprocess, crop=None)
+    strengths, width = DISTURBANCES[name][1], image.shape[2]
+    changes = [change_of(name, strength, whole, width, subject.machine) for strength in strengths]
+    return np.concatenate([visible(image, whole, change) for change in changes])
 
 
 # Figures

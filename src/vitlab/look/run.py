@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, RunConfig
-from vitlab.data import Dataset, Split
+from vitlab.data import Dataset
 from vitlab.data.batches import DeviceSplit, to_device
 from vitlab.errors import RunError
 from vitlab.look.damage import check_run
@@ -110,10 +110,7 @@ class Subject:
 
     def visible(self, numbers: list[int]) -> Pixels:
         """The same in 0..1, without normalisation, [B, S, S, C]."""
-        channels = self.images.images.shape[-1]
-        plain = replace(self.preprocess, mean=(0.0,) * channels, std=(1.0,) * channels)
-        shown: Pixels = plain(self.images.images[numbers]).permute(0, 2, 3, 1).cpu().numpy()
-        return shown
+        return visible(self.images.images[numbers], self.preprocess)
 
     # What depends on the kind of network. Nothing else in this package asks for it.
 
@@ -183,7 +180,8 @@ def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> 
         check_same_data(folder, prepared)
         model, dataset, task = prepared.model, prepared.dataset, prepared.task
         put_weights(model, weights, path)
-        part, split = evaluation_images(dataset)
+        parts = {"test": dataset.test, "validation": dataset.val, "training": dataset.train}
+        part, split = next((name, split) for name, split in parts.items() if split is not None)
         images = to_device(split, task.machine.device)
         model.eval()
         logits = predict_logits(model, images, task.preprocess, task.machine, config.train.eval_batch_size)
@@ -206,15 +204,6 @@ def break_ties(logits_NK: Tensor) -> Tensor:
     answers_N1 = logits_NK.topk(1, dim=1).indices
     above_N1 = torch.nextafter(logits_NK.gather(1, answers_N1), torch.tensor(torch.inf, device=logits_NK.device))
     return logits_NK.scatter(1, answers_N1, above_N1)
-
-
-def evaluation_images(dataset: Dataset) -> tuple[str, Split]:
-    """The images that say most about a network, and the name of their part."""
-    if dataset.test is not None:
-        return "test", dataset.test
-    if dataset.val is not None:
-        return "validation", dataset.val
-    return "training", dataset.train
 
 
 def check_comparable(subject: Subject, other: Subject) -> None:
@@ -243,6 +232,14 @@ def shown_images(subject: Subject, chosen: int | None) -> list[int]:
     return list(dict.fromkeys([first, *numbers]))[:MOST_SHOWN]
 
 
+def visible(images_BHWC: Tensor, preprocess: Preprocess, change: Callable[[Tensor], Tensor] | None = None) -> Pixels:
+    """uint8 images as ``preprocess`` hands them to the network, with ``change``, but not normalised: [B, S, S, C]."""
+    channels = images_BHWC.shape[-1]
+    plain = replace(preprocess, mean=(0.0,) * channels, std=(1.0,) * channels)
+    shown: Pixels = plain(images_BHWC, change).permute(0, 2, 3, 1).cpu().numpy()
+    return shown
+
+
 def evenly(total: int, most: int) -> Tensor:
     """Numbers of at most ``most`` of ``total`` images, evenly spaced: files are often sorted by class or by writer."""
     count = min(total, most)
@@ -250,13 +247,12 @@ def evenly(total: int, most: int) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module, machine: Machine | None = None) -> Iterator[None]:
-    """Inside, ``model`` runs without dropout and gradients, in the machine's precision (None: in that of its weights);
-    afterwards it is back in its former mode."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` runs without dropout and gradients; afterwards it is back in its former mode."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), nullcontext() if machine is None else machine.autocast():
+        with torch.inference_mode():
             yield
     finally:
         model.train(was_training)

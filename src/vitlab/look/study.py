@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from matplotlib.axes import Axes
@@ -32,25 +32,13 @@ Box = tuple[float, float, float]  # of a name: left, bottom, width, in points
 # Numbers
 
 
-class Point(NamedTuple):
-    """A cell: its training seconds and accuracy in percent with its 95 % interval, whether it is on the Pareto front,
-    and what has been published for it (accuracy in percent, seconds)."""
-
-    name: str
-    seconds: float
-    accuracy: float
-    interval: tuple[float, float] | None = None
-    on_front: bool = False
-    published: tuple[float, float] | None = None
+Point = tuple[float, float, Line]  # training seconds, accuracy in percent
 
 
 def points(lines: Sequence[Line]) -> list[Point]:
-    """A point for each line with an accuracy and a time."""
-    return [
-        Point(line.cell, line.seconds, line.accuracy, line.interval, line.on_front, line.published)
-        for line in lines
-        if line.seconds is not None and line.accuracy is not None
-    ]
+    """The lines with an accuracy and a time."""
+    found = [(line.seconds, line.accuracy, line) for line in lines]
+    return [(seconds, score, line) for seconds, score, line in found if seconds is not None and score is not None]
 
 
 def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
@@ -86,19 +74,18 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
         raise ValueError("no cell has both an accuracy and a time")
     figure = style.new_figure(style.WIDTH, 5)
     axes = figure.add_subplot()
-    front = sorted((point.seconds, point.accuracy) for point in drawn if point.on_front)
+    front = sorted((seconds, score) for seconds, score, line in drawn if line.on_front)
     if front:
         steps: dict[str, Any] = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
         axes.step(*zip(*front, strict=True), **steps, label="best for its time")
-    published = [point.published[::-1] for point in drawn if point.published]
-    for point in drawn:
-        low, high = point.interval or (point.accuracy, point.accuracy)
-        bars = [[point.accuracy - low], [high - point.accuracy]]
-        color = BLUE if point.on_front else GREY
-        axes.errorbar(point.seconds, point.accuracy, bars, fmt="o", color=color, capsize=3, markersize=5, zorder=2)
+    published = [line.published[::-1] for _, _, line in drawn if line.published]
+    for seconds, score, line in drawn:
+        low, high = line.interval or (score, score)
+        dots: dict[str, Any] = {"fmt": "o", "color": BLUE if line.on_front else GREY, "capsize": 3, "markersize": 5}
+        axes.errorbar(seconds, score, [[score - low], [high - score]], **dots, zorder=2)
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
-    log_time_axis(axes, [point.seconds for point in drawn] + [seconds for seconds, _ in published])
+    log_time_axis(axes, [seconds for seconds, _, _ in drawn] + [seconds for seconds, _ in published])
     axes.set(xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)")
     axes.set_title(run_name(title, 100))
     axes.grid(which="both")
@@ -126,16 +113,15 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
     in_points = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     left, right = axes.bbox.x0 * in_points, axes.bbox.x1 * in_points
     taken: list[Box] = []
-    for point in sorted(points, key=lambda point: -point.seconds):  # from the right, where names go to the right
-        x, y = axes.transData.transform((point.seconds, point.accuracy)) * in_points
-        name = run_name(point.name)
+    for seconds, score, line in sorted(points, key=lambda point: -point[0]):  # the right one of two may go right
+        x, y = axes.transData.transform((seconds, score)) * in_points
+        name = run_name(line.cell)
         width = LETTER * len(name)
         boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
         inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
         box = next((box for box in inside if not any(overlap(box, other) for other in taken)), inside[0])
         taken.append(box)
-        place, offset = (point.seconds, point.accuracy), (box[0] - x, box[1] - y)
-        axes.annotate(name, place, offset, textcoords="offset points", fontsize=8)
+        axes.annotate(name, (seconds, score), (box[0] - x, box[1] - y), textcoords="offset points", fontsize=8)
 
 
 def overlap(box: Box, other: Box) -> bool:
@@ -172,16 +158,16 @@ def answer(about: dict[str, Any], lines: list[Line]) -> Answer:
     return Answer(f"{best.accuracy:.2f} %", sentence, facts, [*said, f"Best accuracy for their time: {listed(named)}."])
 
 
-def section(lines: list[Line]) -> list[Section]:
+def sections(lines: list[Line]) -> list[Section]:
     """The picture of accuracy against time, if any line has both."""
     drawn = points(lines)
     if not drawn:
         return []
-    fast, slow = min(drawn, key=lambda point: point.seconds), max(drawn, key=lambda point: point.seconds)
+    (short, low, fast), (long, high, slow) = (choose(drawn, key=lambda point: point[0]) for choose in (min, max))
     text = (
-        f"Up and to the left is better; grey steps join the cells that no other cell beats in both. From {fast.name} "
-        f"to {slow.name}, training time grows {slow.seconds / max(fast.seconds, 1e-9):.1f} times and accuracy changes "
-        f"by {slow.accuracy - fast.accuracy:+.2f} points."
+        f"Up and to the left is better; grey steps join the cells that no other cell beats in both. From {fast.cell} "
+        f"to {slow.cell}, training time grows {long / max(short, 1e-9):.1f} times and accuracy changes by "
+        f"{high - low:+.2f} points."
     )
     alt = f"Accuracy against training time of {len(drawn)} cells, with intervals"
     picture = Picture("picture", "", accuracy_against_time(lines, ""), alt, text, vector=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -16,13 +16,13 @@ from vitlab.errors import RunError
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
 from vitlab.look.answer import answer, changed_knobs
 from vitlab.look.card import MARK, card
-from vitlab.look.report import Missing, Section, Table, page
+from vitlab.look.report import Images, Missing, Report, Section, Table, page
 from vitlab.look.run import Subject, check_comparable, open_run, shown_images
 from vitlab.look.style import to_bytes, undrawable
 from vitlab.runs.session import memory_errors
 from vitlab.studies.driver import read_study
 from vitlab.studies.table import notes
-from vitlab.text import value
+from vitlab.text import counted, value
 
 Note = Callable[[str], None]
 # Every picture of a run that may exist.
@@ -68,24 +68,22 @@ def look_at_run(
         reason = subject.missing("patches") or f"its patches are 1 to {patches}"
         raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
     numbers = shown_images(subject, image)
+    about = subject.environment
+    environment = [Table("environment.json", (), rows_of(about)), Table("result.json", (), rows_of(subject.result))]
     with memory_errors("drawing"):
         sections = sections_of_run(subject, others, numbers, query)
-        written, figures = write_pictures(sections, path / "pictures")
+        report = Report(
+            subject.name,
+            f"Trained with vitlab on {subject.dataset.card.title}, {about['started_utc'][:10]}",
+            answer(subject, others),
+            sections,
+            {"Configuration": knob_tables(subject.config), "Environment": environment},
+            f"Made by vitlab look, vitlab {about['vitlab']}. The numbers are also in result.json and history.jsonl.",
+        )
+        written = write_report(report, path)
     for old in [path / "pictures" / f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]:
         if old not in written.pictures:
             files.remove(old)  # of an earlier look; other files are the user's
-    about = subject.environment
-    text = page(
-        subject.name,
-        f"Trained with vitlab on {subject.dataset.card.title}, {about['started_utc'][:10]}",
-        answer(subject, others),
-        sections,
-        figures,
-        {"Configuration": knob_tables(subject.config), "Environment": environment_tables(subject)},
-        f"Made by vitlab look, vitlab {about['vitlab']}. The numbers are also in result.json and history.jsonl.",
-    )
-    written.report = path / "report.html"
-    files.write_bytes(written.report, text.encode("utf-8", "replace"))
     readme = path / "README.md"
     if readme.exists() and MARK not in files.read_bytes(readme).decode(errors="replace"):
         note(f"{readme} was edited; leaving it unchanged")
@@ -104,20 +102,15 @@ def look_at_data(data: str, out: Path, note: Note) -> Written:
 def look_at_study(folder: Path, runs: Path) -> Written:
     """Write the report of a study from its table and its rows; its own picture, of the same name, stays."""
     about, lines = study.read_lines(folder)
-    sections = study.section(lines)
-    written, figures = write_pictures(sections, folder / "pictures")
-    text = page(
+    report = Report(
         f"Study {read_study(folder)['name']}",
-        f"{len(lines)} cells, accuracy on {about['accuracy_on']} images",
+        f"{counted(len(lines), 'cell')}, accuracy on {about['accuracy_on']} images",
         study.answer(about, lines),
-        sections,
-        figures,
+        study.sections(lines),
         study.tables(folder, runs, lines),
         " ".join(notes(lines, about["circumstances"], about["accuracy_on"])),
     )
-    written.report = folder / "report.html"
-    files.write_bytes(written.report, text.encode("utf-8", "replace"))
-    return written
+    return write_report(report, folder)
 
 
 def sections_of_run(
@@ -145,10 +138,18 @@ def note_letters(section: Section, names: Sequence[str]) -> Section:
     return Section(section.title, [*section.parts, Missing("Some letters of names", reason)])
 
 
-def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, dict[str, Any]]:
+def write_report(report: Report, folder: Path) -> Written:
+    """Write report.html, and its pictures into pictures/."""
+    written, images = write_pictures(report.sections, folder / "pictures")
+    written.report = folder / "report.html"
+    files.write_bytes(written.report, page(report, images).encode("utf-8", "replace"))
+    return written
+
+
+def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, Images]:
     """Write every picture as PNG and those of lines as SVG too; return also the kind and bytes that the page embeds."""
     files.make_folder(folder)
-    written, embedded = Written(), {}
+    written, embedded = Written(), dict[str, tuple[Literal["png", "svg"], bytes]]()
     for picture in [picture for section in sections for picture in section.pictures]:
         kinds: tuple[Literal["png", "svg"], ...] = ("png", "svg") if picture.vector else ("png",)
         for kind in kinds:
@@ -167,28 +168,18 @@ def knob_tables(config: RunConfig) -> list[Table]:
     changed = changed_knobs(config, preset.config) if preset else {}
     made = []
     for name, section in sections_of_config(config).items():
-        rows = [[knob, data_name(what) if knob == "data" else value(what)] for knob, what in vars(section).items()]
-        bold = frozenset((number, 1) for number, (knob, _) in enumerate(rows) if knob in changed)
-        made.append(Table(name, (), rows, bold))
+        bold = frozenset((number, 1) for number, knob in enumerate(vars(section)) if knob in changed)
+        made.append(Table(name, (), rows_of(vars(section)), bold))
     return made
 
 
-def environment_tables(subject: Subject) -> list[Table]:
-    """environment.json and result.json as they are."""
-    made = []
-    for name, values in (("environment.json", subject.environment), ("result.json", subject.result)):
-        rows = [[key, data_name(what) if key == "data" else readable(what)] for key, what in values.items()]
-        made.append(Table(name, (), rows))
-    return made
-
-
-def data_name(data: Any) -> str:
-    """A data set's name; of a user's folder the last part, because its place is private."""
-    return PurePath(str(data)).name
+def rows_of(values: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each value. Of a user's data folder, only the name: its place is private."""
+    return [[key, PurePath(str(what)).name if key == "data" else readable(what)] for key, what in values.items()]
 
 
 def readable(what: Any) -> str:
-    """A value of a JSON file in words."""
+    """A value of a knob or of a JSON file in words."""
     if isinstance(what, dict):
         return ", ".join(f"{key} {readable(inner)}" for key, inner in what.items())
     if isinstance(what, list):
