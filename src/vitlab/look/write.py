@@ -69,7 +69,8 @@ def look_at_run(
         raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
     numbers = shown_images(subject, image)
     about = subject.environment
-    environment = [Table("environment.json", (), rows_of(about)), Table("result.json", (), rows_of(subject.result))]
+    files_of_run = {"environment.json": about, "result.json": subject.result}
+    environment = [Table(name, (), rows_of(values, readable)) for name, values in files_of_run.items()]
     with memory_errors("drawing"):
         sections = sections_of_run(subject, others, numbers, query)
         report = Report(
@@ -169,17 +170,17 @@ def knob_tables(config: RunConfig) -> list[Table]:
     made = []
     for name, section in sections_of_config(config).items():
         bold = frozenset((number, 1) for number, knob in enumerate(vars(section)) if knob in changed)
-        made.append(Table(name, (), rows_of(vars(section)), bold))
+        made.append(Table(name, (), rows_of(vars(section), value), bold))
     return made
 
 
-def rows_of(values: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each value. Of a user's data folder, only the name: its place is private."""
-    return [[key, PurePath(str(what)).name if key == "data" else readable(what)] for key, what in values.items()]
+def rows_of(values: Mapping[str, Any], words: Callable[[Any], str]) -> list[list[str]]:
+    """Names and values in ``words``. Of a user's data folder only the name: its place is private."""
+    return [[key, PurePath(str(what)).name if key == "data" else words(what)] for key, what in values.items()]
 
 
 def readable(what: Any) -> str:
-    """A value of a knob or of a JSON file in words."""
+    """A value of a JSON file in words."""
     if isinstance(what, dict):
         return ", ".join(f"{key} {readable(inner)}" for key, inner in what.items())
     if isinstance(what, list):
