@@ -84,12 +84,7 @@ def draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
 
 @style.applied
 def draw_patches(
-    original: Pixels,
-    resized: Pixels,
-    tokens_NssC: Pixels,
-    squares: Squares,
-    overlap: int = 0,
-    inner: int | None = None,
+    original: Pixels, resized: Pixels, tokens_NssC: Pixels, squares: Squares, overlap: int = 0, inner: int | None = None
 ) -> Figure:
     """An image [H, W, C], resized to [S, S, C] and cut into ``squares``, and the N patches in reading order, as the
     network receives them: with ``overlap`` more pixels on each side.
@@ -162,9 +157,8 @@ def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overla
 @style.applied
 def draw_augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequence[str]) -> Figure:
     """An image [S, S, C] and random versions of it, with the strengths of the changes in words."""
-    columns = 8 if len(versions_NSSC) > 8 else max(1, len(versions_NSSC))
-    rows = style.fill_rows(versions_NSSC, columns)
-    figure = style.new_figure(WIDTH, 0.26 + (WIDTH - 2.1) * len(rows) / columns)
+    rows = style.fill_rows(versions_NSSC, VERSIONS // 3)
+    figure = style.new_figure(WIDTH, 0.26 + (WIDTH - 2.1) * len(rows) / rows.shape[1])
     left, right = figure.subplots(1, 2, width_ratios=(2.0, WIDTH - 2.1))
     style.show_pixels(left, original)
     left.set_title("original")
