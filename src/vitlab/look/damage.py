@@ -9,7 +9,6 @@ from typing import Any
 
 from vitlab.errors import RunError
 
-
 KINDS: dict[str, Callable[[Any], bool]] = {
     "number": lambda value: type(value) in (int, float) and math.isfinite(value),
     "count": lambda value: type(value) is int and value >= 0,

@@ -232,7 +232,7 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
     compared = [compare_sentence(subject.name, runs[subject.name], other.name, runs[other.name]) for other in others]
     text = " ".join([fact, "Pixels are those of the stored images.", *compared])
     alt = "A plot for each of five disturbances: accuracy against its strength, with an image at each strength"
-    return Section("Robustness", [Picture("robustness", "Robustness", figure, alt, text, True, fact)])
+    return Section("Robustness", [Picture("robustness", "Accuracy under disturbances", figure, alt, text, True, fact)])
 
 
 def limits_sentence(curves: Curves, images: str) -> str:
