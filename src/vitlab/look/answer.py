@@ -9,11 +9,10 @@ from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.config.presets import PRESETS
 from vitlab.config.run import sections
-from vitlab.look.report import Answer
+from vitlab.look.report import Answer, chance_words
 from vitlab.look.run import Subject
 from vitlab.text import between, counted, duration, listed, percent, value
 
-UNLIKELY = 0.05  # a rarer difference is called "unlikely to be chance"
 # Knobs that do not change what a run is.
 INCIDENTAL = ("seed", "eval_batch_size", "checkpoint_seconds")
 
@@ -32,7 +31,7 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
     ]
     comparisons = [*caveats(subject), *rounding_note(subject), *preset_sentences(subject)]
     comparisons += [other_sentence(subject, other) for other in others]
-    sentence = f"of {subject.image_count} are classified correctly (95 % interval {between(interval)})."
+    sentence = f"of {subject.counted_images()} are classified correctly (95 % interval {between(interval)})."
     return Answer(percent(accuracy), sentence, facts, comparisons)
 
 
@@ -103,14 +102,13 @@ def other_sentence(subject: Subject, other: Subject) -> str:
     own, theirs = subject.guesses == labels, other.guesses == labels
     alone, other_alone = int((own & ~theirs).sum()), int((~own & theirs).sum())
     chance = sign_test(alone, other_alone)
-    verdict = "this may be chance" if chance > UNLIKELY else "this is unlikely to be chance"
     ratio = other.result["train_seconds"] / max(subject.result["train_seconds"], 1e-9)
     speed = f"was {ratio:.1f} times as fast" if ratio >= 1 else f"took {1 / ratio:.1f} times as long"
     return (
         f"Compared with {other.name} ({preset_phrase(other.config)}): {percent(other.headline[0])} in "
         f"{duration(other.result['train_seconds'])} with {other.result['params']:,} parameters. "
         f"{subject.name} {speed}. Only {subject.name} is right on {counted(alone, 'image')}, only {other.name} on "
-        f"{counted(other_alone, 'image')}: {verdict} (exact sign test, p = {chance:.2g})."
+        f"{counted(other_alone, 'image')}: {chance_words(chance)} (exact sign test, p = {chance:.2g})."
     )
 
 

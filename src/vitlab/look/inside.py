@@ -195,8 +195,7 @@ def positions_sentence(learned: bool, near: float, far: float) -> str:
 
 def lens_picture(subject: Subject, model: ViT, number: int) -> Picture:
     """What the head would answer after each block; image ``number`` is shown alone."""
-    total = len(subject.images)
-    numbers_N = evenly(total, LENS_IMAGES)
+    numbers_N = evenly(len(subject.images), LENS_IMAGES)
     count, labels = len(numbers_N), subject.images.labels[numbers_N.to(subject.images.labels.device)]
     batches = numbers_N.split(250)
     every_LNK = torch.cat([logit_lens(model, subject.inputs(batch.tolist())) for batch in batches], dim=1)
@@ -204,13 +203,11 @@ def lens_picture(subject: Subject, model: ViT, number: int) -> Picture:
     probability = every_LNK.gather(-1, labels.expand(len(every_LNK), -1)[..., None]).mean(dim=(1, 2)).cpu()
     one, truth = logit_lens(model, subject.inputs([number]))[:, 0].cpu(), int(subject.images.labels[number])
     figure = draw_lens(one.numpy(), truth, subject.classes, accuracy.numpy(), probability.numpy(), count)
-    jumps = accuracy.diff()
-    spread = "" if count == total else f" evenly sampled from {total:,}"
+    first, last, jumps = percent(accuracy[0].item(), 1), percent(accuracy[-1].item(), 1), accuracy.diff()
     text = (
-        "The final norm and head, which were trained for the last block, read the output of every block. "
-        f"On {counted(count, f'{subject.part} image')}{spread}, accuracy is {percent(accuracy[0].item(), 1)} after the "
-        f"embedding and {percent(accuracy[-1].item(), 1)} at the end; block {int(jumps.argmax()) + 1} adds most, "
-        f"{100 * jumps.max():.1f} points."
+        "The final norm and head, which were trained for the last block, read the output of every block. On "
+        f"{subject.counted_images(count)}, accuracy is {first} after the embedding and {last} at the end; block "
+        f"{int(jumps.argmax()) + 1} adds most, {100 * jumps.max():.1f} points."
     )
     alt = "Class probabilities of one image after each block, and accuracy after each block over many images"
     return Picture("lens", "The answer after each block", figure, alt, text, vector=True)

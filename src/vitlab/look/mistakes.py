@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vitlab.look import style
-from vitlab.look.report import Missing, Picture, Section
+from vitlab.look.report import Missing, Picture, Section, chance_words
 from vitlab.look.run import Subject
 from vitlab.look.style import BLUE, COLUMN, GREY, INK, ORANGE, PALE, WIDTH, Pixels, short
 from vitlab.text import between, counted, percent, with_article
@@ -32,7 +32,6 @@ MOST_CLASSES = 30  # that are shown one by one
 COLUMNS = 6  # of the gallery of mistakes
 GALLERY = 24  # mistakes in it
 CONFIDENT = 0.9
-UNLIKELY = 0.05  # a rarer difference is called "unlikely to be chance"
 
 Score = tuple[float, tuple[float, float]]  # a class's accuracy, a fraction, and its 95 % interval
 
@@ -276,7 +275,7 @@ def confusion_picture(subject: Subject) -> Picture:
         what = f", in {counted(kinds, 'class pair')}; one is {pair} ({share}). "
     elif total:
         what = f", in {counted(kinds, 'class pair')}. Most frequent: {pair}, {most:,} times ({share}). "
-    text = f"{counted(total, 'error')} on {subject.image_count}{what}Rows are true classes, columns predictions."
+    text = f"{counted(total, 'error')} on {subject.counted_images()}{what}Rows are true classes, columns predictions."
     alt = "Two matrices of true against predicted classes, in counts and in percent"
     return Picture("confusion", "Confusion matrix", draw_confusion(counts.numpy(), subject.classes), alt, text)
 
@@ -285,7 +284,7 @@ def mistakes_picture(subject: Subject) -> Picture | Missing:
     """The most confident errors."""
     found = mistakes(subject.logits, subject.images.labels, len(subject.images))
     if not found:
-        return Missing("Mistakes", f"there are none on {subject.image_count}")
+        return Missing("Mistakes", f"there are none on {subject.counted_images()}")
     shown, confident = found[:GALLERY], sum(mistake.probability > CONFIDENT for mistake in found)
     images = subject.images.images[[mistake.index for mistake in shown]].cpu().numpy()
     start = "" if len(shown) == len(found) else f"The {len(shown)} most confident of "
@@ -334,11 +333,10 @@ def classes_picture(subject: Subject) -> Picture:
     else:
         chance = equal_classes(counts)
         often = f"in {percent(chance, 0)} of cases" if chance >= 0.01 else "in less than 1 % of cases"
-        verdict = "this may be chance" if chance > UNLIKELY else "this is unlikely to be chance"
         text = (
             f"Hardest is {hardest} with {percent(lowest)} (95 % interval {between(interval)}, on {images}), easiest "
             f"{easiest} with {percent(highest)}. If all classes were equally hard, differences at least this large "
-            f"would occur {often} (chi-square test): {verdict}."
+            f"would occur {often} (chi-square test): {chance_words(chance)}."
         )
     figure = draw_classes([scores[number] for number in known], [subject.classes[number] for number in known])
     alt = "A point for each class: its accuracy with a 95 % interval"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HALF = 6.0  # inches: narrower figures share a row
+UNLIKELY = 0.05  # a difference with a lower p-value is hardly chance
 Images = Mapping[str, tuple[Literal["png", "svg"], bytes]]
 
 
@@ -116,6 +117,11 @@ def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) ->
     made.filters |= {"anchor": anchor, "no_break": no_break, "data_url": data_url, "markdown": markdown}
     made.filters["json"] = lambda value, indent=None: Markup(json.dumps(value, indent=indent))
     return made
+
+
+def chance_words(chance: float) -> str:
+    """What a p-value means."""
+    return "this may be chance" if chance > UNLIKELY else "this is unlikely to be chance"
 
 
 def anchor(title: str) -> str:

@@ -27,7 +27,7 @@ from vitlab.look.report import Missing, Picture, Section
 from vitlab.look.run import Subject, evaluating, evenly, visible
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
-from vitlab.text import counted, listed, percent
+from vitlab.text import listed, percent
 from vitlab.training.augment import affine, affine_matrix
 from vitlab.training.evaluate import top_k
 from vitlab.training.preprocess import Preprocess
@@ -217,9 +217,7 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
     """All disturbances in one picture, the runs over each other; image ``number`` shows how strong they are."""
     if subject.part == "training":
         return Section("Robustness", [Missing("Robustness", "there are no test or validation images")])
-    total = len(subject.images)
-    count = min(IMAGES, total)
-    spread = "" if count == total else f" evenly sampled from {total:,}"
+    count = min(IMAGES, len(subject.images))
     runs = {
         one.name: robustness(
             one.model, one.images, one.preprocess, one.machine, one.config.train.eval_batch_size, count
@@ -228,7 +226,7 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
     }
     units = {name: unit for name, (_, _, unit) in DISTURBANCES.items()}
     figure = draw_robustness(runs, units, {name: disturbed_versions(subject, name, number) for name in units})
-    fact = limits_sentence(runs[subject.name], f"{counted(count, f'{subject.part} image')}{spread}")
+    fact = limits_sentence(runs[subject.name], subject.counted_images(count))
     compared = [compare_sentence(subject.name, runs[subject.name], other.name, runs[other.name]) for other in others]
     text = " ".join([fact, "Pixels are those of the stored images.", *compared])
     alt = "A plot for each of five disturbances: accuracy against its strength, with an image at each strength"

@@ -74,10 +74,12 @@ class Subject:
         """The names of the classes."""
         return self.dataset.card.classes
 
-    @property
-    def image_count(self) -> str:
-        """10,000 test images."""
-        return counted(len(self.images), f"{self.part} image")
+    def counted_images(self, count: int | None = None) -> str:
+        """10,000 test images, or 2,000 test images evenly sampled from 10,000."""
+        total = len(self.images)
+        if count is None or count == total:
+            return counted(total, f"{self.part} image")
+        return f"{counted(count, f'{self.part} image')} evenly sampled from {total:,}"
 
     @property
     def machine_line(self) -> str:

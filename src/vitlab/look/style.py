@@ -39,7 +39,7 @@ PAD = 0.07  # inches around every plot
 WIDTH = 8.0  # inches, of a figure as wide as the page
 COLUMN = 5.2  # inches, of a figure of half that width
 
-# Comes with matplotlib, so that figures look the same everywhere; the others add letters that it lacks.
+# Comes with matplotlib, so figures look the same everywhere; the others add letters that it lacks.
 FONT = "DejaVu Sans"
 FALLBACKS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
