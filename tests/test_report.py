@@ -371,6 +371,17 @@ def test_a_card_that_somebody_edited_stays(looked: Path) -> None:
 
 
 @pytest.mark.usefixtures("coarse")
+def test_what_a_machine_calls_itself_stays_text(looked: Path) -> None:
+    copy = edited(looked, "machine", dict)
+    environment = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps(environment | {"device_name": "a_b <i>", "system": "*x*"}))
+    look(copy)
+    card = (copy / "README.md").read_text()
+    assert r"on 1 thread of a\_b \<i\>, fp32; \*x\*, Python" in card
+    assert "1 thread of a_b &lt;i&gt;, fp32" in (copy / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("coarse")
 def test_pictures_of_an_earlier_look_that_are_not_made_any_more_go(place: Path) -> None:
     run = trained(place, "again", arch="cnn", cnn_channels=(5,), epochs=1)
     (run / "pictures").mkdir()
