@@ -1,6 +1,6 @@
 """Make docs/gallery.md and docs/pictures/ from two finished runs: `python docs/make_gallery.py RUN OTHER`.
 
-RUN was trained on MNIST; OTHER stands beside it. The words under the pictures are those of RUN's own report.
+RUN was trained on MNIST and is compared with OTHER. The words under the pictures are those of RUN's own report.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 import PIL.Image
 
 from vitlab.data import load_dataset
-from vitlab.pictures.style import to_bytes
-from vitlab.report.answer import answer, machine_phrase, preset_phrase
-from vitlab.report.gather import open_run, shown_images
-from vitlab.report.parts import Picture, Section, duration
-from vitlab.report.write import section_of_data, sections_of_run
+from vitlab.look.answer import answer, preset_phrase
+from vitlab.look.images import data_section
+from vitlab.look.report import Section
+from vitlab.look.run import open_run, shown_images
+from vitlab.look.style import to_bytes
+from vitlab.look.write import sections_of_run
+from vitlab.text import duration
 
 PAGE = Path(__file__).with_name("gallery.md")
 FOLDER = Path(__file__).with_name("pictures")
@@ -28,17 +30,17 @@ INTRODUCTION = """# Gallery: what `vitlab look` draws
 
 ```
 vitlab look RUN                      # RUN/pictures, RUN/report.html and the model card RUN/README.md
-vitlab look RUN --beside OTHER       # with another run's curves beside it
+vitlab look RUN --beside OTHER       # compared with another run
 vitlab look RUN --image 7 --patch 9  # choose the image, and the patch whose attention is shown
 vitlab look --data mnist             # a data set without a run
 vitlab look runs/studies/NAME        # a study's report: table, picture, links to its runs
 ```
 
-`report.html` is one file: it opens from a folder or a mail, asks the network for nothing and runs nothing. Pictures
-of lines are kept as SVG too. In Python each picture is a function from arrays to a matplotlib figure
-(`vitlab.pictures`), and the numbers behind it come from `vitlab.look`.
+`report.html` is one file that opens from a folder or a mail; it makes no requests and runs no script. Pictures of lines
+are saved as SVG too. In `vitlab.look` you find, topic by topic, the numbers, the functions that draw them, and the
+sentences.
 
-What follows is, picture by picture and word by word, what it says about one run.
+Below is what it draws and says about one run.
 """
 
 
@@ -46,14 +48,14 @@ def main(run: Path, other: Path) -> None:
     """Write the page and its pictures."""
     subject, beside = open_run(run, print, {}), open_run(other, print, {})
     sections = sections_of_run(subject, [beside], shown_images(subject, None))
-    data = section_of_data(load_dataset(subject.config.data.data))
-    seed = Section("The seed page's patches", [part for part in data.parts if "seed" in getattr(part, "name", "")])
-    told = answer(subject, [beside])
+    data = data_section(load_dataset(subject.config.data.data))
+    seed = Section("The seed page's patches", [picture for picture in data.pictures if "seed" in picture.name])
+    head = answer(subject, [beside])
     result, about = subject.result, subject.environment
     facts = (
-        f"The run: {preset_phrase(subject.config)}. {told.number} {told.sentence} Trained for "
-        f"{duration(result['train_seconds'])} on {machine_phrase(subject)}, {about['started_utc'][:10]}, commit "
-        f"{about['git_commit']}. {told.comparisons[-1]}"
+        f"The run: {preset_phrase(subject.config)}. {head.number} {head.sentence} Trained for "
+        f"{duration(result['train_seconds'])} on {subject.machine_line}, {about['started_utc'][:10]}, commit "
+        f"{about['git_commit']}. {head.comparisons[-1]}"
     )
     made = "Made by `python docs/make_gallery.py RUN OTHER`."
     FOLDER.mkdir(exist_ok=True)
@@ -62,22 +64,22 @@ def main(run: Path, other: Path) -> None:
 
 
 def text_of(section: Section) -> str:
-    """A section of the page; its pictures are written beside it."""
+    """A section of the page; its pictures are written too."""
     made = [f"## {section.title}"]
-    for part in section.parts:
-        if isinstance(part, Picture):
-            (FOLDER / f"{part.name}.png").write_bytes(small(to_bytes(part.figure)))
-            made.append(f"### {part.title}\n\n![{part.alt}](pictures/{part.name}.png)\n\n{wrapped(part.text)}")
+    for picture in section.pictures:
+        (FOLDER / f"{picture.name}.png").write_bytes(small(to_bytes(picture.figure)))
+        image = f"![{picture.alt}](pictures/{picture.name}.png)"
+        made.append(f"### {picture.title}\n\n{image}\n\n{wrapped(picture.text)}")
     return "\n\n".join(made)
 
 
 def wrapped(text: str) -> str:
-    """A paragraph in lines as long as those of the other pages."""
+    """A paragraph, broken into lines as in the other pages."""
     return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def small(png: bytes) -> bytes:
-    """The picture at modest size."""
+    """The picture as a small file."""
     image = PIL.Image.open(io.BytesIO(png)).convert("RGB")
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), PIL.Image.Resampling.LANCZOS)

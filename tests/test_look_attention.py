@@ -11,17 +11,15 @@ from torch import Tensor, nn
 from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.look.attention import (
-    Squares,
     attention_distance,
     black,
     patch_deletion,
     patch_numbers,
-    patch_squares,
     pooled_attention,
     query_attention,
     rollout,
 )
-from vitlab.model import build_model
+from vitlab.model import Squares, ViT, build_model
 from vitlab.training.preprocess import Preprocess
 
 
@@ -154,11 +152,12 @@ CROPPED = ModelConfig(
 )
 INPUTS = torch.rand(5, 2, 15, 15, generator=torch.Generator().manual_seed(1)) * 0.1 + 0.02
 ONES = torch.ones(5, dtype=torch.int64)
+SQUARES = ViT(CROPPED, 1, 2).describe().squares
 
 
 def test_the_geometry_of_these_tests_is_what_they_say() -> None:
     assert (CROPPED.input_side, CROPPED.margin, CROPPED.grid) == (15, 2, 3)
-    assert patch_squares(CROPPED) == Squares(grid=3, side=3, margin=2)
+    assert Squares(grid=3, side=3, margin=2) == SQUARES
 
 
 def test_each_pixel_belongs_to_at_most_one_patch() -> None:
@@ -177,7 +176,7 @@ def test_each_pixel_belongs_to_at_most_one_patch() -> None:
     ("rows", "columns"), [(slice(5, 8), slice(8, 11)), (slice(5, 6), slice(8, 9)), (slice(7, 8), slice(10, 11))]
 )
 def test_deleting_hurts_a_reader_of_one_patch_there_and_nowhere_else(rows: slice, columns: slice) -> None:
-    falls = patch_deletion(Reader(rows, columns, CROPPED), INPUTS, ONES, blank=-0.5)
+    falls = patch_deletion(Reader(rows, columns, CROPPED), INPUTS, ONES, -0.5, SQUARES)
     scores = INPUTS[:, :, rows, columns].sum(dim=(1, 2, 3))
     empty = -0.5 * 2 * (rows.stop - rows.start) * (columns.stop - columns.start)
     expected = torch.zeros(5, 3, 3)
@@ -189,14 +188,14 @@ def test_deleting_hurts_a_reader_of_one_patch_there_and_nowhere_else(rows: slice
 @pytest.mark.parametrize("rows", [slice(0, 2), slice(11, 15)])  # the margin; what is cut off, and the margin behind it
 def test_deleting_does_not_touch_what_belongs_to_no_patch(rows: slice) -> None:
     for reader in (Reader(rows, slice(0, 15), CROPPED), Reader(slice(0, 15), rows, CROPPED)):
-        falls = patch_deletion(reader, INPUTS, ONES, blank=-0.5)
+        falls = patch_deletion(reader, INPUTS, ONES, -0.5, SQUARES)
         torch.testing.assert_close(falls, torch.zeros(5, 3, 3), atol=1e-6, rtol=0)
 
 
 def test_deletion_is_about_the_probability_of_each_images_own_label() -> None:
     reader = Reader(slice(5, 8), slice(8, 11), CROPPED)
     labels = torch.tensor([1, 0, 1, 0, 0])
-    falls = patch_deletion(reader, INPUTS, labels, blank=-0.5)[:, 1, 2]
+    falls = patch_deletion(reader, INPUTS, labels, -0.5, SQUARES)[:, 1, 2]
     assert (falls > 0).tolist() == [True, False, True, False, False]  # what one class of two loses, the other gains
 
 
@@ -209,7 +208,7 @@ def test_squares_can_be_given_for_a_network_without_patches() -> None:
 def test_black_can_differ_between_channels() -> None:
     blank = black(Preprocess(15, mean=(0.2, 0.3), std=(0.5, 0.1)))
     torch.testing.assert_close(blank, torch.tensor([-0.4, -3.0]))
-    falls = patch_deletion(Reader(slice(2, 3), slice(2, 3), CROPPED, first_channel=1), INPUTS, ONES, blank)
+    falls = patch_deletion(Reader(slice(2, 3), slice(2, 3), CROPPED, first_channel=1), INPUTS, ONES, blank, SQUARES)
     expected = INPUTS[:, 1, 2, 2].sigmoid() - torch.tensor(-3.0).sigmoid()
     torch.testing.assert_close(falls[:, 0, 0], expected)
 
@@ -218,17 +217,17 @@ def test_black_can_differ_between_channels() -> None:
 def test_deletion_does_not_depend_on_how_many_go_at_once(
     at_once: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = patch_deletion(Reader(slice(0, 15), slice(0, 7), CROPPED), INPUTS, ONES, -0.5)
+    expected = patch_deletion(Reader(slice(0, 15), slice(0, 7), CROPPED), INPUTS, ONES, -0.5, SQUARES)
     monkeypatch.setattr("vitlab.look.attention.IMAGES_AT_ONCE", at_once)
     reader = Reader(slice(0, 15), slice(0, 7), CROPPED)
-    torch.testing.assert_close(patch_deletion(reader, INPUTS, ONES, -0.5), expected)
+    torch.testing.assert_close(patch_deletion(reader, INPUTS, ONES, -0.5, SQUARES), expected)
     assert reader.batches == batches
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_deletion_evaluates_and_restores_the_mode(training: bool) -> None:
     reader = Reader(slice(5, 8), slice(8, 11), CROPPED).train(training)
-    patch_deletion(reader, INPUTS, ONES, blank=-0.5)
+    patch_deletion(reader, INPUTS, ONES, -0.5, SQUARES)
     assert not any(reader.modes)
     assert reader.training == training
 
@@ -242,7 +241,7 @@ def test_deletion_in_a_vit_is_what_happens_when_its_pixels_are_painted_over(knob
         nn.init.normal_(parameter, std=0.3)
     inputs = torch.rand(5, 2, config.input_side, config.input_side)
     labels = torch.tensor([0, 1, 2, 1, 0])
-    falls = patch_deletion(model, inputs, labels, blank=-0.5)
+    falls = patch_deletion(model, inputs, labels, -0.5, model.describe().squares)
     for row, column in ((0, 0), (1, 2), (2, 1)):
         top, left = (config.margin + place * config.patch_size for place in (row, column))
         painted = inputs.clone()

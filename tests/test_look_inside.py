@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.tiny import tiny_model_config
-from vitlab.look.inside import embedding_filters, evaluating, logit_lens, position_similarity
+from vitlab.look.inside import embedding_filters, logit_lens, position_similarity
+from vitlab.look.run import evaluating
 from vitlab.model import ViT
 from vitlab.model.patches import patchify
 

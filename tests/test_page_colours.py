@@ -16,8 +16,9 @@ from matplotlib.colors import Colormap, to_rgb
 
 from tests.browser import serve_folder, watched
 from tests.page import page_folder
-from vitlab.pictures.attention import LOOKED, NEEDED, overlay, share_norm
-from vitlab.pictures.style import SERIES
+from vitlab.look.attention import attention_norm, overlay
+from vitlab.look.style import LOOKED, NEEDED, SERIES
+from vitlab.model import Squares
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -118,5 +119,5 @@ def test_a_picture_inks_a_map_as_much_as_in_the_pictures(channels: int, page: Pa
         [image.flatten().tolist(), channels],
     )
     even = np.ones((2, 2))
-    paper = overlay(image, even, (7, 0), share_norm(even), LOOKED)[..., 0]
+    paper = overlay(image, even, Squares(2, 7), attention_norm(even), LOOKED)[..., 0]
     assert np.abs(1 - np.array(alpha) * BYTE - paper.ravel()).max() < BYTE

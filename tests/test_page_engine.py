@@ -18,9 +18,10 @@ from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from vitlab import Split, ViT, preset_config
 from vitlab.config import ModelConfig
-from vitlab.look.attention import Squares, black, patch_deletion
+from vitlab.look.attention import black, patch_deletion
 from vitlab.look.inside import logit_lens
-from vitlab.look.robust import mapped
+from vitlab.look.robustness import mapped
+from vitlab.model import Squares
 from vitlab.predict import Classifier
 
 if TYPE_CHECKING:

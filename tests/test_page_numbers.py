@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from tests.browser import serve_folder, watched
 from tests.page import page_folder
-from vitlab.look.robust import mapped
+from vitlab.look.robustness import mapped
 from vitlab.predict import center_drawing, plain_drawing
 
 if TYPE_CHECKING:

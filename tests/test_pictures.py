@@ -19,8 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from vitlab.look.judge import Mistake, Reliability
-from vitlab.pictures import attention, images, inside, judged, robust, study, style, training
+from vitlab.look import attention, curves, images, inside, mistakes, robustness, study, style
+from vitlab.look.mistakes import Mistake, Reliability
+from vitlab.model import Squares
+from vitlab.studies.summary import Line
 
 ROOT = Path(__file__).parents[1]
 REFERENCES = Path(__file__).with_name("pictures")
@@ -49,12 +51,14 @@ def tokens_of(resized: np.ndarray[Any, Any], grid: int, side: int) -> np.ndarray
 def cut_patches() -> Figure:
     """A 13 x 13 image in 4 x 4 patches of 3 pixels, one pixel cut off."""
     ramp = np.linspace(0, 1, 13 * 13, dtype=np.float32).reshape(13, 13, 1)
-    return images.patches(pixels(7, 7, 1), ramp, tokens_of(ramp, 4, 3), 4, 3)
+    return images.draw_patches(pixels(7, 7, 1), ramp, tokens_of(ramp, 4, 3), Squares(4, 3))
 
 
 def cropped_patches() -> Figure:
     """The middle 10 x 10 of a 14 x 14 image in 3 x 3 patches of 3 pixels that share 1 pixel with their neighbours."""
-    return images.patches(pixels(14, 14, 3), pixels(14, 14, 3), pixels(9, 5, 5, 3, seed=1), 3, 3, 2, 1, 10)
+    return images.draw_patches(
+        pixels(14, 14, 3), pixels(14, 14, 3), pixels(9, 5, 5, 3, seed=1), Squares(3, 3, 2), 1, 10
+    )
 
 
 def histories() -> dict[str, list[dict[str, Any]]]:
@@ -74,55 +78,69 @@ def counts() -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def gallery() -> Figure:
     found = [Mistake(n, n % 3, (n + 1) % 3, 1 - n / 20) for n in range(8)]
-    return judged.mistakes(pixels(8, 6, 6, 1), found, ("a", "b", "c"))
+    return mistakes.draw_mistakes(pixels(8, 6, 6, 1), found, ("a", "b", "c"))
 
 
 def calibration() -> Figure:
     edges = tuple(np.linspace(0, 1, 6).tolist())
     found = Reliability(edges, (0, 3, 20, 100, 400), (0.0, 0.3, 0.5, 0.7, 0.9), (0.0, 0.33, 0.7, 0.8, 0.95), 0.06)
-    return judged.reliability(found)
+    return mistakes.draw_reliability(found)
 
 
 def heads() -> Figure:
-    return attention.attention_heads(pixels(13, 13, 1), 3 * draw(2, 3, 4, 4), 2 * draw(2, 3, 4, 4, seed=1), 6, (3, 0))
+    return attention.draw_heads(pixels(13, 13, 1), 3 * draw(2, 3, 4, 4), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3))
 
 
 def needed() -> Figure:
     maps = {"one": 2 * draw(5, 4, 4), "two": 3 * draw(5, 4, 4, seed=1)}
-    return attention.looked_and_needed(pixels(5, 13, 13, 1), tuple("abcde"), maps, draw(5, 4, 4) - 0.4, (3, 0))
+    return attention.draw_deletion(pixels(5, 13, 13, 1), tuple("abcde"), maps, draw(5, 4, 4) - 0.4, Squares(4, 3))
 
 
-def curves() -> Figure:
+def disturbed() -> Figure:
     strengths = (0.0, 1.0, 2.0)
     runs = {
         name: {kind: [(s, f / (1 + s)) for s in strengths] for kind in "vwxyz"} for name, f in (("a", 1.0), ("b", 0.8))
     }
-    return robust.robustness(runs, dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(3, 5, 5, 1)))
+    return robustness.draw_robustness(runs, dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(3, 5, 5, 1)))
 
 
 def lens() -> Figure:
     layers = draw(4, 5)
-    return inside.logit_lens(layers / layers.sum(1, keepdims=True), 2, tuple("abcde"), draw(4), draw(4, seed=1), 100)
+    return inside.draw_lens(layers / layers.sum(1, keepdims=True), 2, tuple("abcde"), draw(4), draw(4, seed=1), 100)
+
+
+def line(
+    name: str,
+    seconds: float,
+    accuracy: float,
+    interval: tuple[float, float] | None = None,
+    on_front: bool = False,
+    published: tuple[float, float] | None = None,
+) -> Line:
+    """A cell of a study of which nothing else matters."""
+    return Line(
+        name, {}, None, None, None, 1, {}, accuracy, None, interval, seconds, None, published, None, on_front=on_front
+    )
 
 
 def points() -> Figure:
-    some = [study.Point("a", 3, 90, (89, 91), True), study.Point("b", 30, 95, (93, 96), True, (94, 60))]
-    return study.accuracy_against_time([*some, study.Point("c", 31, 92)], "")
+    some = [line("a", 3, 90, (89, 91), True), line("b", 30, 95, (93, 96), True, (94, 60)), line("c", 31, 92)]
+    return study.accuracy_against_time(some, "")
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
     "patches-cut": cut_patches,
     "patches-cropped": cropped_patches,
-    "examples": lambda: images.examples(pixels(30, 5, 5, 1), np.arange(30) % 4, tuple("abcd")),
-    "training": lambda: training.training_curves(histories()),
-    "confusion": lambda: judged.confusion(counts(), tuple("abcde")),
+    "examples": lambda: images.draw_examples(pixels(30, 5, 5, 1), np.arange(30) % 4, tuple("abcd")),
+    "training": lambda: curves.draw_curves(histories()),
+    "confusion": lambda: mistakes.draw_confusion(counts(), tuple("abcde")),
     "mistakes": gallery,
     "reliability": calibration,
     "heads": heads,
     "needed": needed,
     "lens": lens,
-    "positions": lambda: inside.positions(2 * draw(9, 9) - 1),
-    "robustness": curves,
+    "positions": lambda: inside.draw_positions(2 * draw(9, 9) - 1),
+    "robustness": disturbed,
     "study": points,
 }
 
@@ -161,12 +179,12 @@ def test_the_layout_is_that_of_the_committed_image(name: str) -> None:
 
 
 WRONG: dict[str, Callable[[], Figure]] = {
-    "patches-cut": lambda: images.patches(pixels(7, 7, 1), draw(13, 13, 1), pixels(16, 3, 3, 1), 4, 3),
-    "confusion": lambda: judged.confusion(counts().T, tuple("abcde")),
-    "heads": lambda: attention.attention_heads(
-        pixels(13, 13, 1), 3 * draw(2, 3, 4, 4).swapaxes(2, 3), 2 * draw(2, 3, 4, 4, seed=1), 6, (3, 0)
+    "patches-cut": lambda: images.draw_patches(pixels(7, 7, 1), draw(13, 13, 1), pixels(16, 3, 3, 1), Squares(4, 3)),
+    "confusion": lambda: mistakes.draw_confusion(counts().T, tuple("abcde")),
+    "heads": lambda: attention.draw_heads(
+        pixels(13, 13, 1), 3 * draw(2, 3, 4, 4).swapaxes(2, 3), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3)
     ),
-    "positions": lambda: inside.positions((2 * draw(9, 9) - 1).T),
+    "positions": lambda: inside.draw_positions((2 * draw(9, 9) - 1).T),
 }
 
 
@@ -189,17 +207,17 @@ def words(figure: Figure) -> str:
 def test_patches_say_what_is_cut_off_and_number_every_token() -> None:
     said = words(cut_patches())
     assert "cut into 4 x 4 patches of 3 x 3" in said
-    assert "cut off: 1 pixels" in said
-    assert "16 tokens, in reading order" in said
+    assert "cut off: 1 pixel" in said
+    assert "16 tokens in reading order" in said
     assert set(map(str, range(1, 17))) <= set(said.split("\n"))
-    assert "left out by the crop" in words(cropped_patches())
+    assert "cropped away" in words(cropped_patches())
     assert "5 x 5 pixels each, 1 of them shared on every side" in words(cropped_patches())
 
 
 def test_tokens_stand_in_reading_order() -> None:
     """Each token has a grey of its own; read from the drawn strip they must rise from left to right, line by line."""
     tokens = np.repeat(np.arange(16, dtype=np.uint8) * 16, 9).reshape(16, 3, 3, 1)
-    figure = images.patches(pixels(12, 12, 1), pixels(12, 12, 1), tokens, 4, 3)
+    figure = images.draw_patches(pixels(12, 12, 1), pixels(12, 12, 1), tokens, Squares(4, 3))
     strip = np.asarray(figure.axes[2].images[0].get_array())[..., 0]
     assert strip.shape[0] == 3  # one line
     seen = [round(255 * value) for value in strip[1] if value < 1.0]
@@ -211,13 +229,13 @@ def test_a_hundred_classes_and_one_are_drawn() -> None:
     many = np.diag(np.arange(1, 101))
     many[3, 77] = 5
     figures = [
-        images.examples(pixels(300, 5, 5, 3), np.arange(300) % 100, names),
-        judged.confusion(many, names),
-        judged.per_class([(n / 100, (n / 101, (n + 1) / 101)) for n in range(100)], names),
-        inside.logit_lens(draw(3, 100) / 50, 99, names, draw(3), draw(3), 10),
-        images.examples(pixels(3, 5, 5, 1), np.zeros(3, np.int64), ("a",)),
-        judged.confusion(np.array([[7]]), ("a",)),
-        judged.per_class([(1.0, (0.6, 1.0))], ("a",)),
+        images.draw_examples(pixels(300, 5, 5, 3), np.arange(300) % 100, names),
+        mistakes.draw_confusion(many, names),
+        mistakes.draw_classes([(n / 100, (n / 101, (n + 1) / 101)) for n in range(100)], names),
+        inside.draw_lens(draw(3, 100) / 50, 99, names, draw(3), draw(3), 10),
+        images.draw_examples(pixels(3, 5, 5, 1), np.zeros(3, np.int64), ("a",)),
+        mistakes.draw_confusion(np.array([[7]]), ("a",)),
+        mistakes.draw_classes([(1.0, (0.6, 1.0))], ("a",)),
     ]
     for figure in figures:
         assert style.to_bytes(figure).startswith(b"\x89PNG")
@@ -225,24 +243,24 @@ def test_a_hundred_classes_and_one_are_drawn() -> None:
 
 
 def test_a_perfect_network_and_an_empty_bin_are_drawn() -> None:
-    style.to_bytes(judged.confusion(np.diag([3, 5]), ("a", "b")))
+    style.to_bytes(mistakes.draw_confusion(np.diag([3, 5]), ("a", "b")))
     nothing = Reliability((0.0, 0.5, 1.0), (0, 0), (0.0, 0.0), (0.0, 0.0), 0.0)
-    style.to_bytes(judged.reliability(nothing))
+    style.to_bytes(mistakes.draw_reliability(nothing))
 
 
 def test_a_history_that_diverged_leaves_a_gap_and_a_cross() -> None:
-    figure = training.training_curves(histories())
+    figure = curves.draw_curves(histories())
     loss: Axes = figure.axes[0]
     drawn = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in loss.lines}
     assert np.isnan(drawn["b, training"]).tolist() == [False, False, True]
     assert drawn["diverged"].tolist() == [3.5]
-    only = training.training_curves({"x": [histories()["b"][2]]})  # not one good epoch
+    only = curves.draw_curves({"x": [histories()["b"][2]]})  # not one good epoch
     assert style.to_bytes(only).startswith(b"\x89PNG")
-    style.to_bytes(training.training_curves({"x": [{"epoch": 1, "lr": None, "train_loss": math.nan}]}))
+    style.to_bytes(curves.draw_curves({"x": [{"epoch": 1, "lr": None, "train_loss": math.nan}]}))
 
 
 def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
-    figure = training.training_curves({"x": histories()["a"]})
+    figure = curves.draw_curves({"x": histories()["a"]})
     accuracy: Axes = figure.axes[1]
     lines = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in accuracy.lines}
     assert lines["x, validation"][-1] == pytest.approx(100 * 0.2 / 25)
@@ -252,18 +270,22 @@ def test_accuracy_is_drawn_on_a_scale_of_errors() -> None:
 
 def test_names_from_outside_are_not_taken_for_formulas_or_hidden() -> None:
     rows = histories()["a"]
-    figure = training.training_curves({"_$run": rows, r"$\frac$": rows})
+    figure = curves.draw_curves({"_$run": rows, r"$\frac$": rows})
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()][:2] == [r" _\$run, training", r" _\$run, validation"]
     names = (r"$\nonsense$", "猫")
-    style.to_bytes(judged.confusion(np.array([[3, 1], [0, 4]]), names))  # and a glyph that the font lacks is no warning
+    style.to_bytes(
+        mistakes.draw_confusion(np.array([[3, 1], [0, 4]]), names)
+    )  # a glyph that the font lacks: no warning
 
 
 def test_an_overlay_tints_each_patch_by_its_own_value() -> None:
     """Black image, two by two patches of 2 pixels from pixel 1 on: paper is white where no patch lies."""
     values = np.array([[0.0, 1.0], [1.0, 2.0]])
-    shown = attention.overlay(np.zeros((6, 6, 1)), values, (2, 1), attention.share_norm(values), attention.LOOKED)
+    shown = attention.overlay(
+        np.zeros((6, 6, 1)), values, Squares(2, 2, 1), attention.attention_norm(values), style.LOOKED
+    )
     assert shown[0].min() == shown[:, 5].min() == 1.0
     assert shown[1:3, 3:5].min() > 0.99  # an even share is white
     assert shown[1, 1, 2] > shown[1, 1, 0] + 0.1  # less is blue
@@ -277,13 +299,13 @@ def test_a_picture_is_the_same_bytes_every_time() -> None:
         assert a == b
 
 
-def test_only_pictures_import_matplotlib_and_nobody_pyplot() -> None:
+def test_only_look_imports_matplotlib_and_nobody_pyplot() -> None:
     for path in sorted((ROOT / "src" / "vitlab").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == "matplotlib" for name in named):
-                assert path.parent.name == "pictures", path
+                assert path.parent.name == "look", path
             assert not any("pyplot" in name for name in named), path
 
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import pytest
+from matplotlib.figure import Figure
 
 from tests.browser import watched
 from tests.command import vitlab
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import train_run
-from vitlab.pictures.style import Figure, undrawable
-from vitlab.report import write
+from vitlab.look import write
+from vitlab.look.style import undrawable
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -147,21 +148,22 @@ def test_the_report_says_the_numbers_of_the_run(looked: Path) -> None:
     errors = round((1 - result["test_top1"]) * result["test_images"])
     for text in (
         f"{100 * result['test_top1']:.2f} %",
-        f"of {result['test_images']} test images are recognised (95 % interval {100 * low:.2f} to {100 * high:.2f} %)",
-        f"{result['params']:,}, {100 * result['params_by_part']['head'] / result['params']:.0f} % of them in the head",
+        f"of {result['test_images']} test images are classified correctly (95 % interval {100 * low:.2f} to ",
+        f"{100 * high:.2f} %)",
+        f"{result['params']:,}, {100 * result['params_by_part']['head'] / result['params']:.0f} % of them in the class",
         f"{result['train_seconds']:.1f} s on 1 thread of",
         f"{errors} errors on 31 test images" if errors != 1 else "1 error on 31 test images",
         "cut into 4 x 4 patches of 2 x 2 pixels: the network reads 16 tokens of 4 numbers each",
-        f"Training drew a version anew for every image of all its {result['steps']} steps.",
+        f"Training drew a new version of every image in all its {result['steps']} steps.",
         result["model_sha256"],
     ):
         assert text in page, text
     sentence = next(
-        line for line in page.splitlines() if line.startswith("other beside it, a configuration of its own: ")
+        line for line in page.splitlines() if line.startswith("Compared with other (a custom configuration): ")
     )
     other = result_of(looked.with_name("other"))
     assert f"{100 * other['test_top1']:.2f} % in {other['train_seconds']:.1f} s" in sentence
-    alone, beside = map(int, re.findall(r"On (\d+) images? only tiny is right, on (\d+) only other", sentence)[0])
+    alone, beside = map(int, re.findall(r"Only tiny is right on (\d+) images?, only other on (\d+)", sentence)[0])
     assert alone - beside == round(31 * (result["test_top1"] - other["test_top1"]))
 
 
@@ -309,7 +311,7 @@ def test_names_from_outside_stay_names_and_the_place_of_the_data_stays_at_home(t
     train_run(tiny_config(tmp_path / "private" / "pets", epochs=1, checkpoint_seconds=60.0), run)
     left_out = json.loads(vitlab(f"look '{run}' --quiet --json").out)["left_out"]
     if "猫" in undrawable(names):
-        assert "no font on this machine has 猫: they are boxes" in left_out["Some letters of names"]
+        assert "no font on this machine has 猫; they appear as boxes" in left_out["Some letters of names"]
     card = (run / "README.md").read_text(encoding="utf-8")
     body = card.split("---\n", 2)[2]
     assert r"(\<b\>\*, \[猫\](x), \_a\_)" in body
@@ -325,15 +327,15 @@ def test_without_test_images_the_validation_images_judge_and_the_page_says_so(pl
     run = trained(place, "alone", "alone.npz")
     assert look(run) == {}
     text = check_page(run / "report.html").text
-    assert "validation images are recognised" in text
-    assert "The data set has no test images; these may have chosen the epoch" in text
+    assert "validation images are classified correctly" in text
+    assert "The data set has no test images; these may have selected the epoch" in text
 
 
 @pytest.mark.usefixtures("coarse")
 def test_without_validation_images_too_errors_are_not_drawn(place: Path) -> None:
     run = trained(place, "all", "alone.npz", val_fraction=0.0)
     assert set(look(run)) == {"Confusion, mistakes, reliability, classes", "Robustness"}
-    assert "The data set has no test images; these were learned from" in check_page(run / "report.html").text
+    assert "The data set has no test images; these were used for training" in check_page(run / "report.html").text
 
 
 def edited(run: Path, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
@@ -353,7 +355,7 @@ def test_a_run_that_diverged_shows_what_it_kept(place: Path, looked: Path) -> No
     (copy / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert look(copy) == {}
     text = check_page(copy / "report.html").text
-    assert "The run diverged: its loss stopped being a number. These are the weights of epoch" in text
+    assert "The run diverged: its loss became infinite or NaN. These are the weights of epoch" in text
     assert "the run diverged" in (copy / "README.md").read_text().lower()
 
 
@@ -363,9 +365,20 @@ def test_a_card_that_somebody_edited_stays(looked: Path) -> None:
     (copy / "README.md").write_text("mine")
     answer = vitlab(f"look {copy}")
     assert (copy / "README.md").read_text() == "mine"
-    assert "README.md is not ours any more" in answer.err
+    assert "README.md was edited; leaving it unchanged" in answer.err
     assert answer.out.splitlines()[-1] == f"report: {copy / 'report.html'}"
     assert "model card" not in answer.out
+
+
+@pytest.mark.usefixtures("coarse")
+def test_what_a_machine_calls_itself_stays_text(looked: Path) -> None:
+    copy = edited(looked, "machine", dict)
+    environment = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps(environment | {"device_name": "a_b <i>", "system": "*x*"}))
+    look(copy)
+    card = (copy / "README.md").read_text()
+    assert r"on 1 thread of a\_b \<i\>, fp32; \*x\*, Python" in card
+    assert "1 thread of a_b &lt;i&gt;, fp32" in (copy / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("coarse")
@@ -391,7 +404,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path)
     for line, code, parts in (
         (f"look {lost}", 8, ("diverged and has no finished model", "lower lr")),
         (f"look {going}", 8, ("has no finished model", "vitlab train --resume")),
-        (f"look {place}", 8, ("is no run folder",)),
+        (f"look {place}", 8, ("is not a run folder",)),
         (f"look {looked} --image 31", 8, ("no test image 31", "0 to 30")),
         (f"look {looked} --patch 17", 8, ("has no patch 17", "1 to 16")),
         (f"look {place / 'other'} --patch 1", 8, ("convolutional",)),
@@ -412,5 +425,5 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path)
 def test_the_image_and_the_patch_can_be_chosen(looked: Path) -> None:
     look(looked, "--image 7 --patch 16")
     text = check_page(looked / "report.html").text
-    assert "test image no. 7," in text
+    assert "(test image 7)" in text
     assert "Patch 16 (framed)" in text

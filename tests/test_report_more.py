@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from docs import make_gallery
 from tests.command import vitlab
 from tests.test_report import ALL, check_page
 from tests.tiny import tiny_model_config
 from vitlab.config.presets import preset_config
-from vitlab.look.attention import Squares
-from vitlab.pictures.style import Figure
-from vitlab.report import answer, attended, endured, learned, seen
-from vitlab.report.gather import as_trained, untied
-from vitlab.report.parts import between, counted, duration, listed, percent
+from vitlab.look import answer, attention, curves, images, robustness
+from vitlab.look.run import as_trained, break_ties
+from vitlab.model import Squares
+from vitlab.text import between, counted, duration, listed, percent
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "studies" / "seed-projection"
@@ -42,7 +42,7 @@ def test_a_study_gets_its_table_its_picture_and_links_to_its_runs(tmp_path: Path
     best = max(lines, key=lambda line: line["accuracy"])
     assert page.text.startswith("Study seed-projection\n") or "Study seed-projection" in page.text
     assert f"{best['accuracy']:.2f} %" in page.text
-    assert f"recognised by {best['cell']}" in page.text
+    assert f"classified correctly by {best['cell']}" in page.text
     for line in lines:
         assert line["cell"] in page.text
     assert {path.name for path in (folder / "pictures").iterdir()} == {"picture.png", "picture.svg"}
@@ -59,7 +59,7 @@ def test_a_study_gets_its_table_its_picture_and_links_to_its_runs(tmp_path: Path
 
 def test_a_study_that_has_not_ended_is_said_in_one_line(tmp_path: Path) -> None:
     shutil.copy(STUDY / "study.json", tmp_path)
-    assert "without a table yet" in vitlab(f"look {tmp_path}").error
+    assert "that has not finished; rerun the same command" in vitlab(f"look {tmp_path}").error
     (tmp_path / "table.json").write_text('{"study": "x", "lines": [{}]}')
     assert "is damaged" in vitlab(f"look {tmp_path}").error
 
@@ -104,23 +104,23 @@ def test_the_sign_test_is_a_fair_coin() -> None:
 
 def test_knobs_that_differ_from_the_preset_are_found() -> None:
     small = preset_config("small")
-    assert answer.changed_knobs(small.with_knobs(seed=7, threads=3), small) == {}
-    assert answer.changed_knobs(small.with_knobs(depth=3, lr=1e-3), small) == {"depth": 3, "lr": 1e-3}
+    assert small.with_knobs(seed=7, threads=3).changed_knobs(small) == {}
+    assert small.with_knobs(depth=3, lr=1e-3).changed_knobs(small) == {"depth": 3, "lr": 1e-3}
 
 
 def test_what_is_cut_off_is_said_in_pixels_and_in_area() -> None:
-    edge = seen.edge_sentence(preset_config("seed-32x6").model)
+    edge = images.edge_sentence(preset_config("seed-32x6").model)
     assert "2 of 32 pixels at the right and at the bottom" in edge
     assert "12.1 %" in edge  # 1 - (30 / 32)^2
-    assert seen.edge_sentence(preset_config("seed-best").model) == "The patches cover every pixel once."
-    both = seen.edge_sentence(preset_config("fast").model)
-    assert "Only the centre square of 20 pixels" in both
-    assert "2 pixels of its neighbours on every side, 8 x 8" in both
+    assert images.edge_sentence(preset_config("seed-best").model) == "The patches cover every pixel once."
+    both = images.edge_sentence(preset_config("fast").model)
+    assert "Only the central 20 x 20 pixels are used" in both
+    assert "2 pixels of its neighbours on every side (8 x 8)" in both
 
 
 def test_strengths_of_augmentation_in_words() -> None:
-    words = seen.strengths(preset_config("small").augment)
-    assert words == ["rotation to ±12°", "zoom to ±12 %", "shift to ±2 px", "slant to ±8°"]
+    words = images.strengths(preset_config("small").augment)
+    assert words == ["rotation to ±12°", "zoom to ±12 %", "shift to ±2 px", "shear to ±8°"]
 
 
 def drawn(figure: Figure, axes: int) -> np.ndarray[Any, np.dtype[Any]]:
@@ -132,29 +132,29 @@ def test_augmentation_is_that_of_training_and_repeats() -> None:
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 4] = 255
     config = preset_config("small").augment
-    one, two = (drawn(seen.augmentation(image, 9, config, "").figure, 1) for _ in range(2))
+    one, two = (drawn(images.augmentation_picture(image, 9, config, "").figure, 1) for _ in range(2))
     assert np.array_equal(one, two)
     still = preset_config("small").with_knobs(rotate=0.0, zoom=0.0, shift=0.0, shear=0.0).augment
-    shown = drawn(seen.augmentation(image, 9, still, "").figure, 1)
+    shown = drawn(images.augmentation_picture(image, 9, still, "").figure, 1)
     assert np.array_equal(shown[:9, :9, 0], image[..., 0] / 255)
 
 
 def test_shares_are_multiples_of_an_even_one() -> None:
-    even = attended.share(torch.full((2, 9), 1 / 9))
+    even = attention.relative(torch.full((2, 9), 1 / 9))
     assert even.shape == (2, 3, 3)
     assert np.allclose(even, 1.0)
-    assert attended.share(torch.eye(4))[2].tolist() == [[0.0, 0.0], [4.0, 0.0]]
+    assert attention.relative(torch.eye(4))[2].tolist() == [[0.0, 0.0], [4.0, 0.0]]
 
 
 def test_the_patch_that_is_asked_is_the_one_with_something_in_it() -> None:
     image = np.zeros((11, 11, 1))
     image[1 + 3 : 1 + 6, 1 + 6 : 1 + 9] = np.arange(9).reshape(3, 3, 1)  # row 1, column 2 of three
-    assert attended.brightest(image, Squares(3, 3, 1)) == 5
+    assert attention.busiest_patch(image, Squares(3, 3, 1)) == 5
 
 
 def test_ties_are_broken_as_in_evaluate() -> None:
     logits = torch.tensor([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 0.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
-    clear = untied(logits)
+    clear = break_ties(logits)
     assert torch.equal(clear.argmax(dim=1), logits.topk(1, dim=1).indices.flatten())
     assert (clear == clear.amax(dim=1, keepdim=True)).sum(dim=1).tolist() == [1, 1, 1]
     assert torch.allclose(clear, logits)
@@ -167,62 +167,63 @@ CURVES = {
 
 
 def test_limits_are_the_strongest_that_were_tried_before_a_tenth_is_lost() -> None:
-    assert endured.limits_sentence(CURVES, "7 images") == (
-        "On 7 images it is right in 100.0 % undisturbed. Of the strengths that were tried it keeps nine tenths of that "
-        "up to rotation 10 degrees and noise 0.2."
+    assert robustness.limits_sentence(CURVES, "7 images") == (
+        "On 7 images, accuracy without disturbance is 100.0 %. At least 90 % of that remains up to rotation 10 degrees "
+        "and noise 0.2."
     )
     weak = {
         "noise": [(0.0, 0.5), (0.1, 0.4), (0.2, 0.5)],  # that it comes back later is no limit
         "shift": [(0.0, 0.5), (1.0, 0.46), (2.0, 0.2)],
         "rotation": [(0.0, 0.5), (10.0, 0.3)],
     }
-    assert endured.limits_sentence(weak, "7 images") == (
-        "On 7 images it is right in 50.0 % undisturbed. Of the strengths that were tried it keeps nine tenths of that "
-        "up to shift 1 pixel. Already noise 0.1 and rotation 10 degrees cost more than a tenth."
+    assert robustness.limits_sentence(weak, "7 images") == (
+        "On 7 images, accuracy without disturbance is 50.0 %. At least 90 % of that remains up to shift 1 pixel. Less "
+        "remains already at noise 0.1 and rotation 10 degrees."
     )
 
 
 def test_two_runs_are_compared_where_they_differ_most() -> None:
     other = {"rotation": [(0.0, 1.0), (10.0, 0.95), (20.0, 0.9)], "noise": [(0.0, 1.0), (0.1, 0.99), (0.2, 0.93)]}
-    said = endured.compare_sentence("a", CURVES, "b", other)
-    assert said.startswith("b and a differ most at rotation 20 degrees, where b is 40.0 points ahead")
-    assert said.endswith("on average over all strengths b is 7.0 points ahead.")  # (40 + 2) / 6
+    said = robustness.compare_sentence("a", CURVES, "b", other)
+    assert said.startswith("b and a differ most at rotation 20 degrees, where b is 40.0 points better")
+    assert said.endswith("on average over all strengths, b is 7.0 points better.")  # (40 + 2) / 6
 
 
 def test_progress_is_told_from_first_to_last_epoch() -> None:
     rows = [{"train_seconds": s, "val_top1": v, "train_top1": 0.1} for s, v in ((2.0, 0.5), (5.0, 0.6), (7.0, 0.7))]
-    assert learned.progress_sentence(rows, 3.0) == (
-        "Over 3 epochs of 2.0 s its validation accuracy went from 50.00 % after the first epoch to 70.00 %."
+    assert curves.progress_sentence(rows, 3.0) == (
+        "Over 3 epochs of 2.0 s each, validation accuracy went from 50.00 % after the first epoch to 70.00 %."
     )
     alone = [{"train_seconds": 2.0, "val_top1": None, "train_top1": 0.25}]
     assert (
-        learned.progress_sentence(alone, 1.0) == "In its only epoch, 2.0 s, it reached a training accuracy of 25.00 %."
+        curves.progress_sentence(alone, 1.0)
+        == "In its only epoch (2.0 s) the run reached a training accuracy of 25.00 %."
     )
 
 
 def test_a_part_of_an_epoch_is_no_whole_one() -> None:
     rows = [{"train_seconds": s, "val_top1": None, "train_top1": v} for s, v in ((3.0, 0.5), (5.1, 0.75))]
-    assert learned.progress_sentence(rows, 1.75) == (
-        "Over 1.75 epochs of 3.0 s its training accuracy went from 50.00 % after the first epoch to 75.00 %."
+    assert curves.progress_sentence(rows, 1.75) == (
+        "Over 1.75 epochs of 3.0 s each, training accuracy went from 50.00 % after the first epoch to 75.00 %."
     )
-    assert learned.progress_sentence(rows[:1], 0.5) == (
-        "In 0.5 of an epoch, 3.0 s, it reached a training accuracy of 50.00 %."
+    assert curves.progress_sentence(rows[:1], 0.5) == (
+        "In 0.5 of an epoch (3.0 s) the run reached a training accuracy of 50.00 %."
     )
-    assert learned.progress_sentence(rows, 7.0).startswith("Over 2 epochs of 2.5 s")  # it diverged, or was stopped
+    assert curves.progress_sentence(rows, 7.0).startswith("Over 2 epochs of 2.5 s")  # it diverged, or was stopped
 
 
 def test_what_makes_training_harder_counts_only_where_it_was_on() -> None:
     small = preset_config("small")
-    assert learned.harder_words(small, 14) == ["smoothed labels"]  # 0.1 of 14 epochs at the end saw plain images
-    assert learned.harder_words(small, 5) == ["smoothed labels", "augmented images"]
-    assert learned.harder_words(preset_config("seed-best"), 3) == ["augmented images", "dropout"]
-    assert learned.harder_words(small.with_knobs(label_smoothing=0.0), 14) == []
+    assert curves.harder_words(small, 14) == ["label smoothing"]  # 0.1 of 14 epochs at the end saw plain images
+    assert curves.harder_words(small, 5) == ["label smoothing", "augmentation"]
+    assert curves.harder_words(preset_config("seed-best"), 3) == ["augmentation", "dropout"]
+    assert curves.harder_words(small.with_knobs(label_smoothing=0.0), 14) == []
 
 
 def test_patches_of_a_picture_are_those_of_the_model() -> None:
     """15 pixels in 4 x 4 patches of 4 less the edge: 3 x 3, cut by hand."""
     image = np.arange(15 * 15, dtype=np.uint8).reshape(15, 15, 1)
-    figure = seen.patches(image, tiny_model_config(patch_size=4), "x", "an image").figure
+    figure = images.patches_picture(image, tiny_model_config(patch_size=4), "x", "", "An image").figure
     strip = drawn(figure, 2)[..., 0]
     gap = 2
     for number in range(9):

@@ -37,6 +37,13 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
 
 
+def with_article(name: str, article: str = "a") -> str:
+    """a cat, an owl, an 8: as the name is spoken."""
+    spoken = name.lower()
+    vowel = spoken.startswith(tuple("aeio8")) or spoken in ("11", "18")
+    return f"{article}{'n' if vowel else ''} {name}"
+
+
 def value(what: Any, between: str = " ") -> str:
     """A knob's value as a user types it: on, none, 0.1, 16 64; entries of a list are joined by ``between``."""
     if what is None or what == ():

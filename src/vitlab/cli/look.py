@@ -12,7 +12,7 @@ from vitlab.errors import ConfigError
 from vitlab.text import counted
 
 if TYPE_CHECKING:
-    from vitlab.report.write import Written
+    from vitlab.look.write import Written
 
 DATA_OUT = Path("runs/data")
 
@@ -39,7 +39,7 @@ def look(arguments: argparse.Namespace) -> int:
     """Draw what a finished run sees, how it learned, where it errs and what it attends to, into RUN/pictures, with a
     report (RUN/report.html) and a model card (RUN/README.md). Or write a report on a study, or draw a data set without
     a run."""
-    from vitlab.report import write
+    from vitlab.look import write
 
     note, folder, knobs = flags.notes(arguments.quiet), arguments.folder, flags.given_knobs(arguments)
     if folder is None:

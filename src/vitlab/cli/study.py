@@ -70,8 +70,8 @@ def study(arguments: argparse.Namespace) -> int:
     chosen = Study(name, cells, tuple(seeds), search.identity if search else None)
     chosen, folder, rows = carry_out(arguments, chosen, search)
 
+    from vitlab.look.study import accuracy_against_time, save
     from vitlab.studies import table
-    from vitlab.studies.picture import accuracy_against_time, save
     from vitlab.studies.summary import circumstances, summarize
 
     split = "validation" if search else "test"

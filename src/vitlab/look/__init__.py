@@ -1,5 +1,11 @@
-"""Looking at a trained network: the numbers behind the pictures. Functions on tensors; nothing is drawn or stored here.
+"""`vitlab look`: figures of a run, a data set or a study with sentences in its numbers, as a report and a model card.
 
-attention: where it looks, and which patch it needs; inside: filters, positions, what each block already knows; judge:
-errors, confidence and calibration, from logits and labels; robust: accuracy against the strength of a disturbance.
+One file per topic holds its numbers, its figures and its sentences, in this order: images (the data, patches,
+augmentation), curves (training), mistakes (confusion, calibration, classes), attention, inside (filters, positions,
+logit lens), robustness, study. They share style (colours, mosaics), run (a run opened with its answers) and report
+(the parts of a report and their HTML). answer makes the head of a report, card the model card, write the files. Only
+this package imports matplotlib, and never pyplot: no window, no global figure.
+
+Names in the topic files: `draw_...` makes a figure from arrays, `..._picture` adds title, alternative text and
+sentences, `..._sentence` makes one of these; everything else computes.
 """

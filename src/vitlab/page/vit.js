@@ -35,7 +35,7 @@ export function checkKnobs(model) {
 }
 
 /**
- * Where the patches lie (ModelConfig's properties of the same meaning, and patch_squares in vitlab/look).
+ * Where the patches lie (ModelConfig's properties of the same meaning, and ViT.describe in vitlab/model).
  * @param {ModelKnobs} model
  * @returns {Squares}
  */

@@ -43,7 +43,11 @@ FINGERPRINT: dict[str, Any] = {
     "threads": int,
     "compile": bool,
 }
-ENVIRONMENT: dict[str, Any] = FINGERPRINT | {"resumed": list[dict[str, Any]], "git_commit": str | None}
+ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
+    **dict.fromkeys(("started_utc", "vitlab", "system", "python"), str),
+    "resumed": list[dict[str, Any]],
+    "git_commit": str | None,
+}
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
 # Of result.json, where a run is done.
 ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
@@ -101,17 +105,17 @@ class RunFolder:
         """result.json, or None while the run has not ended."""
         if not (self.path / "result.json").exists():
             return None
-        try:
-            result = Result.from_dict(self._table("result.json", KINDS))
-            if result.status == "done":
-                self._table("result.json", ENDED)
-            return result
-        except RunError as error:
-            raise RunError(f"{error}; {self._rebuild()}") from error
+        advice = f"delete it, and `vitlab train --resume {quoted(self.path)}` makes it again"
+        result = Result.from_dict(self._table("result.json", KINDS, advice))
+        if result.status == "done":
+            self._table("result.json", ENDED, advice)
+        if result.params == 0:
+            raise RunError(f"{self.path / 'result.json'} is damaged: 'params' is 0; {advice}")
+        return result
 
-    def _table(self, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
+    def _table(self, name: str, kinds: dict[str, Any], advice: str = AGAIN) -> dict[str, Any]:
         path = self.path / name
-        return files.check_table(path, files.read_json(path), kinds, AGAIN)
+        return files.check_table(path, files.read_json(path), kinds, advice)
 
     def _rebuild(self) -> str:
         """Advice when what a run ended with is damaged but its checkpoints are there."""

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from vitlab.look.judge import Mistake, confusion, equal_classes, mistakes, per_class, reliability
+from vitlab.look.mistakes import Mistake, confusion, equal_classes, mistakes, per_class, reliability
 from vitlab.training.evaluate import top_k, wilson_interval
 
 

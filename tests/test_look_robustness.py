@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from tests.tiny import glyphs, on_cpu
 from vitlab.config import MachineConfig
 from vitlab.data.batches import DeviceSplit
-from vitlab.look.robust import (
+from vitlab.look.robustness import (
     DISTURBANCES,
     SEED,
     blurred,
     change_of,
-    evenly,
     noisy,
     occluded,
     robustness,
     rotated,
     shifted,
 )
+from vitlab.look.run import evenly
 from vitlab.machine import Machine, choose_machine
 from vitlab.training.evaluate import predict_logits, top_k
 from vitlab.training.preprocess import Preprocess

@@ -1,0 +1,105 @@
+"""The head of a run's report: how good the network is, what it cost, and how that compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vitlab.config import RunConfig
+from vitlab.config.presets import PRESETS
+from vitlab.look.report import Answer, chance_words
+from vitlab.look.run import Subject
+from vitlab.runs.result import shown_metrics
+from vitlab.text import between, counted, duration, listed, percent, value
+
+
+def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
+    """The head of the report of ``subject``, compared with its preset and with ``others``."""
+    result = subject.result
+    accuracy, interval = subject.headline
+    head = percent(result["params_by_part"].get("head", 0) / result["params"], 0)
+    facts = [
+        ("Training", f"{duration(result['train_seconds'])} on {subject.machine_line}"),
+        *((label.capitalize(), text) for label, text in shown_metrics(result.to_dict()) if subject.part == "test"),
+        ("Parameters", f"{result['params']:,}, {head} of them in the classification head"),
+        ("Forward pass", f"{result['flops_per_image'] / 1e6:,.1f} million operations per image"),
+        ("Network", subject.network_line),
+        ("Data", f"{subject.dataset.card.title}: {counted(result['train_images'], 'training image')}"),
+    ]
+    comparisons = [*caveats(subject), *rounding_note(subject), *preset_sentences(subject)]
+    comparisons += [other_sentence(subject, other) for other in others]
+    sentence = f"of {subject.counted_images()} are classified correctly (95 % interval {between(interval)})."
+    return Answer(percent(accuracy), sentence, facts, comparisons)
+
+
+def caveats(subject: Subject) -> list[str]:
+    """Reasons to doubt the accuracy."""
+    said = []
+    if subject.result["status"] == "diverged":
+        kept = f"These are the weights of epoch {subject.result['selected_epoch']}."
+        said.append(f"The run diverged: its loss became infinite or NaN. {kept}")
+    if subject.part != "test":
+        seen = "were used for training" if subject.part == "training" else "may have selected the epoch"
+        said.append(f"The data set has no test images; these {seen}, so this accuracy is optimistic.")
+    return said
+
+
+def rounding_note(subject: Subject) -> list[str]:
+    """A sentence if this machine gives some images another answer than the one in result.json."""
+    stored = subject.result["test_top1"]
+    if subject.part != "test" or stored is None or abs(stored - subject.accuracy) <= 1e-9:
+        return []
+    here = f"which classifies {percent(subject.accuracy)} correctly: its rounding differs"
+    return [f"The pictures below were computed on this machine, {here}."]
+
+
+def preset_sentences(subject: Subject) -> list[str]:
+    """The accuracy expected of the preset, and that of its source."""
+    config = subject.config
+    preset = PRESETS.get(config.preset or "")
+    if preset is None:
+        return []
+    if config.changed_knobs(preset.config):
+        return [f"Configuration: {preset_phrase(config)}."]
+    said = [f"Expected of the preset {config.preset}: {preset.expected.replace('+-', '±')}"]
+    if preset.published and subject.part == "test":
+        published, seconds = preset.published
+        accuracy, (low, high) = subject.headline
+        said.append(
+            f"Compared with the seed page: {100 * accuracy - published:+.2f} percentage points in "
+            f"{percent(subject.result['train_seconds'] / seconds, 0)} of the time; the published accuracy is "
+            f"{'inside' if 100 * low <= published <= 100 * high else 'outside'} this run's interval."
+        )
+    return said
+
+
+def preset_phrase(config: RunConfig) -> str:
+    """The preset, and what was changed in it."""
+    if config.preset not in PRESETS:
+        return "a custom configuration"
+    changed = config.changed_knobs(PRESETS[config.preset].config)
+    knobs = [f"{name} {value(setting)}" for name, setting in changed.items()]
+    return f"the preset {config.preset}" + (f" with {listed(knobs)}" if knobs else "")
+
+
+def other_sentence(subject: Subject, other: Subject) -> str:
+    """Two runs on the same images: accuracy, time, and the number of images on which only one of them is right."""
+    labels = subject.images.labels
+    own, theirs = subject.guesses == labels, other.guesses == labels
+    alone, other_alone = int((own & ~theirs).sum()), int((~own & theirs).sum())
+    chance = sign_test(alone, other_alone)
+    ratio = other.result["train_seconds"] / max(subject.result["train_seconds"], 1e-9)
+    speed = f"was {ratio:.1f} times as fast" if ratio >= 1 else f"took {1 / ratio:.1f} times as long"
+    return (
+        f"Compared with {other.name} ({preset_phrase(other.config)}): {percent(other.headline[0])} in "
+        f"{duration(other.result['train_seconds'])} with {other.result['params']:,} parameters. "
+        f"{subject.name} {speed}. Only {subject.name} is right on {counted(alone, 'image')}, only {other.name} on "
+        f"{counted(other_alone, 'image')}: {chance_words(chance)} (exact sign test, p = {chance:.2g})."
+    )
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """How often a fair coin splits at least as unevenly (two-sided): McNemar's exact test of two networks on the same
+    images; 1 without any difference."""
+    from scipy import stats
+
+    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0

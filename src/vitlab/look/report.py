@@ -1,0 +1,145 @@
+"""What a report consists of, and the report as one HTML file: figures and style inside it, no script, no requests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from matplotlib.figure import Figure
+
+from vitlab import text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HALF = 6.0  # inches: narrower figures share a row
+UNLIKELY = 0.05  # a difference with a lower p-value is hardly chance
+Images = Mapping[str, tuple[Literal["png", "svg"], bytes]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its file's ``name``, a title, alternative text, and sentences that say how to read it; ``vector``:
+    it consists of lines, so it is saved as SVG too; ``fact``: what it shows, for text without the figure."""
+
+    name: str
+    title: str
+    figure: Figure
+    alt: str
+    text: str
+    vector: bool = False
+    fact: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A picture that cannot be drawn, and the reason in one line."""
+
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures that belong together."""
+
+    title: str
+    parts: Sequence[Picture | Missing]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The parts that can be drawn."""
+        return [part for part in self.parts if isinstance(part, Picture)]
+
+    @property
+    def missing(self) -> list[Missing]:
+        """The parts that cannot."""
+        return [part for part in self.parts if isinstance(part, Missing)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The head of a report: a number, the sentence that it starts, named facts, and comparisons in sentences."""
+
+    number: str
+    sentence: str
+    facts: Sequence[tuple[str, str]]
+    comparisons: Sequence[str]
+
+
+class Table(NamedTuple):
+    """Rows of text under a title; ``head`` may be empty; cells (row, column) in ``bold`` stand out, and those in
+    ``links`` lead to a relative address."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: frozenset[tuple[int, int]] = frozenset()
+    links: Mapping[tuple[int, int], str] = {}
+
+    @property
+    def columns(self) -> int:
+        """How many columns it has."""
+        return max(map(len, self.rows), default=0)
+
+
+class Report(NamedTuple):
+    """All of a report; ``tables`` are grouped by their headings."""
+
+    title: str
+    subtitle: str
+    answer: Answer
+    sections: Sequence[Section]
+    tables: Mapping[str, Sequence[Table]]
+    footer: str
+
+
+def page(report: Report, images: Images) -> str:
+    """The whole file. ``images`` are the figures' bytes by name, with "png" or "svg"."""
+    template = templates(autoescape=True).get_template("report.html.j2")
+    return template.render(report._asdict(), images=images, half=HALF)
+
+
+def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:
+    """The templates of this package, with the filters that they use."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    made = Environment(
+        loader=PackageLoader("vitlab.look"), autoescape=autoescape, finalize=finalize, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    made.filters |= {name: getattr(text, name) for name in ("percent", "between", "duration", "counted")}
+    made.filters |= {"anchor": anchor, "no_break": no_break, "data_url": data_url, "markdown": markdown}
+    made.filters["json"] = lambda value, indent=None: Markup(json.dumps(value, indent=indent))
+    return made
+
+
+def chance_words(chance: float) -> str:
+    """What a p-value means."""
+    return "this may be chance" if chance > UNLIKELY else "this is unlikely to be chance"
+
+
+def anchor(title: str) -> str:
+    """A heading's address inside the page."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def no_break(sentence: str) -> str:
+    """The sentence with numbers and their units on one line."""
+    return re.sub(r"(?<=\d) x (?=\d)", "\u00a0x\u00a0", sentence).replace(" %", "\u00a0%")
+
+
+def data_url(image: tuple[str, bytes]) -> str:
+    """A figure as an address that contains it."""
+    kind, data = image
+    return f"data:image/{'svg+xml' if kind == 'svg' else kind};base64,{base64.b64encode(data).decode()}"
+
+
+def markdown(words: Any) -> str:
+    """Text for one line of Markdown, with everything that Markdown would interpret escaped."""
+    return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(str(words).split()))

@@ -1,0 +1,172 @@
+"""What all figures share: colours, fonts, sizes, mosaics of small images, and a figure as bytes.
+
+Letters in names: N images, S side in pixels, C channels, R rows and Q columns of a mosaic.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+Floats = npt.NDArray[np.floating[Any]]
+Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
+P = ParamSpec("P")
+
+# Okabe and Ito 2008, "Color Universal Design": distinguishable with any colour vision, also in grey.
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+GREY, PALE, INK = "0.55", "0.88", "0.15"
+# Attention: white is uniform, blue less, orange and red more. Deletion: red where the probability falls, blue where it
+# rises.
+LOOKED = LinearSegmentedColormap.from_list(
+    "looked", [(0.0, "#b9cfe4"), (0.5, "#ffffff"), (0.66, "#fdc171"), (0.83, "#ea5a33"), (1.0, "#8f0a0a")]
+)
+NEEDED = mpl.colormaps["RdBu_r"]
+DPI = 130
+PAD = 0.07  # inches around every plot
+WIDTH = 8.0  # inches, of a figure as wide as the page
+COLUMN = 5.2  # inches, of a figure of half that width
+
+# Comes with matplotlib, so figures look the same everywhere; the others add letters that it lacks.
+FONT = "DejaVu Sans"
+FALLBACKS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS", "Noto Sans Devanagari"),
+)
+
+
+def families(fallbacks: Sequence[str], installed: Sequence[str]) -> list[str]:
+    """The font, and the fallbacks that are installed."""
+    return [FONT, *(name for name in fallbacks if name in installed)]
+
+
+FAMILIES = families(FALLBACKS, font_manager.get_font_names())
+STYLE: Any = {
+    "font.family": FAMILIES,
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": False,
+    "grid.color": PALE,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "image.cmap": "gray",
+    "svg.hashsalt": "vitlab",  # the same figure gives the same file
+    "savefig.dpi": DPI,
+}
+
+
+def applied(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A function that draws a figure, in this style whatever the process has set."""
+    decorated: Callable[P, Figure] = mpl.rc_context(STYLE)(draw)
+    return decorated
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, with automatic margins."""
+    layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+
+
+def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+    """The figure as a file's bytes; the same figure gives the same bytes."""
+    out = io.BytesIO()
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # class names may be in any script
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(out, format=kind, metadata=metadata)
+    return out.getvalue()
+
+
+def undrawable(names: Sequence[str]) -> str:
+    """The letters of ``names`` that no font of FAMILIES has, each once; they are drawn as boxes."""
+    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in FAMILIES]
+    known = set().union(*(font.get_charmap() for font in fonts))
+    return "".join(sorted({letter for name in names for letter in name if letter.isprintable()} - set(map(chr, known))))
+
+
+def as_colour(images: Pixels) -> Floats:
+    """[..., 1 or 3], uint8 or floating -> [..., 3] in 0..1, clipped."""
+    unit = images / np.float32(255) if images.dtype == np.uint8 else np.clip(images, 0.0, 1.0).astype(np.float32)
+    return np.repeat(unit, 3, axis=-1) if unit.shape[-1] == 1 else unit
+
+
+def mosaic(images_RQSSC: Pixels, gap: int, gap_across: int | None = None) -> Floats:
+    """Images in rows and columns on white, ``gap`` pixels apart, ``gap_across`` between columns if that differs:
+    [height, width, 3]."""
+    rows, columns, height, width = images_RQSSC.shape[:4]
+    across = gap if gap_across is None else gap_across
+    out = np.ones((rows * (height + gap) - gap, columns * (width + across) - across, 3), np.float32)
+    colours = as_colour(images_RQSSC)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + across)
+            out[top : top + height, left : left + width] = colours[row, column]
+    return out
+
+
+def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:
+    """[N, S, S, C] -> [R, columns, S, S, C]; white fills the last row."""
+    missing = -len(images_NSSC) % columns
+    white = np.full((missing, *images_NSSC.shape[1:]), 255 if images_NSSC.dtype == np.uint8 else 1, images_NSSC.dtype)
+    return np.concatenate([images_NSSC, white]).reshape(-1, columns, *images_NSSC.shape[1:])
+
+
+def show_pixels(axes: Axes, image: Pixels) -> None:
+    """An image without axes, every pixel a sharp square."""
+    axes.imshow(as_colour(image), interpolation="nearest")
+    axes.set_axis_off()
+
+
+def centres(count: int, side: int, gap: int) -> Floats:
+    """The centres of a mosaic's rows or columns, in its pixels."""
+    return np.arange(count) * (side + gap) + (side - 1) / 2
+
+
+def label_mosaic(axes: Axes, rows: Sequence[str], columns: Sequence[str], sides: tuple[int, int], gap: int) -> None:
+    """Names to the left of a mosaic's rows and above its columns, as ticks; ``sides`` are an image's height, width."""
+    axes.set_axis_on()
+    axes.spines[:].set_visible(False)
+    axes.set_yticks(centres(len(rows), sides[0], gap), rows)
+    axes.set_xticks(centres(len(columns), sides[1], gap), columns)
+    axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+
+
+def escaped(name: str) -> str:
+    """A user's name for matplotlib, where a dollar starts a formula and a first underscore hides a label."""
+    return (" " + name if name.startswith("_") else name).replace("$", r"\$")
+
+
+def short(name: str, most: int = 14) -> str:
+    """A class name, cut at the end if it is too long."""
+    return escaped(name if len(name) <= most else name[: most - 1] + "…")
+
+
+def run_name(name: str, most: int = 34) -> str:
+    """A run's name, cut in the middle if it is too long: names often differ at their ends."""
+    half = (most - 1) // 2
+    return escaped(name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}")

@@ -1,0 +1,188 @@
+"""The files that `vitlab look` writes: pictures, report.html, README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from vitlab import files
+from vitlab.config import RunConfig
+from vitlab.config.presets import PRESETS
+from vitlab.config.run import sections as sections_of_config
+from vitlab.data import load_dataset
+from vitlab.errors import RunError
+from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
+from vitlab.look.answer import answer
+from vitlab.look.card import MARK, card
+from vitlab.look.report import Images, Missing, Report, Section, Table, page
+from vitlab.look.run import Subject, check_comparable, open_run, shown_images
+from vitlab.look.style import to_bytes, undrawable
+from vitlab.runs.prepare import memory_errors
+from vitlab.studies.driver import read_study
+from vitlab.studies.table import notes
+from vitlab.text import counted, value
+
+Note = Callable[[str], None]
+# Every picture of a run that may exist.
+NAMES = (
+    *("examples", "patches", "augmentation", "training", "confusion", "mistakes", "reliability", "classes"),
+    *("attention", "deletion", "attention-heads", "attention-distance", "filters", "positions", "lens", "robustness"),
+)
+MOST_LETTERS = 12  # that a note lists
+
+
+@dataclass
+class Written:
+    """The files that were written, and what was left out, with the reason."""
+
+    pictures: list[Path] = field(default_factory=list)
+    report: Path | None = None
+    card: Path | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def look_at_run(
+    path: Path,
+    beside: Sequence[Path],
+    note: Note,
+    asked: dict[str, Any],
+    image: int | None = None,
+    query: int | None = None,
+) -> Written:
+    """Draw everything about a run, compared with the runs ``beside``, and write it into its folder.
+
+    ``image`` and ``query`` choose the image and the patch for the pictures that show one.
+    """
+    subject = open_run(path, note, asked)
+    others = [open_run(other, note, asked) for other in beside]
+    for other in others:
+        check_comparable(subject, other)
+    names = [one.name for one in (subject, *others)]
+    for name in names:
+        if names.count(name) > 1:
+            raise RunError(f"two of the runs are called {name}; give --beside another run, or rename a folder")
+    patches = subject.network.squares.grid**2
+    if query is not None and (subject.missing("patches") or not 0 <= query < patches):
+        reason = subject.missing("patches") or f"its patches are 1 to {patches}"
+        raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
+    numbers = shown_images(subject, image)
+    about = subject.environment
+    files_of_run = {"environment.json": about, "result.json": subject.result.to_dict()}
+    environment = [Table(name, (), rows_of(values, readable)) for name, values in files_of_run.items()]
+    with memory_errors("drawing"):
+        sections = sections_of_run(subject, others, numbers, query)
+        report = Report(
+            subject.name,
+            f"Trained with vitlab on {subject.dataset.card.title}, {about['started_utc'][:10]}",
+            answer(subject, others),
+            sections,
+            {"Configuration": knob_tables(subject.config), "Environment": environment},
+            f"Made by vitlab look, vitlab {about['vitlab']}. The numbers are also in result.json and history.jsonl.",
+        )
+        written = write_report(report, path)
+    for old in [path / "pictures" / f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]:
+        if old not in written.pictures:
+            files.remove(old)  # of an earlier look; other files are the user's
+    readme = path / "README.md"
+    if readme.exists() and MARK not in files.read_bytes(readme).decode(errors="replace"):
+        note(f"{readme} was edited; leaving it unchanged")
+    else:
+        files.write_bytes(readme, card(subject, sections).encode("utf-8", "replace"))
+        written.card = readme
+    return written
+
+
+def look_at_data(data: str, out: Path, note: Note) -> Written:
+    """Draw a data set without a run, and write its pictures into ``out``."""
+    dataset = load_dataset(data, note)
+    return write_pictures([note_letters(images.data_section(dataset), dataset.card.classes)], out)[0]
+
+
+def look_at_study(folder: Path, runs: Path) -> Written:
+    """Write the report of a study from its table and its rows; its own picture, of the same name, stays."""
+    about, lines = study.read_lines(folder)
+    report = Report(
+        f"Study {read_study(folder)['name']}",
+        f"{counted(len(lines), 'cell')}, accuracy on {about['accuracy_on']} images",
+        study.answer(about, lines),
+        study.sections(lines),
+        study.tables(folder, runs, lines),
+        " ".join(notes(lines, about["circumstances"], about["accuracy_on"])),
+    )
+    return write_report(report, folder)
+
+
+def sections_of_run(
+    subject: Subject, others: Sequence[Subject], numbers: list[int], query: int | None = None
+) -> list[Section]:
+    """Every picture of a run; ``numbers`` are the images that some of them show (`run.shown_images`)."""
+    names = [*subject.classes, *(one.name for one in (subject, *others))]
+    return [
+        note_letters(images.section(subject, numbers), names),
+        curves.section(subject, others),
+        mistakes.section(subject),
+        attention.section(subject, numbers, query),
+        inside.section(subject, numbers),
+        robustness.section(subject, others, numbers[0]),
+    ]
+
+
+def note_letters(section: Section, names: Sequence[str]) -> Section:
+    """The section, with a note if figures cannot show some letters of ``names``."""
+    letters = undrawable(names)
+    if not letters:
+        return section
+    shown = letters if len(letters) <= MOST_LETTERS else f"{letters[:MOST_LETTERS]}…"
+    reason = f"no font on this machine has {shown}; they appear as boxes until you install one such as Noto Sans CJK"
+    return Section(section.title, [*section.parts, Missing("Some letters of names", reason)])
+
+
+def write_report(report: Report, folder: Path) -> Written:
+    """Write report.html, and its pictures into pictures/."""
+    written, images = write_pictures(report.sections, folder / "pictures")
+    written.report = folder / "report.html"
+    files.write_bytes(written.report, page(report, images).encode("utf-8", "replace"))
+    return written
+
+
+def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, Images]:
+    """Write every picture as PNG and those of lines as SVG too; return also the kind and bytes that the page embeds."""
+    files.make_folder(folder)
+    written, embedded = Written(), dict[str, tuple[Literal["png", "svg"], bytes]]()
+    for picture in [picture for section in sections for picture in section.pictures]:
+        kinds: tuple[Literal["png", "svg"], ...] = ("png", "svg") if picture.vector else ("png",)
+        for kind in kinds:
+            data = to_bytes(picture.figure, kind)
+            files.write_bytes(folder / f"{picture.name}.{kind}", data)
+            written.pictures.append(folder / f"{picture.name}.{kind}")
+            embedded[picture.name] = (kind, data)
+            picture.figure.set_layout_engine("none")  # the layout that was found is the same for the other kind
+    written.left_out = {missing.title: missing.reason for section in sections for missing in section.missing}
+    return written, embedded
+
+
+def knob_tables(config: RunConfig) -> list[Table]:
+    """Every knob by section; those that differ from the preset's in bold."""
+    preset = PRESETS.get(config.preset or "")
+    changed = config.changed_knobs(preset.config) if preset else {}
+    made = []
+    for name, section in sections_of_config(config).items():
+        bold = frozenset((number, 1) for number, knob in enumerate(vars(section)) if knob in changed)
+        made.append(Table(name, (), rows_of(vars(section), value), bold))
+    return made
+
+
+def rows_of(values: Mapping[str, Any], words: Callable[[Any], str]) -> list[list[str]]:
+    """Names and values in ``words``. Of a user's data folder only the name: its place is private."""
+    return [[key, PurePath(str(what)).name if key == "data" else words(what)] for key, what in values.items()]
+
+
+def readable(what: Any) -> str:
+    """A value of a JSON file in words."""
+    if isinstance(what, dict):
+        return ", ".join(f"{key} {readable(inner)}" for key, inner in what.items())
+    if isinstance(what, list):
+        return " to ".join(map(readable, what)) if len(what) == 2 else str(len(what)) if what else "none"
+    return f"{what:,}" if type(what) is int else value(what)
