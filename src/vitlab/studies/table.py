@@ -135,7 +135,7 @@ def notes(lines: Sequence[Line], where: dict[str, Any], split: str) -> list[str]
     if any(line.published for line in lines):
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
-        made.append("With one seed, verdict and interval reflect only the choice of test images, not the choice of seed.")
+        made.append("With one seed, verdict and interval reflect only the choice of test images, not of the seed.")
     facts = [circumstance(name, where[name]) for name in CIRCUMSTANCES if name in where]
     return [*made, f"Training seconds are medians and count training steps only. {', '.join(facts)}."]
 
