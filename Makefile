@@ -14,8 +14,9 @@ LESS := elastic=0 rotate=0/zoom=0/shift=0/shear=0/elastic=0 attn_form=none/attn_
 	patch_overlap=0 pool=mean label_smoothing=0 clean_tail=0 embed_dim=64 depth=2 crop=none \
 	optimizer=adamw/lr=0.002/weight_decay=0.05
 BIN := .venv/bin
+NPM := $(shell command -v node >/dev/null && command -v npm)
 
-.PHONY: train test check bench venv clean
+.PHONY: train test check check-page bench venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -28,6 +29,20 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+ifneq ($(NPM),)
+	@$(MAKE) --no-print-directory check-page
+else
+	@echo "node and npm are not installed: the page's code was not checked"
+endif
+
+# The web page's scripts, style sheets and HTML: biome (linter, formatter) and TypeScript's type checker.
+check-page: node_modules/ready
+	$(NPM) run --silent lint
+	$(NPM) run --silent types
+
+node_modules/ready: package.json package-lock.json .npmrc
+	$(NPM) ci --silent
+	@touch $@
 
 # Takes hours on an otherwise idle machine. Duels and validation keep their finished runs, so you may interrupt and restart them.
 # Not included, see docs/: the duel with cnn-tuned on other seeds, the duels of attention and of seed-best, the profile of a
@@ -57,4 +72,4 @@ venv: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv node_modules

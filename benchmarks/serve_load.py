@@ -1,4 +1,4 @@
-"""How `vitlab serve` bears load, over loopback only, for a few minutes.
+"""`vitlab serve` under load, over loopback only, for a few minutes.
 
     python -m benchmarks.serve_load runs/NAME --out FILE
 

@@ -1,4 +1,4 @@
-"""`vitlab serve` as a process of its own: started, watched, stopped."""
+"""`vitlab serve` as a separate process: started, watched, stopped."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ServerProcess:
         return {"now": found["VmRSS"], "peak": found["VmHWM"]}
 
     def forget_peak(self) -> None:
-        """Let the peak of memory begin anew (Linux: 5 to clear_refs)."""
+        """Reset the peak of memory (Linux: 5 to clear_refs)."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
 

@@ -26,7 +26,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-QUIET = (  # no sandbox: tests run as root in containers; and a browser that asks nobody for anything
+QUIET = (  # no sandbox: tests run as root in containers; and no requests of the browser's own
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-default-browser-check"),
 )
@@ -49,7 +49,7 @@ def find_chromium() -> str | None:
 
 @contextlib.contextmanager
 def running(executable: str) -> Iterator[Browser]:
-    """The browser, headless, for the time of the block."""
+    """The browser, headless, during the block."""
     from playwright.sync_api import sync_playwright
 
     with warnings.catch_warnings():
@@ -97,7 +97,7 @@ def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page,
 
 
 def note(complaints: list[str], kind: str, text: str) -> None:
-    """Keep what a page says on its console when it is more than talk."""
+    """Keep errors and warnings of the page's console."""
     if kind in ("error", "warning"):
         complaints.append(f"console {kind}: {text}")
 

@@ -234,7 +234,7 @@ def too_large() -> Iterator[Case]:
 
 
 def other_kinds() -> Iterator[Case]:
-    """What is no PNG or JPEG, whatever it is called."""
+    """What is not PNG or JPEG, whatever its name."""
     picture = Image.fromarray(seven())
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
     kinds = {

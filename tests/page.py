@@ -1,6 +1,6 @@
-"""Models for tests of the page: networks with random weights, which need no training, laid out as the page wants them.
+"""Models for tests of the page: networks with random weights, in the folders that the page expects.
 
-A parity of numbers is as hard to reach on random weights as on trained ones, and they reach every knob.
+Equal numbers are as hard to reach with random weights as with trained ones, and no training is needed for any knob.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitlab.export.web import bundle
 from vitlab.predict import Classifier
 from vitlab.runs.result import Result
 
-NOISE = 0.1  # standard deviation of what is added to every weight: some layers start at zero
+NOISE = 0.1  # standard deviation of what is added to every weight: some layers are zero before training
 
 
 def untrained(
@@ -52,7 +52,7 @@ def untrained(
 
 
 def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Split:
-    """Blocks and noise in all shades; labels 0 to 9 in turn, so that a bundle keeps their order."""
+    """Blocks and noise in all shades; labels 0 to 9 in turn, the order that a bundle keeps."""
     draw = np.random.default_rng(seed)
     coarse = draw.random((count, -(-side // 4), -(-side // 4), channels)).repeat(4, axis=1).repeat(4, axis=2)
     images = 190 * coarse[:, :side, :side] + 65 * draw.random((count, side, side, channels))
@@ -60,7 +60,7 @@ def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Sp
 
 
 def page_folder(path: Path, models: Mapping[str, tuple[Classifier, Split | None]]) -> Path:
-    """The page's modules with these models beside them, and an empty page, engine.html, to try them on."""
+    """The page's modules with these models, and an empty page, engine.html, to run them in."""
     with resources.as_file(resources.files("vitlab") / "page") as page:
         shutil.copytree(page, path)
     for name, (classifier, examples) in models.items():

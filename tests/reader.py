@@ -1,4 +1,4 @@
-"""The page with networks of random weights, and what a reader does on it: for test_page.py and test_page_use.py."""
+"""The page with networks of random weights, and what a user does on it: for test_page.py and test_page_use.py."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def base(site: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(chromium: Browser, base: str) -> Iterator[Page]:
-    """A browser's page that holds still; in the end nothing may have gone wrong on it."""
+    """A browser's page without animations; at the end it must have reported no problem."""
     options: dict[str, Any] = dict(viewport=dict(width=1280, height=900), reduced_motion="reduce")
     with watched(chromium, base, **options) as (page, complaints):
         yield page
@@ -73,19 +73,19 @@ def write_json(path: Path, value: object) -> None:
 
 def visit(page: Page, base: str, choices: str = "") -> None:
     """Open the page and wait until it has read what is drawn there."""
-    page.goto("about:blank")  # else only what stands after the # would change
+    page.goto("about:blank")  # a new # alone would not load the page again
     page.goto(f"{base}/index.html{'#' if choices else ''}{choices}")
     settle(page)
 
 
 def settle(page: Page, state: str = "answered") -> None:
-    """Wait until the network has read what is there now, or, "settled", has answered the longer questions, too."""
+    """Wait until the network has read the drawing or, with "settled", answered the longer questions too."""
     page.evaluate("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     page.wait_for_selector(f"body.{state}", timeout=10_000)
 
 
 def bars(page: Page) -> list[str]:
-    """What the bars say, in words."""
+    """The text of the bars."""
     return page.locator("#bars li").all_inner_texts()
 
 

@@ -23,10 +23,9 @@ from tests.image_zoo import saved
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab.predict import Classifier
 from vitlab.runs.session import train_run
-from vitlab.serve.access import Access, allowed_hosts
+from vitlab.serve.access import Access, allowed_hosts, bind, listen
+from vitlab.serve.content import File
 from vitlab.serve.limits import Limits
-from vitlab.serve.listen import bind, listen
-from vitlab.serve.pages import File
 from vitlab.serve.server import VitlabServer, make_server
 
 SECRETS = ("Traceback", "vitlab/", "site-packages", "/tmp", "Error", "torch", "starlette", "pydantic")
@@ -43,8 +42,14 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body; a test fails when it is no JSON."""
+        """The body; a test fails when it is not JSON."""
         return json.loads(self.body)
+
+
+def counts(reply: Reply) -> dict[str, float]:
+    """The samples on /metrics: each name with its labels, as written, and its value."""
+    lines = [line for line in reply.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Running:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
-        """One request on a connection of its own."""
+        """One request on a new connection."""
         connection = self.connect()
         try:
             return ask(connection, method, path, body, headers)

@@ -1,5 +1,6 @@
 """Folders of real image files."""
 
+import contextlib
 import io
 import os
 import struct
@@ -12,10 +13,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from tests.image_zoo import seven, zoo
 from tests.tiny import tiny_config
 from vitlab import RunFolder, train_run
-from vitlab.data import load_dataset
-from vitlab.data.pixels import decode
+from vitlab.data import images, load_dataset
 from vitlab.errors import DataError
 
 GREY = (np.arange(5 * 7) * 7 % 251).astype(np.uint8).reshape(5, 7)
@@ -23,6 +24,11 @@ COLOUR = np.stack([GREY, GREY[::-1], GREY // 2], axis=-1)
 
 
 Files = dict[str, Any]  # "class/name": array or bytes
+
+
+def decode(data: bytes) -> images.Pixels:
+    """As the images of a folder are read."""
+    return images.decode(data, "0.png", drawing=False, strict=False)
 
 
 def encoded(array: npt.NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
@@ -41,7 +47,7 @@ def put(root: Path, files: Files) -> str:
 
 
 def test_a_thousand_digits_as_png_with_two_broken_files(tmp_path: Path) -> None:
-    """Real MNIST where it is at hand, else the digits of scikit-learn: read exactly, and learned from."""
+    """Real MNIST if it is available, else the digits of scikit-learn: read exactly, and good for training."""
     split = load_dataset("mnist" if os.environ.get("VITLAB_DATA") else "digits").train
     for index in range(1000):
         folder = tmp_path / f"digit-{split.labels[index]}"
@@ -56,11 +62,12 @@ def test_a_thousand_digits_as_png_with_two_broken_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.train.images, split.images[:1000][order])
     np.testing.assert_array_equal(dataset.train.labels, split.labels[:1000][order])
     assert dataset.card.classes == tuple(f"digit-{digit}" for digit in range(10))
-    assert [entry.split(":")[0] for entry in dataset.unreadable] == ["digit-3/cut.png", "digit-7/page.png"]
-    assert "damaged" in dataset.unreadable[0]
-    assert "not a PNG or JPEG" in dataset.unreadable[1]
+    assert dataset.unreadable == (
+        "digit-3/cut.png is damaged or incomplete; save it again as PNG or JPEG",
+        "digit-7/page.png is a web page or XML, not a PNG or JPEG image; save it as PNG",
+    )
     assert len(lines) == 1
-    assert "2 of 1002 files" in lines[0]
+    assert "skipped 2 of 1,002 files" in lines[0]
     assert (dataset.val, dataset.test) == (None, None)
     knobs = dict(image_size=14, patch_size=7, embed_dim=24, epochs=6, lr=5e-3, checkpoint_seconds=30.0)
     result = train_run(tiny_config(tmp_path, **knobs), tmp_path.with_suffix(".run"))
@@ -99,7 +106,7 @@ def test_other_sizes_are_resized_to_the_most_common_one(tmp_path: Path) -> None:
     dataset = load_dataset(put(tmp_path, {"a/0.png": GREY, "a/1.png": even, "b/0.png": GREY}), lines.append)
     np.testing.assert_array_equal(dataset.train.images[1], np.full((5, 7, 1), 90))
     np.testing.assert_array_equal(dataset.train.images[2, ..., 0], GREY)
-    assert lines == ["1 of 3 images were resized to 5 x 7, the most common size"]
+    assert lines == ["resized 1 of 3 images to 5 x 7, the most common size"]
 
 
 def test_the_digest_knows_names_and_bytes(tmp_path: Path) -> None:
@@ -123,7 +130,7 @@ def test_the_digest_knows_names_and_bytes(tmp_path: Path) -> None:
     [
         ({"x.png": GREY}, "no sub-folders"),
         ({"a/0.png": GREY, "a/1.png": GREY}, r"two or more sub-folders"),
-        ({"a/0.png": GREY, "b/0.png": b"broken"}, "1 readable images .*not a PNG.*needs at least 2"),
+        ({"a/0.png": GREY, "b/0.png": b"broken"}, "1 readable image .*not a PNG.*needs at least 2"),
         ({"a/0.png": b"", "b/0.txt": b"hello"}, "0 readable images"),
         (
             {"train/a/0.png": GREY, "train/b/0.png": GREY, "test/c/0.png": GREY},
@@ -155,7 +162,7 @@ def test_what_does_not_belong_is_reported_and_hidden_files_are_not(tmp_path: Pat
         ".DS/x": b"x",
     }
     dataset = load_dataset(put(tmp_path, files))
-    assert dataset.unreadable == ("a/deeper: not a file", "notes.txt: not in the sub-folder of a class")
+    assert dataset.unreadable == ("a/deeper is not a file", "notes.txt is not in the sub-folder of a class")
     assert dataset.card.classes == ("a", "b")
 
 
@@ -179,9 +186,9 @@ def test_links_that_lead_out_are_skipped_and_those_inside_are_followed(tmp_path:
     dataset = load_dataset(str(root))
     assert (len(dataset.train), dataset.card.classes) == (3, ("a", "b"))
     assert dataset.unreadable == (
-        "a/1.png: a link that leads out of the folder",
-        "a/3.png: not a file",
-        "c: a link that leads out of the folder",
+        "a/1.png is a link that leads out of the folder",
+        "a/3.png is not a file",
+        "c is a link that leads out of the folder",
     )
 
 
@@ -199,14 +206,14 @@ def test_a_part_that_is_a_link_out_is_not_followed(tmp_path: Path, part: str) ->
     else:
         dataset = load_dataset(str(tmp_path / "root"))
         assert dataset.val is None
-        assert dataset.unreadable == ("val: a link that leads out of the folder",)
+        assert dataset.unreadable == ("val is a link that leads out of the folder",)
 
 
 def test_a_folder_that_is_no_part_is_reported(tmp_path: Path) -> None:
     files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "validation") for name in "ab" for i in "01"}
     dataset = load_dataset(put(tmp_path, files | {"README": b"x"}))
     assert (len(dataset.train), dataset.val) == (4, None)
-    assert dataset.unreadable == ("validation: neither train, val nor test with classes in it",)
+    assert dataset.unreadable == ("validation is not train, val or test with classes in it",)
 
 
 def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
@@ -223,7 +230,7 @@ def test_a_folder_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: p
         load_dataset(put(tmp_path, {"b/1.png": GREY}))
 
 
-def test_memory_is_reckoned_after_small_images_have_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_checked_again_for_resized_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dot = np.array([[[1, 2, 3]]], np.uint8)
     path = put(tmp_path, {"a/0.png": GREY, "a/1.png": GREY, "b/0.png": GREY, "b/1.png": dot, "b/2.png": dot})
     monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 5 * 5 * 7 * 3)
@@ -290,15 +297,15 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (png_of_size(60_000, 60_000), "megapixels"),
-        (png_of_size(2001, 2000), "2001 x 2000 pixels, more than 4 megapixels"),
+        (png_of_size(60_000, 60_000), "4 million pixels"),
+        (png_of_size(2001, 2000), "2001 x 2000 pixels, more than 4 million"),
         (png_of_size(20, 20), "damaged"),
-        (png_of_size(0, 0), "damaged|not a PNG"),
+        (png_of_size(0, 0), "damaged|no pixels"),
         (encoded(GREY, "BMP"), "not a PNG or JPEG"),
         (encoded(GREY, "GIF"), "not a PNG or JPEG"),
         (encoded(COLOUR, "TIFF"), "not a PNG or JPEG"),
-        (b"", "not a PNG or JPEG"),
-        (encoded(COLOUR, "JPEG")[:300], "damaged|not a PNG"),
+        (b"", "empty"),
+        (encoded(COLOUR, "JPEG")[:300], "damaged"),
     ],
 )
 def test_what_is_not_a_usable_image_is_a_data_error(data: bytes, words: str) -> None:
@@ -310,15 +317,40 @@ def test_size_is_judged_before_pixels_are_decoded(monkeypatch: pytest.MonkeyPatc
     from PIL import ImageFile
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
-    with pytest.raises(DataError, match="megapixels"):
+    with pytest.raises(DataError, match="4 million"):
         decode(png_of_size(3000, 3000))
+
+
+ONLY_IN_FOLDERS = ("cut-at-the-end.png", "only-the-checksum-is-wrong.png", "lying-length.png", "animated.png",
+                   "4000000x1.png", "1x70000.png")  # fmt: skip
+
+
+def test_folders_read_all_that_strangers_may_send_and_some_more() -> None:
+    """A training image need not be perfect: what Pillow can read counts, and the first frame of an animation."""
+    accepted = set()
+    for case in (case for case in zoo() if case.name != "ten-thousand-scans.jpg"):  # readable too, but slow
+        with contextlib.suppress(images.ImageError):
+            found = decode(case.data)
+            accepted.add(case.name)
+        if case.status == 200 and case.name != "huge-text.png":
+            np.testing.assert_array_equal(found, images.decode(case.data, case.name, drawing=False))
+    strangers = {case.name for case in zoo() if case.status == 200}
+    assert accepted == (strangers - {"huge-text.png"}) | set(ONLY_IN_FOLDERS)  # Pillow unpacks no text of that size
+    frames = next(case.data for case in zoo() if case.name == "animated.png")
+    np.testing.assert_array_equal(decode(frames)[..., 0], seven())
+
+
+def test_a_file_too_large_to_read_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, {"a/0.png": GREY, "b/0.png": GREY, "b/1.png": encoded(GREY) + bytes(1 << 20)})
+    monkeypatch.setattr("vitlab.data.images.MAX_BYTES", 1 << 20)
+    assert load_dataset(path).unreadable == ("b/1.png is larger than 1 MiB; shrink it",)
 
 
 def test_a_name_decides_nothing(tmp_path: Path) -> None:
     files = {"a/0.txt": encoded(GREY), "b/0": encoded(GREY, "JPEG"), "b/1.png": encoded(GREY, "BMP")}
     dataset = load_dataset(put(tmp_path, files))
     assert len(dataset.train) == 2
-    assert dataset.unreadable == ("b/1.png: not a PNG or JPEG image",)
+    assert dataset.unreadable == ("b/1.png is a BMP image, not a PNG or JPEG image; save it as PNG",)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

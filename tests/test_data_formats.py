@@ -15,8 +15,7 @@ import pytest
 
 from tests.toycards import CLASSES, HEIGHT, WIDTH, idx, packed, sha, toy_arrays, toy_card
 from vitlab.data import CATALOGUE, DataFile, Dataset, load_dataset
-from vitlab.data.formats import gunzip, read_cifar, read_idx, splits_from_idx
-from vitlab.data.verify import read_parts
+from vitlab.data.formats import gunzip, read_cifar, read_idx, read_parts, splits_from_idx
 from vitlab.errors import DataError
 
 Packing = Literal["raw", "gzip", "zip", "tar"]
@@ -209,7 +208,7 @@ def test_an_archive_is_not_opened_before_its_digest_fits(
     tmp_path: Path, packing: Packing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attacker's archive never meets a parser."""
-    monkeypatch.setattr("vitlab.data.verify._unpack", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr("vitlab.data.formats._unpack", lambda *_: pytest.fail("it was opened"))
     good = packed(b"x")
     (tmp_path / "f").write_bytes(good[:-1] + b"\1")
     with pytest.raises(DataError, match="SHA-256"):

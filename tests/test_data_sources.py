@@ -38,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stalling mirror costs less than in earnest, yet a busy machine has time to answer."""
+    """A stalling mirror costs less time than in real use, yet a busy machine has time to answer."""
     monkeypatch.setattr(download, "START_SECONDS", 1.5)
     monkeypatch.setattr(download, "STALL_SECONDS", 1.5)
 
@@ -126,7 +126,7 @@ def test_two_sets_with_equal_file_names_are_told_apart_by_digest(
     know(name="twin", files=twins)
     lines: list[str] = []
     assert is_the_toy(load_dataset("toy", lines.append))
-    assert sum("passed over" in line for line in lines) == 4
+    assert sum("ignoring it" in line for line in lines) == 4
     assert not is_the_toy(load_dataset("twin"))
     assert load_dataset("twin").digest != load_dataset("toy").digest
 
@@ -158,7 +158,7 @@ def test_a_damaged_cache_is_replaced(cache: Path, know: Know, damage: str) -> No
         know(base)
         assert is_the_toy(load_dataset("toy", lines.append))
     assert hits == [f"/{FIRST}.gz"]
-    assert "will be replaced" in lines[0]
+    assert "downloading it again" in lines[0]
     assert (cache / f"{FIRST}.gz").read_bytes() == packed(RAWS[FIRST])
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_file_of_the_user_is_reported_and_left_alone(
         assert is_the_toy(load_dataset("toy", lines.append))
     assert hits == [f"/{FIRST}.gz"]
     assert str(tmp_path / "toy" / FIRST) in lines[0]
-    assert "passed over" in lines[0]
+    assert "ignoring it" in lines[0]
     assert (tmp_path / "toy" / f"{FIRST}.gz").read_bytes() == bad
 
 
@@ -469,11 +469,11 @@ def test_check_tells_every_copy_and_changes_nothing(
     monkeypatch.setenv("VITLAB_DATA", str(tmp_path / "mine"))
     know("http://never.invalid")
     rows = check("toy")
-    told = {(name, Path(path).parent): verdict for name, path, verdict in rows}
-    assert told[FIRST, tmp_path / "mine"] == "ok"
-    assert "SHA-256" in told[FIRST, cache]
-    assert told[NAMES[1], cache] == "missing"
-    assert told[NAMES[2], cache] == "ok"
+    verdicts = {(name, Path(path).parent): verdict for name, path, verdict in rows}
+    assert verdicts[FIRST, tmp_path / "mine"] == "ok"
+    assert "SHA-256" in verdicts[FIRST, cache]
+    assert verdicts[NAMES[1], cache] == "missing"
+    assert verdicts[NAMES[2], cache] == "ok"
     assert len(rows) == 7
     assert (cache / f"{FIRST}.gz").read_bytes() == b"bad"
 

@@ -131,7 +131,7 @@ def test_examples_fit_networks_of_other_pictures(tmp_path: Path) -> None:
 def test_weights_that_were_exchanged_meanwhile_are_not_shipped(tmp_path: Path) -> None:
     classifier = Classifier.load(make_run(tmp_path / "run"))
     (tmp_path / "run" / "model.safetensors").write_bytes(b"other weights")
-    with pytest.raises(RunError, match="has been changed while it was used"):
+    with pytest.raises(RunError, match="changed while it was in use"):
         bundle(classifier, None)
 
 

@@ -1,7 +1,6 @@
-"""The page as a reader meets it: in a real browser, under the strict policy, with networks of random weights.
+"""The page in a real browser, under the strict policy, with networks of random weights: drawing and reading.
 
-What its numbers are worth: test_page_engine.py. Here: that it is alive, and what drawing and reading show. Choices,
-keyboard, phone and failures: test_page_use.py.
+Its numbers: test_page_engine.py. Choices, keyboard, phone and failures: test_page_use.py.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from tests.reader import HOSTILE, bars, drag, settle, strokes, visit
 from tests.reader import base as base
 from tests.reader import page as page
 from tests.reader import site as site
-from vitlab.predict.decode import decode
+from vitlab.predict import decode
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# Alive
+# Start
 
 
 def test_it_draws_a_digit_by_itself_and_every_panel_shows_it(chromium: Browser, base: str) -> None:
@@ -85,7 +84,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     visit(page, base)
     page.click("#clear")
     settle(page)
-    assert page.inner_text("#sure") == "nothing is drawn"
+    assert page.inner_text("#sure") == "nothing to read"
     drag(page, (30, 20), (70, 20), (45, 80))
     drag(page, (40, 50), (60, 50))
     settle(page)
@@ -97,7 +96,7 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     assert bars(page) != both
     page.click("#undo")
     settle(page)
-    assert page.inner_text("#sure") == "nothing is drawn"
+    assert page.inner_text("#sure") == "nothing to read"
 
 
 def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
@@ -105,7 +104,7 @@ def test_undo_remembers_fifty_steps(page: Page, base: str) -> None:
     for _ in range(57):
         page.keyboard.press("1")
     page.locator("#undo").evaluate("(button) => { for (let i = 0; i < 99; i++) button.click(); }")
-    assert strokes(page) == 1, "the eighth 1: what was before is forgotten"
+    assert strokes(page) == 1, "the eighth 1: earlier steps are gone"
 
 
 def test_a_cancelled_pointer_ends_its_stroke(page: Page, base: str) -> None:
@@ -146,7 +145,7 @@ def test_a_test_digit_comes_with_its_known_label(page: Page, base: str) -> None:
     assert re.fullmatch(r"Known label: \d", page.inner_text("#truth"))
     drag(page, (5, 5), (95, 5))
     settle(page)
-    assert page.is_hidden("#truth"), "it was changed"
+    assert page.is_hidden("#truth"), "the image was changed"
 
 
 def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, base: str, tmp_path: Path) -> None:
@@ -164,21 +163,21 @@ def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, b
 
 
 @pytest.mark.parametrize(("shade", "choices"), [(0, ""), (0, "center=0"), (255, "")])
-def test_a_blank_picture_is_no_drawing(page: Page, base: str, tmp_path: Path, shade: int, choices: str) -> None:
+def test_a_blank_picture_is_not_a_drawing(page: Page, base: str, tmp_path: Path, shade: int, choices: str) -> None:
     Image.new("L", (37, 41), shade).save(tmp_path / "blank.png")
     visit(page, base, f"compare=cnn&{choices}")
     page.set_input_files("#picture-file", tmp_path / "blank.png")
-    page.wait_for_selector("#sure:text('nothing is drawn')")
+    page.wait_for_selector("#sure:text('nothing to read')")
     settle(page)
-    assert page.inner_text("#sure2") == "nothing is drawn"
+    assert page.inner_text("#sure2") == "nothing to read"
     assert page.locator("#bars .value").all_inner_texts() == [""] * 10
 
 
 @pytest.mark.parametrize("ink", [(255, 250, 240), (9, 30, 60), (140, 130, 120), None])
-def test_transparency_becomes_what_it_becomes_for_predict(
+def test_transparent_pixels_become_the_same_as_in_predict(
     page: Page, base: str, tmp_path: Path, ink: tuple[int, int, int] | None
 ) -> None:
-    """For networks that read drawings; black for others, as Pillow's alpha_composite has it."""
+    """For networks that read drawings; for others black, as in Pillow's alpha_composite."""
     pixels = np.zeros((31, 29, 4), dtype=np.uint8)
     if ink:
         pixels[7:22, 9:13] = (*ink, 255)
@@ -201,12 +200,12 @@ def test_transparency_becomes_what_it_becomes_for_predict(
         assert np.abs(np.reshape(decoded, (31, 29, 3)) - pixels.astype(int)).max() <= 2  # alpha is premultiplied
 
 
-def test_a_file_that_is_no_picture_is_answered_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_in_one_sentence(page: Page, base: str, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_bytes(b"not a picture")
     visit(page, base)
     before = bars(page)
     page.set_input_files("#picture-file", tmp_path / "notes.png")
-    page.wait_for_selector("#notice:text('notes.png is no picture')")
+    page.wait_for_selector("#notice:text('cannot read notes.png as a picture')")
     assert bars(page) == before
 
 
@@ -244,15 +243,15 @@ def test_a_patch_can_be_hidden_and_shown_again(page: Page, base: str) -> None:
 
 def test_one_highlight_runs_through_all_panels(page: Page, base: str) -> None:
     visit(page, base)
-    assert page.inner_text("#attention-whose") == "all patches look, on average"
+    assert page.inner_text("#attention-whose") == "average over all patches"
     page.hover("#needed", position={"x": 50, "y": 140})  # of about 160: row 4, column 2
     page.wait_for_selector("[data-patch='13'].marked")
-    assert page.inner_text("#attention-whose") == "patch 14 looks"
+    assert page.inner_text("#attention-whose") == "from patch 14"
     page.mouse.move(2, 2)
     page.wait_for_selector("[data-patch='13']:not(.marked)")
     page.click("[data-patch='5']")
     page.mouse.move(2, 2)
-    assert page.inner_text("#attention-whose") == "patch 6 looks"
+    assert page.inner_text("#attention-whose") == "from patch 6"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The page's networks in a real browser, against torch: every knob, and everything that a reading shows.
+"""The page's networks in a real browser against torch: every knob, and everything that a reading shows.
 
-Nothing here is trained, and MNIST is not needed; trained networks on MNIST: benchmarks/page_speed.py.
+Weights are random, and MNIST is not needed; for trained networks on MNIST: benchmarks/page_speed.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WITHIN = 1e-4
 IMAGES = 100
-CLOSELY = 3  # images of which everything is compared, not only the logits
+CLOSELY = 3  # images for which everything is compared, not just the logits
 
 
 def vit(**knobs: Any) -> ModelConfig:
@@ -100,7 +100,7 @@ def base(
 
 @pytest.fixture
 def page(chromium: Browser, base: str) -> Iterator[Page]:
-    """An empty page of that server; in the end nothing may have gone wrong on it."""
+    """An empty page of that server; at the end it must have reported no problem."""
     with watched(chromium, base) as (page, complaints):
         page.goto(f"{base}/engine.html")
         yield page
@@ -119,31 +119,31 @@ def test_everything_that_a_reading_shows_is_what_torch_computes(
 ) -> None:
     classifier, examples = models[name]
     images = torch.from_numpy(examples.images)
-    told = page.evaluate(READ_ALL, [name, CLOSELY])
+    result = page.evaluate(READ_ALL, [name, CLOSELY])
 
     logits = classifier.logits(images)
-    assert logits.std(dim=0).min() > 10 * WITHIN, "the images must make a difference"
-    assert_close(told["logits"], logits)
-    assert told["selftest"]["agree"] is True
-    assert told["selftest"]["images"] == 10
-    assert told["selftest"]["maxDifference"] <= WITHIN
+    assert logits.std(dim=0).min() > 10 * WITHIN, "the answers must depend on the image"
+    assert_close(result["logits"], logits)
+    assert result["selftest"]["agree"] is True
+    assert result["selftest"]["images"] == 10
+    assert result["selftest"]["maxDifference"] <= WITHIN
 
     inputs = classifier.preprocess(images[:CLOSELY])
-    squares = Squares(told["squares"]["grid"], told["squares"]["side"], told["squares"]["margin"])
-    assert told["squares"]["size"] == inputs.shape[-1]
+    squares = Squares(result["squares"]["grid"], result["squares"]["side"], result["squares"]["margin"])
+    assert result["squares"]["size"] == inputs.shape[-1]
     with torch.inference_mode():
         falls = patch_deletion(
             classifier.model, inputs, logits[:CLOSELY].argmax(dim=1), black(classifier.preprocess), squares=squares
         )
-        assert_close([reading["deletion"] for reading in told["closely"]], falls)
+        assert_close([reading["deletion"] for reading in result["closely"]], falls)
         pixels = replace(classifier.preprocess, mean=(0.0,), std=(1.0,))(images[:CLOSELY])
-        assert_close([reading["image"] for reading in told["closely"]], pixels.permute(0, 2, 3, 1))
-        assert_close([reading["probabilities"] for reading in told["closely"]], logits[:CLOSELY].softmax(dim=1))
-        check_inside(classifier, inputs, told["closely"])
+        assert_close([reading["image"] for reading in result["closely"]], pixels.permute(0, 2, 3, 1))
+        assert_close([reading["probabilities"] for reading in result["closely"]], logits[:CLOSELY].softmax(dim=1))
+        check_inside(classifier, inputs, result["closely"])
 
 
 def check_inside(classifier: Classifier, inputs: Tensor, readings: list[dict[str, Any]]) -> None:
-    """Attention and the logit lens of a ViT; of a CNN there are none."""
+    """Attention and logit lens of a ViT; a CNN has neither."""
     if not isinstance(classifier.model, ViT):
         assert all(reading["attention"] == [] and reading["lens"] == [] for reading in readings)
         return
@@ -173,10 +173,10 @@ DISTURBED = """async ([model, index, job]) => {
 
 @pytest.mark.parametrize("name", ["fast", "resized", "cnn-rgb-crop"])
 def test_a_disturbed_reading_and_its_curve(name: str, page: Page, models: dict[str, tuple[Classifier, Split]]) -> None:
-    """Turned and moved before the crop, then with a patch hidden; the curve turns, and keeps all else."""
+    """Rotated and shifted before the crop, then with a patch hidden; the curve varies the rotation only."""
     classifier, examples = models[name]
     image = torch.from_numpy(examples.images[5:6])
-    told = page.evaluate(
+    result = page.evaluate(
         DISTURBED,
         [name, 5, dict(hidden=[2], disturb=dict(rotate=13, shift=1.7), want=dict(deletion=False, curve="rotate"))],
     )
@@ -191,13 +191,13 @@ def test_a_disturbed_reading_and_its_curve(name: str, page: Page, models: dict[s
             answer: Tensor = classifier.model(inputs)[0].float()
         return answer
 
-    assert_close(told["logits"], logits(13))
+    assert_close(result["logits"], logits(13))
     label = int(logits(0).argmax())
-    assert told["label"] == label
-    assert 0 in told["strengths"]
-    assert len(told["strengths"]) == 13
-    expected = torch.stack([logits(degrees).softmax(dim=0)[label] for degrees in told["strengths"]])
-    assert_close(told["probabilities"], expected)
+    assert result["label"] == label
+    assert 0 in result["strengths"]
+    assert len(result["strengths"]) == 13
+    expected = torch.stack([logits(degrees).softmax(dim=0)[label] for degrees in result["strengths"]])
+    assert_close(result["probabilities"], expected)
 
 
 NEWEST = """async (model) => {
@@ -218,7 +218,7 @@ NEWEST = """async (model) => {
 def test_the_newest_drawing_wins(page: Page, models: dict[str, tuple[Classifier, Split]]) -> None:
     classifier, examples = models["small"]
     readings = page.evaluate(NEWEST, "small")
-    assert [i for i, reading in enumerate(readings) if reading] == [0, 19], "those between never reach the network"
+    assert [i for i, reading in enumerate(readings) if reading] == [0, 19], "the jobs in between are replaced"
     assert (readings[0]["deletion"], readings[0]["curve"]) == (False, False), "the first one was cut short"
     assert (readings[19]["deletion"], readings[19]["curve"]) == (True, True)
     logits = classifier.logits(torch.from_numpy(examples.images[[0, 19]]))
@@ -226,8 +226,8 @@ def test_the_newest_drawing_wins(page: Page, models: dict[str, tuple[Classifier,
 
 
 def test_two_models_read_at_the_same_time(page: Page, models: dict[str, tuple[Classifier, Split]]) -> None:
-    told = page.evaluate(f"async () => Promise.all([({READ_ALL})(['small', 2]), ({READ_ALL})(['merged-layer', 2])])")
-    for name, answer in zip(("small", "merged-layer"), told, strict=True):
+    result = page.evaluate(f"async () => Promise.all([({READ_ALL})(['small', 2]), ({READ_ALL})(['merged-layer', 2])])")
+    for name, answer in zip(("small", "merged-layer"), result, strict=True):
         classifier, examples = models[name]
         assert_close(answer["logits"], classifier.logits(torch.from_numpy(examples.images)))
 
@@ -256,12 +256,12 @@ def test_a_drawing_in_other_colours_than_the_network_reads(
 def test_a_drawing_of_any_size_is_normalised_first(
     center: bool, page: Page, models: dict[str, tuple[Classifier, Split]]
 ) -> None:
-    """As the classifier does it to one grey level; from there on exactly."""
+    """Within one grey level of the classifier's result; exact from there on."""
     classifier, _ = models["drawn"]
     drawing = np.zeros((131, 97), np.uint8)
     drawing[13:89, 41:52] = 211
     drawing[71:83, 19:41] = 97
-    told = page.evaluate(
+    result = page.evaluate(
         """async ([height, width, pixels, center]) => {
             const { load, read } = await import("/client.js");
             await load("drawn");
@@ -271,7 +271,7 @@ def test_a_drawing_of_any_size_is_normalised_first(
         }""",
         [*drawing.shape, drawing.flatten().tolist(), center],
     )
-    placed = torch.tensor(told["placed"], dtype=torch.uint8).view(1, 28, 28, 1)
-    assert told["side"] == 28
+    placed = torch.tensor(result["placed"], dtype=torch.uint8).view(1, 28, 28, 1)
+    assert result["side"] == 28
     assert (placed.int() - classifier.prepare(drawing, center).int()).abs().max() <= 1
-    assert_close(told["logits"], classifier.logits(placed)[0])
+    assert_close(result["logits"], classifier.logits(placed)[0])

@@ -1,4 +1,4 @@
-"""The files of a model in a real browser: what is whole is read, everything else is refused in one sentence."""
+"""The files of a model in a real browser: intact ones are read, all others refused in one sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
-    """An empty page of that server; in the end nothing may have gone wrong on it."""
+    """An empty page of that server; at the end it must have reported no problem."""
     with watched(chromium, served[0]) as (page, complaints):
         page.goto(f"{served[0]}/engine.html")
         yield page
@@ -42,7 +42,7 @@ def page(chromium: Browser, served: tuple[str, Path]) -> Iterator[Page]:
 
 
 def as_text(data: bytes) -> str:
-    """Bytes on their way into the browser."""
+    """Bytes as text that can be passed to the browser."""
     return base64.b64encode(data).decode()
 
 
@@ -62,7 +62,7 @@ PARSE = f"""async (text) => {{
 
 
 def stored(header: object, data: bytes = b"") -> bytes:
-    """A file with this header, right or wrong."""
+    """A file with this header, valid or not."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
@@ -86,23 +86,23 @@ def test_what_the_safetensors_package_writes_is_read(page: Page) -> None:
 DAMAGED = {
     "nothing": (b"", "too few"),
     "seven bytes": (b"1234567", "too few"),
-    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(100), "no safetensors file"),
+    "another format": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a safetensors file"),
     "a header longer than the file": (struct.pack("<Q", 2**40) + b"{}", "cut short"),
     "a header of 2^63 bytes": (struct.pack("<Q", 2**63) + b"{}", "cut short"),
     "no JSON": (stored(b"{a: 1}"), "not JSON"),
     "no UTF-8": (stored(b'{"\xff": 1}'), "not JSON"),
     "a list": (stored([1, 2]), "not a JSON object"),
-    "half precision": (stored(tensor("BF16", (2,), (0, 4)), bytes(4)), 'kind "BF16"'),
-    "no entry": (stored({"a": None}), "kind"),
-    "no shape": (stored(tensor(shape="2"), bytes(8)), "no sense"),
-    "a negative size": (stored(tensor(shape=(-2,)), bytes(8)), "no sense"),
-    "half a place": (stored(tensor(offsets=(0,)), bytes(8)), "no sense"),
+    "half precision": (stored(tensor("BF16", (2,), (0, 4)), bytes(4)), 'type "BF16"'),
+    "no entry": (stored({"a": None}), "has type undefined"),
+    "no shape": (stored(tensor(shape="2"), bytes(8)), "are invalid"),
+    "a negative size": (stored(tensor(shape=(-2,)), bytes(8)), "are invalid"),
+    "half a place": (stored(tensor(offsets=(0,)), bytes(8)), "are invalid"),
     "outside the file": (stored(tensor(), bytes(7)), "outside the file"),
     "backwards": (stored(tensor(offsets=(8, 0)), bytes(8)), "outside the file"),
     "another number of bytes": (stored(tensor(shape=(3,)), bytes(8)), "cannot hold the shape 3"),
     "a huge shape": (stored(tensor(shape=(2**31, 2**31)), bytes(8)), "cannot hold"),
-    "a hole": (stored(tensor(offsets=(4, 12)), bytes(12)), "holes"),
-    "more at the end": (stored(tensor(), bytes(9)), "1 bytes at the end"),
+    "a hole": (stored(tensor(offsets=(4, 12)), bytes(12)), "gaps"),
+    "more at the end": (stored(tensor(), bytes(9)), "1 byte at the end"),
 }
 
 
@@ -125,9 +125,11 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a run's own": (lambda config: (config.pop("format"), config.update(optim={})), "vitlab export"),
     "no model": (lambda config: config.pop("model"), "model is missing"),
     "unknown attention": (lambda config: config["model"].update(attn_form="flash"), "attn_form must be one of"),
+    "unknown kind": (lambda config: config["model"].update(arch="mixer"), 'of kind "mixer"; it knows vit and cnn'),
+    "no kind": (lambda config: config["model"].pop("arch"), "of kind undefined"),
     "wider": (lambda config: config["model"].update(embed_dim=18), "blocks.0.norm1.weight is 14, not 18"),
     "deeper": (lambda config: config["model"].update(depth=4), "blocks.3.norm1.weight is missing"),
-    "shallower": (lambda config: config["model"].update(depth=2), "has no place in the network"),
+    "shallower": (lambda config: config["model"].update(depth=2), "the network has no blocks.2."),
     "more classes": (lambda config: config["classes"].append("x"), "head.1.weight is 10 x 14, not 11 x 14"),
     "no patches": (lambda config: config["model"].update(patch_size=0), "patch_size must be"),
     "half a pixel": (lambda config: config["model"].update(patch_size=4.5), "patch_size must be"),
@@ -144,17 +146,17 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another crop": (lambda config: config["preprocess"].update(crop=13), "preprocess.crop"),
     "no deviation": (lambda config: config["preprocess"].update(std=[0]), "preprocess.std"),
     "a CNN": (lambda config: config["model"].update(arch="cnn", cnn_channels=[3]), "convs.0.weight is missing"),
-    "classes that are no names": (lambda config: config.update(classes=[{}] * 10), "classes is no list of names"),
-    "no name": (lambda config: config.pop("name"), "name must be a text"),
-    "a name that is none": (lambda config: config.update(name={"a": 1}), "name must be a text"),
-    "data without a name": (lambda config: config.update(data=[7]), "data must be a text or null"),
+    "classes that are no names": (lambda config: config.update(classes=[{}] * 10), "classes must be a list of names"),
+    "no name": (lambda config: config.pop("name"), "name must be text"),
+    "a name that is none": (lambda config: config.update(name={"a": 1}), "name must be text"),
+    "data without a name": (lambda config: config.update(data=[7]), "data must be text or null"),
     "another normalisation": (lambda config: config.update(drawing="cats"), "drawing must be"),
     "accuracy in words": (lambda config: config.update(test_top1="good"), "test_top1 must be a number or null"),
     "parameters in a list": (lambda config: config.update(params=[3]), "params must be a number or null"),
     "half an interval": (lambda config: config.update(test_top1_interval=[0.5]), "must be two numbers or null"),
     "a digest that is a number": (lambda config: config.update(sha256=7), "sha256 must be 64 hex digits"),
-    "another file's digest": (lambda config: config.update(sha256="0" * 64), "their SHA-256 is not the one"),
-    "odd heads": (lambda config: config["model"].update(head_dim=None, num_heads=3), "3 heads do not divide"),
+    "another file's digest": (lambda config: config.update(sha256="0" * 64), "names a different SHA-256"),
+    "odd heads": (lambda config: config["model"].update(head_dim=None, num_heads=3), "not divisible by num_heads 3"),
 }
 
 
@@ -182,22 +184,22 @@ def test_a_model_that_does_not_fit_is_refused_in_one_sentence(name: str, page: P
     assert answer.endswith(".")
 
 
-def test_whole_files_of_ones_own_are_loaded(page: Page, served: tuple[str, Path]) -> None:
+def test_a_users_intact_files_are_loaded(page: Page, served: tuple[str, Path]) -> None:
     folder = served[1] / "models" / "tiny"
     config = json.loads((folder / "config.json").read_text())
     answer = load_files(page, config, (folder / "model.safetensors").read_bytes())
     assert answer == [{"grid": 3, "side": 5, "margin": 0, "size": 15}, None]
 
 
-def test_a_model_of_ones_own_may_come_without_facts(page: Page, served: tuple[str, Path]) -> None:
+def test_a_users_model_may_lack_facts(page: Page, served: tuple[str, Path]) -> None:
     folder = served[1] / "models" / "tiny"
     config = json.loads((folder / "config.json").read_text())
     nothing = dict.fromkeys(("params", "test_top1", "test_images", "test_top1_interval", "train_seconds", "sha256"))
     assert isinstance(load_files(page, config | nothing, (folder / "model.safetensors").read_bytes()), list)
 
 
-def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
-    """One weight of another model: only the digest can tell. And a worker that refused goes on working."""
+def test_a_bundle_that_was_changed_in_transit_is_refused(chromium: Browser, served: tuple[str, Path]) -> None:
+    """One bit of the weights: only the digest can tell. After a refusal the worker still works."""
     folder = served[1] / "models" / "tiny"
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
@@ -210,19 +212,19 @@ def test_a_bundle_that_was_changed_on_its_way_is_refused(chromium: Browser, serv
         page.goto(f"{served[0]}/engine.html")
         answers = page.evaluate("""async () => {
             const { load, read } = await import("/client.js");
-            const told = (promise) => promise.then((answer) => answer.selftest.agree, (error) => error.message);
-            const first = await Promise.all([told(load("changed")), told(load("missing"))]);
-            return [...first, await told(read("missing", { drawing: {}, want: {} })), await told(load("tiny"))];
+            const outcome = (promise) => promise.then((answer) => answer.selftest.agree, (error) => error.message);
+            const first = await Promise.all([outcome(load("changed")), outcome(load("missing"))]);
+            return [...first, await outcome(read("missing", { drawing: {}, want: {} })), await outcome(load("tiny"))];
         }""")
     assert "SHA-256" in answers[0]
-    assert "the server says 404" in answers[1]
+    assert "the server answered 404" in answers[1]
     assert "has not been loaded" in answers[2]
     assert answers[3] is True
-    assert all("404" in complaint for complaint in complaints), "the browser notes what it could not fetch"
+    assert all("404" in complaint for complaint in complaints), "the browser logs the missing file"
 
 
-def test_an_answer_that_is_no_number_is_said_to_be_none(page: Page, tmp_path: Path, served: tuple[str, Path]) -> None:
-    """As a run that diverged leaves it."""
+def test_an_answer_that_is_not_a_number_is_reported(page: Page, tmp_path: Path, served: tuple[str, Path]) -> None:
+    """As after training that diverged."""
     tiny = untrained(tmp_path / "tiny", TINY)
     weights = {name: value.numpy().copy() for name, value in tiny.model.state_dict().items()}
     weights["head.1.bias"][3] = np.nan

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def with_other_data(page: Page, site: Path, name: str) -> None:
-    """From now on this network has learned from clothes."""
+    """From now on this network claims to be trained on clothes."""
     config = json.loads((site / "models" / name / "config.json").read_text())
     config |= {"data": "clothes", "classes": [f"dress {i}" for i in range(len(config["classes"]))]}
     page.route(f"**/models/{name}/config.json", lambda route: route.fulfill(json=config))
@@ -64,7 +64,7 @@ def test_links_within_the_page_leave_everything_as_it_is(page: Page, base: str) 
 
 
 def paste(page: Page, choices: str) -> None:
-    """A link to the open page, put into the address."""
+    """Put a link's choices into the address of the open page."""
     page.evaluate("(choices) => { location.hash = choices; }", choices)
 
 
@@ -119,14 +119,14 @@ def test_a_link_to_a_known_image_that_is_not_here_says_so_and_begins_as_usual(
         paste(page, "test=9999")
     page.wait_for_selector("#notice:visible")
     settle(page)
-    assert page.inner_text("#notice") == "The link names the known image 9999; with this network came 11, from 0."
+    assert page.inner_text("#notice") == "The link names the known image 9999, but this network has only 0 to 10."
     assert bars(page) == said
 
 
 def test_a_pasted_link_to_a_network_that_is_not_here_says_so(page: Page, base: str) -> None:
     visit(page, base)
     paste(page, "model=gone&patch=3")
-    page.wait_for_selector("#notice:text('The link names a network that is not here: gone.')")
+    page.wait_for_selector("#notice:text('The link names a network that this page does not have: gone.')")
     settle(page)
     assert page.input_value("#model") == "vit"
-    assert page.inner_text("#attention-whose") == "patch 3 looks"
+    assert page.inner_text("#attention-whose") == "from patch 3"

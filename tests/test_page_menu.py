@@ -1,4 +1,4 @@
-"""From a study on disk to what the page's menu says about it."""
+"""From a study on disk to the page's menu."""
 
 from __future__ import annotations
 

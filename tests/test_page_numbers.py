@@ -1,4 +1,4 @@
-"""The page's arithmetic in a real browser: a drawing normalised, images disturbed and resized, GELU."""
+"""The page's arithmetic in a real browser: normalisation of drawings, disturbances, resizing, GELU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHIN = 1e-4
 
 @pytest.fixture(scope="module")
 def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """An empty page of a server with the page's modules; in the end nothing may have gone wrong on it."""
+    """An empty page of a server with the page's modules; at the end it must have reported no problem."""
     folder = page_folder(tmp_path_factory.mktemp("served") / "page", {})
     with serve_folder(folder) as base, watched(chromium, base) as (page, complaints):
         page.goto(f"{base}/engine.html")
@@ -35,14 +35,14 @@ def page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def as_text(data: bytes) -> str:
-    """Bytes on their way into the browser."""
+    """Bytes as text that can be passed to the browser."""
     return base64.b64encode(data).decode()
 
 
 BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))"
 
 DRAWINGS = f"""async ([text, width, height]) => {{
-    const {{ centerDrawing, plainDrawing }} = await import("/preprocess.js");
+    const {{ centerDrawing, plainDrawing }} = await import("/drawing.js");
     const grey = ({BYTES})(text);
     return [centerDrawing, plainDrawing].map((shape) => {{
         const {{ inverted, box, scaled, placed }} = shape(grey, width, height);
@@ -87,8 +87,8 @@ def drawings() -> Iterator[npt.NDArray[np.uint8]]:
 def test_a_drawing_becomes_what_python_makes_of_it(page: Page) -> None:
     for grey in drawings():
         height, width = grey.shape
-        told = page.evaluate(DRAWINGS, [as_text(grey.tobytes()), width, height])
-        for steps, answer in zip((center_drawing(grey), plain_drawing(grey)), told, strict=True):
+        result = page.evaluate(DRAWINGS, [as_text(grey.tobytes()), width, height])
+        for steps, answer in zip((center_drawing(grey), plain_drawing(grey)), result, strict=True):
             assert answer["inverted"] == steps.inverted
             assert answer["box"] == (None if steps.box is None else list(steps.box))
             if steps.box is not None:
@@ -100,20 +100,20 @@ def test_a_drawing_becomes_what_python_makes_of_it(page: Page) -> None:
 @pytest.mark.parametrize(("degrees", "right"), [(0.0, 2.0), (0.0, -1.3), (17.0, 0.0), (-90.0, 0.0), (200.0, 3.7)])
 def test_a_turned_and_shifted_image(degrees: float, right: float, page: Page) -> None:
     image = torch.rand(1, 3, 13, 13, generator=torch.Generator().manual_seed(1))
-    told = page.evaluate(
+    result = page.evaluate(
         """async ([image, degrees, right]) => {
-            const { mapped } = await import("/preprocess.js");
+            const { mapped } = await import("/disturb.js");
             return Array.from(mapped(Float32Array.from(image), 3, 13, degrees, right));
         }""",
         [image.flatten().tolist(), degrees, right],
     )
-    torch.testing.assert_close(torch.tensor(told), mapped(image, degrees, right).flatten(), rtol=0.0, atol=WITHIN)
+    torch.testing.assert_close(torch.tensor(result), mapped(image, degrees, right).flatten(), rtol=0.0, atol=WITHIN)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(11, 7, 29), (31, 37, 13), (1, 1, 5), (8, 8, 8)])
 def test_an_image_is_resized_as_torch_does_it(height: int, width: int, size: int, page: Page) -> None:
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(2))
-    told = page.evaluate(
+    result = page.evaluate(
         """async ([image, width, height, size]) => {
             const { resizeBilinear } = await import("/preprocess.js");
             return Array.from(resizeBilinear(Float32Array.from(image), 3, width, height, size));
@@ -121,12 +121,12 @@ def test_an_image_is_resized_as_torch_does_it(height: int, width: int, size: int
         [image.flatten().tolist(), width, height, size],
     )
     expected = F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=False)
-    torch.testing.assert_close(torch.tensor(told), expected.flatten(), rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(result), expected.flatten(), rtol=0.0, atol=1e-5)
 
 
 def test_noise_is_normal_clipped_and_always_the_same(page: Page) -> None:
     first, second, wide = page.evaluate("""async () => {
-        const { noisy } = await import("/preprocess.js");
+        const { noisy } = await import("/disturb.js");
         const grey = new Float32Array(40_000).fill(0.5);
         return [noisy(grey, 0.1), noisy(grey, 0.1), noisy(grey, 2)].map((image) => Array.from(image));
     }""")
@@ -140,7 +140,7 @@ def test_noise_is_normal_clipped_and_always_the_same(page: Page) -> None:
 
 def test_gelu_to_the_last_digits(page: Page) -> None:
     x = torch.cat([torch.linspace(-9, 9, 4001), torch.tensor([0.0, -6.5, 6.5, 1e-8, -1e30, 1e30])])
-    told = page.evaluate(
+    result = page.evaluate(
         """async (numbers) => {
             const { gelu } = await import("/gelu.js");
             const x = Float32Array.from(numbers);
@@ -150,4 +150,4 @@ def test_gelu_to_the_last_digits(page: Page) -> None:
         x.tolist(),
     )
     expected = F.gelu(x.double())
-    torch.testing.assert_close(torch.tensor(told, dtype=torch.float64), expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(torch.tensor(result, dtype=torch.float64), expected, rtol=1e-7, atol=1e-9)

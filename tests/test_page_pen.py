@@ -1,4 +1,4 @@
-"""The pen: what may happen while it is down, and who holds it."""
+"""The pen: interruptions while it is down, by pointer or keyboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def lower(page: Page, x: float = 40, y: float = 40) -> Any:
-    """Set the pen down at a place of the drawing area, draw a bit; where the area lies."""
+    """Lower the pen on the drawing area and draw a bit; returns the area's box."""
     box: Any = page.locator("#slate").bounding_box()
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.mouse.down()
@@ -24,7 +24,7 @@ def lower(page: Page, x: float = 40, y: float = 40) -> Any:
     return box
 
 
-# Moves of the mouse that is down, all at once: through the browser's own queue each would wait for a picture, 0.1 s.
+# Many moves of the pressed mouse at once: through the browser's own queue each would wait 0.1 s for a frame.
 MOVES = """places => {
     for (const [clientX, clientY] of places) {
         const move = {clientX, clientY, pointerId: 1, pointerType: "mouse", isPrimary: true, buttons: 1, bubbles: true};

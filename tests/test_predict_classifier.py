@@ -170,7 +170,7 @@ def test_damaged_runs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.environ.get("VITLAB_DATA"), reason="needs MNIST")
-def test_digits_of_mnist_are_read_as_well_when_they_are_centred_anew(tmp_path: Path) -> None:
+def test_digits_of_mnist_are_read_as_well_when_they_are_centred_again(tmp_path: Path) -> None:
     """A short training; then the test images as they are, centred, and moved to a corner of a large white canvas."""
     knobs = dict(image_size=28, patch_size=7, embed_dim=24, limit_train=2000, epochs=2, batch_size=31, dropout=0.0)
     quick = dict(

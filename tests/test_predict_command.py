@@ -68,7 +68,7 @@ def test_json_is_a_line_for_each_image(run: Path, here: Path) -> None:
     assert answer.code == 3
 
 
-def test_the_bad_ones_are_told_and_the_others_answered(run: Path, here: Path) -> None:
+def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path) -> None:
     """The whole zoo in a folder: a line on standard output for each that can be read, on standard error for others."""
     for case in zoo():
         (here / case.name).write_bytes(case.data)
@@ -76,10 +76,10 @@ def test_the_bad_ones_are_told_and_the_others_answered(run: Path, here: Path) ->
     answer = vitlab(f"predict {run} .")
     assert answer.code == 3
     expected = {case.name: case.status for case in zoo()}
-    told = answer.err.splitlines()
-    assert all(line.startswith("vitlab: ") for line in told)
+    reported = answer.err.splitlines()
+    assert all(line.startswith("vitlab: ") for line in reported)
     assert "Traceback" not in answer.err
-    assert [line.split()[1] for line in told] == [name for name in here_too if expected[name] != 200]
+    assert [line.split()[1] for line in reported] == [name for name in here_too if expected[name] != 200]
     assert [line.split()[0] for line in answer.out.splitlines()] == [name for name in here_too if expected[name] == 200]
     sevens = [case.name for case in zoo() if case.shows == "seven" and case.loss == 0]
     answers = {line.split()[0]: line.split()[1:3] for line in answer.out.splitlines()}
@@ -107,7 +107,7 @@ def test_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(r"standard input  \d  [\d.]+ %(   not sure)?\n", answer.out)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     answer = vitlab(f"predict {run} -")
-    assert (answer.code, answer.error) == (3, "vitlab: standard input is empty: it has no bytes")
+    assert (answer.code, answer.error) == (3, "vitlab: standard input is empty; a PNG or JPEG image is needed")
     assert vitlab(f"predict {run} - -").error.startswith("vitlab: standard input (-) can be read only once")
 
 
@@ -144,7 +144,7 @@ def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
     answer = vitlab(f"predict {run} .")
     assert answer.out.startswith(r"'a\nb.png'  ")
     assert len(answer.out.splitlines()) == 1
-    assert answer.error == r"vitlab: 'c\nd.png' is empty: it has no bytes"
+    assert answer.error == r"vitlab: 'c\nd.png' is empty; a PNG or JPEG image is needed"
 
 
 def test_an_unsure_answer_says_so() -> None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.image_zoo import Case, Pixels, chunk, png, rows, saved, see_through, seven, zoo
+from vitlab.data.images import to_grey
 from vitlab.predict import ImageError, center_drawing, decode
-from vitlab.predict.decode import to_grey
 
 READABLE = [case for case in zoo() if case.status == 200]
 REFUSED = [case for case in zoo() if case.status != 200]
@@ -114,7 +114,7 @@ def test_strokes_never_vanish_on_transparency() -> None:
 
 
 def test_only_chunks_that_pixels_come_from_are_unpacked() -> None:
-    """A damaged text is nobody's business; a damaged palette is."""
+    """A damaged text does not matter; a damaged palette does."""
     text = b"\0\0\0\4tEXtabcd\0\0\0\0"  # with a wrong checksum
     assert grey_of(png(2, 1, rows(np.array([[7, 9]], np.uint8)), before=text)).tolist() == [[7, 9]]
     palette = chunk(b"PLTE", bytes(6))[:-1] + b"\0"
@@ -125,7 +125,7 @@ def test_only_chunks_that_pixels_come_from_are_unpacked() -> None:
 def test_an_unprintable_name_stays_one_line() -> None:
     with pytest.raises(ImageError) as caught:
         decode(b"", "a\nb\x1b[31m.png")
-    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty: it has no bytes"
+    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty; a PNG or JPEG image is needed"
 
 
 def test_warnings_of_the_whole_process_are_left_alone(recwarn: pytest.WarningsRecorder) -> None:
@@ -136,7 +136,7 @@ def test_warnings_of_the_whole_process_are_left_alone(recwarn: pytest.WarningsRe
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its peak")
 def test_the_whole_zoo_takes_little_memory(tmp_path: Path) -> None:
-    """Peak of a process of its own, above that of the imports; 4 million pixels in float64 alone are 32 MB."""
+    """The peak of a separate process, above that of the imports; 4 million pixels in float64 alone are 32 MB."""
     for case in zoo():
         (tmp_path / f"{case.status} {case.name}").write_bytes(case.data)
     program = """
@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 import PIL.Image, PIL.ImageOps, PIL.PngImagePlugin, PIL.JpegImagePlugin, PIL.MpoImagePlugin
 from vitlab.predict import ImageError, center_drawing, decode
-from vitlab.predict.decode import to_grey
+from vitlab.data.images import to_grey
 def peak():  # of this process alone: what getrusage says begins with the memory of the process that started it
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins with what is in use now

@@ -12,8 +12,8 @@ import pytest
 
 from tests.serving import PNG, Running, ask, pictures, read_all, running, status, tiny_classifier, wait_for
 from vitlab.predict import Classifier
+from vitlab.serve.content import File
 from vitlab.serve.limits import Limits
-from vitlab.serve.pages import File
 from vitlab.serve.protocol import is_whole_picture
 
 MIB = 1 << 20
@@ -85,7 +85,7 @@ def test_a_body_that_is_longer_than_it_claims_is_not_taken_for_a_request(server:
     hidden = head(server, start="GET /v1/model HTTP/1.1")
     answer = server.raw(head(server, "Content-Length: 4"), b"4444" + b"garbage" + hidden)
     assert status(answer) == 415
-    assert answer.split(b"HTTP/1.1 ")[2].startswith(b"4"), "garbageGET is no method"
+    assert answer.split(b"HTTP/1.1 ")[2].startswith(b"4"), "garbageGET is not a method"
     assert b"models" not in answer
 
 

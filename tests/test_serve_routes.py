@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.made_runs import make_run
-from tests.serving import Running, ask, assert_refused, pictures, running, tiny_classifier
+from tests.serving import Running, ask, assert_refused, counts, pictures, running, tiny_classifier
 from tests.studies import a_study
 from vitlab.errors import ConfigError, RunError
 from vitlab.files import write_json_lines
 from vitlab.predict import Classifier
-from vitlab.serve.load import load
-from vitlab.serve.pages import page_files
+from vitlab.serve.content import load, page_files
 from vitlab.studies.driver import write_study
 
 
@@ -76,19 +75,50 @@ def test_metrics_count_what_happened(tiny: Classifier) -> None:
         server.ask("GET", "/nonsense")
         server.ask("GET", "/more?nonsense")
         reply = server.ask("GET", "/metrics")
-    lines = reply.body.decode().splitlines()
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert 'vitlab_requests_total{route="/v1/predict",status="200"} 3' in lines
-    assert 'vitlab_requests_total{route="/v1/predict",status="415"} 1' in lines
-    assert 'vitlab_requests_total{route="other",status="404"} 2' in lines
-    assert 'vitlab_request_seconds_bucket{le="+Inf"} 6' in lines
-    assert "vitlab_request_seconds_count 6" in lines
-    assert 'vitlab_batch_images_bucket{le="1"} 3' in lines
-    assert 'vitlab_queue{model="tiny"} 0' in lines
-    kinds = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    names = {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")}
-    stems = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in names}
-    assert stems - {"vitlab"} <= kinds | {"vitlab_refused_total"}
+    counted = counts(reply)
+    assert counted['vitlab_requests_total{route="/v1/predict",status="200"}'] == 3
+    assert counted['vitlab_requests_total{route="/v1/predict",status="415"}'] == 1
+    assert counted['vitlab_requests_total{route="other",status="404"}'] == 2
+    assert counted['vitlab_request_seconds_bucket{le="+Inf"}'] == counted["vitlab_request_seconds_count"] == 6
+    assert counted['vitlab_batch_images_bucket{le="1.0"}'] == counted["vitlab_batch_images_sum"] == 3
+    assert counted['vitlab_queue{model="tiny"}'] == 0
+    assert counted["vitlab_connections"] == 1
+
+
+def test_the_names_and_buckets_of_metrics_are_those_that_dashboards_know(tiny: Classifier) -> None:
+    """And two servers of one process do not share their counts."""
+    with running({"tiny": tiny}) as first, running({"tiny": tiny}) as second:
+        for _ in range(3):
+            first.ask("GET", "/livez")
+        second.ask("GET", "/nonsense", headers={"Host": "evil"})
+        replies = [server.ask("GET", "/metrics") for server in (first, second)]
+    assert [counts(reply)["vitlab_request_seconds_count"] for reply in replies] == [3, 1]
+    kinds = [line.split()[2:] for line in replies[1].body.decode().splitlines() if line.startswith("# TYPE")]
+    assert kinds == [
+        ["vitlab_requests_total", "counter"],
+        ["vitlab_refused_total", "counter"],
+        ["vitlab_left_total", "counter"],
+        ["vitlab_request_seconds", "histogram"],
+        ["vitlab_batch_images", "histogram"],
+        ["vitlab_queue", "gauge"],
+        ["vitlab_connections", "gauge"],
+    ]
+    seconds = ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0"]
+    images = ["1.0", "2.0", "4.0", "8.0", "16.0", "32.0", "64.0", "+Inf"]
+    assert list(counts(replies[1])) == [
+        'vitlab_requests_total{route="other",status="403"}',
+        'vitlab_refused_total{reason="origin"}',
+        "vitlab_left_total",
+        *(f'vitlab_request_seconds_bucket{{le="{bound}"}}' for bound in [*seconds, "+Inf"]),
+        "vitlab_request_seconds_count",
+        "vitlab_request_seconds_sum",
+        *(f'vitlab_batch_images_bucket{{le="{bound}"}}' for bound in images),
+        "vitlab_batch_images_count",
+        "vitlab_batch_images_sum",
+        'vitlab_queue{model="tiny"}',
+        "vitlab_connections",
+    ]
 
 
 def test_the_page_comes_with_its_types_and_nothing_else(server: Running, page: Path) -> None:
@@ -168,7 +198,7 @@ def test_every_answer_carries_the_headers_that_protect_a_browser(server: Running
 
 
 def test_forms_need_no_parser() -> None:
-    """FastAPI wants python-multipart for them: one more thing to attack, so it is no dependency."""
+    """FastAPI wants python-multipart for them: one more thing to attack, so it is not a dependency."""
     requirements = metadata.requires("vitlab") or []
     assert any(line.startswith("fastapi") for line in requirements)
     assert not any("multipart" in line or "fastapi[" in line for line in requirements)

@@ -44,7 +44,7 @@ def test_it_says_what_it_serves_and_sigterm_under_load_loses_nothing(tiny: Class
         began = time.monotonic()
         taken = vitlab(f"serve {tiny.path} --port {port}")
         assert time.monotonic() - began < 2
-        line = f"vitlab: port {port} of 127.0.0.1 is taken by another program; choose another --port"
+        line = f"vitlab: port {port} of 127.0.0.1 is in use by another program; choose another --port"
         assert (taken.code, taken.error) == (2, line)
         stop_and_check(server, [predict_request(port, data) for data in pictures(13)], 29, signal.SIGTERM)
 
@@ -87,7 +87,7 @@ def test_a_second_signal_ends_it_at_once_and_a_quiet_connection_does_not_hold_it
         ("{run} --host 0.0.0.0 --port 0", 2, "needs a token"),
         ("{run} --host 0.0.0.0 --port 0 --token short", 2, "16 to 256"),
         ("{run} --host no.such.host.invalid --token 1234567890123456 --port 0", 2, "no address"),
-        ("{run} --host 192.0.2.1 --token 1234567890123456 --port 0", 2, "no address of this machine"),
+        ("{run} --host 192.0.2.1 --token 1234567890123456 --port 0", 2, "not an address of this machine"),
         ("{run} --port 65536", 2, "0 to 65535"),
         ("{run} --port -1", 2, "65535"),
         ("{run} --deadline nan", 2, "0.1 to 60"),

@@ -55,8 +55,8 @@ def predict(arguments: argparse.Namespace) -> int:
     """Print ranked labels for PNG and JPEG images of any size and mode. A network trained on mnist normalises a drawing
     as MNIST's digits were: bright ink on black, 20 pixels long, centred. A picture that cannot be read gets a line on
     standard error and makes the exit code 3; the others are classified."""
+    from vitlab.data.images import printable
     from vitlab.predict import Classifier
-    from vitlab.predict.decode import printable
 
     if arguments.images.count(STANDARD_INPUT) > 1:
         raise ConfigError("standard input (-) can be read only once; name it once")
@@ -113,8 +113,8 @@ def answers(
 
 def picture_at(place: str, classifier: Classifier) -> Any:
     """What the classifier takes: the pixels on standard input, else the path; ImageError says why not."""
+    from vitlab.data.images import MAX_BYTES
     from vitlab.predict import ImageError, decode
-    from vitlab.predict.decode import MAX_BYTES
 
     if place == STANDARD_INPUT:
         if sys.stdin is None:  # as after `<&-`

@@ -47,15 +47,14 @@ def seconds(text: str) -> float:
 def serve(arguments: argparse.Namespace) -> int:
     """Classify pictures over HTTP, with a page to draw on. After Ctrl-C or SIGTERM the server answers the requests that
     it has received and exits with code 0; a second signal ends it at once."""
-    from vitlab.serve.access import Access, allowed_hosts, checked_token
+    from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
-    from vitlab.serve.listen import address_of, bind, listen
 
     token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
     token = checked_token(token, arguments.host)
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
     with bind(arguments.host, arguments.port) as listener:
-        from vitlab.serve.load import load
+        from vitlab.serve.content import load
         from vitlab.serve.server import make_server
 
         classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)

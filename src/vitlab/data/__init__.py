@@ -1,11 +1,10 @@
 """Data sets: cards, where their bytes come from, and how they become arrays.
 
-NumPy only: PyTorch enters in batches.py, which is not imported here, and the network is opened in
-download.py, which is imported when something must be downloaded.
+NumPy only: PyTorch is used in batches.py, which is not imported here, and the network in download.py, which is imported
+when something must be downloaded.
 """
 
-from vitlab.data.cards import Card, DataFile, Dataset, Package
-from vitlab.data.catalogue import CATALOGUE
+from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Package
 from vitlab.data.load import check, fetch, load_dataset
 from vitlab.data.splits import Split, cut_validation, limit
 

@@ -1,7 +1,7 @@
-"""Walking over a data set that already lies on the device.
+"""Batches of a data set that is already on the device.
 
-The sets that vitlab is for fit into memory as uint8 (MNIST: 47 MB), so there is no loader, no worker
-process and no queue: a batch is one indexed copy, and the order is a permutation drawn per epoch.
+The sets that vitlab is for fit into memory as uint8 (MNIST: 47 MB), so there is no loader, no worker process and no
+queue: a batch is one indexed copy, and the order is a permutation drawn for each epoch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def to_device(split: Split, device: torch.device) -> DeviceSplit:
 def epoch_batches(
     split: DeviceSplit, batch_size: int, generator: torch.Generator, first: int = 0, end: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images once in an order drawn from ``generator``; of their batches those from ``first`` to before ``end``.
+    """(images, labels) of all images once, in an order drawn from ``generator``; the last batch may be smaller.
 
-    The last of all may be smaller.
+    Of these batches, those from ``first`` up to but not including ``end``.
     """
     order = torch.randperm(len(split), generator=generator, device=generator.device)
     for indices in order.split(batch_size)[first:end]:

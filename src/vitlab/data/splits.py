@@ -1,7 +1,7 @@
-"""Images with their labels, and the two ways in which some of them are set apart.
+"""Images with their labels (Split), and how a split is cut: validation images, a limit.
 
-Validation images are cut here, before any augmentation exists, so an augmented copy of a training
-image can never be a validation image.
+Validation images are cut here, before any augmentation, so an augmented copy of a training image can never be a
+validation image.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy.typing as npt
 
 from vitlab.errors import ConfigError, DataError
 from vitlab.randomness import numpy_generator
+from vitlab.text import counted
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
-MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is held in memory
+MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``images`` uint8 [N, H, W, C] with C 1 or 3, and ``labels`` int64 [N]; DataError when they are not."""
+    """``images`` uint8 [N, H, W, C] with C 1 or 3, and ``labels`` int64 [N]; otherwise DataError."""
 
     images: Images
     labels: Labels
@@ -56,9 +57,9 @@ def _describe(array: npt.NDArray[Any]) -> str:
 def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[Split, Split | None]:
     """Cut ``split`` into training and validation images; fraction 0 gives (split, None).
 
-    ``how`` "last" keeps the first int(N * (1 - fraction)) images for training, unshuffled, as Keras
-    fit does. "stratified" draws as many validation images, with the same share of every class, by
-    ``seed``. ConfigError when a part would be empty or an argument is out of range.
+    ``how`` "last" keeps the first int(N * (1 - fraction)) images for training, unshuffled, as in Keras' fit.
+    "stratified" draws as many validation images, with the same share of every class, by ``seed``. ConfigError when a
+    part would be empty or an argument is out of range.
     """
     if how not in ("last", "stratified"):
         raise ConfigError(f"val_split {how!r} is unknown; choose stratified or last")
@@ -69,32 +70,33 @@ def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[
     num_train = int(len(split) * (1 - fraction))
     if num_train == 0 or num_train == len(split):
         empty = "training" if num_train == 0 else "validation"
-        raise ConfigError(f"val_fraction {fraction} of {len(split)} images leaves no {empty} image; change it")
+        total = counted(len(split), "image")
+        raise ConfigError(f"val_fraction {fraction} of {total} leaves no {empty} image; choose another fraction")
     if how == "last":
         is_val = np.arange(len(split)) >= num_train
     else:
         is_val = _draw_stratified(split.labels, len(split) - num_train, seed)
     if not is_val.any():
-        raise ConfigError("no class has an image to spare for validation; use val_fraction 0, or more images")
+        raise ConfigError("no class can spare an image for validation; use val_fraction 0 or more images")
     train, val = split.take(np.flatnonzero(~is_val)), split.take(np.flatnonzero(is_val))
     lost = np.setdiff1d(val.labels, train.labels)
     if len(lost):
         raise ConfigError(
-            f"val_split {how} leaves {len(lost)} of the classes without a training image, first number {lost[0]}; "
-            f"use val_split stratified, or val_fraction 0"
+            f"val_split {how} leaves {counted(len(lost), 'class')} without a training image, first number {lost[0]}; "
+            "use val_split stratified or val_fraction 0"
         )
     return train, val
 
 
 def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.bool_]:
-    """A mask [N] of ``num_val`` images, shared among the classes in proportion to their sizes."""
+    """A mask [N] of ``num_val`` images, distributed over the classes in proportion to their sizes."""
     generator = numpy_generator(seed, "validation")
     sizes = np.bincount(labels)
     # Whole shares first, then one more for the largest remainders: small classes are not rounded away.
     quotas = sizes * num_val // len(labels)
     remainders = sizes * num_val % len(labels)
     quotas[np.argsort(-remainders, kind="stable")[: num_val - quotas.sum()]] += 1
-    quotas = np.minimum(quotas, np.maximum(sizes - 1, 0))  # a class keeps an image to be learned from
+    quotas = np.minimum(quotas, np.maximum(sizes - 1, 0))  # every class keeps one image to train on
     mask = np.zeros(len(labels), dtype=np.bool_)
     for label, quota in enumerate(quotas):
         members = np.flatnonzero(labels == label)
@@ -103,7 +105,7 @@ def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.
 
 
 def limit(split: Split, count: int, seed: int) -> Split:
-    """The first ``count`` images of the split shuffled by ``seed``; all of it when it has no more."""
+    """The first ``count`` images of the split shuffled by ``seed``; the split itself when it has no more."""
     if count < 1:
         raise ConfigError(f"limit_train is {count}; it must be at least 1")
     if count >= len(split):
@@ -114,13 +116,13 @@ def limit(split: Split, count: int, seed: int) -> Split:
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
-    A channel that never changes gets the deviation 1, so that normalising it cannot divide by zero.
+    A channel that never changes gets the deviation 1, so normalising cannot divide by zero.
     """
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(images.shape[3]):
         counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 1024):  # bincount widens to 8 bytes a pixel: keep that small
+        for start in range(0, len(images), 1024):  # bincount needs 8 bytes per pixel: keep that small
             counts += np.bincount(images[start : start + 1024, :, :, channel].ravel(), minlength=256)
         mean = float(counts @ values / counts.sum())
         variance = float(counts @ (values - mean) ** 2 / counts.sum())

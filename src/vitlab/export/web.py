@@ -17,13 +17,12 @@ import torch
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Split, load_dataset
-from vitlab.data.pixels import resize
+from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.predict.decode import to_grey
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.result import shown_metrics

@@ -1,16 +1,21 @@
-// The address: it follows what is chosen, can be copied, and what somebody types into it is chosen.
+// The address: it follows the user's choices and can be copied; choices typed into it take effect.
 
 import { byId, setText } from "./dom.js";
 import { fromHash, holdsChoices, toHash } from "./state.js";
 
-const PAUSE = 300; // milliseconds: browsers refuse to change an address all the time
-const SAID = 2000; // milliseconds that the button says what it did
+/** @import { State, Store } from "./state.js" */
 
-// chosen(choices) is called for another address. Returns a function to call when something has changed; while busy(),
-// nothing is written.
+const PAUSE = 300; // milliseconds: browsers limit how often an address may change
+const SAID = 2000; // milliseconds for which the button shows its result
+
+/**
+ * Calls chosen(choices) when the user changes the address. Returns a function to call whenever the state has changed;
+ * nothing is written while busy().
+ * @param {Store} store @param {(choices: Partial<State>) => void} chosen @param {() => boolean} busy
+ */
 export function followAddress(store, chosen, busy) {
   let written = location.hash;
-  let timer = null;
+  let timer = 0;
 
   function write() {
     clearTimeout(timer);
@@ -23,15 +28,16 @@ export function followAddress(store, chosen, busy) {
     if (location.hash !== written && holdsChoices(text)) chosen(fromHash(text));
   });
 
-  byId("share").addEventListener("click", async () => {
+  const button = byId("share");
+  button.addEventListener("click", async () => {
     write();
     const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
     const said = await copied.then(
       () => "Copied",
-      () => "It is in the address bar",
+      () => "See the address bar",
     );
-    setText(byId("share"), store.get().drawing.kind === "picture" ? `${said}, without the picture` : said);
-    setTimeout(() => setText(byId("share"), "Copy link"), SAID);
+    setText(button, store.get().drawing.kind === "picture" ? `${said}, without the picture` : said);
+    setTimeout(() => setText(button, "Copy link"), SAID);
   });
 
   return () => {

@@ -1,15 +1,29 @@
-// The transformer block, pre-norm, as model/block.py defines it: attention, MLP, their norms, and the residual line.
-// Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden width of the MLP. Arrays are row by row.
+// The pre-norm transformer block, as vitlab/model defines it: attention, MLP, their norms, and the residual stream.
+// Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden width of the MLP. Arrays are stored row by row.
 
 import { gelu } from "./gelu.js";
 import { add, dots, layerNorm, linear, matrix, relu2, rmsNorm, softmax } from "./tensor.js";
 
-/** The parameters of block number `index`, out of a shelf of tensors. */
+/** @import { ModelKnobs } from "./config.js" */
+/** @import { Rows } from "./tensor.js" */
+/** @import { Shelf } from "./weights.js" */
+/**
+ * Gain and offset [D]; null for the root mean square, which has none.
+ * @typedef {{ gain: Float32Array, offset: Float32Array } | null} Norm
+ * @typedef {NonNullable<ReturnType<typeof takeAttention>>} Attention
+ * @typedef {ReturnType<typeof takeBlock>} Block
+ * @typedef {ReturnType<typeof blockSpace>} Space
+ */
+
+/**
+ * The parameters of block number `index`.
+ * @param {Shelf} shelf @param {ModelKnobs} model @param {number} index @param {number} tokens
+ */
 export function takeBlock(shelf, model, index, tokens) {
   const name = `blocks.${index}`;
   const dim = model.embed_dim;
   const bias = model.linear_bias;
-  const [hidden = 0] = shelf.shapeOf(`${name}.mlp.fc1.weight`); // round(embed_dim * mlp_ratio), which Python has done
+  const [hidden = 0] = shelf.shapeOf(`${name}.mlp.fc1.weight`); // round(embed_dim * mlp_ratio), computed in Python
   return {
     norm1: model.attn_form === "none" ? null : takeNorm(shelf, model, `${name}.norm1`),
     attention: model.attn_form === "none" ? null : takeAttention(shelf, model, `${name}.attn`, tokens),
@@ -19,7 +33,10 @@ export function takeBlock(shelf, model, index, tokens) {
   };
 }
 
-/** Gain and offset of a norm [D]; null for the root mean square, which has none. */
+/**
+ * @param {Shelf} shelf @param {ModelKnobs} model @param {string} name
+ * @returns {Norm}
+ */
 export function takeNorm(shelf, model, name) {
   if (model.norm === "rms") {
     return null;
@@ -28,7 +45,10 @@ export function takeNorm(shelf, model, name) {
   return { gain: shelf.take(`${name}.weight`, [dim]), offset: shelf.take(`${name}.bias`, [dim]) };
 }
 
-/** "merged" has one head, which compares and carries the tokens themselves: q is [D, D], and there are no k and v. */
+/**
+ * "merged" has one head, which compares and mixes the tokens themselves: q is [D, D], and there are no k and v.
+ * @param {Shelf} shelf @param {ModelKnobs} model @param {string} name @param {number} tokens
+ */
 function takeAttention(shelf, model, name, tokens) {
   const dim = model.embed_dim;
   const heads = model.num_heads;
@@ -44,7 +64,10 @@ function takeAttention(shelf, model, name, tokens) {
   };
 }
 
-/** Space for what happens inside a block, used by one after the other. */
+/**
+ * Working space that all blocks share.
+ * @param {ModelKnobs} model @param {number} tokens @param {Block[]} blocks
+ */
 export function blockSpace(model, tokens, blocks) {
   const dim = model.embed_dim;
   const inner = Math.max(dim, ...blocks.map(({ attention }) => (attention ? attention.heads * attention.width : 0)));
@@ -59,7 +82,11 @@ export function blockSpace(model, tokens, blocks) {
   };
 }
 
-/** One block on x [N, D], in place; the attention weights [h, N, N] are left in `weights`. */
+/**
+ * Runs one block on x [N, D], in place, and leaves its attention weights [h, N, N] in `weights`.
+ * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens
+ * @param {Float32Array} weights @param {Space} space
+ */
 export function runBlock(x, block, model, tokens, weights, space) {
   const dim = model.embed_dim;
   if (block.attention !== null) {
@@ -77,7 +104,10 @@ export function runBlock(x, block, model, tokens, weights, space) {
   add(x, space.out, tokens * dim);
 }
 
-/** x [N, D] -> y [N, D], by the norm that the model has. */
+/**
+ * x [N, D] -> y [N, D], with the model's norm.
+ * @param {Float32Array} x @param {Norm} norm @param {Float32Array} y @param {number} rows @param {number} dim
+ */
 export function normalise(x, norm, y, rows, dim) {
   if (norm === null) {
     rmsNorm(x, y, rows, dim);
@@ -86,7 +116,11 @@ export function normalise(x, norm, y, rows, dim) {
   }
 }
 
-/** softmax(q k^T / sqrt(d) + bias) v, heads side by side, then the projection: x [N, D] -> space.out [N, D]. */
+/**
+ * softmax(q k^T / sqrt(d) + bias) v, heads side by side, then the projection: x [N, D] -> space.out [N, D].
+ * @param {Float32Array} x @param {Attention} attention @param {Float32Array} weights
+ * @param {number} tokens @param {number} dim @param {Space} space
+ */
 function attend(x, attention, weights, tokens, dim, space) {
   const { heads, width, merged, mix, proj, bias } = attention;
   linear(x, mix, space.mixed, tokens);
@@ -110,7 +144,10 @@ function attend(x, attention, weights, tokens, dim, space) {
   linear(space.carried, proj, space.out, tokens);
 }
 
-/** from [rows, columns] -> to [columns, rows], so that `dots` finds both sides along the inner dimension. */
+/**
+ * from [rows, columns] -> to [columns, rows]: `dots` needs both factors along the inner dimension.
+ * @param {Rows} from @param {Float32Array} to @param {number} rows @param {number} columns
+ */
 function transpose(from, to, rows, columns) {
   for (let r = 0; r < rows; r++) {
     for (let c = 0, at = from.start + r * from.stride; c < columns; c++, at++) {

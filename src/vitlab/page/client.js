@@ -1,96 +1,129 @@
 // The page's side of worker.js: promises instead of messages, and the newest drawing wins.
 
+/** @import { Failed, Job, Load, LoadFiles, Loaded, Reading } from "./worker.js" */
+/**
+ * @template T
+ * @typedef {{ promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void }} Pending
+ */
+/**
+ * The job that a network works on, and the one that waits.
+ * @typedef {object} Queue
+ * @property {{ request: number, pending: Pending<Reading | null> } | null} current
+ * @property {{ job: Job, pending: Pending<Reading | null> } | null} waiting
+ */
+
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-const loading = new Map(); // model -> {promise, resolve, reject}
-const readers = new Map(); // model -> {current: {request, resolve, reject}, waiting: {job, resolve, reject}}, or null
+/** @type {Map<string, Pending<Loaded>>} */
+const loading = new Map();
+/** @type {Map<string, Queue>} */
+const queues = new Map();
 let requests = 0;
 
+/** @param {MessageEvent<Loaded | Reading | Failed>} event */
 worker.onmessage = ({ data: answer }) => {
-  if (answer.request !== undefined) {
-    finish(answer);
+  if (answer.type === "loaded") {
+    finishLoading(answer.model)?.resolve(answer);
+  } else if (answer.type === "reading") {
+    finishReading(answer.model, answer.request)?.resolve(answer);
   } else {
-    const promise = loading.get(answer.model);
-    loading.delete(answer.model);
-    settle(promise, answer);
+    const { model, request, message } = answer;
+    const pending = request === undefined ? finishLoading(model) : finishReading(model, request);
+    pending?.reject(new Error(message));
   }
 };
 
 worker.onerror = (event) => {
-  const error = new Error(`The networks could not be started: ${event.message ?? "a file of the page is missing"}.`);
-  const all = [...loading.values(), ...[...readers.values()].flatMap(({ current, waiting }) => [current, waiting])];
+  const error = new Error(
+    `The page could not start its networks: ${event.message ?? "a file of the page is missing"}.`,
+  );
+  for (const pending of loading.values()) pending.reject(error);
+  for (const { current, waiting } of queues.values()) {
+    current?.pending.reject(error);
+    waiting?.pending.reject(error);
+  }
   loading.clear();
-  readers.clear();
-  all.forEach((promise) => promise?.reject(error));
+  queues.clear();
 };
 
 /**
- * A model of this site -> what "loaded" says in worker.js. Rejects with one sentence. While it loads, the same promise
- * for all who ask.
+ * Loads a model of this site. Rejects with one sentence. Everybody who asks while it loads gets the same promise.
+ * @param {string} model
  */
 export function load(model, base = `models/${model}/`) {
   return loading.get(model)?.promise ?? ask({ type: "load", model, base: new URL(base, document.baseURI).href });
 }
 
 /**
- * A model of the visitor's own, from a config.json that has been parsed and the bytes of a model.safetensors. Each has
- * a new id.
+ * Loads the user's own model from a parsed config.json and the bytes of a model.safetensors; `model` is a new id.
+ * @param {string} model @param {any} config @param {ArrayBuffer} weights
  */
 export function loadFiles(model, config, weights) {
   return ask({ type: "load-files", model, config, weights });
 }
 
+/** @param {Load | LoadFiles} message */
 function ask(message) {
-  const pending = {};
-  pending.promise = new Promise((resolve, reject) => Object.assign(pending, { resolve, reject }));
+  /** @type {Pending<Loaded>} */
+  const pending = newPending();
   loading.set(message.model, pending);
   worker.postMessage(message);
   return pending.promise;
 }
 
 /**
- * Read a drawing: `job` is {drawing, center, hidden, disturb, want} -> what "reading" says in worker.js, or null if a
- * newer job took this one's place. Of each model one job is under way and at most one waits, the newest; while it
- * waits, the one under way is told to leave out its deletion map and curve.
+ * Reads a drawing; null if a newer job replaced this one. Each model works on one job while at most one waits, the
+ * newest; then the current one skips its deletion map and curve.
+ * @param {string} model @param {Job} job
  */
 export function read(model, job) {
-  return new Promise((resolve, reject) => {
-    const reader = readers.get(model) ?? { current: null, waiting: null };
-    readers.set(model, reader);
-    reader.waiting?.resolve(null);
-    reader.waiting = { job, resolve, reject };
-    if (reader.current === null) {
-      next(model, reader);
-    } else {
-      worker.postMessage({ type: "hurry", model });
-    }
-  });
+  const queue = queues.get(model) ?? { current: null, waiting: null };
+  queues.set(model, queue);
+  queue.waiting?.pending.resolve(null);
+  /** @type {Pending<Reading | null>} */
+  const pending = newPending();
+  queue.waiting = { job, pending };
+  if (queue.current === null) {
+    next(model, queue);
+  } else {
+    worker.postMessage({ type: "hurry", model });
+  }
+  return pending.promise;
 }
 
-function next(model, reader) {
-  const { job, resolve, reject } = reader.waiting;
+/** @param {string} model @param {Queue} queue */
+function next(model, queue) {
+  if (queue.waiting === null) return;
+  const { job, pending } = queue.waiting;
   requests += 1;
-  reader.current = { request: requests, resolve, reject };
-  reader.waiting = null;
+  queue.current = { request: requests, pending };
+  queue.waiting = null;
   worker.postMessage({ ...job, type: "read", model, request: requests });
 }
 
-function finish(answer) {
-  const reader = readers.get(answer.model);
-  if (reader?.current?.request !== answer.request) {
-    return;
-  }
-  const { current } = reader;
-  reader.current = null;
-  if (reader.waiting !== null) {
-    next(answer.model, reader);
-  }
-  settle(current, answer);
+/**
+ * @template T
+ * @returns {Pending<T>}
+ */
+function newPending() {
+  /** @type {Partial<Pending<T>>} */
+  const pending = {};
+  pending.promise = new Promise((resolve, reject) => Object.assign(pending, { resolve, reject }));
+  return /** @type {Pending<T>} */ (pending);
 }
 
-function settle(promise, answer) {
-  if (answer.type === "failed") {
-    promise?.reject(new Error(answer.message));
-  } else {
-    promise?.resolve(answer);
-  }
+/** @param {string} model */
+function finishLoading(model) {
+  const pending = loading.get(model);
+  loading.delete(model);
+  return pending;
+}
+
+/** @param {string} model @param {number} request */
+function finishReading(model, request) {
+  const queue = queues.get(model);
+  if (queue?.current?.request !== request) return undefined;
+  const { pending } = queue.current;
+  queue.current = null;
+  next(model, queue);
+  return pending;
 }

@@ -1,22 +1,53 @@
-// The small CNN, as model/cnn.py defines it: for each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max
-// pooling; then one dense layer. Feature maps lie as [row, column, channel], so that three neighbouring pixels with all
-// their channels are one piece of memory, and a convolution is one matrix product.
+// The small CNN, as vitlab/model/cnn.py defines it: in each layer a 3 x 3 convolution without padding, ReLU and 2 x 2
+// max pooling; then one dense layer. Feature maps are stored as [row, column, channel]: three neighbouring pixels with
+// all their channels are contiguous, so a convolution is one matrix product.
 
+import { must } from "./config.js";
 import { linear, softmax } from "./tensor.js";
-import { ModelError, shelf as shelfOf } from "./weights.js";
+import { shelf as shelfOf } from "./weights.js";
 
-/** {run, trace}, see model.js; ModelError if the weights do not fit. */
+/** @import { Config, ModelKnobs } from "./config.js" */
+/** @import { Built, Squares } from "./model.js" */
+/** @import { Tensor } from "./safetensors.js" */
+/** @import { Shelf } from "./weights.js" */
+/** @typedef {ReturnType<typeof takeLayer>} ConvLayer */
+
+/**
+ * ModelError for values that a CNN cannot have.
+ * @param {ModelKnobs} model
+ */
+export function checkKnobs(model) {
+  must(model.cnn_channels.length > 0, "cnn_channels is empty");
+}
+
+/**
+ * A CNN has no patches; the page divides the middle of its input into about 7 x 7 squares that can be hidden.
+ * @param {ModelKnobs} model
+ * @returns {Squares}
+ */
+export function squaresOf(model) {
+  const size = model.crop ?? model.image_size;
+  const side = Math.max(1, Math.round(size / 7));
+  const grid = Math.floor(size / side);
+  return { grid, side, margin: Math.floor((size - grid * side) / 2), size };
+}
+
+/**
+ * ModelError if the weights do not fit.
+ * @param {Config} config @param {Map<string, Tensor>} tensors
+ * @returns {Built}
+ */
 export function build(config, tensors) {
   const shelf = shelfOf(tensors);
   const layers = takeLayers(shelf, config);
-  const { side, channels } = layers.at(-1).pooled;
-  const head = shelf.takeLinear("head.1", side * side * channels, config.classes.length);
+  const last = layers[layers.length - 1].pooled;
+  const head = shelf.takeLinear("head.1", last.map.length, config.classes.length);
   shelf.finish();
   const image = new Float32Array(layers[0].side ** 2 * config.channels);
-  const features = new Float32Array(side * side * channels);
+  const features = new Float32Array(last.map.length);
   const logits = new Float32Array(config.classes.length);
 
-  /** input [C, S, S], preprocessed -> logits [K], which stay valid until the next run. */
+  /** @param {Float32Array} input */
   function run(input) {
     channelsLast(input, config.channels, image);
     let map = image;
@@ -25,50 +56,61 @@ export function build(config, tensors) {
       poolAndRelu(layer);
       map = layer.pooled.map;
     }
-    channelsFirst(map, channels, features); // the head counts channel, row, column
+    channelsFirst(map, last.channels, features); // the head's weights are ordered by channel, row, column
     linear(features, head, logits, 1);
     return logits;
   }
 
-  /** What the last run left; a CNN has neither attention nor layers of one width to look through. */
   function trace() {
     const probabilities = logits.slice();
     softmax(probabilities, 1, probabilities.length);
     return { logits: logits.slice(), probabilities, attention: [], lens: [] };
   }
 
-  return { run, trace };
+  return { run, trace, views: { tokens: false, attention: false } };
 }
 
-/** The convolutions with the space for what they compute. */
+/**
+ * @param {Shelf} shelf @param {Config} config
+ */
 function takeLayers(shelf, config) {
+  const { crop, image_size: size, cnn_channels: channels } = config.model;
+  /** @type {ConvLayer[]} */
   const layers = [];
-  let side = config.model.crop ?? config.model.image_size;
-  let inner = config.channels;
-  config.model.cnn_channels.forEach((outs, i) => {
-    const across = side - 2;
-    const half = Math.floor(across / 2);
-    if (half < 1) {
-      throw new ModelError("config.json is damaged: the image is too small for so many convolutions.");
-    }
-    const weight = rowColumnChannel(shelf.take(`convs.${i}.weight`, [outs, inner, 3, 3]), outs, inner);
-    layers.push({
-      side,
-      channels: inner,
-      dense: { weight, bias: shelf.take(`convs.${i}.bias`, [outs]), inner: 9 * inner, outs },
-      windows: new Float32Array(across * across * 9 * inner),
-      out: new Float32Array(across * across * outs),
-      pooled: { side: half, channels: outs, map: new Float32Array(half * half * outs) },
-    });
-    [side, inner] = [half, outs];
-  });
-  if (layers.length === 0) {
-    throw new ModelError("config.json is damaged: cnn_channels is empty.");
+  let side = crop ?? size;
+  let inner = /** @type {number} */ (config.channels);
+  for (const outs of channels) {
+    const layer = takeLayer(shelf, layers.length, side, inner, outs);
+    layers.push(layer);
+    side = layer.pooled.side;
+    inner = outs;
   }
   return layers;
 }
 
-/** A convolution's weights from torch's [outs, channels, 3, 3] to [outs, 3, 3, channels]. */
+/**
+ * One convolution, with working space.
+ * @param {Shelf} shelf @param {number} index @param {number} side @param {number} channels @param {number} outs
+ */
+function takeLayer(shelf, index, side, channels, outs) {
+  const across = side - 2;
+  const half = Math.floor(across / 2);
+  must(half >= 1, "the image is too small for so many convolutions");
+  const weight = rowColumnChannel(shelf.take(`convs.${index}.weight`, [outs, channels, 3, 3]), outs, channels);
+  return {
+    side,
+    channels,
+    dense: { weight, bias: shelf.take(`convs.${index}.bias`, [outs]), inner: 9 * channels, outs },
+    windows: new Float32Array(across * across * 9 * channels),
+    out: new Float32Array(across * across * outs),
+    pooled: { side: half, channels: outs, map: new Float32Array(half * half * outs) },
+  };
+}
+
+/**
+ * A convolution's weights from torch's [outs, channels, 3, 3] to [outs, 3, 3, channels].
+ * @param {Float32Array} weight @param {number} outs @param {number} channels
+ */
 function rowColumnChannel(weight, outs, channels) {
   const turned = new Float32Array(weight.length);
   for (let o = 0; o < outs; o++) {
@@ -78,7 +120,10 @@ function rowColumnChannel(weight, outs, channels) {
   return turned;
 }
 
-/** from [channels, pixels] -> to [pixels, channels]; `to` says how many. */
+/**
+ * from [channels, pixels] -> to [pixels, channels].
+ * @param {Float32Array} from @param {number} channels @param {Float32Array} to
+ */
 function channelsLast(from, channels, to) {
   const pixels = to.length / channels;
   for (let p = 0, at = 0; p < pixels; p++) {
@@ -88,7 +133,10 @@ function channelsLast(from, channels, to) {
   }
 }
 
-/** from [pixels, channels] -> to [channels, pixels]. */
+/**
+ * from [pixels, channels] -> to [channels, pixels].
+ * @param {Float32Array} from @param {number} channels @param {Float32Array} to
+ */
 function channelsFirst(from, channels, to) {
   const pixels = to.length / channels;
   for (let c = 0, at = 0; c < channels; c++) {
@@ -98,7 +146,10 @@ function channelsFirst(from, channels, to) {
   }
 }
 
-/** map [side, side, channels] -> layer.out [side - 2, side - 2, outs]: all windows side by side, one product. */
+/**
+ * map [side, side, channels] -> layer.out [side - 2, side - 2, outs]: all windows side by side, in one product.
+ * @param {Float32Array} map @param {ConvLayer} layer
+ */
 function convolve(map, layer) {
   const { side, channels, windows, dense, out } = layer;
   const across = side - 2;
@@ -117,7 +168,10 @@ function convolve(map, layer) {
   linear(windows, dense, out, across * across);
 }
 
-/** The largest of each 2 x 2 places, at least 0; an odd last row and column are left out. */
+/**
+ * The maximum of each 2 x 2 block, at least 0; an odd last row or column is dropped.
+ * @param {ConvLayer} layer
+ */
 function poolAndRelu(layer) {
   const { out, pooled } = layer;
   const { side, channels, map } = pooled;

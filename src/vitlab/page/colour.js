@@ -1,48 +1,88 @@
-// Two colour scales, computed in OKLCH (Ottosson 2020), even in lightness and readable without telling red from green.
+// The colour scales of the maps. They are those of the report's pictures, and a test compares them: one quantity has
+// one colour everywhere.
 
-const STEPS = 256;
+/** @typedef {[number, number, number]} Colour  red, green, blue in 0..255 */
+/** @typedef {[number, string]} Stop  a place from 0 to 1, and its colour */
 
-// Dark violet over blue and green to light yellow: lightness rises evenly.
-export const SEQUENTIAL = table((t) => [
-  0.2 + 0.74 * t,
-  0.06 + 0.1 * Math.sin(Math.PI * Math.min(1, 0.25 + 0.7 * t)),
-  292 - 188 * t,
-]);
+// Attention: white is an even share, blue less, orange and red more.
+/** @type {Stop[]} */
+const LOOKED = [
+  [0, "#b9cfe4"],
+  [0.5, "#ffffff"],
+  [0.66, "#fdc171"],
+  [0.83, "#ea5a33"],
+  [1, "#8f0a0a"],
+];
 
-// -1 blue, 0 dark neutral, 1 orange: lightness tells the size, hue the sign.
-export const DIVERGING = table((t) => {
-  const size = Math.abs(2 * t - 1);
-  return [0.24 + 0.56 * size, 0.01 + 0.14 * size, t < 0.5 ? 250 : 62];
-});
-
-function table(colour) {
-  return Array.from({ length: STEPS }, (_, i) => toSrgb(...colour(i / (STEPS - 1))));
-}
-
-function toSrgb(lightness, chroma, hue) {
-  const a = chroma * Math.cos((hue * Math.PI) / 180);
-  const b = chroma * Math.sin((hue * Math.PI) / 180);
-  const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
-  const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
-  const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
-  return [
-    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
-  ].map((v) => {
-    const clipped = Math.min(1, Math.max(0, v));
-    return Math.round(255 * (clipped <= 0.0031308 ? 12.92 * clipped : 1.055 * clipped ** (1 / 2.4) - 0.055));
-  });
-}
-
-const at = (scale, t) => scale[Math.round(Math.min(1, Math.max(0, t)) * (STEPS - 1))];
+// Change of a probability when something is removed: blue where it rises, red where it falls. matplotlib's RdBu_r
+// (ColorBrewer), whose colours are evenly spaced.
+const NEEDED = [
+  "#053061",
+  "#2166ac",
+  "#4393c3",
+  "#92c5de",
+  "#d1e5f0",
+  "#f7f7f7",
+  "#fddbc7",
+  "#f4a582",
+  "#d6604d",
+  "#b2182b",
+  "#67001f",
+];
 
 export const EVEN_SHARES = 8; // where the attention scale ends
+export const ATTENTION_LINE = LOOKED[3][1]; // for lines, which have no scale: much attention
 
-// Attention: a weight beside the even share 1 / patches; the root lets small shares be seen. Fixed: 0 to 8 even shares.
-export const attentionColour = (weight, patches) => at(SEQUENTIAL, Math.sqrt((weight * patches) / EVEN_SHARES));
+const looked = LOOKED.map(([place, hex]) => ({ place, colour: fromHex(hex) }));
+const needed = NEEDED.map((hex, i) => ({ place: i / (NEEDED.length - 1), colour: fromHex(hex) }));
 
-// A change of probability, -1 to 1, signed root. Fixed.
-export const fallColour = (fall) => at(DIVERGING, 0.5 + 0.5 * Math.sign(fall) * Math.sqrt(Math.abs(fall)));
+/**
+ * @param {string} hex
+ * @returns {Colour}
+ */
+function fromHex(hex) {
+  const value = Number.parseInt(hex.slice(1), 16);
+  return [value >> 16, (value >> 8) & 255, value & 255];
+}
 
+/**
+ * The colour at a place, between the two stops around it.
+ * @param {{ place: number, colour: Colour }[]} stops @param {number} place
+ * @returns {Colour}
+ */
+function between(stops, place) {
+  const next = Math.max(
+    1,
+    stops.findIndex((stop) => stop.place >= place),
+  );
+  const [from, to] = [stops[next - 1], stops[next]];
+  const t = (place - from.place) / (to.place - from.place);
+  /** @param {number} c */
+  const mix = (c) => Math.round(from.colour[c] + t * (to.colour[c] - from.colour[c]));
+  return [mix(0), mix(1), mix(2)];
+}
+
+/** @param {number} value */
+const inUnit = (value) => Math.min(1, Math.max(0, value));
+
+/**
+ * The colour of a weight among `patches`, in multiples of an even share: from 0 to 1 in proportion, from 1 to 8 by the
+ * logarithm, so 2 is orange and 4 is red. The scale is the same for every map.
+ * @param {number} weight @param {number} patches
+ */
+export function attentionColour(weight, patches) {
+  const share = weight * patches;
+  const above = share <= 1 ? share - 1 : Math.log(share) / Math.log(EVEN_SHARES);
+  return between(looked, inUnit(0.5 + 0.5 * above));
+}
+
+/**
+ * The colour of a fall of probability, -1 to 1, by its signed root: small changes show. The scale is always the same.
+ * @param {number} fall
+ */
+export function fallColour(fall) {
+  return between(needed, inUnit(0.5 + 0.5 * Math.sign(fall) * Math.sqrt(Math.abs(fall))));
+}
+
+/** @param {Colour} colour */
 export const cssColour = ([r, g, b]) => `rgb(${r} ${g} ${b})`;

@@ -1,20 +1,32 @@
-// Changes of a float image [C, side, side] in 0..1, black at 0, as vitlab/look/robust.py makes them; each has one
-// number with a unit, and 0 leaves the image as it is.
+// Disturbances of a float image [C, side, side] in 0..1, black at 0, as vitlab/look makes them; each has one number
+// with a unit, and 0 leaves the image unchanged.
 
-/** The strengths at which a curve is drawn: degrees counter-clockwise, pixels to the right, standard deviation. */
+/**
+ * Degrees counter-clockwise, pixels to the right, standard deviation; a missing one is 0.
+ * @typedef {{ rotate?: number, shift?: number, noise?: number }} Disturbance
+ */
+
+/** The strengths at which a curve is computed. */
 export const STRENGTHS = {
   rotate: [-90, -75, -60, -45, -30, -15, 0, 15, 30, 45, 60, 75, 90],
   shift: [-8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8],
   noise: [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
 };
 
-/** {rotate, shift, noise} all at once, in this order; what is missing counts as 0. */
+/**
+ * Rotation and shift, then noise.
+ * @param {Float32Array} image @param {number} channels @param {number} side @param {Disturbance} [disturbance]
+ */
 export function disturbed(image, channels, side, { rotate = 0, shift = 0, noise = 0 } = {}) {
   const moved = rotate === 0 && shift === 0 ? image : mapped(image, channels, side, rotate, shift);
   return noise === 0 ? moved : noisy(moved, noise);
 }
 
-/** Turned counter-clockwise around the centre and moved to the right, sampled once (bilinear); black comes in. */
+/**
+ * Rotated counter-clockwise around the centre and shifted to the right in one bilinear sampling; outside is black.
+ * @param {Float32Array} image @param {number} channels @param {number} side @param {number} degrees
+ * @param {number} right
+ */
 export function mapped(image, channels, side, degrees, right) {
   const angle = (degrees * Math.PI) / 180;
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
@@ -33,10 +45,14 @@ export function mapped(image, channels, side, degrees, right) {
   return out;
 }
 
-/** The image between four pixels; those outside are black. */
+/**
+ * The image between four pixels; those outside are black.
+ * @param {Float32Array} image @param {number} start @param {number} side @param {number} x @param {number} y
+ */
 function sample(image, start, side, x, y) {
   const [left, top] = [Math.floor(x), Math.floor(y)];
   const [tx, ty] = [x - left, y - top];
+  /** @type {(row: number, column: number) => number} */
   const at = (row, column) =>
     row < 0 || row >= side || column < 0 || column >= side ? 0 : image[start + row * side + column];
   const above = (1 - tx) * at(top, left) + tx * at(top, left + 1);
@@ -44,14 +60,16 @@ function sample(image, start, side, x, y) {
   return (1 - ty) * above + ty * below;
 }
 
-/** With normal noise of this standard deviation added, then clipped; the same noise at every strength and reading. */
+/**
+ * Adds normal noise of this standard deviation and clips; the noise pattern is the same every time.
+ * @param {Float32Array} image @param {number} sd
+ */
 export function noisy(image, sd) {
   const normal = normals();
   return image.map((value) => Math.min(1, Math.max(0, value + sd * normal())));
 }
 
-/** Normally distributed numbers (Box and Muller 1958) from a small generator of uniform ones (Marsaglia 2003,
- * "Xorshift RNGs"), which always starts in the same place. */
+/** Normal numbers (Box and Muller 1958) from uniform ones (Marsaglia 2003, "Xorshift RNGs"), with a fixed seed. */
 function normals() {
   let state = 2463534242;
   const uniform = () => {

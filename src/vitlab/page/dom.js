@@ -1,9 +1,27 @@
-// Small helpers for elements, canvases and numbers. Text always enters as text, never as markup.
+// Small helpers for elements and canvases. Text is always inserted as text, never as markup.
 
-export const byId = (id) => document.getElementById(id);
+/** @import { Squares } from "./model.js" */
+/** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
 
-// el("li", {class: "x", "aria-label": "y", onclick: f}, "text", child): an element. No inline style: the policy
-// forbids it.
+/**
+ * The element with this id in index.html.
+ * @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+export function byId(id, kind = /** @type {any} */ (HTMLElement)) {
+  const element = document.getElementById(id);
+  if (element instanceof kind) return element;
+  throw new Error(`index.html has no ${kind.name} with the id ${id}`);
+}
+
+/**
+ * el("li", {class: "x", "aria-label": "y", onclick: f}, "text", child): an element. No inline style: the policy forbids
+ * it.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag @param {Attributes} attributes @param {(Node | string)[]} children
+ */
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   assign(made, attributes);
@@ -11,106 +29,154 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
-const SVG = "http://www.w3.org/2000/svg";
-
+/**
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag @param {Attributes} attributes @param {(Node | string)[]} children
+ */
 export function svg(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   assign(made, attributes);
   made.append(...children);
   return made;
 }
 
+/** @param {Element} element @param {Attributes} attributes */
 function assign(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
   }
 }
 
-// Set the text only if it changed, so that nothing is laid out or announced twice.
+/**
+ * Sets the text only if it changed: nothing is laid out or announced twice.
+ * @param {Element} element @param {string} text
+ */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Keep `count` children in `parent`, made by make(i).
-export function keep(parent, count, make) {
-  while (parent.children.length > count) parent.lastElementChild.remove();
-  while (parent.children.length < count) parent.append(make(parent.children.length));
-  return parent.children;
+/**
+ * Sets an attribute only if it changed.
+ * @param {Element} element @param {string} name @param {string} value
+ */
+export function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-// A 2-d context in CSS pixels for a canvas of the size it has on the page (or width x height if given), sharp on any
-// screen.
+/**
+ * Keeps `count` children in `parent`, made by make(i).
+ * @template {HTMLElement} T
+ * @param {HTMLElement} parent @param {number} count @param {(index: number) => T} make
+ * @returns {T[]}
+ */
+export function keep(parent, count, make) {
+  while (parent.children.length > count) parent.lastElementChild?.remove();
+  while (parent.children.length < count) parent.append(make(parent.children.length));
+  return /** @type {T[]} */ ([...parent.children]);
+}
+
+/**
+ * @param {Element} parent
+ * @returns {HTMLElement[]}
+ */
+export const childrenOf = (parent) => /** @type {HTMLElement[]} */ ([...parent.children]);
+
+/**
+ * The first descendant of this kind.
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {Element} parent @param {K} tag
+ */
+export function part(parent, tag) {
+  const found = parent.querySelector(tag);
+  if (found === null) throw new Error(`no ${tag} in ${parent.tagName}`);
+  return found;
+}
+
+/** @param {HTMLCanvasElement} canvas */
+function contextOf(canvas) {
+  const context = canvas.getContext("2d");
+  if (context === null) throw new Error("this browser cannot draw on a canvas");
+  return context;
+}
+
+/**
+ * A context in CSS pixels for a canvas of the size it has on the page, or width x height, sharp on any screen.
+ * @param {HTMLCanvasElement} canvas
+ */
 export function surface(canvas, width = canvas.clientWidth, height = canvas.clientHeight) {
   const ratio = Math.min(window.devicePixelRatio || 1, 3);
   const w = Math.max(1, Math.round(width * ratio));
   const h = Math.max(1, Math.round(height * ratio));
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.setTransform(w / width, 0, 0, h / height, 0, 0);
   context.clearRect(0, 0, width, height);
   return context;
 }
 
-// A picture as a canvas of its own size: values (row, column, channel; 1 or 3 channels), times `scale` = 0..255.
-export function picture(values, width, height, channels = 1, scale = 255, into = document.createElement("canvas")) {
-  if (into.width !== width || into.height !== height) Object.assign(into, { width, height });
-  const context = into.getContext("2d");
-  const data = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) data.data[4 * i + c] = Math.round(values[channels === 3 ? 3 * i + c : i] * scale);
-    data.data[4 * i + 3] = 255;
-  }
-  context.putImageData(data, 0, 0);
-  return into;
+/**
+ * A canvas of these pixels: values (row, column, channel; 1 or 3 channels), which become 0..255 times `scale`.
+ * @param {ArrayLike<number>} values @param {number} width @param {number} height
+ */
+export function picture(values, width, height, channels = 1, scale = 255) {
+  return pixelCanvas(width, height, (data, i) => {
+    for (let c = 0; c < 3; c++) data[4 * i + c] = Math.round(values[channels === 3 ? 3 * i + c : i] * scale);
+    data[4 * i + 3] = 255;
+  });
 }
 
-// The same, transparent where it is dark: to lay a digit over a map.
-export function veil(values, size, channels = 1, strength = 0.8, into = document.createElement("canvas")) {
-  if (into.width !== size) Object.assign(into, { width: size, height: size });
-  const context = into.getContext("2d");
-  const data = context.createImageData(size, size);
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const most = (255 * strength) / (1 + 2 * mean); // a picture that is bright all over must not hide the map
-  for (let i = 0; i < size * size; i++) {
-    let value = 0;
-    for (let c = 0; c < channels; c++) value += values[channels * i + c] / channels;
-    data.data.fill(255, 4 * i, 4 * i + 3);
-    data.data[4 * i + 3] = Math.round(most * value);
-  }
-  context.putImageData(data, 0, 0);
-  return into;
+/**
+ * A picture as transparent ink, to lay over a map: a grey picture inks where it is bright, as a pen does, a colour
+ * picture where it is dark. Never so dark that the map's colours cannot be told apart. The same in Python: overlay().
+ * @param {Float32Array} values @param {number} size @param {number} channels
+ */
+export function ink(values, size, channels) {
+  return pixelCanvas(size, size, (data, i) => {
+    const [r, g, b] = [0, 1, 2].map((c) => values[channels === 3 ? 3 * i + c : i]);
+    const light = 0.299 * r + 0.587 * g + 0.114 * b;
+    data[4 * i + 3] = Math.round(255 * (channels === 3 ? 0.5 * (1 - light) : 0.45 * light));
+  });
 }
 
-// 0.9984 -> "99.8 %": never 100 % for less than 1, never 0 % for more than 0.
-export function percent(p, digits = 1) {
-  if (p > 0 && 100 * p < 0.5 * 10 ** -digits) return `< ${10 ** -digits} %`;
-  if (p < 1 && 100 * p >= 100 - 0.5 * 10 ** -digits) return `> ${(100 - 10 ** -digits).toFixed(digits)} %`;
-  return `${(100 * p).toFixed(digits)} %`;
+/**
+ * A new canvas whose pixels are set one by one.
+ * @param {number} width @param {number} height @param {(data: Uint8ClampedArray, pixel: number) => void} set
+ */
+function pixelCanvas(width, height, set) {
+  const canvas = el("canvas", { width, height });
+  const context = contextOf(canvas);
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < width * height; i++) set(image.data, i);
+  context.putImageData(image, 0, 0);
+  return canvas;
 }
 
-export const argmax = (values) => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
-
-export function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
+/** @type {Map<string, string>} */
 const colours = new Map();
 
-// The value of a custom property of the page's colours; remembered, for canvases ask often.
+/**
+ * The value of one of the page's custom properties; cached, because canvases ask often.
+ * @param {string} name
+ */
 export function css(name) {
-  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
-  return colours.get(name);
+  const known = colours.get(name);
+  if (known !== undefined) return known;
+  const value = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  colours.set(name, value);
+  return value;
 }
 
-// Another colour scheme is on.
+/** For when the colour scheme changes. */
 export const forgetColours = () => colours.clear();
 
 export const calmMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-// One patch of the picture `whole` of the network's input, as a square of `size` pixels at (x, y).
+/**
+ * Draws one patch of the network's input `whole` as a square of `size` pixels at (x, y).
+ * @param {CanvasRenderingContext2D} context @param {HTMLCanvasElement} whole @param {Squares} squares
+ * @param {number} patch @param {number} x @param {number} y @param {number} size
+ */
 export function drawPatch(context, whole, { grid, side, margin }, patch, x, y, size) {
   const left = margin + side * (patch % grid);
   const top = margin + side * Math.floor(patch / grid);

@@ -1,35 +1,48 @@
-// The drawing area: pen, keyboard, undo, the digit that writes itself, test digits and pictures.
+// The drawing area: pen, keyboard, undo, the digit that writes itself, known images and pictures.
 
 import { byId, calmMotion, setText, surface } from "./dom.js";
 import { layGround } from "./pictures.js";
-import { SIDE, begun, length, tidy, written } from "./strokes.js";
+import { begun, length, SIDE, tidy, written } from "./strokes.js";
+
+/** @import { Drawing, Store } from "./state.js" */
+/** @import { Point, Stroke } from "./strokes.js" */
+/** @typedef {ReturnType<typeof createSlate>} Slate */
 
 const MOST_UNDO = 50;
 const POINTS_PER_FRAME = 0.9;
 const STEP = 10; // of the pen with the arrow keys
+/** @type {Record<string, Point>} */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// Watches the drawing area and writes what happens into the store. Returns {pixels, empty, finished, down, undo,
-// ground, stop, demo, lay}.
+/**
+ * Watches the drawing area and keeps the store's drawing up to date.
+ * @param {Store} store
+ */
 export function createSlate(store) {
-  const canvas = byId("slate");
-  // What the network gets, unscaled.
-  const sheet = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true });
+  const canvas = byId("slate", HTMLCanvasElement);
+  const thickness = byId("thickness", HTMLInputElement);
+  const sheet = newSheet(); // what the network gets, unscaled
+  /** @type {{ drawing: Drawing, ground: ImageData | null }[]} */
   const undo = [];
-  let ground = null; // {width, height, data} RGBA: the picture or test digit under the strokes
+  /** @type {ImageData | null} */
+  let ground = null; // the picture or known image under the strokes
+  /** @type {Stroke | null} */
   let pen = null; // the stroke that is being drawn
   let cursor = { x: SIDE / 2, y: SIDE / 4, shown: false, down: false };
   let writing = false;
   let showing = 0; // number of the demonstration; a higher one ends it
-  let width = Number(byId("thickness").value);
+  let width = Number(thickness.value);
 
   const strokes = () => store.get().drawing.strokes;
-  const drawing = (changes) => store.set({ drawing: { ...store.get().drawing, ...changes }, demo: false });
+  /** @param {Partial<Drawing>} changes */
+  const draw = (changes) => store.set({ drawing: { ...store.get().drawing, ...changes }, demo: false });
 
   function remember() {
     undo.push({ drawing: store.get().drawing, ground });
     if (undo.length > MOST_UNDO) undo.shift();
   }
 
+  // The user starts to draw: the demonstration ends, and its digit goes.
   function takeOver() {
     showing++;
     if (store.get().demo) {
@@ -38,43 +51,47 @@ export function createSlate(store) {
     }
   }
 
+  /**
+   * @param {PointerEvent} event
+   * @returns {Point}
+   */
   function place(event) {
     const box = canvas.getBoundingClientRect();
-    const inside = (v) => Math.min(SIDE, Math.max(0, v));
-    return [
-      inside(((event.clientX - box.left) / box.width) * SIDE),
-      inside(((event.clientY - box.top) / box.height) * SIDE),
-    ];
+    /** @param {number} v */
+    const inside = (v) => Math.min(SIDE, Math.max(0, v * SIDE));
+    return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
   }
 
+  /** @param {Point} point */
   function lower(point) {
     takeOver();
     remember();
     pen = { width, points: [point] };
-    drawing({ strokes: [...strokes(), pen] });
+    draw({ strokes: [...strokes(), pen] });
   }
 
+  /** @param {Point[]} points */
   function move(points) {
     if (!pen) return;
     pen = { width: pen.width, points: [...pen.points, ...points] };
-    drawing({ strokes: [...strokes().slice(0, -1), pen] });
+    draw({ strokes: [...strokes().slice(0, -1), pen] });
   }
 
   function lift() {
     if (!pen) return;
     const whole = tidy(pen);
     pen = null;
-    drawing({ strokes: [...strokes().slice(0, -1), whole] });
+    draw({ strokes: [...strokes().slice(0, -1), whole] });
   }
 
-  // End the stroke under way, whatever draws it: what comes next changes the drawing.
+  // Ends the current stroke, from pointer or keyboard, before the drawing changes in another way.
   function endStroke() {
     lift();
     cursor.down = false;
   }
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (cursor.down) endStroke(); // a pen that the keyboard has set down
+    if (cursor.down) endStroke(); // a pen that the keyboard has lowered
     if (event.button > 0 || pen) return;
     canvas.setPointerCapture(event.pointerId);
     cursor.shown = false;
@@ -85,13 +102,15 @@ export function createSlate(store) {
     const all = event.getCoalescedEvents?.() ?? [];
     move((all.length ? all : [event]).map(place));
   });
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) canvas.addEventListener(end, lift);
+  canvas.addEventListener("pointerup", lift);
+  canvas.addEventListener("pointercancel", lift);
+  canvas.addEventListener("lostpointercapture", lift);
 
-  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   canvas.addEventListener("keydown", (event) => {
     const arrow = ARROWS[event.key];
     if (arrow) {
       if (!cursor.down) takeOver();
+      /** @param {number} v */
       const inside = (v) => Math.min(SIDE - 4, Math.max(4, v));
       cursor = { ...cursor, shown: true, x: inside(cursor.x + STEP * arrow[0]), y: inside(cursor.y + STEP * arrow[1]) };
       if (cursor.down) move([[cursor.x, cursor.y]]);
@@ -100,8 +119,10 @@ export function createSlate(store) {
       if (cursor.down) lower([cursor.x, cursor.y]);
       else lift();
     } else if (event.key === "Backspace" || (event.key === "z" && (event.ctrlKey || event.metaKey))) {
-      api.undo();
-    } else return;
+      undoLast();
+    } else {
+      return;
+    }
     event.preventDefault();
     paint();
   });
@@ -111,34 +132,46 @@ export function createSlate(store) {
     paint();
   });
 
-  const free = (target) => target === document.body || target === canvas;
   document.addEventListener("keydown", (event) => {
-    if (!/^[0-9]$/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey || !free(event.target)) return;
+    const free = event.target === document.body || event.target === canvas;
+    if (!/^[0-9]$/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey || !free) return;
     endStroke();
     takeOver();
     remember();
     write(Number(event.key), false);
   });
 
-  byId("undo").addEventListener("click", () => api.undo());
+  byId("undo").addEventListener("click", undoLast);
   byId("clear").addEventListener("click", () => {
     endStroke();
     takeOver();
     remember();
     ground = null;
-    drawing({ kind: "strokes", strokes: [] });
+    draw({ kind: "strokes", strokes: [] });
   });
-  byId("thickness").addEventListener("input", (event) => {
-    width = Number(event.target.value);
+  thickness.addEventListener("input", () => {
+    width = Number(thickness.value);
     setText(byId("thickness-value"), String(width));
   });
 
-  // Write a digit before the reader's eyes, or at once where motion is unwelcome.
+  function undoLast() {
+    endStroke();
+    showing++;
+    const last = undo.pop();
+    if (!last) return;
+    ground = last.ground;
+    store.set({ drawing: { ...last.drawing }, demo: false });
+  }
+
+  /**
+   * Writes a digit before the user's eyes, or at once if they prefer reduced motion.
+   * @param {number} digit @param {boolean} demo
+   */
   function write(digit, demo) {
     const mine = ++showing;
     writing = true;
-    const whole = written(digit, width).map((stroke) => tidy(stroke));
     const flowing = written(digit, width);
+    const whole = flowing.map((stroke) => tidy(stroke));
     ground = null;
     const finish = () => {
       writing = false;
@@ -156,6 +189,7 @@ export function createSlate(store) {
     frame();
   }
 
+  /** @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} target */
   function layOut(target) {
     target.fillStyle = "#000";
     target.fillRect(0, 0, SIDE, SIDE);
@@ -174,9 +208,10 @@ export function createSlate(store) {
   store.listen((state, before) => {
     if (state.drawing !== before.drawing) paint();
   });
+  new ResizeObserver(paint).observe(canvas);
 
-  const api = {
-    // {width, height, data: RGBA} of what is drawn: a picture as it is, unless something was drawn over it.
+  return {
+    // What is drawn: a picture with its own pixels, unless something was drawn over it.
     pixels() {
       if (ground && !strokes().length) return ground;
       layOut(sheet);
@@ -185,41 +220,47 @@ export function createSlate(store) {
     finished: () => !writing,
     down: () => pen !== null,
     empty: () => !ground && !strokes().length,
-    undo() {
-      endStroke();
-      showing++;
-      const last = undo.pop();
-      if (!last) return;
-      ground = last.ground;
-      store.set({ drawing: { ...last.drawing }, demo: false });
-    },
-    // Another picture, or none, under the strokes there are.
+    /**
+     * Replaces the picture under the present strokes.
+     * @param {ImageData | null} image
+     */
     ground(image) {
       ground = image;
       paint();
     },
-    // Whatever draws, the pen or the demonstration, stops where it is.
+    // Stops whatever is drawing, the pen or the demonstration.
     stop() {
       endStroke();
       showing++;
       writing = false;
     },
+    /** @param {number} digit */
     demo: (digit) => write(digit, true),
-    // Lay a picture {width, height, data} under fresh (or given) strokes.
+    /**
+     * Lays a picture under new strokes, or under those in `more`.
+     * @param {ImageData} image @param {Drawing["kind"]} kind @param {Partial<Drawing>} more
+     */
     lay(image, kind, more = {}) {
       endStroke();
       takeOver();
       if (!more.strokes) remember();
       ground = image;
-      drawing({ kind, strokes: [], ...more });
+      draw({ kind, strokes: [], ...more });
     },
   };
-  new ResizeObserver(paint).observe(canvas);
-  return api;
 }
 
-// Lines through the middles between points, so that corners are round.
-export function paintStrokes(context, strokes) {
+function newSheet() {
+  const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true });
+  if (context === null) throw new Error("this browser cannot draw on a canvas");
+  return context;
+}
+
+/**
+ * Curves through the midpoints between points: corners are round.
+ * @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} context @param {Stroke[]} strokes
+ */
+function paintStrokes(context, strokes) {
   Object.assign(context, { strokeStyle: "#fff", fillStyle: "#fff", lineCap: "round", lineJoin: "round" });
   for (const { width, points } of strokes) {
     context.lineWidth = width;
@@ -229,11 +270,14 @@ export function paintStrokes(context, strokes) {
       const [[x, y], [nextX, nextY]] = [points[i], points[i + 1]];
       context.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
     }
-    context.lineTo(...points.at(-1));
+    context.lineTo(...points[points.length - 1]);
     context.stroke();
   }
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context @param {{ x: number, y: number, down: boolean }} cursor
+ */
 function paintCursor(context, { x, y, down }) {
   context.lineWidth = 3;
   context.strokeStyle = down ? "#ff5fb0" : "#9ad";

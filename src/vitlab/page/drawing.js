@@ -1,16 +1,28 @@
-// From a free drawing to an image like those of MNIST, whose authors made theirs the same way: cut out, scaled to 20
-// pixels, put so that the centre of mass is in the middle. The Python of the same meaning: vitlab/predict/drawing.py.
+// From a free drawing to an image like those of MNIST, prepared as MNIST's authors did: cropped, scaled to 20 pixels,
+// and placed with its centre of mass in the middle. The same in Python: vitlab/predict/drawing.py.
 
-const INK = 25; // of 255; what is brighter counts as drawn
+const INK = 25; // of 255; anything brighter counts as drawn
 const SIDE = 28;
 const LONGEST = 20;
 const CENTRE = 14.5; // where MNIST's digits have their centre of mass
-const TIE = 1e-6; // a mass that lies between two places goes to the right, whatever the last bit of its sum
+const TIE = 1e-6; // a centre exactly between two places goes to the right, whatever the last bit of its sum
 
 /**
- * The MNIST normalisation: grey Uint8Array [height, width] -> {inverted, box: [left, top, right, bottom] (right and
- * bottom are the first pixels outside) or null, scaled: {width, height, pixels} or null, placed: Uint8Array [28, 28]}.
- * Without a pixel of ink there is no box, and `placed` is black.
+ * Left, top, right, bottom; right and bottom are the first pixels outside.
+ * @typedef {[number, number, number, number]} Box
+ *
+ * `placed` is the result [28, 28]. Without a pixel of ink, `box` and `scaled` are null, and `placed` is black.
+ * @typedef {object} Normalised
+ * @property {boolean} inverted
+ * @property {Box | null} box
+ * @property {{ width: number, height: number, pixels: Uint8Array } | null} scaled
+ * @property {Uint8Array} placed
+ */
+
+/**
+ * MNIST's normalisation of a grey drawing [height, width].
+ * @param {Uint8Array} grey @param {number} width @param {number} height
+ * @returns {Normalised}
  */
 export function centerDrawing(grey, width, height) {
   const { inverted, bright } = inkBright(grey, width, height);
@@ -25,27 +37,36 @@ export function centerDrawing(grey, width, height) {
   const toHeight = scaledSide(high, longest);
   const small = resample(bright, width, box, toWidth, toHeight);
   const brightest = small.reduce((a, b) => Math.max(a, b), 0);
-  for (let i = 0; i < small.length; i++) {
-    small[i] *= 255 / brightest; // thin strokes fade when they are scaled down
-  }
-  const scaled = { width: toWidth, height: toHeight, pixels: rounded(small) };
-  return { inverted, box, scaled, placed: place(small, toWidth, toHeight) };
+  const strong = small.map((value) => value * (255 / brightest)); // thin strokes fade when they are scaled down
+  const scaled = { width: toWidth, height: toHeight, pixels: rounded(strong) };
+  return { inverted, box, scaled, placed: place(strong, toWidth, toHeight) };
 }
 
-/** Polarity only, then the whole drawing resampled to 28 x 28: grey [height, width] -> as `centerDrawing`. */
+/**
+ * Polarity only, then the whole drawing resampled to 28 x 28.
+ * @param {Uint8Array} grey @param {number} width @param {number} height
+ * @returns {Normalised}
+ */
 export function plainDrawing(grey, width, height) {
   const { inverted, bright } = inkBright(grey, width, height);
+  /** @type {Box} */
   const box = [0, 0, width, height];
   const placed = rounded(resample(bright, width, box, SIDE, SIDE));
   return { inverted, box, scaled: { width: SIDE, height: SIDE, pixels: placed }, placed };
 }
 
-/** In proportion to the longest, which becomes 20 pixels; halves go up, in whole numbers so that no digit is lost. */
+/**
+ * In proportion to the longest side, which becomes 20 pixels; halves round up. Exact: computed in whole numbers.
+ * @param {number} length @param {number} longest
+ */
 function scaledSide(length, longest) {
   return Math.max(1, Math.floor((2 * LONGEST * length + longest) / (2 * longest)));
 }
 
-/** Ink is bright: inverted if the median of the outermost pixels is above 127. */
+/**
+ * Makes ink bright: inverts the drawing if the median of its outermost pixels is above 127.
+ * @param {Uint8Array} grey @param {number} width @param {number} height
+ */
 function inkBright(grey, width, height) {
   const edge = [];
   for (let y = 0; y < height; y++) {
@@ -61,7 +82,11 @@ function inkBright(grey, width, height) {
   return { inverted, bright: inverted ? grey.map((value) => 255 - value) : grey };
 }
 
-/** The smallest rectangle of pixels brighter than INK, [left, top, right, bottom], or null. */
+/**
+ * The bounding box of all pixels brighter than INK, or null.
+ * @param {Uint8Array} bright @param {number} width @param {number} height
+ * @returns {Box | null}
+ */
 function inkBox(bright, width, height) {
   let [left, top, right, bottom] = [width, height, 0, 0];
   for (let y = 0; y < height; y++) {
@@ -78,8 +103,9 @@ function inkBox(bright, width, height) {
 }
 
 /**
- * The pixels inside `box` of an image `stride` wide, resampled to Float64Array [toHeight, toWidth] with a triangle
- * filter that grows with the reduction ("bilinear with antialias"), first along the rows, then along the columns.
+ * The pixels inside `box` of an image `stride` wide, resampled to [toHeight, toWidth] with a triangle filter that grows
+ * with the reduction ("bilinear with antialias"), first along the rows, then along the columns.
+ * @param {Uint8Array} pixels @param {number} stride @param {Box} box @param {number} toWidth @param {number} toHeight
  */
 export function resample(pixels, stride, [left, top, right, bottom], toWidth, toHeight) {
   const across = triangles(right - left, toWidth);
@@ -110,7 +136,10 @@ export function resample(pixels, stride, [left, top, right, bottom], toWidth, to
   return out;
 }
 
-/** For each of `to` output pixels the first of `from` input pixels that it sees, and their weights, which sum to 1. */
+/**
+ * For each of `to` output pixels, the first of the `from` input pixels that it sees, and their weights, which sum to 1.
+ * @param {number} from @param {number} to
+ */
 function triangles(from, to) {
   const scale = from / to;
   const support = Math.max(scale, 1);
@@ -127,7 +156,10 @@ function triangles(from, to) {
   });
 }
 
-/** The small image in one of 28 x 28, its centre of mass nearest to CENTRE and nothing cut off: Uint8Array [28, 28]. */
+/**
+ * The small image in one of 28 x 28, its centre of mass as near to CENTRE as possible with nothing cut off.
+ * @param {Float64Array} small @param {number} width @param {number} height
+ */
 function place(small, width, height) {
   let [mass, momentX, momentY] = [0, 0, 0];
   for (let y = 0; y < height; y++) {
@@ -138,6 +170,7 @@ function place(small, width, height) {
       momentY += value * (y + 0.5);
     }
   }
+  /** @type {(moment: number, size: number) => number} */
   const put = (moment, size) => Math.min(SIDE - size, Math.max(0, Math.floor(CENTRE - moment / mass + 0.5 + TIE)));
   const [left, top] = [put(momentX, width), put(momentY, height)];
   const placed = new Float64Array(SIDE * SIDE);
@@ -147,6 +180,7 @@ function place(small, width, height) {
   return rounded(placed);
 }
 
+/** @param {Float64Array} values */
 function rounded(values) {
   return Uint8Array.from(values, (value) => Math.min(255, Math.max(0, Math.floor(value + 0.5))));
 }

@@ -1,17 +1,36 @@
-// examples.json: images that the model can be tried on, with the logits that Python has computed for them.
+// examples.json: known images, each with the logits that Python computed for it.
 
 import { ModelError } from "./weights.js";
 
-/** {side, channels, labels, images: [Uint8Array [side, side, channels]], logits: [[K], ...]}; ModelError if damaged. */
+/** @import { Config } from "./config.js" */
+/**
+ * Square images [side, side, channels]; labels are null where unknown.
+ * @typedef {object} Examples
+ * @property {number} side
+ * @property {1 | 3} channels
+ * @property {(number | null)[]} labels
+ * @property {Uint8Array[]} images
+ * @property {number[][]} logits
+ */
+
+/**
+ * The contents of examples.json. ModelError if they are damaged.
+ * @param {any} examples @param {Config} config
+ * @returns {Examples}
+ */
 export function openExamples(examples, config) {
   const { side, channels, images, labels, logits } = examples ?? {};
   const lists = [images, labels, logits].every((list) => Array.isArray(list) && list.length === images.length);
-  if (!lists || channels !== config.channels || !logits.every((row) => row.length === config.classes.length)) {
-    throw new ModelError("examples.json is damaged, or belongs to another model.");
+  const fits = lists && channels === config.channels;
+  if (!fits || !logits.every((/** @type {unknown[]} */ row) => row.length === config.classes.length)) {
+    throw new ModelError("examples.json is damaged or belongs to another model.");
   }
-  const opened = images.map((text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)));
+  /** @type {Uint8Array[]} */
+  const opened = images.map((/** @type {string} */ text) =>
+    Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)),
+  );
   if (opened.some((pixels) => pixels.length !== side * side * channels)) {
-    throw new ModelError("examples.json is damaged: an image is not of the size that it states.");
+    throw new ModelError("examples.json is damaged: an image does not have the stated size.");
   }
   return { side, channels, labels, images: opened, logits };
 }

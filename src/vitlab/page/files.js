@@ -1,41 +1,57 @@
-// Files that the reader brings: pictures, and a network's two files; by button, paste or drop.
+// The user's files, by button, paste or drop: pictures, and a network's two files.
 
 import { byId } from "./dom.js";
 import { decodePicture } from "./pictures.js";
 
+/**
+ * isDrawing: whether pictures are drawings to read.
+ * @typedef {object} Receivers
+ * @property {(image: ImageData) => void} onPicture
+ * @property {(config: any, weights: ArrayBuffer) => void} onModel
+ * @property {(sentence: string) => void} onProblem
+ * @property {() => boolean} isDrawing
+ */
+
 const MOST_WEIGHTS = 256 * 2 ** 20; // bytes of a model.safetensors
 
-// onPicture(image), onModel(config, weights), onProblem(sentence); isDrawing(): whether a picture is a drawing to read.
+/** @param {Receivers} receivers */
 export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
-  const found = { config: null, weights: null };
+  /** @type {any} */
+  let config = null;
+  /** @type {ArrayBuffer | null} */
+  let weights = null;
 
+  /** @param {Iterable<File>} files */
   async function take(files) {
     try {
       for (const file of files) await takeOne(file);
     } catch (error) {
-      onProblem(error.message);
+      onProblem(error instanceof Error ? error.message : String(error));
     }
   }
 
+  /** @param {File} file */
   async function takeOne(file) {
-    if (file.name.endsWith(".safetensors")) found.weights = await weightsOf(file);
-    else if (file.name.endsWith(".json")) found.config = await configOf(file);
+    if (file.name.endsWith(".safetensors")) weights = await weightsOf(file);
+    else if (file.name.endsWith(".json")) config = await configOf(file);
     else return onPicture(await pictureOf(file, isDrawing()));
-    if (!found.config || !found.weights)
-      return onProblem(`${file.name} is there; now the other of config.json and model.safetensors.`);
-    const { config, weights } = found;
-    Object.assign(found, { config: null, weights: null });
-    onModel(config, weights);
+    if (config === null || weights === null) {
+      return onProblem(`${file.name} received. Now add ${weights ? "config.json" : "model.safetensors"}.`);
+    }
+    const received = /** @type {const} */ ([config, weights]);
+    [config, weights] = [null, null];
+    onModel(...received);
   }
 
-  for (const [button, input] of [
+  for (const [button, chooser] of [
     ["open-picture", "picture-file"],
     ["open-model", "model-files"],
   ]) {
-    byId(button).addEventListener("click", () => byId(input).click());
-    byId(input).addEventListener("change", ({ target }) => {
-      take([...target.files]);
-      target.value = "";
+    const input = byId(chooser, HTMLInputElement);
+    byId(button).addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      take([...(input.files ?? [])]);
+      input.value = "";
     });
   }
   document.addEventListener("paste", (event) => {
@@ -44,7 +60,8 @@ export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
     take(files);
   });
 
-  let inside = 0; // dragenter and dragleave come for every element that is crossed
+  let inside = 0; // dragenter and dragleave come for every element that the pointer crosses
+  /** @param {number} change */
   const show = (change) => {
     inside = Math.max(0, inside + change);
     byId("drop").hidden = inside === 0;
@@ -59,26 +76,29 @@ export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
   });
 }
 
+/** @param {File} file @param {boolean} isDrawing */
 async function pictureOf(file, isDrawing) {
   try {
     return await decodePicture(file, isDrawing);
   } catch {
-    throw new Error(`${file.name || "This"} is no picture that this browser can read: try a PNG or JPEG file.`);
+    throw new Error(`This browser cannot read ${file.name || "this file"} as a picture; try a PNG or JPEG file.`);
   }
 }
 
+/** @param {File} file */
 async function configOf(file) {
   try {
     return JSON.parse(await file.text());
   } catch {
-    throw new Error(`${file.name} is not JSON: take the config.json beside model.safetensors.`);
+    throw new Error(`${file.name} is not JSON; use the config.json that was exported with model.safetensors.`);
   }
 }
 
-async function weightsOf(file) {
-  if (file.size > MOST_WEIGHTS)
-    throw new Error(
-      `${file.name} has ${Math.round(file.size / 2 ** 20)} MiB; this page takes up to ${MOST_WEIGHTS / 2 ** 20}.`,
-    );
+/** @param {File} file */
+function weightsOf(file) {
+  if (file.size > MOST_WEIGHTS) {
+    const [size, most] = [Math.round(file.size / 2 ** 20), MOST_WEIGHTS / 2 ** 20];
+    throw new Error(`${file.name} has ${size} MiB; this page reads at most ${most} MiB.`);
+  }
   return file.arrayBuffer();
 }

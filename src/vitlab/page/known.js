@@ -1,52 +1,68 @@
-// Known images: those that came with a network, laid under the strokes by their number, each with the label that its
-// data set gives it.
+// Known images: those that came with a network, laid under the strokes by number, each with the label from its data set.
 
 import { byId, setText } from "./dom.js";
 import { exampleImage } from "./pictures.js";
 
-// loaded(id) -> what client.js's load gave, or undefined. Returns {lay, first, settle, render}.
+/** @import { Slate } from "./draw.js" */
+/** @import { View } from "./main.js" */
+/** @import { Drawing, Store } from "./state.js" */
+/** @import { Loaded } from "./worker.js" */
+
+/**
+ * loaded(id): the network, if it has been loaded.
+ * @param {Store} store @param {Slate} slate @param {(id: string | null) => Loaded | undefined} loaded
+ * @param {(sentence: string) => void} notice
+ */
 export function createKnown(store, slate, loaded, notice) {
   const current = () => loaded(store.get().model);
+  const images = () => current()?.examples?.images ?? [];
 
-  // An example keeps its label and its data: another network may have other classes, and other images by that number.
-  function place({ config, examples }, index, more = {}) {
-    const label = config.classes[examples.labels[index]] ?? null;
+  /**
+   * An image keeps its label and its data set: another network may have other classes, and other images by that number.
+   * @param {number} index @param {Partial<Drawing>} more
+   */
+  function place(index, more = {}) {
+    const network = current();
+    if (!network?.examples) return;
+    const { config, examples } = network;
+    const label = config.classes[examples.labels[index] ?? -1] ?? null;
     slate.lay(exampleImage(examples, index), "example", { ...more, index, label, data: config.data });
   }
 
   byId("random").addEventListener("click", () => {
-    const count = current()?.examples?.images.length;
-    if (!count) return notice("No test digits came with this network.");
-    place(current(), Math.floor(Math.random() * count));
+    const count = images().length;
+    if (count) place(Math.floor(Math.random() * count));
+    else notice("This network came without test digits.");
   });
 
   return {
-    // The image that the drawing of a link names. False, and a sentence, if there is none and nothing else to show.
+    // Shows the image that a link names. False, after a notice, if there is neither that image nor anything else.
     lay() {
-      const { kind, index, strokes } = store.get().drawing;
-      const images = current()?.examples?.images ?? [];
-      if (kind === "example" && images[index]) {
-        place(current(), index, { strokes });
+      const { kind, index = -1, strokes } = store.get().drawing;
+      if (kind === "example" && images()[index]) {
+        place(index, { strokes });
         return true;
       }
       slate.ground(null);
       if (kind !== "example") return true;
-      const came = `with this network came ${images.length}, from 0`;
-      if (current()) notice(`The link names the known image ${index}; ${came}.`);
+      const count = images().length;
+      const has = count ? `this network has only 0 to ${count - 1}` : "this network has none";
+      if (current()) notice(`The link names the known image ${index}, but ${has}.`);
       store.set({ drawing: { kind: "strokes", strokes } });
       return strokes.length > 0;
     },
-    // What to begin with where no digit is drawn.
+    // What to start with if the network does not read digits.
     first() {
-      if (current()?.examples?.images.length) place(current(), 0);
+      if (images().length) place(0);
     },
-    // Under a network of other data an example is a picture like any other: its number means another image there.
+    // For a network of other data, a known image becomes an ordinary picture: its number means another image there.
     settle() {
       const { drawing } = store.get();
-      const foreign = drawing.kind === "example" && drawing.data !== undefined && current();
-      if (foreign && current().config.data !== drawing.data)
-        store.set({ drawing: { kind: "picture", strokes: drawing.strokes } });
+      const network = current();
+      if (drawing.kind !== "example" || drawing.data === undefined || !network) return;
+      if (network.config.data !== drawing.data) store.set({ drawing: { kind: "picture", strokes: drawing.strokes } });
     },
+    /** @param {View} view */
     render({ state, model }) {
       const { kind, label, strokes } = state.drawing;
       const known = kind === "example" && !strokes.length && typeof label === "string";

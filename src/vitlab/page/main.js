@@ -6,8 +6,6 @@ import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
-import { createReader, isBlank, sameSquares } from "./reader.js";
-import { INITIAL, createStore, fromHash, marked } from "./state.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createDisturb } from "./panels/disturb.js";
@@ -19,36 +17,71 @@ import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
+import { createReader, isBlank, sameSquares } from "./reader.js";
+import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
-// Changes that need a reading.
-const ASKS = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
+/** @import { Menu, MenuFile } from "./panels/menu.js" */
+/** @import { Result, Shown } from "./reader.js" */
+/** @import { State } from "./state.js" */
+/** @import { Loaded } from "./worker.js" */
+/**
+ * What the panels show. speed: the median of `times` readings in milliseconds. mark: the patch to mark. empty: there is
+ * nothing to read. Names that end in 2 belong to the second network.
+ * @typedef {object} View
+ * @property {State} state
+ * @property {number | null} speed
+ * @property {number} times
+ * @property {number | null} mark
+ * @property {boolean} empty
+ * @property {boolean} empty2
+ * @property {boolean} loading
+ * @property {Loaded | null} model
+ * @property {Loaded | null} model2
+ * @property {Shown | null} reading
+ * @property {Shown | null} reading2
+ * @property {Float32Array | null} deletion
+ * @property {boolean} fresh
+ * @property {Result["curves"]} curves
+ * @property {Result["curves"]} curves2
+ */
+
+/** @type {(keyof State)[]} */
+const READ_AGAIN = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
 
 byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
 const store = createStore({ ...linked, model: null, compare: null });
 const slate = createSlate(store);
-const networks = new Map(); // id -> what load gave
-const reader = createReader(store, slate, (id) => networks.get(id), render, notice);
-const known = createKnown(store, slate, (id) => networks.get(id), notice);
+/** @type {Map<string | null, Loaded>} */
+const networks = new Map();
+const networkOf = networks.get.bind(networks);
+const reader = createReader(store, slate, networkOf, render, notice);
+const known = createKnown(store, slate, networkOf, notice);
 const panels = [
-  createStrip,
-  createPatches,
-  createTokens,
-  createAttention,
-  createNeeds,
-  createAnswer,
-  createLens,
-  createDisturb,
-  createStory,
-].map((create) => create(store));
+  createStrip(store),
+  createPatches(store),
+  createTokens(store),
+  createAttention(store),
+  createNeeds(store),
+  createAnswer(store),
+  createLens(),
+  createDisturb(store),
+  createStory(),
+];
+/** @type {Menu | null} */
 let menu = null;
+/** @type {string[]} */
 let ids = []; // of the networks of this site
 let own = 0;
 
+/** @param {string} sentence */
 function notice(sentence) {
   setText(byId("notice"), sentence);
   byId("notice").hidden = !sentence;
 }
+
+/** @param {unknown} error */
+const noticeError = (error) => notice(error instanceof Error ? error.message : String(error));
 
 let waiting = false;
 function render() {
@@ -58,22 +91,25 @@ function render() {
     waiting = false;
     const state = store.get();
     const { first, second, speed, times, answered, settled } = reader.results();
+    // While another network loads, the page still shows the one that has read.
+    const model = networkOf(first.reading?.model ?? state.model) ?? null;
+    const model2 = networkOf(second.reading?.model ?? state.compare) ?? null;
+    /** @type {View} */
     const view = {
       state,
       speed,
       times,
       mark: marked(state),
-      empty: slate.empty() || isBlank(first.reading, networks),
-      empty2: slate.empty() || isBlank(second.reading, networks),
+      empty: slate.empty() || isBlank(first.reading, model),
+      empty2: slate.empty() || isBlank(second.reading, model2),
       loading: state.model !== null || menu === null,
-      // While another network loads, the page still shows the one that has read.
-      model: networks.get(first.reading?.model ?? state.model) ?? null,
-      model2: networks.get(second.reading?.model ?? state.compare) ?? null,
+      model,
+      model2,
       reading: first.reading,
+      reading2: second.reading,
       deletion: first.deletion,
       fresh: first.fresh,
       curves: first.curves,
-      reading2: second.reading,
       curves2: second.curves,
     };
     document.body.classList.toggle("alive", view.reading !== null);
@@ -88,7 +124,10 @@ function render() {
   });
 }
 
-// Load a network if that has not happened; true if it is there then.
+/**
+ * Loads a network if needed; false, after a notice, if it could not be loaded.
+ * @param {string} id
+ */
 async function ensure(id) {
   if (networks.has(id)) return true;
   setText(byId("loading"), `Loading ${id} ...`);
@@ -96,22 +135,29 @@ async function ensure(id) {
     networks.set(id, await load(id));
     return true;
   } catch (error) {
-    notice(error.message);
+    noticeError(error);
     return false;
   } finally {
     setText(byId("loading"), "");
   }
 }
 
-// Why another network is chosen: "back" to the one before, because another did not load; a "link", whose sentences and
-// patches stay; else null.
+/**
+ * Why the page itself chooses a network: "back" to the previous one, because another did not load; a "link", whose
+ * notices and patches are kept; else null.
+ * @type {"back" | "link" | null}
+ */
 let cause = null;
+/** @param {"back" | "link"} why @param {Partial<State>} changes */
 function setBecause(why, changes) {
   cause = why;
   store.set(changes);
   cause = null;
 }
 
+/**
+ * @param {"model" | "compare"} name @param {string | null} id @param {string | null} before
+ */
 async function changeModel(name, id, before) {
   const byLink = cause === "link";
   if (before !== null && cause === null) notice("");
@@ -119,89 +165,107 @@ async function changeModel(name, id, before) {
   const there = await ensure(id);
   if (store.get()[name] !== id) return; // another was chosen meanwhile
   if (!there) return setBecause("back", { [name]: before });
-  const old = networks.get(before);
-  if (name === "model" && old && !byLink && !sameSquares(old, networks.get(id)))
-    store.set({ hidden: [], query: null, hover: null });
-  if (name === "model") fitToSquares();
-  if (name === "model") known.settle();
+  if (name === "model") {
+    const old = networkOf(before);
+    if (old && !byLink && !sameSquares(old, networkOf(id))) store.set({ hidden: [], query: null, hover: null });
+    fitToSquares();
+    known.settle();
+  }
   reader.request({ [name]: true });
   render();
 }
 
-// Numbers of patches that this network does not have can come with a link.
+// A link can name patches that this network does not have.
 function fitToSquares() {
   const { hidden, query, model } = store.get();
-  if (!networks.has(model)) return;
-  const count = networks.get(model).squares.grid ** 2;
+  const network = networkOf(model);
+  if (!network) return;
+  const count = network.squares.grid ** 2;
   store.set({
     hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
     query: query !== null && query < count ? query : null,
   });
 }
 
-// A link pasted into the open page. Its network comes first: a known image is one of that network's.
 let pasted = 0;
+/**
+ * A link pasted into the open page. Its network comes first: a known image is one of that network's.
+ * @param {Partial<State>} choices
+ */
 async function follow({ model, compare, ...rest }) {
   const mine = ++pasted;
   await started;
   notice("");
-  const there = model !== undefined && isHere(model) && (await ensure(model));
+  const there = typeof model === "string" && isHere(model) && (await ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
-  const { hover, tap, demo, drawing, ...plain } = INITIAL;
-  const chosen = { model: there ? model : store.get().model, compare: ids.includes(compare) ? compare : null };
-  setBecause("link", { ...plain, ...rest, demo: rest.drawing ? false : store.get().demo, ...chosen });
+  const { center, hidden, query, rotate, shift, noise, threshold } = INITIAL;
+  setBecause("link", {
+    ...{ center, hidden, query, rotate, shift, noise, threshold },
+    ...rest,
+    demo: rest.drawing ? false : store.get().demo,
+    model: there ? model : store.get().model,
+    compare: compare && ids.includes(compare) ? compare : null,
+  });
   fitToSquares();
   if (rest.drawing) layLinked();
 }
 
+/** @param {string} id */
 function isHere(id) {
-  if (!ids.includes(id)) notice(`The link names a network that is not here: ${id}.`);
-  return ids.includes(id);
+  const here = ids.includes(id);
+  if (!here) notice(`The link names a network that this page does not have: ${id}.`);
+  return here;
 }
 
-// What a link draws; where there is no such image, what the page begins with.
+const readsDrawings = () => networkOf(store.get().model)?.config.drawing !== null;
+
+// Shows what a link draws; if there is no such image, what the page starts with.
 function layLinked() {
   if (!known.lay()) begin();
 }
 
 function begin() {
   slate.demo(7);
-  // A network that does not read drawings begins with a picture that it knows.
-  if (networks.get(store.get().model)?.config.drawing === null) known.first();
+  if (!readsDrawings()) known.first();
 }
 
 const writeAddress = followAddress(store, follow, slate.down);
 
 store.listen((state, before) => {
-  const changes = (names) => names.some((name) => state[name] !== before[name]);
+  /** @param {(keyof State)[]} names */
+  const changed = (...names) => names.some((name) => state[name] !== before[name]);
   if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
-  if (changes(["model"])) changeModel("model", state.model, before.model);
-  if (changes(["compare"])) changeModel("compare", state.compare, before.compare);
-  if (changes(["drawing"])) known.settle(); // one that was undone may be of another network
-  if (changes(ASKS)) reader.request();
-  if (changes([...ASKS, "query", "threshold"])) writeAddress();
+  if (changed("model")) changeModel("model", state.model, before.model);
+  if (changed("compare")) changeModel("compare", state.compare, before.compare);
+  if (changed("drawing")) known.settle(); // undo may bring back an image of another network
+  if (changed(...READ_AGAIN)) reader.request();
+  if (changed(...READ_AGAIN, "query", "threshold")) writeAddress();
   render();
 });
 
 listenForFiles({
   onProblem: notice,
-  isDrawing: () => networks.get(store.get().model)?.config.drawing !== null,
-  onPicture: (image) => (notice(""), slate.lay(image, "picture")),
+  isDrawing: readsDrawings,
+  onPicture(image) {
+    notice("");
+    slate.lay(image, "picture");
+  },
   async onModel(config, weights) {
     const id = `own~${++own}`;
     try {
       const network = await loadFiles(id, config, weights);
       networks.set(id, network);
-      menu.add(id, `${network.config.name ?? "own"} (your file)`);
+      menu?.add(id, `${network.config.name} (your file)`);
       notice("");
       store.set({ model: id });
     } catch (error) {
-      notice(error.message);
+      noticeError(error);
     }
   },
 });
 
+/** @returns {Promise<MenuFile>} */
 async function readMenu() {
   try {
     const response = await fetch("models.json");
@@ -209,8 +273,8 @@ async function readMenu() {
     return await response.json();
   } catch {
     notice(
-      "models.json is not here, so there is no network to load: serve the folder that `vitlab export RUN --to web` " +
-        "wrote, or open your own model below.",
+      "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
+        "or open your own model below.",
     );
     return { models: [], study: null };
   }
@@ -221,22 +285,25 @@ async function start() {
   menu = createMenu(store, models, study);
   render();
   ids = models.map(({ id }) => id);
-  const wanted = [linked.model, ...ids].filter((id) => ids.includes(id));
-  if (linked.model) isHere(linked.model);
-  for (const id of wanted) {
+  const { model, compare } = linked;
+  if (model) isHere(model);
+  for (const id of model && ids.includes(model) ? [model, ...ids] : ids) {
     if (!(await ensure(id))) continue;
-    store.set({ model: id, compare: ids.includes(linked.compare) ? linked.compare : null });
+    store.set({ model: id, compare: compare && ids.includes(compare) ? compare : null });
     break;
   }
   if (store.get().drawing.kind === "example") layLinked();
-  else if (store.get().demo && networks.get(store.get().model)?.config.drawing === null) known.first();
+  else if (store.get().demo && !readsDrawings()) known.first();
 }
 
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address is the page's state
   byId("slate").focus();
 });
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (forgetColours(), render()));
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  forgetColours();
+  render();
+});
 new ResizeObserver(render).observe(document.body);
 if (!linked.drawing) slate.demo(7);
 const started = start();

@@ -1,34 +1,83 @@
-// From a config.json and the tensors of a model.safetensors to a network that answers.
+// From a config.json and the bytes of a model.safetensors to a network that computes.
 
-import { build as buildCnn } from "./cnn.js";
-import { checkConfig, squaresOf } from "./geometry.js";
-import { FileError, parseSafetensors } from "./safetensors.js";
-import { build as buildVit } from "./vit.js";
+import * as cnn from "./cnn.js";
+import { checkConfig, checkFormat, checkPreprocess } from "./config.js";
+import { parseSafetensors } from "./safetensors.js";
+import * as vit from "./vit.js";
 import { ModelError } from "./weights.js";
 
+/** @import { Config } from "./config.js" */
 /**
- * The network: {run, trace, squares, native, config}.
+ * Where the patches lie in an input of `size` pixels a side: grid x grid squares of `side` pixels, from `margin` on.
+ * @typedef {{ grid: number, side: number, margin: number, size: number }} Squares
  *
- * run(input)      Float32Array [C, S, S], preprocessed -> logits [K]; nothing is allocated
- * trace(inside)   the Trace of that run: {logits, probabilities, attention: [{heads, tokens, weights [h, N, N]}],
- *                 lens: [[K], ...]}; the last two are [] for a CNN, and unless `inside`
- * squares         {grid, side, margin, size}: where the patches lie in an input of `size` pixels a side
- * native          side of the images that it learned from, before they were resized: image_size, as far as we know here
+ * Attention weights of one layer [h, N, N]: row i is what token i takes from each token. The class token comes first.
+ * @typedef {{ heads: number, tokens: number, weights: Float32Array }} Layer
+ *
+ * Everything the last run computed; attention and lens (probabilities [K] after each block) are [] where there are none.
+ * @typedef {object} Trace
+ * @property {Float32Array} logits
+ * @property {Float32Array} probabilities
+ * @property {Layer[]} attention
+ * @property {Float32Array[]} lens
+ *
+ * What there is to see inside: patches that become tokens, and attention between them.
+ * @typedef {{ tokens: boolean, attention: boolean }} Views
+ *
+ * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing.
+ * trace: of the last run; without attention and lens unless `inside`.
+ * @typedef {object} Built
+ * @property {(input: Float32Array) => Float32Array} run
+ * @property {(inside?: boolean) => Trace} trace
+ * @property {Views} views
+ *
+ * native: the side of the images that it was trained on, before any resizing.
+ * @typedef {Built & { config: Config, squares: Squares, native: number }} Network
  */
-export function buildModel(config, tensors) {
+
+/**
+ * The module for a kind of network. Only this function asks which kind a network is.
+ * @param {unknown} arch
+ */
+function kindOf(arch) {
+  switch (arch) {
+    case "vit":
+      return vit;
+    case "cnn":
+      return cnn;
+    default:
+      throw new ModelError(`This page cannot run a network of kind ${JSON.stringify(arch)}; it knows vit and cnn.`);
+  }
+}
+
+/**
+ * The network of these two files. ModelError or FileError, in one sentence, if they are damaged or do not fit.
+ * @param {any} config @param {ArrayBuffer} weights
+ * @returns {Promise<Network>}
+ */
+export async function openModel(config, weights) {
+  checkFormat(config);
+  const kind = kindOf(config.model.arch);
   checkConfig(config);
-  const network = config.model.arch === "vit" ? buildVit(config, tensors) : buildCnn(config, tensors);
-  return { ...network, squares: squaresOf(config.model), native: config.model.image_size, config };
+  kind.checkKnobs(config.model);
+  const squares = kind.squaresOf(config.model);
+  checkPreprocess(config, squares);
+  await checkDigest(weights, config.sha256);
+  const built = kind.build(config, parseSafetensors(weights));
+  return { ...built, squares, native: config.model.image_size, config };
 }
 
-/** The network of an opened file. */
-export function openModel(config, buffer) {
-  return buildModel(config, parseSafetensors(buffer));
-}
-
-/** An error as one sentence for people; what we did not foresee begins with what was under way, by type of message. */
-export function sentence(error, type) {
-  if (error instanceof ModelError || error instanceof FileError) return error.message;
-  const what = type === "read" ? "The drawing could not be read" : "The model could not be loaded";
-  return `${what}: ${error.message ?? error}.`;
+/**
+ * Browsers compute digests only on secure pages (https, or this machine); elsewhere this check is skipped.
+ * @param {ArrayBuffer} weights @param {string | null | undefined} expected
+ */
+async function checkDigest(weights, expected) {
+  if (typeof expected !== "string" || self.crypto?.subtle === undefined) {
+    return;
+  }
+  const digest = new Uint8Array(await self.crypto.subtle.digest("SHA-256", weights));
+  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (hex !== expected) {
+    throw new ModelError("The weights are damaged or belong to another model: config.json names a different SHA-256.");
+  }
 }

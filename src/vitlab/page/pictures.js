@@ -1,38 +1,45 @@
-// Pictures: from files and test sets to the pixels that a network is given.
+// Pictures: from files and known images to the pixels that a network is given.
 
 import { picture } from "./dom.js";
+import { luma } from "./numbers.js";
 
-const MOST_PICTURE = 512; // pixels of the longer side that are kept of a picture
+/** @import { Examples } from "./examples.js" */
+/** @import { Picture } from "./preprocess.js" */
 
-// Fill the area with the picture, its longer side along the whole of it, on its own corner's colour.
+const MOST_PICTURE = 512; // pixels on the longer side; larger pictures are scaled down
+
+/**
+ * Fits the picture into the square area, on a background of the colour in its corner.
+ * @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} context @param {ImageData} image
+ * @param {number} side
+ */
 export function layGround(context, { width, height, data }, side) {
   const scale = side / Math.max(width, height);
+  const [wide, high] = [width * scale, height * scale];
+  const pixels = picture(
+    data.filter((_, i) => i % 4 < 3),
+    width,
+    height,
+    3,
+    1,
+  );
   context.fillStyle = `rgb(${data[0]} ${data[1]} ${data[2]})`;
   context.fillRect(0, 0, side, side);
   context.imageSmoothingEnabled = scale < 2;
-  context.drawImage(
-    picture(toRgb(data), width, height, 3, 1),
-    (side - width * scale) / 2,
-    (side - height * scale) / 2,
-    width * scale,
-    height * scale,
-  );
+  context.drawImage(pixels, (side - wide) / 2, (side - high) / 2, wide, high);
 }
 
-function toRgb(data) {
-  return data.filter((_, i) => i % 4 < 3);
-}
-
-// An image file as {width, height, data: RGBA}, opaque, at most MOST_PICTURE pixels on the longer side. Under what is
-// transparent lies black; for a network that reads drawings the opposite of what is visible, so that strokes never
-// vanish (vitlab/predict/decode.py).
+/**
+ * An image file as opaque pixels. What lies under transparent pixels is black; for a network that reads drawings it is
+ * the opposite of what is visible, or strokes could vanish (vitlab/data/images.py).
+ * @param {Blob} file @param {boolean} isDrawing
+ */
 export async function decodePicture(file, isDrawing) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, MOST_PICTURE / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((v) => Math.max(1, Math.round(v * scale)));
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  if (context === null) throw new Error("this browser cannot draw on a canvas");
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
   const image = context.getImageData(0, 0, width, height);
@@ -40,7 +47,10 @@ export async function decodePicture(file, isDrawing) {
   return image;
 }
 
-// RGBA over one shade of grey.
+/**
+ * Puts RGBA pixels on one shade of grey.
+ * @param {Uint8ClampedArray} data @param {number} under
+ */
 function layOver(data, under) {
   for (let i = 0; i < data.length; i += 4) {
     const alpha = data[i + 3];
@@ -49,7 +59,10 @@ function layOver(data, under) {
   }
 }
 
-// The mean brightness, each pixel counted as far as it is seen; 0 where nothing is.
+/**
+ * The mean brightness, weighted by opacity; 0 if nothing is visible.
+ * @param {Uint8ClampedArray} data
+ */
 function visibleBrightness(data) {
   let [sum, weight] = [0, 0];
   for (let i = 0; i < data.length; i += 4) {
@@ -59,9 +72,11 @@ function visibleBrightness(data) {
   return weight ? sum / weight : 0;
 }
 
-const luma = (r, g, b) => (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
-
-// RGBA as the network wants it: grey (by the usual weights of luma) or red, green, blue; row, column, channel.
+/**
+ * RGBA pixels as the network wants them: grey, or red, green and blue.
+ * @param {ImageData} image @param {1 | 3} channels
+ * @returns {Picture}
+ */
 export function toPixels({ width, height, data }, channels) {
   const pixels = new Uint8Array(width * height * channels);
   for (let i = 0; i < width * height; i++) {
@@ -72,10 +87,15 @@ export function toPixels({ width, height, data }, channels) {
   return { width, height, channels, pixels };
 }
 
-// A test image of examples.json as RGBA.
+/**
+ * A known image as RGBA pixels.
+ * @param {Examples} examples @param {number} index
+ */
 export function exampleImage({ side, channels, images }, index) {
-  const data = new Uint8ClampedArray(4 * side * side).fill(255);
-  for (let i = 0; i < side * side; i++)
-    for (let c = 0; c < 3; c++) data[4 * i + c] = images[index][channels === 3 ? 3 * i + c : i];
-  return { width: side, height: side, data };
+  const image = new ImageData(side, side);
+  image.data.fill(255);
+  for (let i = 0; i < side * side; i++) {
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = images[index][channels === 3 ? 3 * i + c : i];
+  }
+  return image;
 }

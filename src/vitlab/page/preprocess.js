@@ -1,29 +1,39 @@
-// From a drawing or a stored image to the network's input. Images of bytes lie as [row, column, channel], as they are
-// stored; float images as [channel, row, column], as the network takes them. The Python: vitlab/preprocess.py.
+// From a drawing or a stored image to the network's input. Images of bytes are stored as [row, column, channel]; float
+// images as [channel, row, column], as the network takes them. The same in Python: vitlab/training/preprocess.py.
 
 import { centerDrawing, plainDrawing, resample } from "./drawing.js";
-import { geometry } from "./geometry.js";
+import { luma } from "./numbers.js";
 
-export { centerDrawing, plainDrawing } from "./drawing.js";
-export { disturbed, mapped, noisy, STRENGTHS } from "./disturb.js";
+/** @import { Config } from "./config.js" */
+/** @import { Normalised } from "./drawing.js" */
+/**
+ * An image of bytes [row, column, channel].
+ * @typedef {{ width: number, height: number, channels: 1 | 3, pixels: Uint8Array }} Picture
+ *
+ * How a drawing was prepared; `placed` is the result [side, side, channels].
+ * @typedef {Normalised & { side: number, channels: 1 | 3 }} Steps
+ */
 
 /**
- * What becomes of a drawing {width, height, channels, pixels} before it is an image like those that the model learned
- * from: {inverted, box, scaled, placed, side, channels}; `placed` is a Uint8Array [side, side, channels]. `native` is
- * the side of those images.
+ * Turns a drawing into an image like those that the model was trained on, whose side is `native`.
+ * @param {Picture} drawing @param {Config} config @param {boolean} center @param {number} native
+ * @returns {Steps}
  */
 export function drawingSteps(drawing, config, center, native) {
   const { width, height } = drawing;
+  const { channels } = config;
   if (config.drawing === "mnist-drawing") {
     const steps = (center ? centerDrawing : plainDrawing)(inChannels(drawing, 1), width, height);
-    const placed = inChannels({ channels: 1, pixels: steps.placed }, config.channels);
-    return { ...steps, placed, side: 28, channels: config.channels };
+    return { ...steps, placed: inChannels({ channels: 1, pixels: steps.placed }, channels), side: 28, channels };
   }
-  return { inverted: false, box: null, scaled: null, ...wholeImage(drawing, config.channels, native) };
+  return { inverted: false, box: null, scaled: null, ...wholeImage(drawing, channels, native), channels };
 }
 
-/** The bytes of an image in 1 channel or 3. Brightness of a colour: ITU-R 601-2, as Pillow's. */
-export function inChannels({ channels, pixels }, wanted) {
+/**
+ * The bytes of an image in 1 channel or 3.
+ * @param {Pick<Picture, "channels" | "pixels">} image @param {1 | 3} wanted
+ */
+function inChannels({ channels, pixels }, wanted) {
   if (channels === wanted) {
     return pixels;
   }
@@ -31,18 +41,19 @@ export function inChannels({ channels, pixels }, wanted) {
   if (wanted === 3) {
     return Uint8Array.from({ length: 3 * count }, (_, i) => pixels[Math.floor(i / 3)]);
   }
-  const grey = (i) => (19595 * pixels[3 * i] + 38470 * pixels[3 * i + 1] + 7471 * pixels[3 * i + 2] + 32768) >> 16;
-  return Uint8Array.from({ length: count }, (_, i) => grey(i));
+  return Uint8Array.from({ length: count }, (_, i) => luma(pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]));
 }
 
-/** An image for a model that wants no normalisation of drawings. One of the size that the model learned from, or
- * smaller, stays as it is; others are brought to it, with a filter that misses nothing: of a large canvas
- * `resizeBilinear` would look at few pixels only. */
+/**
+ * An image for a model that does not normalise drawings. A square of at most the native side stays as it is. Others are
+ * resized to that side with a filter that covers every pixel; `resizeBilinear` would see only a few of a large canvas.
+ * @param {Picture} drawing @param {1 | 3} channels @param {number} side
+ */
 function wholeImage(drawing, channels, side) {
   const { width, height } = drawing;
   const pixels = inChannels(drawing, channels);
   if (width === height && width <= side) {
-    return { placed: pixels, side: width, channels };
+    return { placed: pixels, side: width };
   }
   const placed = new Uint8Array(side * side * channels);
   for (let c = 0; c < channels; c++) {
@@ -51,10 +62,13 @@ function wholeImage(drawing, channels, side) {
       placed[i * channels + c] = Math.floor(value + 0.5);
     });
   }
-  return { placed, side, channels };
+  return { placed, side };
 }
 
-/** Bytes [height, width, C] -> float [C, S, S] in 0..1 at the model's image_size: what is disturbed, before a crop. */
+/**
+ * Bytes [height, width, C] -> float [C, S, S] in 0..1 at the model's image_size: disturbances apply here, before a crop.
+ * @param {Uint8Array} pixels @param {number} width @param {number} height @param {Config} config
+ */
 export function toUnit(pixels, width, height, config) {
   const { channels, model } = config;
   const image = new Float32Array(pixels.length);
@@ -67,7 +81,11 @@ export function toUnit(pixels, width, height, config) {
   return resizeBilinear(image, channels, width, height, model.image_size);
 }
 
-/** [C, height, width] -> [C, size, size]: bilinear between pixel centres, without antialiasing: torch's interpolate. */
+/**
+ * [C, height, width] -> [C, size, size]: bilinear between pixel centres, without antialiasing, as torch's interpolate.
+ * @param {Float32Array} image @param {number} channels @param {number} width @param {number} height
+ * @param {number} size
+ */
 export function resizeBilinear(image, channels, width, height, size) {
   if (width === size && height === size) {
     return image;
@@ -90,7 +108,10 @@ export function resizeBilinear(image, channels, width, height, size) {
   return out;
 }
 
-/** For each of `to` places the two of `from` that it lies between, and how near it is to the second. */
+/**
+ * For each of `to` places, the two of `from` that it lies between, and how far it is on its way to the second.
+ * @param {number} from @param {number} to
+ */
 function between(from, to) {
   return Array.from({ length: to }, (_, i) => {
     const place = Math.max(0, ((i + 0.5) * from) / to - 0.5);
@@ -99,26 +120,32 @@ function between(from, to) {
   });
 }
 
-/** The centre square that the network is given, [C, S, S]; of an odd number right and bottom lose one more. */
+/**
+ * The central square that the network takes, [C, S, S]; if the rest is odd, one more is cut at the right and bottom.
+ * @param {Float32Array} image @param {Config} config
+ */
 export function cropped(image, config) {
-  const { channels, model } = config;
+  const { channels, model, preprocess } = config;
   const from = model.image_size;
-  const { input } = geometry(model);
-  if (input === from) {
+  const to = preprocess.crop ?? from;
+  if (to === from) {
     return image.slice();
   }
-  const first = Math.floor((from - input) / 2);
-  const out = new Float32Array(channels * input * input);
+  const first = Math.floor((from - to) / 2);
+  const out = new Float32Array(channels * to * to);
   for (let c = 0; c < channels; c++) {
-    for (let y = 0; y < input; y++) {
+    for (let y = 0; y < to; y++) {
       const start = (c * from + first + y) * from + first;
-      out.set(image.subarray(start, start + input), (c * input + y) * input);
+      out.set(image.subarray(start, start + to), (c * to + y) * to);
     }
   }
   return out;
 }
 
-/** Subtract the mean, divide by the standard deviation, per channel, in place: [C, S, S]. */
+/**
+ * Subtracts the mean and divides by the standard deviation of each channel, in place: [C, S, S].
+ * @param {Float32Array} image @param {Config} config
+ */
 export function normalised(image, config) {
   const { mean, std } = config.preprocess;
   const count = image.length / config.channels;
@@ -129,7 +156,10 @@ export function normalised(image, config) {
   return image;
 }
 
-/** Bytes [height, width, C] -> the network's input: the whole of `Preprocess.__call__`. */
+/**
+ * A stored image -> the network's input, as `Preprocess` does in Python.
+ * @param {Pick<Picture, "width" | "height" | "pixels">} picture @param {Config} config
+ */
 export function toInput({ width, height, pixels }, config) {
   return normalised(cropped(toUnit(pixels, width, height, config), config), config);
 }

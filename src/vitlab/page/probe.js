@@ -1,10 +1,22 @@
-// Trying a network out: a reading of a drawing, which patches the answer hangs on, and how far it bears a disturbance.
+// Trying out a network: reading a drawing, which patches its answer depends on, and how robust that answer is.
 
-import { cropped, disturbed, drawingSteps, normalised, STRENGTHS, toUnit } from "./preprocess.js";
+import { disturbed, STRENGTHS } from "./disturb.js";
+import { argmax } from "./numbers.js";
+import { cropped, drawingSteps, normalised, toInput, toUnit } from "./preprocess.js";
 import { softmax } from "./tensor.js";
 import { ModelError } from "./weights.js";
 
-/** One reading without deletion and curve; the messages of worker.js say what is in `job` and in the answer. */
+/** @import { Disturbance } from "./disturb.js" */
+/** @import { Examples } from "./examples.js" */
+/** @import { Network, Squares } from "./model.js" */
+/** @import { Job, Kind } from "./worker.js" */
+
+const AGREE = 1e-4;
+
+/**
+ * One reading, without deletion map and curve.
+ * @param {Network} network @param {Job} job
+ */
 export function readDrawing(network, job) {
   const { config } = network;
   const steps = drawingSteps(job.drawing, config, job.center, network.native);
@@ -15,15 +27,18 @@ export function readDrawing(network, job) {
   const started = performance.now();
   network.run(input);
   const milliseconds = performance.now() - started;
-  const trace = network.trace(job.want?.inside ?? true);
+  const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
     throw new ModelError("The network's answer is not a finite number; train it again with a lower lr.");
   }
-  return { answer: { milliseconds, steps, image: shown, ...trace, deletion: null, curve: null }, unit, input };
+  return { answer: { milliseconds, steps, image: shown, ...trace }, unit, input };
 }
 
-/** Disturbed, cropped and with black patches: [C, S, S] in 0..1. */
-function inputImage(network, unit, disturb, hidden = []) {
+/**
+ * Disturbed, cropped and with black patches: [C, S, S] in 0..1.
+ * @param {Network} network @param {Float32Array} unit @param {Disturbance} disturb @param {number[]} hidden
+ */
+function inputImage(network, unit, disturb, hidden) {
   const { config, squares } = network;
   const image = cropped(disturbed(unit, config.channels, config.model.image_size, disturb), config);
   for (const patch of hidden) {
@@ -33,9 +48,10 @@ function inputImage(network, unit, disturb, hidden = []) {
 }
 
 /**
- * By how much the probability of the top answer falls when a patch becomes black: Float32Array [grid * grid], negative
- * where it rises (look/attention.py's patch_deletion). `input` [C, S, S] is preprocessed. A generator that stops after
- * each patch, so that it can be given up; its value in the end is the map.
+ * How much the probability of the top answer falls when a patch turns black: [grid * grid], negative where it rises
+ * (patch_deletion in vitlab/look). `input` [C, S, S] is preprocessed. A generator, so it can be
+ * stopped after each patch; it returns the map.
+ * @param {Network} network @param {Float32Array} input @param {Float32Array} probabilities
  */
 export function* deletion(network, input, probabilities) {
   const { config, squares } = network;
@@ -54,12 +70,13 @@ export function* deletion(network, input, probabilities) {
 }
 
 /**
- * The probability of one answer at each strength of the disturbance `kind`, the other disturbances as they are: {label,
- * strengths, probabilities}. The answer is what the network says at strength 0, so that the curve does not change its
- * subject on the way. A generator like `deletion`.
+ * The probability of one answer at each strength of one disturbance, with the others unchanged. It is the answer that
+ * the network gives at strength 0, so the whole curve is about the same class. A generator like `deletion`.
+ * @param {Network} network @param {Float32Array} unit @param {Job} job @param {Kind} kind
  */
 export function* curve(network, unit, job, kind) {
   const strengths = STRENGTHS[kind];
+  /** @param {number} strength */
   const at = (strength) => {
     const image = inputImage(network, unit, { ...job.disturb, [kind]: strength }, job.hidden);
     return normalised(image, network.config);
@@ -73,13 +90,19 @@ export function* curve(network, unit, job, kind) {
   return { label, strengths, probabilities };
 }
 
+/**
+ * @param {Network} network @param {Float32Array} input @param {number} label
+ */
 function probabilityOf(network, input, label) {
   const probabilities = network.run(input).slice();
   softmax(probabilities, 1, probabilities.length);
   return probabilities[label];
 }
 
-/** One patch of [C, S, S] filled with a number for each channel, in place; numbers outside the grid do nothing. */
+/**
+ * Fills one patch of [C, S, S] with one number per channel, in place; numbers outside the grid do nothing.
+ * @param {Float32Array} image @param {Squares} squares @param {number} patch @param {number[]} values
+ */
 function blank(image, { grid, side, margin, size }, patch, values) {
   if (!(Number.isInteger(patch) && patch >= 0 && patch < grid * grid)) {
     return;
@@ -94,25 +117,25 @@ function blank(image, { grid, side, margin, size }, patch, values) {
   });
 }
 
-/** [C, S, S] -> [S, S, C]. */
+/**
+ * [C, S, S] -> [S, S, C].
+ * @param {Float32Array} image @param {number} channels
+ */
 function rowColumnChannel(image, channels) {
   const count = image.length / channels;
-  const from = (i) => (i % channels) * count + Math.floor(i / channels);
-  return Float32Array.from({ length: image.length }, (_, i) => image[from(i)]);
+  return image.map((_, i) => image[(i % channels) * count + Math.floor(i / channels)]);
 }
 
-function argmax(values) {
-  return values.indexOf(values.reduce((a, b) => Math.max(a, b)));
-}
-
-/** The network against the logits that Python has computed for the first `count` examples, which have been opened:
- * {images, maxDifference, agree: all within 1e-4}. */
-export function selfTest(network, toInput, examples, count) {
+/**
+ * Compares the network with the logits that Python computed for the first `count` examples.
+ * @param {Network} network @param {Examples} examples @param {number} count
+ */
+export function selfTest(network, examples, count) {
   const images = examples.images.slice(0, count);
   const differences = images.map((pixels, i) => {
     const logits = network.run(toInput({ width: examples.side, height: examples.side, pixels }, network.config));
     return logits.reduce((worst, value, k) => Math.max(worst, Math.abs(value - examples.logits[i][k])), 0);
   });
   const maxDifference = differences.reduce((a, b) => (b > a || Number.isNaN(b) ? b : a), 0);
-  return { images: images.length, maxDifference, agree: maxDifference <= 1e-4 };
+  return { images: images.length, maxDifference, agree: maxDifference <= AGREE };
 }

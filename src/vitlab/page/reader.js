@@ -1,99 +1,133 @@
-// When to ask the networks: at once for the answer, after a pause for what takes longer (the deletion map, the curves).
+// When to ask the networks: at once for the answer, after a pause for what takes longer (deletion map and curves).
 
 import { read } from "./client.js";
-import { median } from "./dom.js";
+import { median } from "./numbers.js";
 import { toPixels } from "./pictures.js";
-import { RANGES } from "./state.js";
+import { KINDS } from "./state.js";
 
-const PAUSE = 220; // milliseconds without a change
+/** @import { Slate } from "./draw.js" */
+/** @import { Squares } from "./model.js" */
+/** @import { Picture } from "./preprocess.js" */
+/** @import { Store } from "./state.js" */
+/** @import { Curve, Job, Kind, Loaded, Reading, Want } from "./worker.js" */
+/**
+ * source: the drawing that was read.
+ * @typedef {Reading & { source: Picture }} Shown
+ *
+ * What one network has said so far. fresh: the deletion map is of the present drawing.
+ * @typedef {object} Result
+ * @property {Shown | null} reading
+ * @property {Float32Array | null} deletion
+ * @property {boolean} fresh
+ * @property {Partial<Record<Kind, Curve>>} curves
+ */
+
+const PAUSE = 220; // milliseconds without a change before the longer questions are asked
 const KEPT = 30; // readings whose times count
 
-// fresh: the deletion map is of this drawing.
+/** @returns {Result} */
 const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} });
 
-// results() -> {first, second: {reading, deletion, fresh, curves}, speed, times, answered, settled}; loaded(id) ->
-// what client.js's load gave, or undefined.
+/**
+ * loaded(id): the network, if it has been loaded. changed() is called after every answer, failed(sentence) on errors.
+ * @param {Store} store @param {Slate} slate @param {(id: string | null) => Loaded | undefined} loaded
+ * @param {() => void} changed @param {(sentence: string) => void} failed
+ */
 export function createReader(store, slate, loaded, changed, failed) {
   let [first, second] = [nothing(), nothing()];
+  /** @type {number[]} */
   let times = [];
   let version = 0;
-  let [answered, settled] = [-1, -1]; // the last version that has been read, and whose longer questions were answered
-  let timer = null;
-  let frame = null;
+  let [answered, settled] = [-1, -1]; // the last version that was read, and whose longer questions were answered
+  let timer = 0;
+  let waiting = false; // for the next frame, to read
 
-  function job(model, want) {
-    const { center, hidden, rotate, shift, noise } = store.get();
-    const seen = sameSquares(model, loaded(store.get().model)) ? hidden : [];
+  /**
+   * @param {Loaded} network @param {Want} want
+   * @returns {Job}
+   */
+  function jobFor(network, want) {
+    const { center, hidden, rotate, shift, noise, model } = store.get();
     return {
-      drawing: toPixels(slate.pixels(), model.config.channels),
+      drawing: toPixels(slate.pixels(), network.config.channels),
       center,
-      hidden: seen,
+      hidden: sameSquares(network, loaded(model)) ? hidden : [],
       disturb: { rotate, shift, noise },
       want,
     };
   }
 
-  async function readNow(id, want) {
-    const asked = job(loaded(id), want);
-    const reading = await read(id, asked);
-    return reading && { ...reading, source: asked.drawing };
+  /**
+   * Null if the network has not been loaded, or a newer question replaced this one.
+   * @param {string | null} id @param {Want} want
+   * @returns {Promise<Shown | null>}
+   */
+  async function ask(id, want) {
+    const network = loaded(id);
+    if (!network || id === null) return null;
+    const job = jobFor(network, want);
+    const reading = await read(id, job);
+    return reading && { ...reading, source: job.drawing };
   }
 
-  async function live() {
-    frame = null;
+  async function readNow() {
+    waiting = false;
     const { model, compare } = store.get();
     const mine = version;
     try {
-      const answers = await Promise.all(
-        [model, compare].map((id) =>
-          id && loaded(id) ? readNow(id, { deletion: false, curve: null, inside: id === model }) : null,
-        ),
-      );
-      if (answers[0] && store.get().model === model) {
-        first = { ...first, reading: answers[0] };
-        times = [...times, answers[0].milliseconds].slice(-KEPT);
+      const [one, other] = await Promise.all([ask(model, { inside: true }), ask(compare, { inside: false })]);
+      if (one && store.get().model === model) {
+        first = { ...first, reading: one };
+        times = [...times, one.milliseconds].slice(-KEPT);
       }
-      if (answers[1] && store.get().compare === compare) second = { ...second, reading: answers[1] };
+      if (other && store.get().compare === compare) second = { ...second, reading: other };
     } catch (error) {
-      failed(error.message);
+      report(error);
+    }
+    if (mine === version) {
+      answered = mine;
+      clearTimeout(timer);
+      timer = setTimeout(() => askMore(mine).catch(report), PAUSE);
     }
     changed();
-    if (mine !== version) return;
-    answered = mine;
-    changed();
-    clearTimeout(timer);
-    timer = setTimeout(() => more(mine).catch((error) => failed(error.message)), PAUSE);
   }
 
-  // The longer questions, one after the other, as long as nothing has changed.
-  async function more(mine) {
+  /**
+   * The longer questions, one after the other, for as long as nothing changes.
+   * @param {number} mine
+   */
+  async function askMore(mine) {
     const { model, compare } = store.get();
     if (!loaded(model)) return;
-    const ask = async (id, want) => (mine === version ? readNow(id, want) : null);
-    const { deletion } = (await ask(model, { deletion: true, curve: null, inside: false })) ?? {};
-    if (mine === version && deletion) first = { ...first, deletion, fresh: true };
+    const map = await ask(model, { deletion: true, inside: false });
+    if (mine !== version) return;
+    if (map?.deletion) first = { ...first, deletion: map.deletion, fresh: true };
     changed();
-    for (const kind of Object.keys(RANGES)) {
-      const { curve } = (await ask(model, { deletion: false, curve: kind, inside: false })) ?? {};
-      if (mine === version && curve) first = { ...first, curves: { ...first.curves, [kind]: curve } };
-      const other =
-        compare && loaded(compare) ? await ask(compare, { deletion: false, curve: kind, inside: false }) : null;
-      if (mine === version && other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
+    for (const kind of KINDS) {
+      const one = await ask(model, { curve: kind, inside: false });
+      if (mine !== version) return;
+      if (one?.curve) first = { ...first, curves: { ...first.curves, [kind]: one.curve } };
+      const other = await ask(compare, { curve: kind, inside: false });
+      if (mine !== version) return;
+      if (other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
       changed();
     }
-    if (mine === version) settled = mine;
+    settled = mine;
     changed();
   }
 
+  /** @param {unknown} error */
+  const report = (error) => failed(error instanceof Error ? error.message : String(error));
+
   return {
-    // Something has changed that the answer hangs on. `model`, `compare`: this network is another one now, so that no
-    // answer of the old one may be shown.
+    // The answer may have changed. `model`, `compare`: this network was replaced; the old one's answers go.
     request({ model = false, compare = false } = {}) {
       version++;
       if (model) [first, times] = [nothing(), []];
       if (compare) second = nothing();
       first = { ...first, fresh: false };
-      frame ??= requestAnimationFrame(live);
+      if (!waiting) requestAnimationFrame(readNow);
+      waiting = true;
     },
     results: () => ({
       first,
@@ -106,12 +140,19 @@ export function createReader(store, slate, loaded, changed, failed) {
   };
 }
 
+/**
+ * @param {{ squares: Squares } | null | undefined} a @param {{ squares: Squares } | null | undefined} b
+ */
 export function sameSquares(a, b) {
-  return Boolean(a && b) && ["grid", "side", "margin", "size"].every((name) => a.squares[name] === b.squares[name]);
+  const names = /** @type {const} */ (["grid", "side", "margin", "size"]);
+  return Boolean(a && b && names.every((name) => a.squares[name] === b.squares[name]));
 }
 
-// A drawing without ink; a network that reads no drawings may have something to say about a black picture, too.
-export function isBlank(reading, networks) {
-  if (!reading || networks.get(reading.model)?.config.drawing === null) return false;
+/**
+ * Whether the drawing has no ink. A network that does not read drawings may have an answer for a black picture.
+ * @param {Shown | null} reading @param {Loaded | null} network
+ */
+export function isBlank(reading, network) {
+  if (!reading || network?.config.drawing === null) return false;
   return reading.steps.box === null || reading.steps.placed.every((value) => value === 0);
 }

@@ -1,51 +1,64 @@
-// The safetensors format: 8 bytes with the header's length, a JSON header, then raw little-endian numbers.
-// Everything in the header is checked before it is believed: a page may be handed any file.
+// The safetensors format: 8 bytes with the length of the header, a JSON header, then raw little-endian numbers.
+// The header may come from anywhere, so everything in it is checked before it is used.
+
+/** @typedef {{ shape: number[], data: Float32Array }} Tensor */
 
 const LONGEST_HEADER = 10_000_000; // bytes; ours have a few thousand
 
+/** A damaged file; the message is one sentence for the user. */
 export class FileError extends Error {}
 
-/** A file's tensors: Map name -> {shape: [numbers], data: Float32Array}. Throws FileError, one clear sentence. */
+/**
+ * A file's tensors by name. FileError if it is damaged.
+ * @param {ArrayBuffer} buffer
+ */
 export function parseSafetensors(buffer) {
   const { header, dataStart } = readHeader(buffer);
+  /** @type {Map<string, Tensor>} */
   const tensors = new Map();
+  const places = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name !== "__metadata__") {
       tensors.set(name, readTensor(buffer, dataStart, name, entry));
+      places.push(entry.data_offsets);
     }
   }
-  checkCovered([...tensors.keys()].map((name) => header[name].data_offsets), buffer.byteLength - dataStart);
+  checkCovered(places, buffer.byteLength - dataStart);
   return tensors;
 }
 
+/** @param {ArrayBuffer} buffer */
 function readHeader(buffer) {
   if (buffer.byteLength < 8) {
-    throw new FileError(`The weights are no safetensors file: ${buffer.byteLength} bytes are too few.`);
+    throw new FileError(`The weights are not a safetensors file: ${buffer.byteLength} bytes are too few.`);
   }
   const length = new DataView(buffer).getBigUint64(0, true);
   if (length > BigInt(Math.min(LONGEST_HEADER, buffer.byteLength - 8))) {
-    throw new FileError(`The weights are no safetensors file, or cut short: a header of ${length} bytes.`);
+    throw new FileError(`The weights are not a safetensors file, or cut short: the header claims ${length} bytes.`);
   }
-  const dataStart = 8 + Number(length);
   let header;
   try {
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(new Uint8Array(buffer, 8, Number(length))));
   } catch {
-    throw new FileError("The weights are no safetensors file, or damaged: their header is not JSON.");
+    throw new FileError("The weights are not a safetensors file, or damaged: the header is not JSON.");
   }
   if (typeof header !== "object" || header === null || Array.isArray(header)) {
-    throw new FileError("The weights' header is damaged: it is not a JSON object.");
+    throw new FileError("The weights are damaged: the header is not a JSON object.");
   }
-  return { header, dataStart };
+  return { header, dataStart: 8 + Number(length) };
 }
 
+/**
+ * @param {ArrayBuffer} buffer @param {number} dataStart @param {string} name @param {any} entry
+ * @returns {Tensor}
+ */
 function readTensor(buffer, dataStart, name, entry) {
   const { dtype, shape, data_offsets: offsets } = entry ?? {};
   if (dtype !== "F32") {
-    throw new FileError(`Tensor ${name} has numbers of kind ${JSON.stringify(dtype)}; this page reads F32 only.`);
+    throw new FileError(`Tensor ${name} has type ${JSON.stringify(dtype)}; this page reads only F32.`);
   }
   if (!isListOfCounts(shape) || !isListOfCounts(offsets) || offsets.length !== 2) {
-    throw new FileError(`Tensor ${name} is damaged: its shape or its place in the file makes no sense.`);
+    throw new FileError(`Tensor ${name} is damaged: its shape or its offsets are invalid.`);
   }
   const [begin, end] = offsets;
   const count = shape.reduce((product, size) => product * size, 1);
@@ -58,10 +71,15 @@ function readTensor(buffer, dataStart, name, entry) {
   return { shape, data: littleEndianFloats(buffer.slice(dataStart + begin, dataStart + end)) };
 }
 
+/**
+ * @param {unknown} list
+ * @returns {list is number[]}
+ */
 function isListOfCounts(list) {
   return Array.isArray(list) && list.every((value) => Number.isSafeInteger(value) && value >= 0);
 }
 
+/** @param {ArrayBuffer} bytes */
 function littleEndianFloats(bytes) {
   const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
   if (isLittleEndian) {
@@ -71,16 +89,22 @@ function littleEndianFloats(bytes) {
   return Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
 
-/** As the format demands: tensors lie one after the other, without holes, overlaps, or bytes that belong to none. */
+/**
+ * The format demands that tensors fill the file one after the other, without gaps or overlaps.
+ * @param {[number, number][]} places @param {number} length
+ */
 function checkCovered(places, length) {
   let covered = 0;
-  for (const [begin, end] of places.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
+  for (const [begin, end] of places.toSorted((a, b) => a[0] - b[0] || a[1] - b[1])) {
     if (begin !== covered) {
-      throw new FileError("The weights are damaged: tensors overlap, or leave holes in the file.");
+      throw new FileError("The weights are damaged: tensors overlap or leave gaps in the file.");
     }
     covered = end;
   }
-  if (covered !== length) {
-    throw new FileError(`The weights are damaged: ${length - covered} bytes at the end belong to no tensor.`);
+  const left = length - covered;
+  if (left !== 0) {
+    throw new FileError(
+      `The weights are damaged: ${left} ${left === 1 ? "byte" : "bytes"} at the end belong to no tensor.`,
+    );
   }
 }

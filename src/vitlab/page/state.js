@@ -1,19 +1,54 @@
-// What the reader has chosen: one object, and the same as the part of the address after #.
+// What the user has chosen: one object, which is also the part of the address after #.
 
 import { decodeStrokes, encodeStrokes } from "./strokes.js";
 
-export const LONGEST = 1800; // characters of the part after #: messengers and mailers cut longer addresses
+/** @import { Stroke } from "./strokes.js" */
+/** @import { Kind } from "./worker.js" */
+/**
+ * Strokes, alone or on top of a known image or a picture. index: which known image; label and data (its class and its
+ * data set) are there once it has been laid under the strokes.
+ * @typedef {object} Drawing
+ * @property {"strokes" | "example" | "picture"} kind
+ * @property {Stroke[]} strokes
+ * @property {number} [index]
+ * @property {string | null} [label]
+ * @property {string | null} [data]
+ *
+ * model and compare are ids. query is the patch that is followed, hover the one pointed at, tap what a click on a patch
+ * does. demo: the drawing is the page's own first digit.
+ * @typedef {object} State
+ * @property {string | null} model
+ * @property {string | null} compare
+ * @property {boolean} center
+ * @property {number[]} hidden
+ * @property {number | null} query
+ * @property {number | null} hover
+ * @property {"follow" | "hide"} tap
+ * @property {number} rotate
+ * @property {number} shift
+ * @property {number} noise
+ * @property {number} threshold
+ * @property {Drawing} drawing
+ * @property {boolean} demo
+ *
+ * @typedef {(state: State, before: State) => void} Listener
+ * @typedef {ReturnType<typeof createStore>} Store
+ * @typedef {{ least: number, most: number, step: number, unit: string, name: string }} Range
+ */
 
-const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/; // of models.json; a reader's own file has none of these
+export const LONGEST = 1800; // characters after #: messengers and mail programs cut longer addresses
 
+const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/; // of models.json; the ids of the user's own files do not match
+
+/** @type {Record<Kind, Range>} */
 export const RANGES = {
   rotate: { least: -90, most: 90, step: 5, unit: "°", name: "Rotation" },
   shift: { least: -8, most: 8, step: 1, unit: " px", name: "Shift" },
   noise: { least: 0, most: 1, step: 0.05, unit: "", name: "Noise" },
 };
+export const KINDS = /** @type {Kind[]} */ (Object.keys(RANGES));
 
-// drawing is {kind: "strokes", strokes}, {kind: "example", index, label, data, strokes} (label and data are there once
-// it has been laid), or {kind: "picture", strokes}: strokes lie on top.
+/** @type {State} */
 export const INITIAL = {
   model: null,
   compare: null,
@@ -30,67 +65,85 @@ export const INITIAL = {
   demo: false,
 };
 
+/** @param {Partial<State>} initial */
 export function createStore(initial) {
   let state = { ...INITIAL, ...initial };
+  /** @type {Listener[]} */
   const listeners = [];
   return {
     get: () => state,
-    listen: (listener) => listeners.push(listener),
-    // Change some of it; listeners get (state, before).
+    /** @param {Listener} listener */
+    listen(listener) {
+      listeners.push(listener);
+    },
+    /** @param {Partial<State>} changes */
     set(changes) {
       const before = state;
-      if (Object.entries(changes).every(([name, value]) => before[name] === value)) return;
-      state = { ...before, ...changes };
-      listeners.forEach((listener) => listener(state, before));
+      const after = { ...before, ...changes };
+      if (/** @type {(keyof State)[]} */ (Object.keys(changes)).every((name) => before[name] === after[name])) return;
+      state = after;
+      for (const listener of listeners) listener(state, before);
     },
   };
 }
 
-export const disturbed = (state) => state.rotate !== 0 || state.shift !== 0 || state.noise !== 0;
+/** @param {State} state */
+export const disturbed = (state) => KINDS.some((kind) => state[kind] !== 0);
 
-// The patch that all panels mark: the one pointed at, else the one chosen.
+/**
+ * The patch that all panels mark: the one pointed at, else the one followed.
+ * @param {State} state
+ */
 export const marked = (state) => state.hover ?? state.query;
 
+/** @param {State} state */
 export function toHash(state) {
   const hash = new URLSearchParams();
   if (state.model && ID.test(state.model)) hash.set("model", state.model);
   if (state.compare && ID.test(state.compare)) hash.set("compare", state.compare);
   if (!state.center) hash.set("center", "0");
   if (state.hidden.length) hash.set("hide", state.hidden.map((patch) => patch + 1).join("."));
-  if (state.query !== null) hash.set("patch", state.query + 1);
-  for (const name of Object.keys(RANGES)) if (state[name]) hash.set(name, state[name]);
-  if (state.threshold !== INITIAL.threshold) hash.set("sure", state.threshold);
+  if (state.query !== null) hash.set("patch", String(state.query + 1));
+  for (const kind of KINDS) if (state[kind]) hash.set(kind, String(state[kind]));
+  if (state.threshold !== INITIAL.threshold) hash.set("sure", String(state.threshold));
   const { kind, index, strokes } = state.drawing;
-  if (kind === "example") hash.set("test", index);
+  if (kind === "example") hash.set("test", String(index));
   const text = state.demo ? "" : encodeStrokes(strokes);
   if (text && kind !== "picture" && hash.toString().length + text.length + 8 <= LONGEST) hash.set("strokes", text);
   return hash.toString();
 }
 
-const KEYS = ["model", "compare", "center", "hide", "patch", ...Object.keys(RANGES), "sure", "test", "strokes"];
+const KEYS = ["model", "compare", "center", "hide", "patch", ...KINDS, "sure", "test", "strokes"];
 
-// Whether it is such a text at all: links within the page are none.
+/**
+ * Whether the text after # holds choices; links to a section of the page do not.
+ * @param {string} text
+ */
 export function holdsChoices(text) {
   const hash = new URLSearchParams(text);
   return KEYS.some((key) => hash.has(key));
 }
 
-// The choices in such a text; what is missing, malformed or out of range is left out.
+/**
+ * The choices in such a text; anything missing, malformed or out of range is left out.
+ * @param {string} text
+ */
 export function fromHash(text) {
   const hash = new URLSearchParams(text.slice(0, 2 * LONGEST));
+  /** @type {Partial<State>} */
   const found = {};
-  for (const name of ["model", "compare"]) if (ID.test(hash.get(name) ?? "")) found[name] = hash.get(name);
+  const [model, compare] = [hash.get("model") ?? "", hash.get("compare") ?? ""];
+  if (ID.test(model)) found.model = model;
+  if (ID.test(compare)) found.compare = compare;
   if (hash.get("center") === "0") found.center = false;
-  const hidden = (hash.get("hide") ?? "")
-    .split(".")
-    .map(patchNumber)
-    .filter((n) => n !== null);
+  const numbers = (hash.get("hide") ?? "").split(".").map(patchNumber);
+  const hidden = numbers.filter((patch) => patch !== null);
   if (hidden.length) found.hidden = [...new Set(hidden)].slice(0, 1024);
   const query = patchNumber(hash.get("patch"));
   if (query !== null) found.query = query;
-  for (const [name, { least, most }] of Object.entries(RANGES)) {
-    const value = Number(hash.get(name) ?? Number.NaN);
-    if (value >= least && value <= most) found[name] = value;
+  for (const kind of KINDS) {
+    const value = Number(hash.get(kind) ?? Number.NaN);
+    if (value >= RANGES[kind].least && value <= RANGES[kind].most) found[kind] = value;
   }
   const threshold = Number(hash.get("sure") ?? Number.NaN);
   if (threshold >= 0 && threshold <= 0.95) found.threshold = threshold;
@@ -101,6 +154,14 @@ export function fromHash(text) {
   return found;
 }
 
-// Patches count from 1 in the address, as on the page.
-const patchNumber = (text) => (wholeNumber(text) > 0 ? wholeNumber(text) - 1 : null);
-const wholeNumber = (text) => (/^\d{1,4}$/.test(text ?? "") ? Number(text) : null);
+/**
+ * Patches count from 1 in the address, as on the page.
+ * @param {string | null} text
+ */
+function patchNumber(text) {
+  const number = wholeNumber(text);
+  return number ? number - 1 : null;
+}
+
+/** @param {string | null} text */
+const wholeNumber = (text) => (text !== null && /^\d{1,4}$/.test(text) ? Number(text) : null);

@@ -1,13 +1,22 @@
-// The arithmetic of the networks on Float32Array, row after row. Sums are carried in JavaScript's own double precision.
-// Nothing here allocates: results go where the caller says, so that a reading leaves no garbage.
-
-export const NORM_EPS = 1e-6; // as in block.py
+// The arithmetic of the networks on Float32Array, row by row. Sums are computed in double precision, JavaScript's own.
+// Nothing here allocates: the caller provides the space for results, so a reading leaves no garbage.
 
 /**
- * out[r, o] = scale * (x row r . w row o), r < rows, o < outs, rows of `inner` numbers: a matrix product of which both
- * sides lie along the inner dimension, as torch keeps the weights of a Linear. `x`, `w` and `out` are
- * {data, start, stride}: where row 0 begins, and from row to row. Two rows times four outputs at a time: eight sums
- * that stay in registers, six loads for sixteen operations.
+ * Rows of a matrix inside `data`: where row 0 starts, and the distance from row to row.
+ * @typedef {{ data: Float32Array, start: number, stride: number }} Rows
+ *
+ * A dense layer: weight [outs, inner], bias [outs] or null.
+ * @typedef {{ weight: Float32Array, bias: Float32Array | null, inner: number, outs: number }} Dense
+ */
+
+const NORM_EPS = 1e-6; // as in vitlab/model
+
+/**
+ * out[r, o] = scale * (x row r . w row o), r < rows, o < outs, for rows of `inner` numbers: a matrix product in which
+ * both factors are stored along the inner dimension, as torch stores the weights of a Linear. It computes two rows by
+ * four outputs at a time: eight sums that stay in registers, six loads for sixteen operations.
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} rows @param {number} outs @param {number} inner
  */
 export function dots(x, w, out, rows, outs, inner, scale = 1) {
   for (let r = 0; r < rows; r += 2) {
@@ -19,22 +28,46 @@ export function dots(x, w, out, rows, outs, inner, scale = 1) {
   }
 }
 
+/**
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} row @param {number} outs @param {number} inner @param {number} scale
+ */
 function twoRows(x, w, out, row, outs, inner, scale) {
-  const xs = x.data, ws = w.data, ys = out.data;
-  const xa = x.start + row * x.stride, xb = xa + x.stride;
+  const xs = x.data;
+  const ws = w.data;
+  const ys = out.data;
+  const xa = x.start + row * x.stride;
+  const xb = xa + x.stride;
   for (let o = 0; o < outs; o += 4) {
-    // Beyond the last output the last one is computed again, which costs less than a loop of its own.
+    // Past the last output the last one is computed again, which is cheaper than a separate loop.
     const last = outs - 1 - o;
     const p = w.start + o * w.stride;
     const q = p + Math.min(1, last) * w.stride;
     const s = p + Math.min(2, last) * w.stride;
     const t = p + Math.min(3, last) * w.stride;
-    let a0 = 0, a1 = 0, a2 = 0, a3 = 0, b0 = 0, b1 = 0, b2 = 0, b3 = 0;
+    let a0 = 0;
+    let a1 = 0;
+    let a2 = 0;
+    let a3 = 0;
+    let b0 = 0;
+    let b1 = 0;
+    let b2 = 0;
+    let b3 = 0;
     for (let i = 0; i < inner; i++) {
-      const a = xs[xa + i], b = xs[xb + i];
-      const w0 = ws[p + i], w1 = ws[q + i], w2 = ws[s + i], w3 = ws[t + i];
-      a0 += a * w0; a1 += a * w1; a2 += a * w2; a3 += a * w3;
-      b0 += b * w0; b1 += b * w1; b2 += b * w2; b3 += b * w3;
+      const a = xs[xa + i];
+      const b = xs[xb + i];
+      const w0 = ws[p + i];
+      const w1 = ws[q + i];
+      const w2 = ws[s + i];
+      const w3 = ws[t + i];
+      a0 += a * w0;
+      a1 += a * w1;
+      a2 += a * w2;
+      a3 += a * w3;
+      b0 += b * w0;
+      b1 += b * w1;
+      b2 += b * w2;
+      b3 += b * w3;
     }
     const y = out.start + row * out.stride + o;
     store(ys, y, last, scale, a0, a1, a2, a3);
@@ -42,8 +75,13 @@ function twoRows(x, w, out, row, outs, inner, scale) {
   }
 }
 
+/**
+ * @param {Rows} x @param {Rows} w @param {Rows} out
+ * @param {number} row @param {number} outs @param {number} inner @param {number} scale
+ */
 function oneRow(x, w, out, row, outs, inner, scale) {
-  const xs = x.data, ws = w.data;
+  const xs = x.data;
+  const ws = w.data;
   const xa = x.start + row * x.stride;
   for (let o = 0; o < outs; o += 4) {
     const last = outs - 1 - o;
@@ -51,15 +89,26 @@ function oneRow(x, w, out, row, outs, inner, scale) {
     const q = p + Math.min(1, last) * w.stride;
     const s = p + Math.min(2, last) * w.stride;
     const t = p + Math.min(3, last) * w.stride;
-    let a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+    let a0 = 0;
+    let a1 = 0;
+    let a2 = 0;
+    let a3 = 0;
     for (let i = 0; i < inner; i++) {
       const a = xs[xa + i];
-      a0 += a * ws[p + i]; a1 += a * ws[q + i]; a2 += a * ws[s + i]; a3 += a * ws[t + i];
+      a0 += a * ws[p + i];
+      a1 += a * ws[q + i];
+      a2 += a * ws[s + i];
+      a3 += a * ws[t + i];
     }
     store(out.data, out.start + row * out.stride + o, last, scale, a0, a1, a2, a3);
   }
 }
 
+/**
+ * Up to four scaled sums: `last` is the index of the last one that counts.
+ * @param {Float32Array} ys @param {number} y @param {number} last @param {number} scale
+ * @param {number} v0 @param {number} v1 @param {number} v2 @param {number} v3
+ */
 function store(ys, y, last, scale, v0, v1, v2, v3) {
   ys[y] = scale * v0;
   if (last >= 1) ys[y + 1] = scale * v1;
@@ -67,12 +116,18 @@ function store(ys, y, last, scale, v0, v1, v2, v3) {
   if (last >= 3) ys[y + 3] = scale * v3;
 }
 
-/** Rows of a matrix that lies in `data` without gaps, as `dots` wants them. */
+/**
+ * @param {Float32Array} data @param {number} stride
+ * @returns {Rows}
+ */
 export function matrix(data, stride, start = 0) {
   return { data, start, stride };
 }
 
-/** A dense layer, y = x W^T + b: x [rows, inner], layer {weight [outs, inner], bias [outs] or null}, y [rows, outs]. */
+/**
+ * A dense layer, y = x W^T + b: x [rows, inner] -> y [rows, outs].
+ * @param {Float32Array} x @param {Dense} layer @param {Float32Array} y @param {number} rows
+ */
 export function linear(x, layer, y, rows) {
   const { weight, bias, inner, outs } = layer;
   dots(matrix(x, inner), matrix(weight, inner), matrix(y, outs), rows, outs, inner);
@@ -85,14 +140,20 @@ export function linear(x, layer, y, rows) {
   }
 }
 
-/** to += what, number by number: the residual line, positions. */
+/**
+ * to += what, element by element: the residual stream, positions.
+ * @param {Float32Array} to @param {Float32Array} what @param {number} count
+ */
 export function add(to, what, count) {
   for (let i = 0; i < count; i++) {
     to[i] += what[i];
   }
 }
 
-/** Softmax of each row, in place: x [rows, width]. The largest is taken away first, so that nothing overflows. */
+/**
+ * Softmax of each row, in place: x [rows, width]. Subtracts the maximum first to avoid overflow.
+ * @param {Float32Array} x @param {number} rows @param {number} width
+ */
 export function softmax(x, rows, width, start = 0) {
   for (let first = start; first < start + rows * width; first += width) {
     let largest = -Infinity;
@@ -111,7 +172,11 @@ export function softmax(x, rows, width, start = 0) {
   }
 }
 
-/** Layer norm with gain and offset: x [rows, width] -> y. */
+/**
+ * Layer norm with gain and offset: x [rows, width] -> y.
+ * @param {Float32Array} x @param {Float32Array} y @param {number} rows @param {number} width
+ * @param {Float32Array} gain @param {Float32Array} offset
+ */
 export function layerNorm(x, y, rows, width, gain, offset) {
   for (let first = 0; first < rows * width; first += width) {
     let sum = 0;
@@ -131,7 +196,10 @@ export function layerNorm(x, y, rows, width, gain, offset) {
   }
 }
 
-/** x / root mean square of x, without gain (Zhang and Sennrich 2019): x [rows, width] -> y. */
+/**
+ * x / root mean square of x, without gain (Zhang and Sennrich 2019): x [rows, width] -> y.
+ * @param {Float32Array} x @param {Float32Array} y @param {number} rows @param {number} width
+ */
 export function rmsNorm(x, y, rows, width) {
   for (let first = 0; first < rows * width; first += width) {
     let squares = 0;
@@ -145,7 +213,10 @@ export function rmsNorm(x, y, rows, width) {
   }
 }
 
-/** ReLU squared (So et al. 2021, "Primer"), in place. */
+/**
+ * ReLU squared (So et al. 2021, "Primer") of the first `count` numbers, in place.
+ * @param {Float32Array} x @param {number} count
+ */
 export function relu2(x, count) {
   for (let i = 0; i < count; i++) {
     x[i] = x[i] > 0 ? x[i] * x[i] : 0;

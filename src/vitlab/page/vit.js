@@ -1,23 +1,66 @@
-// The Vision Transformer, as model/vit.py defines it: patches -> tokens -> blocks -> one vector -> class scores.
+// The Vision Transformer, as vitlab/model defines it: patches -> tokens -> blocks -> one vector -> class scores.
 // Letters: C channels, S side of the input, P numbers of a patch, N tokens, D embed_dim, h heads, K classes.
 
 import { blockSpace, normalise, runBlock, takeBlock, takeNorm } from "./block.js";
+import { must } from "./config.js";
 import { gelu } from "./gelu.js";
-import { geometry } from "./geometry.js";
 import { add, linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
-/** {run, trace}, see model.js; ModelError if the weights do not fit. */
+/** @import { Block } from "./block.js" */
+/** @import { Config, ModelKnobs } from "./config.js" */
+/** @import { Built, Squares } from "./model.js" */
+/** @import { Tensor } from "./safetensors.js" */
+/** @import { Shelf } from "./weights.js" */
+/**
+ * @typedef {ReturnType<typeof planOf>} Plan
+ * @typedef {ReturnType<typeof takeWeights>} Weights
+ */
+
+const MOST_TOKENS = 1024; // keeps attention's N x N weights within a browser's memory
+
+/**
+ * ModelError for values that do not fit together, or are too large for a page.
+ * @param {ModelKnobs} model
+ */
+export function checkKnobs(model) {
+  const { embed_dim: dim, num_heads: heads } = model;
+  must(model.patch_size <= (model.crop ?? model.image_size), "patch_size is larger than the image");
+  if (squaresOf(model).grid ** 2 >= MOST_TOKENS) {
+    throw new ModelError(`The model is too large for this page, which reads fewer than ${MOST_TOKENS} patches.`);
+  }
+  must(model.head_dim !== null || dim % heads === 0, `embed_dim ${dim} is not divisible by num_heads ${heads}`);
+  must(model.attn_form !== "merged" || heads === 1, `attn_form merged has 1 head, not ${heads}`);
+  must(model.pos_embed !== "sincos" || dim % 4 === 0, "pos_embed sincos needs an embed_dim divisible by 4");
+}
+
+/**
+ * Where the patches lie (ModelConfig's properties of the same meaning, and patch_squares in vitlab/look).
+ * @param {ModelKnobs} model
+ * @returns {Squares}
+ */
+export function squaresOf(model) {
+  const inner = model.crop ?? model.image_size;
+  const room = Math.floor((model.image_size - inner) / 2);
+  const margin = model.crop === null ? 0 : Math.min(model.patch_overlap, room);
+  return { grid: Math.floor(inner / model.patch_size), side: model.patch_size, margin, size: inner + 2 * margin };
+}
+
+/**
+ * ModelError if the weights do not fit.
+ * @param {Config} config @param {Map<string, Tensor>} tensors
+ * @returns {Built}
+ */
 export function build(config, tensors) {
   const { model } = config;
-  checkHeads(model);
   const plan = planOf(config);
   const shelf = shelfOf(tensors);
   const weights = takeWeights(shelf, config, plan);
   shelf.finish();
   const space = spaceFor(model, plan, weights);
+  const hasAttention = model.attn_form !== "none";
 
-  /** input [C, S, S], preprocessed -> logits [K], which stay valid until the next run. */
+  /** @param {Float32Array} input */
   function run(input) {
     const { states, attention } = space;
     embed(input, weights, plan, states[0], space.patches);
@@ -29,12 +72,16 @@ export function build(config, tensors) {
     return space.logits;
   }
 
-  /** Norm, pooling and head on each of several token arrays [N, D] -> logits, a row [K] for each. */
+  /**
+   * Norm, pooling and head on each of several token arrays [N, D] -> logits, one row [K] for each.
+   * @param {Float32Array[]} states @param {Float32Array} logits
+   */
   function answer(states, logits) {
     states.forEach((state, row) => {
       normalise(state, weights.norm, space.normed, plan.tokens, model.embed_dim);
       pool(space.normed, model, plan.tokens, space.pooled, row * weights.head[0].inner);
     });
+    /** @type {Float32Array} */
     let x = space.pooled;
     weights.head.forEach((layer, i) => {
       const isLast = i === weights.head.length - 1;
@@ -47,8 +94,8 @@ export function build(config, tensors) {
     });
   }
 
-  /** What the last run left, in arrays of its own: logits, probabilities, attention, and the logit lens: probabilities
-   * as if the network ended after the embedding, after block 1, and so on (look/inside.py's logit_lens). */
+  // The lens: probabilities as if the network ended after the embedding, after block 1, and so on (logit_lens in
+  // vitlab/look).
   function trace(inside = true) {
     const logits = space.logits.slice();
     const probabilities = logits.slice();
@@ -56,40 +103,30 @@ export function build(config, tensors) {
     if (!inside) {
       return { logits, probabilities, attention: [], lens: [] };
     }
-    const hasAttention = model.attn_form !== "none";
-    const view = (data) => ({ heads: model.num_heads, tokens: plan.tokens, weights: data.slice() });
     const early = new Float32Array(model.depth * logits.length);
     answer(space.early, early);
     softmax(early, model.depth, logits.length);
     return {
       logits,
       probabilities,
-      attention: hasAttention ? space.attention.map(view) : [],
+      attention: hasAttention
+        ? space.attention.map((layer) => ({ heads: model.num_heads, tokens: plan.tokens, weights: layer.slice() }))
+        : [],
       lens: [...rowsOf(early, logits.length), probabilities.slice()],
     };
   }
 
-  return { run, trace };
+  return { run, trace, views: { tokens: true, attention: hasAttention } };
 }
 
-function checkHeads(model) {
-  if (model.head_dim === null && model.embed_dim % model.num_heads !== 0) {
-    const [heads, dim] = [model.num_heads, model.embed_dim];
-    throw new ModelError(`config.json is damaged: ${heads} heads do not divide embed_dim ${dim}.`);
-  }
-  if (model.attn_form === "merged" && model.num_heads !== 1) {
-    throw new ModelError(`config.json is damaged: attn_form merged has one head, not ${model.num_heads}.`);
-  }
-  if (model.pos_embed === "sincos" && model.embed_dim % 4 !== 0) {
-    throw new ModelError(`config.json is damaged: pos_embed sincos needs an embed_dim that 4 divides.`);
-  }
-}
-
-/** Numbers of tokens, and where each number of each patch lies in the input; -1 beyond it, where patches see 0. */
+/**
+ * The number of tokens, and the place in the input of every number in every patch; -1 outside, where patches see 0.
+ * @param {Config} config
+ */
 function planOf(config) {
   const { model, channels } = config;
-  const { grid, margin, input } = geometry(model);
-  const reach = grid * model.patch_size + 2 * margin; // what does not fill a patch at the right and bottom is cut off
+  const { grid, margin, size } = squaresOf(model);
+  const reach = grid * model.patch_size + 2 * margin; // pixels at the right and bottom that fill no patch are cut off
   const side = model.patch_size + 2 * model.patch_overlap;
   const places = new Int32Array(grid * grid * side * side * channels);
   let at = 0;
@@ -100,7 +137,7 @@ function planOf(config) {
       for (let x = left; x < left + side; x++) {
         const inside = y >= 0 && y < reach && x >= 0 && x < reach;
         for (let c = 0; c < channels; c++) {
-          places[at++] = inside ? (c * input + y) * input + x : -1; // in a patch: row, column, channel (patchify)
+          places[at++] = inside ? (c * size + y) * size + x : -1; // in a patch: row, column, channel (patchify)
         }
       }
     }
@@ -109,9 +146,13 @@ function planOf(config) {
   return { grid, first, tokens: first + grid * grid, places, patchLength: side * side * channels };
 }
 
+/**
+ * @param {Shelf} shelf @param {Config} config @param {Plan} plan
+ */
 function takeWeights(shelf, config, plan) {
   const { model, classes } = config;
   const dim = model.embed_dim;
+  /** @type {Block[]} */
   const blocks = Array.from({ length: model.depth }, (_, i) => takeBlock(shelf, model, i, plan.tokens));
   return {
     embedding: shelf.takeLinear("patch_embed", plan.patchLength, dim),
@@ -123,7 +164,10 @@ function takeWeights(shelf, config, plan) {
   };
 }
 
-/** Positions [N, D]; fixed waves are in no file: half for the row, half for the column (Beyer et al. 2022). */
+/**
+ * Positions [N, D]. Fixed waves are in no file: half for the row, half for the column (Beyer et al. 2022).
+ * @param {Shelf} shelf @param {ModelKnobs} model @param {Plan} plan
+ */
 function takePositions(shelf, model, plan) {
   const dim = model.embed_dim;
   if (model.pos_embed === "learned") {
@@ -131,13 +175,14 @@ function takePositions(shelf, model, plan) {
   }
   const positions = new Float32Array(plan.tokens * dim);
   const quarter = dim / 4;
+  /** @type {(place: number, k: number) => number} */
   const wave = (place, k) => {
     const angle = place * 10000 ** -((k % quarter) / quarter);
     return k < quarter ? Math.sin(angle) : Math.cos(angle);
   };
   for (let patch = 0; model.pos_embed === "sincos" && patch < plan.grid ** 2; patch++) {
     for (let k = 0; k < 2 * quarter; k++) {
-      const at = (plan.first + patch) * dim + k; // the class token has no place
+      const at = (plan.first + patch) * dim + k; // the class token has no position
       positions[at] = wave(Math.floor(patch / plan.grid), k);
       positions[at + 2 * quarter] = wave(patch % plan.grid, k);
     }
@@ -145,15 +190,22 @@ function takePositions(shelf, model, plan) {
   return positions;
 }
 
-/** The head's Linears; in torch's Sequential they are number 1, 4, 7, ..., with GELU and dropout between. */
+/**
+ * The head's Linears; in torch's Sequential they are number 1, 4, 7, ..., with GELU and dropout between them.
+ * @param {Shelf} shelf @param {ModelKnobs} model @param {number} tokens @param {number} classes
+ */
 function takeHead(shelf, model, tokens, classes) {
   const widths = [model.embed_dim * (model.pool === "flatten" ? tokens : 1), ...model.head_hidden, classes];
   return widths.slice(1).map((outs, i) => shelf.takeLinear(`head.${1 + 3 * i}`, widths[i], outs));
 }
 
+/**
+ * @param {ModelKnobs} model @param {Plan} plan @param {Weights} weights
+ */
 function spaceFor(model, plan, weights) {
   const size = plan.tokens * model.embed_dim;
   const heads = model.attn_form === "none" ? 0 : model.num_heads;
+  /** @type {(count: number, length: number) => Float32Array[]} */
   const many = (count, length) => Array.from({ length: count }, () => new Float32Array(length));
   const states = many(model.depth + 1, size); // after the embedding, after block 1, ...
   return {
@@ -164,13 +216,17 @@ function spaceFor(model, plan, weights) {
     attention: many(model.depth, heads * plan.tokens ** 2),
     block: blockSpace(model, plan.tokens, weights.blocks),
     normed: new Float32Array(size),
-    pooled: new Float32Array(model.depth * weights.head[0].inner), // as many rows as the logit lens asks for at once
+    pooled: new Float32Array(model.depth * weights.head[0].inner), // the logit lens needs this many rows at once
     head: weights.head.slice(0, -1).map((layer) => new Float32Array(model.depth * layer.outs)),
-    logits: new Float32Array(weights.head.at(-1).outs),
+    logits: new Float32Array(weights.head[weights.head.length - 1].outs),
   };
 }
 
-/** Projected patches with their positions: input [C, S, S] -> state [N, D]. */
+/**
+ * Projected patches plus positions: input [C, S, S] -> state [N, D].
+ * @param {Float32Array} input @param {Weights} weights @param {Plan} plan
+ * @param {Float32Array} state @param {Float32Array} patches
+ */
 function embed(input, weights, plan, state, patches) {
   const { places } = plan;
   for (let i = 0; i < places.length; i++) {
@@ -185,7 +241,11 @@ function embed(input, weights, plan, state, patches) {
   add(state, positions, positions.length);
 }
 
-/** x [N, D] -> one vector, written to `pooled` from `start` on: the class token, the mean of all, or all of them. */
+/**
+ * x [N, D] -> one vector, written to `pooled` from `start` on: the class token, the mean of all tokens, or all of them.
+ * @param {Float32Array} x @param {ModelKnobs} model @param {number} tokens
+ * @param {Float32Array} pooled @param {number} start
+ */
 function pool(x, model, tokens, pooled, start) {
   const dim = model.embed_dim;
   if (model.pool === "cls") {
@@ -203,7 +263,10 @@ function pool(x, model, tokens, pooled, start) {
   }
 }
 
-/** data [rows, width] -> its rows, each in an array of its own. */
+/**
+ * Copies of the rows of data [rows, width].
+ * @param {Float32Array} data @param {number} width
+ */
 function rowsOf(data, width) {
   return Array.from({ length: data.length / width }, (_, row) => data.slice(row * width, (row + 1) * width));
 }

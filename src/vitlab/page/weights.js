@@ -1,12 +1,23 @@
-// Taking a network's tensors out of a file, each with the shape that the configuration asks for.
+// Takes a network's tensors out of a file and checks each against the shape that the configuration implies.
 
+/** @import { Tensor } from "./safetensors.js" */
+/** @import { Dense } from "./tensor.js" */
+/** @typedef {ReturnType<typeof shelf>} Shelf */
+
+/** A model that this page cannot use; the message is one sentence for the user. */
 export class ModelError extends Error {}
 
-/** Hands out tensors by name and remembers which; `finish` complains about those that nobody wanted. */
+/**
+ * Hands out tensors by name and remembers which; `finish` throws if any are left.
+ * @param {Map<string, Tensor>} tensors
+ */
 export function shelf(tensors) {
   const left = new Set(tensors.keys());
 
-  /** The numbers of a tensor, which must have this shape; ModelError otherwise. */
+  /**
+   * The numbers of a tensor. ModelError if it is missing or has another shape.
+   * @param {string} name @param {number[]} shape
+   */
   function take(name, shape) {
     const tensor = tensors.get(name);
     if (tensor === undefined) {
@@ -20,17 +31,25 @@ export function shelf(tensors) {
     return tensor.data;
   }
 
-  /** A Linear: {weight [outs, inner], bias [outs] or null, inner, outs}. */
+  /**
+   * A dense layer.
+   * @param {string} name @param {number} inner @param {number} outs
+   * @returns {Dense}
+   */
   function takeLinear(name, inner, outs, hasBias = true) {
     const weight = take(`${name}.weight`, [outs, inner]);
     return { weight, bias: hasBias ? take(`${name}.bias`, [outs]) : null, inner, outs };
   }
 
   function finish() {
-    if (left.size > 0) {
-      throw new ModelError(`The weights do not fit the configuration: ${[...left][0]} has no place in the network.`);
+    const [first] = left;
+    if (first !== undefined) {
+      throw new ModelError(`The weights do not fit the configuration: the network has no ${first}.`);
     }
   }
 
-  return { take, takeLinear, finish, shapeOf: (name) => tensors.get(name)?.shape ?? [] };
+  /** @param {string} name */
+  const shapeOf = (name) => tensors.get(name)?.shape ?? [];
+
+  return { take, takeLinear, finish, shapeOf };
 }

@@ -1,82 +1,134 @@
-// The networks, off the main thread. Messages, each answered by one (but for "hurry"):
-//
-// {type: "load", model: id, base: "models/<id>/"}
-// {type: "load-files", model: id, config: object, weights: ArrayBuffer}       a model dropped on the page
-//   <- {type: "loaded", model, config, squares: {grid, side, margin, size}, selftest: {images, maxDifference, agree} or
-//       null, examples: {side, channels, labels, logits, images: [Uint8Array [side, side, channels]]} or null}
-//   <- {type: "failed", model, message}                                       one sentence
-// {type: "read", model: id, request: n, drawing: {width, height, channels, pixels: Uint8Array [row, column, channel]},
-//  center: bool, hidden: [patch numbers], disturb: {rotate, shift, noise},
-//  want: {deletion: bool, curve: null or kind, inside: false if attention and lens may be left out}}
-//   <- {type: "reading", model, request, milliseconds, steps, image, logits, probabilities, attention, lens, deletion,
-//       curve: {label, strengths, probabilities} or null}
-//   <- {type: "failed", model, request, message}
-// {type: "hurry", model: id}     a newer drawing waits: the reading under way leaves out what is not done (null)
+// The networks, off the main thread. Every message but "hurry" gets exactly one answer.
 
 import { openExamples } from "./examples.js";
-import { checkConfig } from "./geometry.js";
-import { openModel, sentence } from "./model.js";
-import { toInput } from "./preprocess.js";
+import { openModel } from "./model.js";
 import { curve, deletion, readDrawing, selfTest } from "./probe.js";
+import { FileError } from "./safetensors.js";
 import { ModelError } from "./weights.js";
 
-const SELFTEST_IMAGES = 10; // at load: one of each class
-const SLICE = 8; // milliseconds of work between two looks at the messages
+/** @import { Config } from "./config.js" */
+/** @import { Disturbance, STRENGTHS } from "./disturb.js" */
+/** @import { Examples } from "./examples.js" */
+/** @import { Network, Squares, Trace, Views } from "./model.js" */
+/** @import { Picture, Steps } from "./preprocess.js" */
+/**
+ * @typedef {keyof typeof STRENGTHS} Kind  of disturbance
+ *
+ * What to compute besides the answer. inside: attention and lens, on unless false.
+ * @typedef {{ deletion?: boolean, curve?: Kind | null, inside?: boolean }} Want
+ *
+ * A drawing to read. hidden: numbers of patches, from 0.
+ * @typedef {object} Job
+ * @property {Picture} drawing
+ * @property {boolean} center
+ * @property {number[]} hidden
+ * @property {Disturbance} disturb
+ * @property {Want} want
+ *
+ * @typedef {{ type: "load", model: string, base: string }} Load  base: the address of the model's folder
+ * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer }} LoadFiles  the user's own files
+ * @typedef {{ type: "read", model: string, request: number } & Job} Read
+ * @typedef {{ type: "hurry", model: string }} Hurry  a newer drawing waits: skip the rest of the current reading
+ *
+ * @typedef {object} Loaded
+ * @property {"loaded"} type
+ * @property {string} model
+ * @property {Config} config
+ * @property {Squares} squares
+ * @property {Views} views
+ * @property {{ images: number, maxDifference: number, agree: boolean } | null} selftest
+ * @property {Examples | null} examples
+ *
+ * The probability of class `label` at each strength.
+ * @typedef {{ label: number, strengths: number[], probabilities: Float32Array }} Curve
+ *
+ * milliseconds: of the network alone. image: the network's input [S, S, C] in 0..1, before normalisation. deletion and
+ * curve are null if they were not asked for or a newer drawing was waiting.
+ * @typedef {object} ReadingFacts
+ * @property {"reading"} type
+ * @property {string} model
+ * @property {number} request
+ * @property {number} milliseconds
+ * @property {Steps} steps
+ * @property {Float32Array} image
+ * @property {Float32Array | null} deletion
+ * @property {Curve | null} curve
+ * @typedef {ReadingFacts & Trace} Reading
+ *
+ * @typedef {{ type: "failed", model: string, request?: number, message: string }} Failed  message: one sentence
+ */
 
+const SELFTEST_IMAGES = 10; // on loading: one of each class
+const SLICE = 8; // milliseconds of work before waiting messages are handled
+
+/** @type {Map<string, Network>} */
 const networks = new Map();
-const hurried = new Set(); // models whose reading under way is to end
+/** @type {Set<string>} */
+const hurried = new Set(); // models whose current reading is to end early
 
+/** @param {MessageEvent<Load | LoadFiles | Read | Hurry>} event */
 self.onmessage = async ({ data: message }) => {
-  const { model } = message;
   try {
     switch (message.type) {
       case "hurry":
-        hurried.add(model);
+        hurried.add(message.model);
         break;
       case "load":
-        self.postMessage(await loadBundle(model, message.base));
+        self.postMessage(await loadBundle(message.model, message.base));
         break;
       case "load-files":
-        self.postMessage(keep(model, await opened(message.config, message.weights), null));
+        self.postMessage(keep(message.model, await openModel(message.config, message.weights), null));
         break;
       case "read":
-        hurried.delete(model);
+        hurried.delete(message.model);
         self.postMessage(await read(message));
     }
   } catch (error) {
-    self.postMessage({ type: "failed", model, request: message.request, message: sentence(error, message.type) });
+    self.postMessage(failure(message, error));
   }
 };
 
+/**
+ * An error as one sentence for the user; an unexpected one starts with what was being done.
+ * @param {Load | LoadFiles | Read | Hurry} message @param {unknown} error
+ * @returns {Failed}
+ */
+function failure(message, error) {
+  const { model } = message;
+  const request = message.type === "read" ? message.request : undefined;
+  const words = error instanceof Error ? error.message : String(error);
+  if (error instanceof ModelError || error instanceof FileError) {
+    return { type: "failed", model, request, message: words };
+  }
+  const what = message.type === "read" ? "The drawing could not be read" : "The model could not be loaded";
+  return { type: "failed", model, request, message: `${what}: ${words}.` };
+}
+
+/** @param {string} model @param {string} base */
 async function loadBundle(model, base) {
   const [config, weights, examples] = await Promise.all([
     fetched(`${base}config.json`).then(asJson),
     fetched(`${base}model.safetensors`).then((response) => response.arrayBuffer()),
     fetched(`${base}examples.json`).then(asJson),
   ]);
-  return keep(model, await opened(config, weights), openExamples(examples, config));
+  return keep(model, await openModel(config, weights), openExamples(examples, config));
 }
 
-/** The network of its two files, unless they were changed on their way. */
-async function opened(config, weights) {
-  checkConfig(config);
-  await checkDigest(weights, config.sha256);
-  return openModel(config, weights);
-}
-
+/** @param {string} address */
 async function fetched(address) {
   let response;
   try {
     response = await fetch(address);
   } catch {
-    throw new ModelError(`${address} could not be fetched: no answer.`);
+    throw new ModelError(`${address} could not be fetched: no response.`);
   }
   if (!response.ok) {
-    throw new ModelError(`${address} could not be fetched: the server says ${response.status}.`);
+    throw new ModelError(`${address} could not be fetched: the server answered ${response.status}.`);
   }
   return response;
 }
 
+/** @param {Response} response */
 async function asJson(response) {
   try {
     return await response.json();
@@ -85,26 +137,22 @@ async function asJson(response) {
   }
 }
 
-/** Browsers compute digests on pages from this machine or over https only; elsewhere this check is left out. */
-async function checkDigest(weights, expected) {
-  if (typeof expected !== "string" || self.crypto?.subtle === undefined) {
-    return;
-  }
-  const digest = new Uint8Array(await self.crypto.subtle.digest("SHA-256", weights));
-  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (hex !== expected) {
-    throw new ModelError("The weights are damaged, or another model's: their SHA-256 is not the one in config.json.");
-  }
-}
-
-/** Remember the network, test it, and say that it is there. */
+/**
+ * Stores the network and tests it.
+ * @param {string} model @param {Network} network @param {Examples | null} examples
+ * @returns {Loaded}
+ */
 function keep(model, network, examples) {
-  const selftest = examples === null ? null : selfTest(network, toInput, examples, SELFTEST_IMAGES);
+  const selftest = examples === null ? null : selfTest(network, examples, SELFTEST_IMAGES);
   networks.set(model, { ...network, native: examples?.side ?? network.native });
-  const { config, squares } = network;
-  return { type: "loaded", model, config, squares, selftest, examples };
+  const { config, squares, views } = network;
+  return { type: "loaded", model, config, squares, views, selftest, examples };
 }
 
+/**
+ * @param {Read} message
+ * @returns {Promise<Reading>}
+ */
 async function read(message) {
   const { model, request, want } = message;
   const network = networks.get(model);
@@ -112,16 +160,17 @@ async function read(message) {
     throw new ModelError(`Model ${model} has not been loaded.`);
   }
   const { answer, unit, input } = readDrawing(network, message);
-  if (want?.deletion) {
-    answer.deletion = await inSlices(model, deletion(network, input, answer.probabilities));
-  }
-  if (want?.curve) {
-    answer.curve = await inSlices(model, curve(network, unit, message, want.curve));
-  }
-  return { type: "reading", model, request, ...answer };
+  const map = want.deletion ? await inSlices(model, deletion(network, input, answer.probabilities)) : null;
+  const line = want.curve ? await inSlices(model, curve(network, unit, message, want.curve)) : null;
+  return { type: "reading", model, request, ...answer, deletion: map, curve: line };
 }
 
-/** Run a generator to its end, with a pause for other messages now and then; null if a newer drawing waits. */
+/**
+ * Runs a generator to its end, pausing now and then for other messages; null if a newer drawing waits.
+ * @template T
+ * @param {string} model @param {Generator<undefined, T>} steps
+ * @returns {Promise<T | null>}
+ */
 async function inSlices(model, steps) {
   for (let end = performance.now() + SLICE; ; ) {
     const { done, value } = steps.next();
@@ -138,7 +187,10 @@ async function inSlices(model, steps) {
   }
 }
 
-/** Let waiting messages be handled. A timer would wait for 4 ms each time. */
+/**
+ * Lets waiting messages be handled. A timer would wait 4 ms each time.
+ * @returns {Promise<void>}
+ */
 function pause() {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

@@ -1,9 +1,9 @@
-"""The normalisation of a free drawing, "mnist-drawing": as MNIST's own digits were made (LeCun et al. 1998).
+"""The normalisation of a free drawing, "mnist-drawing", as it was done for MNIST (LeCun et al. 1998).
 
-There: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio ... centered in a 28x28 image by
-computing the center of mass of the pixels". In all 60,000 training images that centre lies from 14 to 15 in both
-directions, 14.5 in the mean (pixel i counts at i + 0.5): that of pixel 14, not the middle between 13 and 14. The page's
-preprocess.js computes the same to one grey level.
+Their words: "size normalized to fit in a 20x20 pixel box while preserving their aspect ratio ... centered in a 28x28
+image by computing the center of mass of the pixels". In all 60,000 training images that centre lies between 14 and 15
+in both directions, 14.5 on average (pixel i counts at i + 0.5): the middle of pixel 14, not the border of pixels 13 and
+14. The page's drawing.js computes the same to one grey level.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitlab.predict.decode import Pixels
+from vitlab.data.images import Pixels
 
 NAME = "mnist-drawing"
 SIDE = 28  # of the result, in pixels
 LONGEST = 20  # of the drawing inside it
-CENTRE = 14.5  # where MNIST's digits have their centre of mass
-TIE = 1e-6  # a mass that lies between two places goes to the right, whatever the last bit of its sum
-INK = 25  # what is darker counts as background
+CENTRE = 14.5  # of mass of MNIST's digits
+TIE = 1e-6  # a centre halfway between two places goes right or down, whatever the last bit of the sum
+INK = 25  # anything darker is background
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What became of a drawing, for whoever wants to show it: was it ``inverted``; the ``box`` (left, top, right,
-    bottom; the last two are outside) around the ink, None for a blank; the ``scaled`` ink, uint8 [h, w]; the result,
-    ``placed``, uint8 [28, 28]."""
+    """The steps of a normalisation: whether the drawing was ``inverted``; the ``box`` around the ink (left, top, right,
+    bottom; the last two exclusive), None if there is no ink; the ``scaled`` ink, uint8 [h, w]; the result, ``placed``,
+    uint8 [28, 28]."""
 
     inverted: bool
     box: tuple[int, int, int, int] | None
@@ -40,7 +40,7 @@ class Steps:
 
 
 def center_drawing(grey_HW: Pixels) -> Steps:
-    """Ink made bright, its box scaled to a longest side of 20 pixels, its centre of mass put where MNIST's
+    """Makes the ink bright, scales its box to a longest side of 20 pixels, and puts its centre of mass where MNIST's
     digits have it in 28 x 28. uint8 [H, W] of any size; without ink the result is black."""
     grey, inverted = bright_ink(grey_HW)
     placed = np.zeros((SIDE, SIDE))
@@ -57,21 +57,21 @@ def center_drawing(grey_HW: Pixels) -> Steps:
 
 
 def plain_drawing(grey_HW: Pixels) -> Steps:
-    """Without centring: ink made bright, then the whole image squeezed into 28 x 28."""
+    """Without centring: makes the ink bright and squeezes the whole image into 28 x 28."""
     grey, inverted = bright_ink(grey_HW)
     squeezed = rounded(resample(grey, SIDE, SIDE))
     return Steps(inverted, (0, 0, grey.shape[1], grey.shape[0]), squeezed, squeezed)
 
 
 def bright_ink(grey_HW: Pixels) -> tuple[Pixels, bool]:
-    """The drawing with bright ink on dark ground, and whether it had to be inverted: the border tells the ground."""
+    """The drawing with bright ink on a dark background, and whether it was inverted: the border is background."""
     edge = np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[1:-1, 0], grey_HW[1:-1, -1]])
     inverted = bool(np.median(edge) > 127)
     return (255 - grey_HW if inverted else grey_HW), inverted
 
 
 def ink_box(grey_HW: Pixels) -> tuple[int, int, int, int] | None:
-    """The smallest rectangle (left, top, right, bottom) of pixels above INK; None if there are none."""
+    """The bounding box (left, top, right, bottom) of the pixels above INK; None if there are none."""
     ink = grey_HW > INK
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     if not len(rows):
@@ -87,7 +87,7 @@ def scaled_size(width: int, height: int) -> tuple[int, int]:
 
 
 def resample(image_HW: npt.NDArray[Any], height: int, width: int) -> Floats:
-    """[H, W] -> [height, width] with the triangle filter, widened where the image shrinks, so that nothing is missed
+    """[H, W] -> [height, width] with the triangle filter, widened where the image shrinks so that every pixel counts
     (Pillow's BILINEAR). Horizontal first, in float64."""
     across = image_HW.astype(np.float64) @ triangle(image_HW.shape[1], width).T
     return triangle(image_HW.shape[0], height) @ across
@@ -104,7 +104,7 @@ def triangle(length: int, out: int) -> Floats:
 
 
 def corner(scaled_HW: Floats) -> tuple[int, int]:
-    """(left, top) at which the centre of mass comes nearest to CENTRE and nothing leaves SIDE x SIDE."""
+    """(left, top) that brings the centre of mass closest to CENTRE with everything inside SIDE x SIDE."""
     places = []
     for axis, length in ((0, scaled_HW.shape[1]), (1, scaled_HW.shape[0])):
         mass = scaled_HW.sum(axis=axis)

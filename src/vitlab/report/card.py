@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from vitlab.data.catalogue import CATALOGUE
+from vitlab.data import CATALOGUE
 from vitlab.predict import drawing as drawings
 from vitlab.predict.classifier import DRAWN
 from vitlab.report.answer import answer, headline, machine_phrase, network_phrase

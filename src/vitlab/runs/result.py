@@ -107,10 +107,11 @@ def compute_metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float | No
 
 
 def shown_metrics(values: Mapping[str, Any], prefix: str = "test_") -> Iterator[tuple[str, str]]:
-    """(label, number with its unit) of each metric in ``values``, for people."""
+    """(label, number with its unit) of each metric in ``values``, for people; without top1, which is shown with its
+    interval."""
     for name, entry in METRICS.items():
         value, unit = values.get(prefix + name), entry.metadata["unit"]
-        if value is not None:
+        if value is not None and name != "top1":
             yield entry.metadata["label"], f"{100 * value:.2f} %" if unit == "%" else f"{value:.4f} {unit}"
 
 

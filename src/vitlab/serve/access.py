@@ -1,10 +1,15 @@
-"""Who may ask: the Host header, the Origin of a page, the token."""
+"""Where the server listens and who may use it: the port, the Host header, the origin of a page, the token.
+
+Nothing heavy is imported here, so a port that is in use is reported at once.
+"""
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import secrets
+import socket
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -14,22 +19,100 @@ from urllib.parse import parse_qs
 from vitlab.errors import ConfigError
 from vitlab.serve.answers import Refusal
 
+BACKLOG = 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "vitlab"
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 256
 READING = ("GET", "HEAD")
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, which accepts no connections yet; ConfigError when that is impossible."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise ConfigError(f"this machine has no address {host!r}; choose another --host") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # otherwise a restart would wait for a minute
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from None
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Start accepting connections; ConfigError if another program was faster."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        listener.close()
+        raise _cannot_listen(host, port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} of {host} is in use by another program; choose another --port")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(f"{host} is not an address of this machine; choose another --host")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"port {port} is reserved by the system; choose a --port from 1024")
+    return ConfigError(f"cannot listen on port {port} of {host} ({error.strerror}); choose another --port or --host")
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """The address to type into a browser."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{listener.getsockname()[1]}/"
+
+
+def allowed_hosts(host: str, port: int, more: list[str]) -> frozenset[str]:
+    """The Host headers that a server bound to ``host`` and ``port`` accepts; ``more`` are the operator's, unchanged."""
+    names = [*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host.lower()]
+    with_port = [f"{name}:{port}" for name in names]
+    return frozenset(with_port + (names if port == 80 else []) + [name.lower() for name in more])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_token(token: str | None, host: str) -> str | None:
+    """The token to use; ConfigError for one that is too weak, or for none where one is needed."""
+    if token is None:
+        if is_loopback(host):
+            return None
+        raise ConfigError(
+            f"--host {host} lets other machines connect, which needs a token; set VITLAB_TOKEN or --token to "
+            f"{SHORTEST_TOKEN} or more characters that nobody can guess"
+        )
+    is_plain = token.isascii() and all(character.isalnum() or character in "-._~" for character in token)
+    if not is_plain or not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN:
+        raise ConfigError(
+            f"the token must have {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits or characters of - . _ ~; "
+            "`python -c 'import secrets; print(secrets.token_urlsafe())'` makes a good one"
+        )
+    return token
+
+
 @dataclass(frozen=True)
 class Access:
-    """The host names that lead here, as the Host header spells them, and the token if there is one."""
+    """The host names of this server, as the Host header spells them, and the token if there is one."""
 
     hosts: frozenset[str]
     token: str | None = None
-    cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # a browser's stand-in for the token
+    cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # what a browser sends instead of the token
 
     def check(self, scope: MutableMapping[str, Any]) -> None:
-        """Refusal with 403 or 401 unless the request may go on; with 303 for a browser that brings the token."""
+        """Refusal with 403 or 401 for a request that is not allowed; with 303 for a browser that brings the token."""
         headers = scope["headers"]
         host = self._checked_host(values(headers, b"host"), scope["server"])
         if scope["method"] not in READING:
@@ -38,14 +121,14 @@ class Access:
             return
         if scope["path"] == "/" and scope["method"] in READING and self._brings_token(scope["query_string"]):
             cookie = f"{COOKIE}={self.cookie}; HttpOnly; SameSite=Strict; Path=/"
-            raise Refusal(303, "go on at /", [(b"location", b"/"), (b"set-cookie", cookie.encode())])
-        if not self._known(headers):
+            raise Refusal(303, "continue at /", [(b"location", b"/"), (b"set-cookie", cookie.encode())])
+        if not self._is_known(headers):
             raise Refusal(401)
 
     def _checked_host(self, hosts: list[bytes], server: tuple[str, int | None] | None) -> bytes:
-        """The Host header; 403 unless it is one of ours or the very address that the client has connected to.
+        """The Host header; 403 unless it is a name of this server or the address that the client connected to.
 
-        A page elsewhere can make its own name point here (DNS rebinding), but then Host says that name."""
+        Another site can make its own name resolve to this machine (DNS rebinding), but then Host contains that name."""
         if len(hosts) == 1:
             name = hosts[0].lower().decode("latin-1")
             if name in self.hosts or name.rpartition(":")[0] in self.hosts:
@@ -59,13 +142,13 @@ class Access:
             given = parse_qs(query.decode("ascii"), strict_parsing=True).get("token", [])
         except ValueError:
             return False
-        return len(given) == 1 and self.is_token(given[0])
+        return len(given) == 1 and self._is_token(given[0])
 
-    def _known(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Whether the request carries the token, or the cookie that a browser got for it."""
+    def _is_known(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether the request carries the token, or the cookie that a browser received for it."""
         for value in values(headers, b"authorization"):
             scheme, _, given = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer" and self.is_token(given.strip()):
+            if scheme.lower() == "bearer" and self._is_token(given.strip()):
                 return True
         for value in values(headers, b"cookie"):
             try:
@@ -76,8 +159,8 @@ class Access:
                 return True
         return False
 
-    def is_token(self, given: str) -> bool:
-        """Whether it is the token, in a time that does not tell how much of it is right."""
+    def _is_token(self, given: str) -> bool:
+        """Whether it is the token, in a time that does not reveal how much of it is right."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
 
@@ -87,7 +170,7 @@ def values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
 
 
 def check_origin(headers: list[tuple[bytes, bytes]], host: bytes) -> None:
-    """Refusal with 403 when another site's page sends this; programs send neither header."""
+    """Refusal with 403 when a page of another site sends this; programs send neither header."""
     own = (b"http://" + host, b"https://" + host)  # https: behind a proxy
     if any(origin.lower() not in own for origin in values(headers, b"origin")):
         raise Refusal(403)
@@ -95,45 +178,8 @@ def check_origin(headers: list[tuple[bytes, bytes]], host: bytes) -> None:
         raise Refusal(403)
 
 
-def allowed_hosts(host: str, port: int, more: list[str]) -> frozenset[str]:
-    """The Host headers that a server bound to ``host`` and ``port`` takes; ``more`` are the operator's, as they are."""
-    names = [*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host.lower()]
-    with_port = [f"{name}:{port}" for name in names]
-    return frozenset(with_port + (names if port == 80 else []) + [name.lower() for name in more])
-
-
 def addresses(host: str, port: int | None) -> tuple[str, ...]:
     """How a Host header may spell an address of this machine."""
-    host = host.removeprefix("::ffff:")  # IPv4 that came in through IPv6
+    host = host.removeprefix("::ffff:")  # IPv4 over IPv6
     name = f"[{host}]" if ":" in host else host
     return (f"{name}:{port}", name) if port == 80 else (f"{name}:{port}",)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def checked_token(token: str | None, host: str) -> str | None:
-    """The token as it is to be used; ConfigError for one that protects nothing, or for none where one is needed."""
-    if token is None:
-        if is_loopback(host):
-            return None
-        raise ConfigError(
-            f"--host {host} lets other machines in, which needs a token; "
-            f"set VITLAB_TOKEN or --token to {SHORTEST_TOKEN} or more characters that nobody can guess"
-        )
-    if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN or not token.isascii() or not all(map(is_plain, token)):
-        raise ConfigError(
-            f"the token must have {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits or signs of - . _ ~; "
-            "`python -c 'import secrets; print(secrets.token_urlsafe())'` makes a good one"
-        )
-    return token
-
-
-def is_plain(character: str) -> bool:
-    """Whether it stands for itself in headers and addresses."""
-    return character.isalnum() or character in "-._~"

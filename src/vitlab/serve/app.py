@@ -1,4 +1,4 @@
-"""The routes: what each address answers."""
+"""The routes: what each address answers, and how /openapi.json describes it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,94 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from vitlab.serve.answers import Gone, Refusal, to_json
+from vitlab.serve.answers import SENTENCES, Gone, Refusal, to_json
+from vitlab.serve.content import File
 from vitlab.serve.metrics import Metrics
-from vitlab.serve.models import Models, Question
-from vitlab.serve.openapi import MOST_LABELS, Health, ModelCards, Prediction, predict_extra, problems
-from vitlab.serve.pages import File
+from vitlab.serve.models import LARGEST_SIDE, Models, Question
 
-IMAGES = ("image/png", "image/jpeg", "application/octet-stream", "")  # "": no content type; the bytes tell
+IMAGES = ("image/png", "image/jpeg", "application/octet-stream", "")  # "": no content type; the bytes decide
 SWITCH = {"true": True, "false": False}
+MOST_LABELS = 1000
 PARAMETERS = (
-    "parameters are model=ID (of /v1/model), top=1 to 1000 and center=true or false, each at most once, no others"
+    f"the parameters are model=ID (see /v1/model), top=1 to {MOST_LABELS} and center=true or false, each at most once; "
+    "there are no others"
 )
 
 
-def make_app(
-    models: Models, files: dict[str, File], metrics: Metrics, state: Callable[[], tuple[bool, int]]
-) -> FastAPI:
-    """The application without its guard; ``state`` says whether the server is stopping, and how many connect."""
+class LabelAnswer(BaseModel):
+    """A class and its probability."""
+
+    name: str
+    index: int = Field(ge=0)
+    probability: float = Field(ge=0, le=1)
+
+
+class Prediction(BaseModel):
+    """Labels, most likely first, and the model that gave them."""
+
+    model: str = Field(description="id of the model")
+    sha256: str = Field(description="of the model's weights", pattern="^[0-9a-f]{64}$")
+    labels: list[LabelAnswer]
+    blank: bool = Field(description="no ink was found in a drawing, so the labels mean nothing")
+    request: str = Field(description="id of this request, as in the header x-request-id")
+
+
+class ModelCard(BaseModel):
+    """One model."""
+
+    id: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")
+    name: str
+    arch: str
+    classes: list[str]
+    channels: int
+    image_size: int
+    drawing: str | None = Field(description="normalisation that pictures of drawings get")
+    data: str
+    params: int
+    test_top1: float | None
+    test_top1_interval: list[float] | None
+    sha256: str
+
+
+class ModelCards(BaseModel):
+    """All models; the first is the default."""
+
+    models: list[ModelCard]
+
+
+class Health(BaseModel):
+    """Whether all is well, else why not."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """A refusal: one sentence, and the id to search for in the server's log."""
+
+    error: str
+    request: str
+
+
+def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stopping: Callable[[], bool]) -> FastAPI:
+    """The application without its guard."""
     app = FastAPI(
         title="vitlab",
         version=metadata.version("vitlab"),
-        description="Small Vision Transformers behind HTTP.",
-        docs_url=None,  # those pages load scripts from elsewhere
+        description="Small Vision Transformers over HTTP.",
+        docs_url=None,  # those pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
         responses=problems(400, 401, 403, 405, 408, 413, 500, 503),
     )
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(Exception, refused)
+    for error in (Refusal, HTTPException, Exception):
+        app.add_exception_handler(error, refused)
 
     async def left(request: Request, error: Exception) -> Response:
-        metrics.left()
-        return Response(status_code=499)  # for the count only, since nobody reads it
+        metrics.left.inc()
+        return Response(status_code=499)  # only for the count, since nobody reads it
 
     app.add_exception_handler(Gone, left)
 
@@ -56,7 +109,7 @@ def make_app(
         options = read_options(request.url.query)
         served = models.served.get(options.get("model", next(iter(models.served))))
         if served is None:
-            raise Refusal(404, "there is no model of that id; /v1/model lists them")
+            raise Refusal(404, "there is no model with that id; /v1/model lists the models")
         question = await read_question(request, options)
         labels, blank = await models.answer(served, question, request.receive)
         answer = {
@@ -72,13 +125,13 @@ def make_app(
     async def model() -> Response:
         return as_json({"models": [served.card() for served in models.served.values()]})
 
-    @app.get("/livez", summary="Whether the process answers", responses={200: {"model": Health}})
+    @app.get("/livez", summary="Whether the process responds", responses={200: {"model": Health}})
     async def livez() -> Response:
         return as_json({"status": "alive"})
 
-    @app.get("/readyz", summary="Whether it takes pictures now", responses={200: {"model": Health}})
+    @app.get("/readyz", summary="Whether it accepts pictures now", responses={200: {"model": Health}})
     async def readyz() -> Response:
-        reasons = {"stopping": state()[0], "full": models.full, "broken": not models.alive}
+        reasons = {"stopping": is_stopping(), "full": models.full, "broken": not models.alive}
         if not any(reasons.values()):
             return as_json({"status": "ready"})
         raise Refusal(503, f"not ready: {', '.join(name for name, holds in reasons.items() if holds)}")
@@ -90,32 +143,30 @@ def make_app(
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def read_metrics() -> Response:
-        queues = {name: served.batcher.length for name, served in models.served.items()}
-        return Response(metrics.text(queues, state()[1]), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     for path, file in files.items():
         app.add_api_route(path, file.answer, include_in_schema=False, response_model=None)
     return app
 
 
-def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def as_json(value: Any) -> Response:
     """A JSON answer that no cache keeps."""
-    more = {"cache-control": "no-store"} | (headers or {})
-    return Response(to_json(value), status, more, "application/json")
+    return Response(to_json(value), headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 async def refused(request: Request, error: Exception) -> Response:
-    """The one form of every refusal, also of those that come from the framework, whose own texts are not shown."""
+    """The one form of every refusal, including those of the framework, whose own texts are not shown."""
     if not isinstance(error, Refusal):
-        headers = getattr(error, "headers", None) or {}
-        allowed = [(name.encode(), value.encode()) for name, value in headers.items() if name.lower() == "allow"]
+        given = getattr(error, "headers", None) or {}
+        allowed = [(name.encode(), value.encode()) for name, value in given.items() if name.lower() == "allow"]
         error = Refusal(getattr(error, "status_code", 500), headers=allowed)
-    headers = {name.decode(): value.decode() for name, value in error.headers}
-    return as_json({"error": error.sentence, "request": request.scope["vitlab.request"]}, error.status, headers)
+    headers, body = error.answer(request.scope["vitlab.request"])
+    return Response(body, error.status, {name.decode(): value.decode() for name, value in headers})
 
 
 def read_options(query: str) -> dict[str, str]:
-    """The parameters of /v1/predict; Refusal with 422 for an unknown, doubled or impossible one."""
+    """The parameters of /v1/predict; Refusal with 422 for an unknown, repeated or impossible one."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=3)
     except ValueError:
@@ -130,10 +181,61 @@ def read_options(query: str) -> dict[str, str]:
 
 
 async def read_question(request: Request, options: dict[str, str]) -> Question:
-    """What is asked, with the body; Refusal with 415 for a kind of body that is not taken."""
+    """The body with the parameters; Refusal with 415 for an unsupported kind of body."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     coding = request.headers.get("content-encoding", "identity").lower()
     if kind not in (*IMAGES, "application/json") or coding != "identity":
         raise Refusal(415)
     center = SWITCH[options["center"]] if "center" in options else None
     return Question(await request.body(), kind == "application/json", center, int(options.get("top", "5")))
+
+
+def route_of(path: str, files: dict[str, File]) -> str:
+    """A name for metrics: few, however many addresses clients try."""
+    if path in files:
+        return "/models/*" if path.startswith("/models/") else "/"
+    return path if path in ("/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json") else "other"
+
+
+def predict_extra(ids: list[str]) -> dict[str, Any]:
+    """Body and parameters of /v1/predict for /openapi.json."""
+    picture = {
+        "type": "string",
+        "contentMediaType": "image/png",
+        "description": "at most 1 MiB, at most 4 million pixels",
+    }
+    pixel = {"type": "integer", "minimum": 0, "maximum": 255}
+    side = {"type": "array", "minItems": 1, "maxItems": LARGEST_SIDE}
+    grey, colour = ({"type": "array", "items": pixel, "minItems": n, "maxItems": n} for n in (1, 3))
+    rows = {
+        "description": f"1 to {LARGEST_SIDE} rows of equal length, of grey, [grey] or [red, green, blue]",
+        "anyOf": [{**side, "items": {**side, "items": item}} for item in (pixel, grey, colour)],
+    }
+    pixels = {"type": "object", "required": ["pixels"], "additionalProperties": False, "properties": {"pixels": rows}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/png": {"schema": picture},
+                "image/jpeg": {"schema": {**picture, "contentMediaType": "image/jpeg"}},
+                "application/json": {"schema": pixels},
+            },
+        },
+        "parameters": [
+            parameter("model", {"type": "string", "enum": ids}, "id of the model; by default the first one"),
+            parameter(
+                "top", {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": 5}, "number of labels"
+            ),
+            parameter("center", {"type": "boolean"}, "false: do not centre a drawing"),
+        ],
+    }
+
+
+def parameter(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    """An optional query parameter."""
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These refusals, for /openapi.json."""
+    return {status: {"model": Problem, "description": SENTENCES[status]} for status in statuses}

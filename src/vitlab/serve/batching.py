@@ -1,6 +1,6 @@
-"""Requests that come together are computed together: one thread a model, which takes what is there as one batch.
+"""Images of simultaneous requests are computed together: one thread per model takes whatever is waiting as one batch.
 
-Each image travels as a Job that holds the future of its own request, so an answer has only one place to go to.
+Each image travels as a Job with the future of its own request, so an answer has only one place to go.
 """
 
 from __future__ import annotations
@@ -23,19 +23,14 @@ from vitlab.serve.metrics import Metrics
 
 @dataclass(frozen=True)
 class Job:
-    """One image [1, ...], the future of its logits [K], and the time after which nobody wants them."""
+    """One image [1, ...], the future of its logits [K], and the time after which nobody needs them."""
 
     image: Tensor
     future: asyncio.Future[Tensor]
     deadline: float
 
-    @property
-    def kind(self) -> tuple[torch.Size, torch.dtype]:
-        """Images of one kind can be computed together."""
-        return self.image.shape, self.image.dtype
-
-    def wanted(self) -> bool:
-        """Whether somebody still waits."""
+    def is_wanted(self) -> bool:
+        """Whether somebody is still waiting."""
         return not self.future.done() and time.monotonic() < self.deadline
 
 
@@ -52,7 +47,7 @@ class Batcher:
         self.thread.start()
 
     def length(self) -> int:
-        """Requests that have a place."""
+        """Requests with a place in the queue."""
         return self.pending
 
     @property
@@ -62,9 +57,9 @@ class Batcher:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place in the queue for one request, from its body to its answer; Refusal with 503 if there is none."""
+        """A place in the queue for one request, from its body to its answer; Refusal with 503 if it is full."""
         if self.full:
-            self.metrics.refuse("queue")
+            self.metrics.refused.labels("queue").inc()
             raise Refusal(503)
         self.pending += 1
         try:
@@ -84,19 +79,19 @@ class Batcher:
         self.thread.join()
 
     def _work(self) -> None:
-        torch.set_num_threads(self.threads)  # a choice of each thread
+        torch.set_num_threads(self.threads)  # a setting of each thread
         while batch := self._next_batch():
-            wanted = [job for job in batch if job.wanted()]
-            for kind in {job.kind for job in wanted}:
-                self._compute([job for job in wanted if job.kind == kind])
+            wanted = [job for job in batch if job.is_wanted()]
+            if wanted:
+                self._compute(wanted)
 
     def _next_batch(self) -> list[Job]:
-        """The jobs at hand, at least one; nothing at the end. Waits only for requests that are on their way here."""
+        """The waiting jobs, at least one; none at the end. Waits only for requests that are still being decoded."""
         batch: list[Job] = []
         until = 0.0
         while len(batch) < self.limits.batch:
-            on_the_way = self.pending > len(batch)
-            patience = max(0.0, until - time.monotonic()) if on_the_way else 0.0
+            more_are_coming = self.pending > len(batch)
+            patience = max(0.0, until - time.monotonic()) if more_are_coming else 0.0
             try:
                 job = self.jobs.get(timeout=patience if batch else None)
             except queue.Empty:
@@ -110,7 +105,7 @@ class Batcher:
         return batch
 
     def _compute(self, jobs: list[Job]) -> None:
-        """Answer jobs of one shape together; if that fails, each alone, so that only the bad one fails."""
+        """Answer the jobs together; if that fails, each alone, so that only the bad one fails."""
         try:
             logits = self.classify(torch.cat([job.image for job in jobs]))
             if len(logits) != len(jobs):
@@ -122,12 +117,12 @@ class Batcher:
             for job in jobs:
                 self._compute([job])
             return
-        self.metrics.batch(len(jobs))
+        self.metrics.batches.observe(len(jobs))
         deliver(jobs, logits.unbind())
 
 
 def deliver(jobs: list[Job], answers: Sequence[Tensor | Exception]) -> None:
-    """Hand each answer to its own request, in the thread of the event loop."""
+    """Give each answer to its own request, in the thread of the event loop."""
 
     def hand_over() -> None:
         for job, answer in zip(jobs, answers, strict=True):

@@ -1,4 +1,4 @@
-"""Between the HTTP server and the routes: who may ask, how large and how slow a body may be, which headers go out."""
+"""Between the HTTP server and the routes: access, the size and speed of bodies, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ REASONS = {401: "token", 403: "origin", 408: "slow", 413: "large"}  # 503 and 50
 
 
 class Guard:
-    """The ASGI application that `serve` runs; ``app`` sees only requests that passed, with their whole body."""
+    """The ASGI application that `serve` runs; ``app`` sees only allowed requests, with their complete body."""
 
-    note: Callable[[str], None] = staticmethod(lambda line: None)  # to whom failures of the server are told
+    note: Callable[[str], None] = staticmethod(lambda line: None)  # receives failures of the server
 
     def __init__(self, app: App, access: Access, limits: Limits, metrics: Metrics, route: Callable[[str], str]) -> None:
         self.app, self.access, self.limits, self.metrics, self.route = app, access, limits, metrics, route
         self.draining = False
-        self.cut = 0  # requests that the end of the server cut off
+        self.unanswered = 0  # requests that were cut off when the server stopped
         self.held = 0  # bytes of bodies in memory
         self.ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
 
@@ -59,13 +59,13 @@ class Guard:
         except Refusal as refusal:
             await request.refuse(refusal)
         except Gone:
-            self.metrics.left()
+            self.metrics.left.inc()
         except asyncio.CancelledError:
-            self.cut += 1
+            self.unanswered += 1
             raise
         except Exception:
             self.note(f"request {request.id} failed:\n{traceback.format_exc()}")
-            if not request.status:  # else the HTTP server closes the connection in the middle of the answer
+            if not request.status:  # otherwise the HTTP server closes the connection in the middle of the answer
                 await request.refuse(Refusal(500))
         finally:
             self.held -= len(request.body)
@@ -84,50 +84,48 @@ class Request:
         self.status = 0
 
     def scope(self) -> Message:
-        """For the routes: HEAD is GET (the HTTP server leaves the body out), and the id is there."""
+        """For the routes: HEAD becomes GET (the HTTP server omits the body), and the id is added."""
         method = "GET" if self.outer["method"] == "HEAD" else self.outer["method"]
         return {**self.outer, "method": method, "vitlab.request": self.id}
 
     async def read_body(self) -> None:
-        """The whole body, counted as it comes; Refusal when it is too large or too slow."""
+        """The complete body, counted as it comes; Refusal when it is too large or too slow."""
         headers, limits = self.outer["headers"], self.guard.limits
         lengths = values(headers, b"content-length")
         if not lengths and not values(headers, b"transfer-encoding"):
             self.is_read = True
             return
-        if lengths and int(lengths[0]) > limits.body:  # h11 lets only digits through
+        if lengths and int(lengths[0]) > limits.body:  # h11 accepts only digits
             raise Refusal(413)
         try:
             async with asyncio.timeout(limits.body_seconds):
-                await self._read_on()
+                while not self.is_read:
+                    self._add(await self.receive())
         except TimeoutError:
             raise Refusal(408) from None
 
-    async def _read_on(self) -> None:
-        guard, limits = self.guard, self.guard.limits
-        while not self.is_read:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            chunk = message.get("body", b"")
-            self.body += chunk
-            guard.held += len(chunk)
-            self.is_read = not message.get("more_body", False)
-            if len(self.body) > limits.body:
-                raise Refusal(413)
-            if guard.held > limits.held:
-                guard.metrics.refuse("memory")
-                raise Refusal(503)
+    def _add(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            raise Gone
+        guard, chunk = self.guard, message.get("body", b"")
+        self.body += chunk
+        guard.held += len(chunk)
+        self.is_read = not message.get("more_body", False)
+        if len(self.body) > guard.limits.body:
+            raise Refusal(413)
+        if guard.held > guard.limits.held:
+            guard.metrics.refused.labels("memory").inc()
+            raise Refusal(503)
 
     async def replay(self) -> Message:
-        """For the routes: the whole body as one message, then whatever the connection says (that the client left)."""
+        """For the routes: the complete body as one message, then what the connection says (that the client left)."""
         if self.replayed:
             return await self.receive()
         self.replayed = True
         return {"type": "http.request", "body": bytes(self.body), "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """To the client, with the headers that every answer has."""
+        """To the client, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own: Headers = [*SECURITY, (b"x-request-id", self.id.encode())]
@@ -141,10 +139,8 @@ class Request:
     async def refuse(self, refusal: Refusal) -> None:
         """The refusal as an answer."""
         if refusal.status in REASONS:
-            self.guard.metrics.refuse(REASONS[refusal.status])
-        body = refusal.body(self.id)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(b"cache-control", b"no-store"), *refusal.headers]
+            self.guard.metrics.refused.labels(REASONS[refusal.status]).inc()
+        headers, body = refusal.answer(self.id)
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": not self.is_read})
         if not self.is_read:
@@ -152,14 +148,14 @@ class Request:
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _linger(self) -> None:
-        """Read a little more of a refused body: closing on unread bytes resets the connection, and the client would
-        never see why."""
-        limits, seen = self.guard.limits, 0
+        """Read a little more of a refused body: closing while bytes are unread resets the connection, and the client
+        would never see the reason."""
+        limits, received = self.guard.limits, 0
         try:
             async with asyncio.timeout(limits.linger_seconds):
-                while seen < limits.linger:
+                while received < limits.linger:
                     message = await self.receive()
-                    seen += len(message.get("body", b""))
+                    received += len(message.get("body", b""))
                     if message["type"] == "http.disconnect" or not message.get("more_body", False):
                         return
         except TimeoutError:

@@ -1,16 +1,19 @@
-"""The models that are served: loaded and checked once, each with its own queue."""
+"""The models that are served, each with its own queue: from the body of a request to labels."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitlab.model import count_parameters
@@ -19,7 +22,13 @@ from vitlab.serve.answers import Gone, Refusal
 from vitlab.serve.batching import Batcher
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
-from vitlab.serve.pixels import read_pixels
+
+LARGEST_SIDE = 512  # of JSON pixels; as much as fits into a body of 1 MiB
+PIXELS = re.compile(rb'\s*\{\s*"pixels"\s*:[-+.\deE,\s\[\]]*\}\s*')  # lists and numbers only: no true, null or NaN
+PIXELS_SENTENCE = (
+    f'JSON must be {{"pixels": rows}}, 1 to {LARGEST_SIDE} rows of 1 to {LARGEST_SIDE} pixels each, all rows of equal '
+    "length; a pixel is a whole number from 0 to 255, or [red, green, blue], or [grey]"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +40,7 @@ class Served:
     batcher: Batcher
 
     def card(self) -> dict[str, Any]:
-        """What /v1/model says of it."""
+        """Its entry in /v1/model."""
         classifier = self.classifier
         return {
             "id": self.id,
@@ -51,7 +60,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Question:
-    """A body as it came, and what is asked about it."""
+    """The body of a request, and its parameters."""
 
     body: bytes
     is_json: bool
@@ -68,6 +77,8 @@ class Models:
             name: Served(name, classifier, make_batcher(classifier, limits, metrics, threads))
             for name, classifier in classifiers.items()
         }
+        for name, served in self.served.items():
+            metrics.queue.labels(name).set_function(served.batcher.length)
         self.decoders = ThreadPoolExecutor(limits.decoders, "vitlab-decode", torch.set_num_threads, (1,))
 
     @property
@@ -77,12 +88,12 @@ class Models:
 
     @property
     def all_full(self) -> bool:
-        """Whether no model would take a request."""
+        """Whether no model would accept a request."""
         return all(served.batcher.full for served in self.served.values())
 
     @property
     def alive(self) -> bool:
-        """Whether every model's thread is there."""
+        """Whether the threads of all models are running."""
         return all(served.batcher.thread.is_alive() for served in self.served.values())
 
     async def answer(
@@ -103,7 +114,7 @@ class Models:
         return served.classifier.labels(logits[None], question.top)[0], blank
 
     def stop(self) -> None:
-        """End all threads, after what they have to do."""
+        """End all threads once they have finished their work."""
         self.decoders.shutdown()
         for served in self.served.values():
             served.batcher.stop()
@@ -112,13 +123,13 @@ class Models:
 def make_batcher(classifier: Classifier, limits: Limits, metrics: Metrics, threads: int) -> Batcher:
     """The batches of a classifier, which has already answered once: the first answer takes ten times as long."""
     side = classifier.preprocess.image_size
-    classify(classifier, torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
-    return Batcher(partial(classify, classifier), limits, metrics, threads)
+    classifier.logits(torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
+    return Batcher(classifier.run_network, limits, metrics, threads)
 
 
 async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[Any]], seconds: float) -> Any:
     """The result of ``work``; Refusal with 504 after ``seconds``, Gone when the client leaves. Then it is cancelled."""
-    leaving = asyncio.ensure_future(receive())  # a whole body has been read: the next message says that the client left
+    leaving = asyncio.ensure_future(receive())  # the body has been read, so the next message says that the client left
     try:
         done, _ = await asyncio.wait((work, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if work in done:
@@ -130,26 +141,34 @@ async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[
 
 
 def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:
-    """A body as uint8 [1, H, W, C], or, if that is larger than what the network sees, as float32 [1, C, S, S]: small in
-    any case, so that a full queue is small too. And whether it is a blank drawing."""
+    """The network's input, float32 [1, C, S, S], and whether the picture is a blank drawing.
+
+    However large the picture, its input is small, so a full queue is too. Refusal if it cannot be read.
+    """
     try:
         picture = read_pixels(question.body) if question.is_json else question.body
         image = classifier.prepare(picture, question.center)
-        blank = classifier.is_blank(image)
-        if max(image.shape[1:3]) <= classifier.preprocess.image_size:
-            return image, blank
-        with torch.inference_mode():
-            return classifier.preprocess(image), blank
+        return classifier.preprocess(image), classifier.is_blank(image)
     except ImageError as error:
         raise Refusal(error.status, str(error)) from None  # our own words and two numbers, nothing of the client's
     except MemoryError:
         raise Refusal(503) from None
 
 
-def classify(classifier: Classifier, images: Tensor) -> Tensor:
-    """Logits [B, K] of what `read_picture` made."""
-    if images.dtype == torch.uint8:
-        return classifier.logits(images)
-    with torch.inference_mode():
-        logits: Tensor = classifier.model(images).float()
-    return logits
+def read_pixels(body: bytes) -> NDArray[np.uint8]:
+    """uint8 [H, W, C] of {"pixels": rows}, C 1 or 3; Refusal with 422 for anything else."""
+    wrong = Refusal(422, PIXELS_SENTENCE)
+    if not PIXELS.fullmatch(body):
+        raise wrong
+    try:
+        pixels = np.array(json.loads(body)["pixels"])
+    except (ValueError, RecursionError):  # not JSON, rows of unequal length, thousands of digits, too deep
+        raise wrong from None
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    if pixels.dtype.kind not in "iuf" or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+        raise wrong
+    if min(pixels.shape) < 1 or max(pixels.shape) > LARGEST_SIDE:
+        raise wrong
+    if not ((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels))).all():
+        raise wrong
+    return pixels.astype(np.uint8)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from vitlab import files
 from vitlab.errors import ConfigError, DataError, DivergedError, OutOfMemoryError, RunError, RunInUseError, StorageError
 from vitlab.runs.folder import RunFolder
+from vitlab.runs.result import METRICS
 from vitlab.runs.session import utc_now
 from vitlab.studies.grid import Job, Study
 from vitlab.studies.unit import Ending, Unit, tail
@@ -32,8 +33,9 @@ MOST_ATTEMPTS = 3
 WAIT_SECONDS = 0.5  # between two looks at what is running
 # What a row takes over from the run's result.json.
 RESULTS = (
-    *("test_top1", "test_images", "val_top1", "val_images", "train_seconds", "wall_seconds", "images_per_second"),
+    *("test_images", "val_top1", "val_images", "train_seconds", "wall_seconds", "images_per_second"),
     *("params", "params_by_part", "flops_per_image", "epochs", "train_images", "device", "threads", "precision"),
+    *(f"test_{name}" for name in METRICS),
 )
 # Exit codes of runs that would end the same way again.
 FINAL = (0, *(error.exit_code for error in (ConfigError, DataError, DivergedError, RunError)))

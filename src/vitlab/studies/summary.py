@@ -10,17 +10,19 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vitlab.runs.folder import RunFolder
+from vitlab.runs.result import METRICS
 from vitlab.studies.driver import Row
 from vitlab.studies.grid import Cell
 from vitlab.training.evaluate import wilson_interval
 
 TELLING = 1.0  # points: a wider interval cannot call anything reproduced
 Z95 = 1.96
+USUAL = ("top1", "top5", "loss")  # metrics that the table of a study shows in its own columns, or not at all
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Line:
     images_per_second: float | None
     published: tuple[float, float] | None
     verdict: str | None
+    metrics: dict[str, float | None] = field(default_factory=dict)  # further ones of test images, means over seeds
     rank: int | None = None
     distinguishable: bool | None = None  # from the best
     on_front: bool = False
@@ -77,6 +80,7 @@ def line_of(cell: Cell, rows: Sequence[Row], split: str) -> Line:
         images_per_second=median(done, "images_per_second"),
         published=cell.published,
         verdict=verdict(scores, images, cell.published[0]) if scores and cell.published else None,
+        metrics={name: mean(done, f"test_{name}") for name in METRICS if name not in USUAL},
     )
 
 
@@ -89,6 +93,12 @@ def accuracy_of(row: Row, split: str = "test") -> float | None:
     """Test top-1 as a fraction; validation top-1 for the split "val" and where there are no test images."""
     score: float | None = row["val_top1"] if row["test_top1"] is None or split == "val" else row["test_top1"]
     return score
+
+
+def mean(rows: Sequence[Row], name: str) -> float | None:
+    """The mean of a column, None if it is empty."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return statistics.mean(values) if values else None
 
 
 def median(rows: Sequence[Row], name: str) -> float | None:

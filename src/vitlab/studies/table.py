@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from vitlab.studies.summary import Line
+from vitlab.runs.result import METRICS
+from vitlab.studies.summary import USUAL, Line
 from vitlab.text import counted, listed, percent
 
 TEXTS = ("cell", "verdict", "failed")  # the columns that hold no numbers
@@ -62,6 +63,19 @@ def head_params(line: Line) -> int | None:
     return (line.params_by_part or {}).get("head")
 
 
+def metric_column(name: str) -> Column:
+    """A further metric of `Result`, as the mean over seeds."""
+    entry = METRICS[name].metadata
+    scale = 100 if entry["unit"] == "%" else 1
+
+    def text(line: Line) -> str:
+        value = line.metrics.get(name)
+        return "" if value is None else number(scale * value, 2)
+
+    values = {name: lambda line: line.metrics.get(name)}
+    return Column(f"{entry['label']} {entry['unit']}", text, values, optional=True)
+
+
 # Every column, declared once; a new one belongs here.
 COLUMNS = (
     Column("cell", lambda line: line.cell, own("cell")),
@@ -80,6 +94,7 @@ COLUMNS = (
         {"low": lambda line: part(line.interval, 0), "high": lambda line: part(line.interval, 1)},
     ),
     Column("rank", rank_text, own("rank", "distinguishable")),
+    *(metric_column(name) for name in METRICS if name not in USUAL),
     Column("training s", lambda line: number(line.seconds, 1), own("seconds")),
     Column("images/s", lambda line: number(line.images_per_second), own("images_per_second")),
     Column(
@@ -135,7 +150,7 @@ def notes(lines: Sequence[Line], where: dict[str, Any], split: str) -> list[str]
     if any(line.published for line in lines):
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
-        made.append("With one seed, verdict and interval reflect only the choice of test images, not of the seed.")
+        made.append("With one seed, verdict and interval reflect the choice of test images only, not that of the seed.")
     facts = [circumstance(name, where[name]) for name in CIRCUMSTANCES if name in where]
     return [*made, f"Training seconds are medians and count training steps only. {', '.join(facts)}."]
 

@@ -1,16 +1,28 @@
-// The decision: the big answer, ten bars, and the second network's beside them.
+// The decision: the big answer, ten bars, and the second network's next to them.
 
-import { argmax, byId, el, keep, percent, picture, setText, surface } from "../dom.js";
+import { byId, childrenOf, el, keep, picture, setText, surface } from "../dom.js";
+import { argmax, percent } from "../numbers.js";
 import { strongest } from "./lens.js";
 
+/** @import { View } from "../main.js" */
+/** @import { Shown } from "../reader.js" */
+/** @import { State, Store } from "../state.js" */
+/** @import { Loaded } from "../worker.js" */
+/** @typedef {{ answer: string, sure: string, unsure: boolean }} Verdict */
+
+const NOTHING = "–";
+const CHIP = 44; // pixels
+
+/** @param {Store} store */
 export function createAnswer(store) {
-  const threshold = byId("threshold");
+  const threshold = byId("threshold", HTMLInputElement);
   threshold.addEventListener("input", () => store.set({ threshold: Number(threshold.value) }));
   const speak = createVoice();
 
+  /** @param {View} view */
   return function render(view) {
     const { state, model, reading, model2, reading2, empty, empty2, speed, times } = view;
-    threshold.value = state.threshold;
+    threshold.value = String(state.threshold);
     setText(byId("threshold-value"), `${Math.round(100 * state.threshold)} %`);
     byId("second").hidden = !state.compare;
     document.body.classList.toggle("comparing", Boolean(state.compare));
@@ -18,18 +30,19 @@ export function createAnswer(store) {
     show("answer", "sure", first);
     show("answer2", "sure2", verdict(model2, reading2, state, empty2));
     byId("name1").hidden = !state.compare;
-    setText(byId("name1"), nameOf(model));
-    setText(byId("name2"), nameOf(model2));
+    setText(byId("name1"), model?.config.name ?? "");
+    setText(byId("name2"), model2?.config.name ?? "");
     setText(byId("chip-answer"), first.answer);
     setText(byId("chip-sure"), first.sure);
-    setText(byId("speed"), speed ? `${speed.toFixed(1)} ms per reading in this browser, median of ${times}` : " ");
-    if (!reading) return;
-    paintChip(view);
-    bars(view, first);
+    setText(byId("speed"), speed ? `${speed.toFixed(1)} ms per reading in this browser (median of ${times})` : " ");
+    if (!model || !reading) return;
+    paintChip(model, reading);
+    paintBars(view, model, reading, first);
     speak(state.demo ? "" : sentence(first));
   };
 }
 
+/** @param {string} answer @param {string} sure @param {Verdict} verdict */
 function show(answer, sure, { answer: text, sure: words, unsure }) {
   const big = byId(answer);
   setText(big, text);
@@ -39,29 +52,28 @@ function show(answer, sure, { answer: text, sure: words, unsure }) {
   big.classList.toggle("longer", text.length > 9);
 }
 
-const nameOf = (model) => model?.config.name ?? "";
-
+/**
+ * @param {Loaded | null} model @param {Shown | null} reading @param {State} state @param {boolean} empty
+ * @returns {Verdict}
+ */
 function verdict(model, reading, state, empty) {
-  if (empty || !reading) return { answer: "–", sure: empty ? "nothing is drawn" : "", unsure: true };
+  if (empty || !reading || !model) return { answer: NOTHING, sure: empty ? "nothing to read" : "", unsure: true };
   const { probabilities } = reading;
-  const classes = model.config.classes;
-  const [best, next] = topTwo(probabilities);
-  const sure = percent(probabilities[best]);
-  if (probabilities[best] >= state.threshold) return { answer: classes[best], sure, unsure: false };
-  return {
-    answer: "not sure",
-    sure: `${classes[best]} ${percent(probabilities[best], 0)} or ${classes[next]} ${percent(probabilities[next], 0)}`,
-    unsure: true,
-  };
-}
-
-function topTwo(probabilities) {
+  const { classes } = model.config;
   const best = argmax(probabilities);
-  return [best, argmax(probabilities.map((p, i) => (i === best ? -1 : p)))];
+  const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
+  if (probabilities[best] >= state.threshold) {
+    return { answer: classes[best], sure: percent(probabilities[best]), unsure: false };
+  }
+  const [one, other] = [best, next].map((index) => `${classes[index]} ${percent(probabilities[index], 0)}`);
+  return { answer: "not sure", sure: `${one} or ${other}`, unsure: true };
 }
 
-function bars({ model, reading, model2, reading2, state, empty, empty2 }, first) {
-  const classes = model.config.classes;
+/**
+ * @param {View} view @param {Loaded} model @param {Shown} reading @param {Verdict} first
+ */
+function paintBars({ model2, reading2, state, empty, empty2 }, model, reading, first) {
+  const { classes } = model.config;
   const shown = strongest(reading.probabilities, classes.length);
   const best = argmax(reading.probabilities);
   const list = byId("bars");
@@ -80,32 +92,40 @@ function bars({ model, reading, model2, reading2, state, empty, empty2 }, first)
     ),
   );
   shown.forEach((index, i) => {
-    const [name, track, value] = rows[i].children;
+    const [name, track, value] = childrenOf(rows[i]);
+    const [bar, otherBar] = childrenOf(track);
     const p = empty ? 0 : reading.probabilities[index];
     setText(name, classes[index]);
     name.title = classes[index];
-    track.firstElementChild.style.transform = `scaleX(${p.toFixed(4)})`;
-    const other = state.compare && reading2 && !empty2 ? sameClass(model2, reading2, classes[index]) : null;
-    track.lastElementChild.hidden = other === null;
-    track.lastElementChild.style.transform = `scaleX(${(other ?? 0).toFixed(4)})`;
+    bar.style.transform = `scaleX(${p.toFixed(4)})`;
+    const other = state.compare && !empty2 ? sameClass(model2, reading2, classes[index]) : null;
+    otherBar.hidden = other === null;
+    otherBar.style.transform = `scaleX(${(other ?? 0).toFixed(4)})`;
     setText(value, empty ? "" : percent(p));
     rows[i].classList.toggle("best", !empty && index === best && !first.unsure);
   });
 }
 
-// The other network's probability of the class of this name; null where it does not know it.
+/**
+ * The other network's probability of the class with this name; null if it has no such class.
+ * @param {Loaded | null} model2 @param {Shown | null} reading2 @param {string} name
+ */
 function sameClass(model2, reading2, name) {
   const index = model2?.config.classes.indexOf(name) ?? -1;
-  return index < 0 ? null : reading2.probabilities[index];
+  return reading2 === null || index < 0 ? null : reading2.probabilities[index];
 }
 
-const sentence = ({ answer, sure, unsure }) =>
-  answer === "–" ? "Nothing is drawn." : unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
+/** @param {Verdict} verdict */
+function sentence({ answer, sure, unsure }) {
+  if (answer === NOTHING) return "Nothing to read.";
+  return unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
+}
 
-// Say a sentence to a screen reader once it has stood for a while, and never twice in a row.
+// Tells a screen reader a sentence once it has been unchanged for a while, and never twice in a row.
 function createVoice(wait = 900) {
-  let timer = null;
+  let timer = 0;
   let last = "";
+  /** @param {string} text */
   return (text) => {
     if (text === last) return;
     last = text;
@@ -114,9 +134,11 @@ function createVoice(wait = 900) {
   };
 }
 
-// The small answer at the lower edge of a phone's screen.
-function paintChip({ reading, model }) {
-  const { size } = model.squares;
-  const input = picture(reading.image, size, size, model.config.channels);
-  surface(byId("chip-image"), 44, 44).drawImage(input, 0, 0, 44, 44);
+/**
+ * The small answer at the bottom of a phone's screen.
+ * @param {Loaded} model @param {Shown} reading
+ */
+function paintChip({ squares: { size }, config }, { image }) {
+  const input = picture(image, size, size, config.channels);
+  surface(byId("chip-image", HTMLCanvasElement), CHIP, CHIP).drawImage(input, 0, 0, CHIP, CHIP);
 }

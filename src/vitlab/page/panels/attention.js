@@ -1,102 +1,103 @@
-// Attention as small multiples: a column for each layer, a row for each head, or a few in one row, all on one colour
-// scale.
+// Attention as small multiples: a column for each layer and a row for each head, or a few maps in one row, all on one
+// colour scale.
 
-import { look, spread } from "../attend.js";
-import { EVEN_SHARES, attentionColour, cssColour } from "../colour.js";
-import { byId, el, keep, setText } from "../dom.js";
+import { attentionFrom, spread } from "../attend.js";
+import { attentionColour, cssColour, EVEN_SHARES } from "../colour.js";
+import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
 import { listenToMap, paintMap } from "./maps.js";
+
+/** @import { View } from "../main.js" */
+/** @import { Squares } from "../model.js" */
+/** @import { Store } from "../state.js" */
+/** @import { Loaded } from "../worker.js" */
 
 const MOST_SIDE = 124;
 const LEAST_SIDE = 36;
 const GAP = 8;
-const ROOMY = 92; // a side from which a label has room for words
+const ROOMY = 92; // from this side on, a label has room for words
 const FEW = 4; // maps that fit into one row
 
-const OF_CNN =
-  "A CNN has no attention: each of its filters sees only its neighbourhood, wherever it is. " +
-  "Choose a Vision Transformer to see who looks where.";
-const WITHOUT =
-  "This network was trained without attention: its tokens are never mixed before the end, " +
-  "so there is nothing to show here.";
-const WITH =
-  "In each layer every token takes from the others; each head decides in its own way from which. " +
-  "Bright: much is taken there. Point at a patch to see its own look.";
+const NO_TOKENS =
+  "A CNN has no attention: each of its filters sees only a small neighbourhood, the same way everywhere. " +
+  "Choose a Vision Transformer to see attention.";
+const NO_ATTENTION =
+  "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
+const EXPLAINED =
+  "In each layer, every token takes from the others; each head decides in its own way from which. " +
+  "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
 
+/** @param {Store} store */
 export function createAttention(store) {
   const maps = byId("maps");
+  /** @type {Squares | null} */
   let squares = null;
   byId("attention-key").append(...key());
 
+  /** @param {View} view */
   return function render({ state, mark, model, reading }) {
     const layers = reading?.attention ?? [];
-    const has = layers.length > 0 && layers[0].heads > 0;
-    setText(byId("attention-say"), say(model, has));
-    setText(byId("attention-whose"), has ? whose(model, mark, layers) : "");
-    maps.hidden = byId("attention-key").hidden = !has;
-    if (!has) return;
+    setText(byId("attention-say"), say(model));
+    setText(byId("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
+    maps.hidden = byId("attention-key").hidden = layers.length === 0;
+    if (!model || !reading || !layers.length) return;
     squares = model.squares;
-    const heads = layers[0].heads;
+    const { heads } = layers[0];
     const patches = squares.grid ** 2;
     const columns = heads * layers.length <= FEW ? heads * layers.length : layers.length;
     const side = Math.min(MOST_SIDE, Math.max(LEAST_SIDE, Math.floor(maps.clientWidth / columns) - GAP));
+    const roomy = side > ROOMY;
+    const painting = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
     maps.style.gridTemplateColumns = `repeat(${columns}, ${side}px)`;
     const figures = keep(maps, layers.length * heads, () => {
       const canvas = el("canvas", { class: "map", role: "img" });
       listenToMap(canvas, store, () => squares);
       return el("figure", {}, canvas, el("figcaption"));
     });
-    byId("maps-key").hidden = side > ROOMY;
+    byId("maps-key").hidden = roomy;
     layers.forEach((layer, depth) => {
       for (let head = 0; head < heads; head++) {
         const place = columns > layers.length ? depth * heads + head : head * layers.length + depth;
-        const [canvas, caption] = figures[place].children;
-        const shares = look(layer, head, patches, mark);
+        const [canvas, caption] = [part(figures[place], "canvas"), childrenOf(figures[place])[1]];
+        const shares = attentionFrom(layer, head, patches, mark);
         const over = Math.round(spread(shares));
         canvas.style.width = canvas.style.height = `${side}px`;
-        paintMap(canvas, shares, (share) => attentionColour(share, patches), {
-          squares,
-          image: reading.image,
-          channels: model.config.channels,
-          mark,
-          hidden: state.hidden,
-          side,
-        });
-        canvas.setAttribute("aria-label", `Layer ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        setText(
-          caption,
-          side > ROOMY
-            ? `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches`
-            : `${depth + 1}.${head + 1} ≈ ${over}`,
-        );
+        paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
+        setAttribute(canvas, "aria-label", `Layer ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
+        const long = `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches`;
+        setText(caption, roomy ? long : `${depth + 1}.${head + 1} ≈ ${over}`);
       }
     });
   };
 }
 
-function say(model, has) {
+/** @param {Loaded | null} model */
+function say(model) {
   if (!model) return "";
-  if (model.config.arch === "cnn") return OF_CNN;
-  if (!has) return WITHOUT;
-  return WITH;
+  if (!model.views.tokens) return NO_TOKENS;
+  return model.views.attention ? EXPLAINED : NO_ATTENTION;
 }
 
-// One short line, whatever is marked: nothing may move under the pointer.
-function whose(model, mark, layers) {
-  if (mark !== null) return `patch ${mark + 1} looks`;
-  return layers[0].tokens > model.squares.grid ** 2 ? "the class token looks" : "all patches look, on average";
+/**
+ * One short line, whatever is marked: nothing may move under the pointer.
+ * @param {Loaded} model @param {number | null} mark @param {number} tokens
+ */
+function whose(model, mark, tokens) {
+  if (mark !== null) return `from patch ${mark + 1}`;
+  return tokens > model.squares.grid ** 2 ? "from the class token" : "average over all patches";
 }
 
 function key() {
   const bar = el("span", { class: "ramp", "aria-hidden": "true" });
-  for (let i = 0; i < 24; i++) {
+  for (let i = 0; i <= 24; i++) {
     const cell = el("i");
-    cell.style.background = cssColour(attentionColour((EVEN_SHARES * (i / 23) ** 2) / 100, 100));
+    const share = i <= 12 ? i / 12 : EVEN_SHARES ** ((i - 12) / 12);
+    cell.style.background = cssColour(attentionColour(share, 1));
     bar.append(cell);
   }
   return [
     el("span", {}, "nothing"),
     bar,
-    el("span", {}, `${EVEN_SHARES} × an even share`),
+    el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`),
     el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches"),
   ];
 }

@@ -1,66 +1,61 @@
 // Rotation, shift and noise: a slider each, under the curve of the answer's probability over the slider's range.
 
-import { byId, css, el, setText, surface } from "../dom.js";
-import { RANGES, disturbed } from "../state.js";
+import { byId, css, el, setAttribute, setText, surface } from "../dom.js";
+import { disturbed, KINDS, RANGES } from "../state.js";
+
+/** @import { View } from "../main.js" */
+/** @import { Range, Store } from "../state.js" */
+/** @import { Curve, Kind } from "../worker.js" */
 
 const HEIGHT = 46;
+const INSET = 11; // half of the slider's knob: the curve's ends stand above the knob's
 
+/** @param {Store} store */
 export function createDisturb(store) {
-  const parts = {};
-  for (const [name, range] of Object.entries(RANGES)) {
-    const input = el("input", {
-      type: "range",
-      id: `range-${name}`,
-      min: range.least,
-      max: range.most,
-      step: range.step,
-      value: 0,
-      "aria-describedby": `curve-${name}`,
-    });
-    input.addEventListener("input", () => store.set({ [name]: Number(input.value) }));
-    const output = el("output", { for: input.id });
-    const canvas = el("canvas", {
-      class: "curve",
-      id: `curve-${name}`,
-      role: "img",
-      "aria-label": "curve not computed yet",
-    });
-    parts[name] = { input, output, canvas };
-    byId("disturbances").append(
-      el(
-        "div",
-        { class: "disturbance" },
-        el("div", { class: "slider" }, el("label", { for: input.id }, range.name), output),
-        canvas,
-        input,
-      ),
-    );
-  }
+  const parts = KINDS.map((kind) => ({ kind, range: RANGES[kind], ...createSlider(store, kind, RANGES[kind]) }));
   byId("calm").addEventListener("click", () => store.set({ rotate: 0, shift: 0, noise: 0 }));
 
+  /** @param {View} view */
   return function render({ state, curves, curves2, model, reading, empty }) {
     byId("calm").hidden = !disturbed(state);
-    for (const [name, range] of Object.entries(RANGES)) {
-      const { input, output, canvas } = parts[name];
-      input.value = state[name];
-      setText(output, `${state[name]}${range.unit}`);
-      if (!canvas.clientWidth) continue;
-      const context = surface(canvas, canvas.clientWidth, HEIGHT);
-      paintFrame(context, canvas.clientWidth, state[name], range);
-      if (empty || !reading) continue;
-      if (curves2[name]) paintCurve(context, canvas.clientWidth, curves2[name], range, css("--second"), [3, 3]);
-      if (curves[name]) {
-        paintCurve(context, canvas.clientWidth, curves[name], range, css("--accent"), []);
-        describe(canvas, curves[name], range, model.config.classes);
+    for (const { kind, range, input, output, canvas } of parts) {
+      input.value = String(state[kind]);
+      setText(output, `${state[kind]}${range.unit}`);
+      const width = canvas.clientWidth;
+      if (!width) continue;
+      const context = surface(canvas, width, HEIGHT);
+      paintFrame(context, width, state[kind], range);
+      if (empty || !reading || !model) continue;
+      const [curve, curve2] = [curves[kind], curves2[kind]];
+      if (curve2) paintCurve(context, width, curve2, range, css("--second"), [3, 3]);
+      if (curve) {
+        paintCurve(context, width, curve, range, css("--accent"), []);
+        setAttribute(canvas, "aria-label", describe(curve, range, model.config.classes));
       }
     }
   };
 }
 
-const INSET = 11; // half of the slider's knob: the curve's ends stand above the knob's
+/** @param {Store} store @param {Kind} kind @param {Range} range */
+function createSlider(store, kind, range) {
+  const { least: min, most: max, step } = range;
+  const id = `range-${kind}`;
+  const input = el("input", { type: "range", id, min, max, step, value: 0, "aria-describedby": `curve-${kind}` });
+  input.addEventListener("input", () => store.set({ [kind]: Number(input.value) }));
+  const output = el("output", { for: id });
+  const label = "curve not computed yet";
+  const canvas = el("canvas", { class: "curve", id: `curve-${kind}`, role: "img", "aria-label": label });
+  const slider = el("div", { class: "slider" }, el("label", { for: id }, range.name), output);
+  byId("disturbances").append(el("div", { class: "disturbance" }, slider, canvas, input));
+  return { input, output, canvas };
+}
+
+/** @type {(width: number, value: number, range: Range) => number} */
 const across = (width, value, { least, most }) => INSET + ((value - least) / (most - least)) * (width - 2 * INSET);
+/** @type {(p: number) => number} */
 const height = (p) => HEIGHT - 4 - p * (HEIGHT - 8);
 
+/** @param {CanvasRenderingContext2D} context @param {number} width @param {number} value @param {Range} range */
 function paintFrame(context, width, value, range) {
   context.lineWidth = 1;
   context.strokeStyle = css("--line");
@@ -69,37 +64,41 @@ function paintFrame(context, width, value, range) {
   line(context, across(width, value, range), 2, across(width, value, range), HEIGHT);
 }
 
-function line(context, ...[x, y, toX, toY]) {
+/** @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} toX @param {number} toY */
+function line(context, x, y, toX, toY) {
   context.beginPath();
   context.moveTo(x, y);
   context.lineTo(toX, toY);
   context.stroke();
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context @param {number} width @param {Curve} curve @param {Range} range
+ * @param {string} colour @param {number[]} dash
+ */
 function paintCurve(context, width, { strengths, probabilities }, range, colour, dash) {
-  const trace = () =>
-    strengths.forEach((s, i) => context[i ? "lineTo" : "moveTo"](across(width, s, range), height(probabilities[i])));
   context.strokeStyle = context.fillStyle = colour;
   context.lineWidth = 2;
   context.lineJoin = "round";
   context.setLineDash(dash);
   context.beginPath();
-  trace();
+  strengths.forEach((s, i) => {
+    context[i ? "lineTo" : "moveTo"](across(width, s, range), height(probabilities[i]));
+  });
   context.stroke();
   context.setLineDash([]);
   if (dash.length) return;
-  context.lineTo(across(width, strengths.at(-1), range), height(0));
+  context.lineTo(across(width, strengths[strengths.length - 1], range), height(0));
   context.lineTo(across(width, strengths[0], range), height(0));
   context.globalAlpha = 0.12;
   context.fill();
   context.globalAlpha = 1;
 }
 
-function describe(canvas, { label, strengths, probabilities }, { unit }, classes) {
-  const answer = classes[label];
-  const points = strengths.map((s, i) => [s, probabilities[i]]).filter(([, p]) => p >= 0.5);
-  const text = points.length
-    ? `The answer ${answer} keeps at least 50 % from ${points[0][0]}${unit} to ${points.at(-1)[0]}${unit}`
-    : `The answer ${answer} stays below 50 % throughout`;
-  if (canvas.getAttribute("aria-label") !== text) canvas.setAttribute("aria-label", text);
+/** @param {Curve} curve @param {Range} range @param {string[]} classes */
+function describe({ label, strengths, probabilities }, { unit }, classes) {
+  const likely = strengths.filter((_, i) => probabilities[i] >= 0.5);
+  const answer = `The answer ${classes[label]}`;
+  if (!likely.length) return `${answer} is below 50 % everywhere`;
+  return `${answer} is at 50 % or more from ${likely[0]}${unit} to ${likely[likely.length - 1]}${unit}`;
 }

@@ -1,20 +1,29 @@
 // The logit lens: what the network would answer if it ended after the embedding, after block 1, and so on.
 
-import { argmax, byId, el, keep, percent, setText } from "../dom.js";
+import { byId, childrenOf, el, keep, setText } from "../dom.js";
+import { argmax, percent } from "../numbers.js";
+
+/** @import { View } from "../main.js" */
+/** @import { Loaded } from "../worker.js" */
 
 const MOST_CLASSES = 10;
 
 export function createLens() {
   const list = byId("lens");
+  /** @param {View} view */
   return function render({ model, reading, empty }) {
     const stages = reading?.lens ?? [];
-    setText(byId("lens-say"), say(model, stages));
+    setText(byId("lens-say"), say(model));
     list.hidden = stages.length === 0;
+    if (!model || !stages.length) return;
+    const { classes } = model.config;
     list.classList.toggle("faded", empty);
-    list.classList.toggle("worded", Boolean(model?.config.classes.some((name) => name.length > 2)));
-    if (!stages.length) return;
-    const classes = model.config.classes;
-    const shown = strongest(stages.at(-1), classes.length);
+    list.classList.toggle(
+      "worded",
+      classes.some((name) => name.length > 2),
+    );
+    const last = stages[stages.length - 1];
+    const shown = strongest(last, classes.length);
     const rows = keep(list, stages.length, () =>
       el(
         "li",
@@ -25,32 +34,35 @@ export function createLens() {
       ),
     );
     stages.forEach((probabilities, depth) => {
-      const [stage, columns, says] = rows[depth].children;
+      const [stage, columns, says] = childrenOf(rows[depth]);
       setText(stage, depth === 0 ? "start" : `block ${depth}`);
       const best = argmax(probabilities);
-      keep(columns, shown.length, () => el("span", { class: "bin" }, el("i"), el("b")));
+      const bins = keep(columns, shown.length, () => el("span", { class: "bin" }, el("i"), el("b")));
       shown.forEach((index, i) => {
-        const bin = columns.children[i];
-        bin.firstElementChild.style.transform = `scaleY(${probabilities[index].toFixed(4)})`;
-        bin.classList.toggle("best", index === best);
-        setText(bin.lastElementChild, classes[index].length > 1 ? "" : classes[index]);
+        const [bar, label] = childrenOf(bins[i]);
+        bar.style.transform = `scaleY(${probabilities[index].toFixed(4)})`;
+        bins[i].classList.toggle("best", index === best);
+        setText(label, classes[index].length > 1 ? "" : classes[index]);
       });
       const [name, sure] = [classes[best], percent(probabilities[best], 0)];
       setText(says, name.length > 2 ? `${sure} · ${name}` : `${name} · ${sure}`); // a long name is cut at its end
-      rows[depth].classList.toggle("agrees", best === argmax(stages.at(-1)));
+      rows[depth].classList.toggle("agrees", best === argmax(last));
     });
   };
 }
 
-// All classes in their order, or the most probable ones of many.
-export function strongest(probabilities, count = probabilities.length) {
+/**
+ * All classes in their order, or the most probable ones of many.
+ * @param {Float32Array} probabilities @param {number} count
+ */
+export function strongest(probabilities, count) {
   const all = Array.from({ length: count }, (_, i) => i);
   return count <= MOST_CLASSES ? all : all.sort((a, b) => probabilities[b] - probabilities[a]).slice(0, MOST_CLASSES);
 }
 
-function say(model, stages) {
+/** @param {Loaded | null} model */
+function say(model) {
   if (!model) return "";
-  if (!stages.length)
-    return "A CNN has no row of tokens that passes from block to block, so it cannot be asked halfway.";
-  return "The answer if it stopped here. Its last step was trained on the last row only, so the first are rough.";
+  if (!model.views.tokens) return "A CNN has no tokens that pass from block to block, so it cannot be read halfway.";
+  return "What it would answer if it stopped here. Its head was trained for the last row only, so the others are rough.";
 }

@@ -1,14 +1,35 @@
-// A map: one coloured square for each patch, the digit laid over it, the marked patch outlined, hidden ones crossed.
+// A map: one coloured square for each patch, the digit as ink on top, the marked patch outlined, hidden ones crossed out.
 
-import { surface, veil } from "../dom.js";
 import { cssColour } from "../colour.js";
+import { ink, surface } from "../dom.js";
 
-// values: one for each patch; colour(value) -> [r, g, b].
-export function paintMap(canvas, values, colour, { squares, image, channels, mark, hidden, strength = 0.55, side }) {
+/** @import { Colour } from "../colour.js" */
+/** @import { Squares } from "../model.js" */
+/** @import { Store } from "../state.js" */
+/**
+ * image: the network's input [size, size, channels]; mark: the marked patch. side: in CSS pixels, by default the
+ * canvas's own.
+ * @typedef {object} Painting
+ * @property {Squares} squares
+ * @property {Float32Array} image
+ * @property {1 | 3} channels
+ * @property {number | null} mark
+ * @property {number[]} hidden
+ * @property {number} [side]
+ *
+ * @typedef {[number, number, number]} Place  left, top and side in CSS pixels
+ */
+
+/**
+ * values: one for each patch.
+ * @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {(value: number) => Colour} colour
+ * @param {Painting} painting
+ */
+export function paintMap(canvas, values, colour, { squares, image, channels, mark, hidden, side }) {
   const width = side ?? canvas.clientWidth;
   const context = surface(canvas, width, width);
   const unit = width / squares.size;
-  context.fillStyle = "#0b0b12";
+  context.fillStyle = "#fff"; // what no patch covers
   context.fillRect(0, 0, width, width);
   values.forEach((value, patch) => {
     const [x, y, w] = place(squares, patch, unit);
@@ -16,27 +37,43 @@ export function paintMap(canvas, values, colour, { squares, image, channels, mar
     context.fillRect(x, y, w + 0.4, w + 0.4);
   });
   context.imageSmoothingEnabled = true;
-  context.drawImage(veil(image, squares.size, channels, strength), 0, 0, width, width);
-  hidden.forEach((patch) => cross(context, place(squares, patch, unit)));
+  context.drawImage(ink(image, squares.size, channels), 0, 0, width, width);
+  for (const patch of hidden) cross(context, place(squares, patch, unit));
   if (mark !== null) outline(context, place(squares, mark, unit));
 }
 
+/**
+ * @param {Squares} squares @param {number} patch @param {number} unit
+ * @returns {Place}
+ */
 function place({ grid, side, margin }, patch, unit) {
   return [(margin + side * (patch % grid)) * unit, (margin + side * Math.floor(patch / grid)) * unit, side * unit];
 }
 
-// The patch at a pointer, or null.
-export function patchAt(canvas, event, { grid, side, margin, size }) {
+/**
+ * The patch under the pointer, or null.
+ * @param {HTMLCanvasElement} canvas @param {MouseEvent} event @param {Squares} squares
+ */
+function patchAt(canvas, event, { grid, side, margin, size }) {
   const box = canvas.getBoundingClientRect();
   const column = Math.floor((((event.clientX - box.left) / box.width) * size - margin) / side);
   const row = Math.floor((((event.clientY - box.top) / box.height) * size - margin) / side);
   return row >= 0 && row < grid && column >= 0 && column < grid ? row * grid + column : null;
 }
 
-// Pointing at a map marks the patch everywhere; a click follows or hides it.
-export function listenToMap(canvas, store, squares) {
-  const at = (event) => (squares() ? patchAt(canvas, event, squares()) : null);
-  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && store.set({ hover: at(event) }));
+/**
+ * Pointing at a map marks the patch everywhere; a click follows or hides it.
+ * @param {HTMLCanvasElement} canvas @param {Store} store @param {() => Squares | null} squaresNow
+ */
+export function listenToMap(canvas, store, squaresNow) {
+  /** @param {MouseEvent} event */
+  const at = (event) => {
+    const squares = squaresNow();
+    return squares && patchAt(canvas, event, squares);
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") store.set({ hover: at(event) });
+  });
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
   canvas.addEventListener("click", (event) => {
     const patch = at(event);
@@ -44,13 +81,17 @@ export function listenToMap(canvas, store, squares) {
   });
 }
 
-// What a click on a patch does, as the reader has chosen.
+/**
+ * What a click on a patch does: follow or hide it, as chosen.
+ * @param {Store} store @param {number} patch
+ */
 export function tap(store, patch) {
   const { tap: does, query, hidden } = store.get();
   if (does === "follow") store.set({ query: query === patch ? null : patch });
   else store.set({ hidden: hidden.includes(patch) ? hidden.filter((p) => p !== patch) : [...hidden, patch] });
 }
 
+/** @param {CanvasRenderingContext2D} context @param {Place} place */
 function outline(context, [x, y, w]) {
   context.lineWidth = 3.5;
   context.strokeStyle = "#14060e";
@@ -60,6 +101,7 @@ function outline(context, [x, y, w]) {
   context.strokeRect(x + 0.5, y + 0.5, w - 1, w - 1);
 }
 
+/** @param {CanvasRenderingContext2D} context @param {Place} place */
 function cross(context, [x, y, w]) {
   context.fillStyle = "#16161d";
   context.fillRect(x, y, w, w);

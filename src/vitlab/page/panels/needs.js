@@ -1,46 +1,54 @@
-// Where it looked (attention rollout) beside what it needed (deletion of one patch at a time).
+// Where it looked (attention rollout) next to what it needed (deletion of one patch at a time).
 
-import { look, rollout } from "../attend.js";
+import { attentionFrom, rollout } from "../attend.js";
 import { attentionColour, cssColour, fallColour } from "../colour.js";
-import { argmax, byId, el, setText } from "../dom.js";
+import { byId, el, setText } from "../dom.js";
+import { argmax } from "../numbers.js";
 import { listenToMap, paintMap } from "./maps.js";
 
-const BOTH = "The two need not agree: attention says where something was taken, not what the answer hangs on.";
-const ONE = "Found by trying: each square turns black once, by itself, and the network reads again.";
+/** @import { View } from "../main.js" */
+/** @import { Squares } from "../model.js" */
+/** @import { Store } from "../state.js" */
+
+const BOTH = "The two need not agree: attention shows where information came from, not what the answer depends on.";
+const ONE = "Measured by trying: each square alone turns black, and the network reads again.";
 const MOST_TOKENS = 300; // multiplying layers takes the cube of it
 
+/** @param {Store} store */
 export function createNeeds(store) {
+  const [looked, needed] = [byId("looked", HTMLCanvasElement), byId("needed", HTMLCanvasElement)];
+  /** @type {Squares | null} */
   let squares = null;
-  for (const id of ["looked", "needed"]) listenToMap(byId(id), store, () => squares);
+  for (const canvas of [looked, needed]) listenToMap(canvas, store, () => squares);
   byId("needs-key").append(...key());
 
+  /** @param {View} view */
   return function render({ state, mark, model, reading, deletion, fresh }) {
-    if (!reading) return;
+    if (!model || !reading) return;
     squares = model.squares;
     const patches = squares.grid ** 2;
-    const shared = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
-    const has =
-      reading.attention.length > 0 && reading.attention[0].heads > 0 && reading.attention[0].tokens <= MOST_TOKENS;
+    const painting = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
+    const has = reading.attention.length > 0 && reading.attention[0].tokens <= MOST_TOKENS;
     byId("looked-figure").hidden = !has;
     setText(byId("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
     setText(byId("needs-say"), has ? BOTH : ONE);
     if (has) {
-      const shares = look(rollout(reading.attention), 0, patches, mark);
-      paintMap(byId("looked"), shares, (share) => attentionColour(share, patches), shared);
+      const shares = attentionFrom(rollout(reading.attention), 0, patches, mark);
+      paintMap(looked, shares, (share) => attentionColour(share, patches), painting);
     }
     const falls = deletion ?? new Float32Array(patches);
-    paintMap(byId("needed"), falls, fallColour, { ...shared, strength: 0.25 });
-    byId("needed").classList.toggle("waiting", !fresh);
+    paintMap(needed, falls, fallColour, painting);
+    needed.classList.toggle("waiting", !fresh);
     setText(byId("needed-most"), fresh ? most(falls) : "");
   };
 }
 
+/** @param {Float32Array} falls */
 function most(falls) {
   const patch = argmax(falls);
   const points = Math.round(100 * falls[patch]);
-  return points < 1
-    ? "No single patch matters."
-    : `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
+  if (points < 1) return "No single patch matters.";
+  return `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
 
 function key() {
@@ -51,5 +59,5 @@ function key() {
     cell.style.background = cssColour(fallColour(Math.sign(t) * t * t));
     bar.append(cell);
   }
-  return [bar, el("span", {}, "blue: rises, orange: falls, by up to 100 points")];
+  return [bar, el("span", {}, "red: the probability falls, blue: it rises, by up to 100 points")];
 }

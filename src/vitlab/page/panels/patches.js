@@ -1,10 +1,14 @@
-// The input lifts apart into patches: one button each, in a grid; arrows move between them.
+// The input divides into patches: one button each, in a grid; arrows move between them.
 
-import { byId, drawPatch, el, keep, picture, setText } from "../dom.js";
+import { byId, drawPatch, el, keep, part, picture, setAttribute, setText } from "../dom.js";
 import { tap } from "./maps.js";
 
-const FILTERS = "A CNN has no patches: it slides small filters over all pixels.";
+/** @import { View } from "../main.js" */
+/** @import { Squares } from "../model.js" */
+/** @import { State, Store } from "../state.js" */
+/** @import { Loaded } from "../worker.js" */
 
+/** @param {Store} store */
 export function createPatches(store) {
   const grid = byId("patch-grid");
   let focused = 0;
@@ -14,9 +18,9 @@ export function createPatches(store) {
     if (event.pointerType === "mouse" && patch !== null) store.set({ hover: patch });
   });
   grid.addEventListener("pointerleave", () => store.set({ hover: null }));
-  grid.addEventListener("focusin", (event) => {
-    const patch = numberOf(event.target);
-    if (patch === null || !event.target.matches(":focus-visible")) return;
+  grid.addEventListener("focusin", ({ target }) => {
+    const patch = numberOf(target);
+    if (patch === null || !(target instanceof Element && target.matches(":focus-visible"))) return;
     focused = patch;
     store.set({ hover: patch });
   });
@@ -27,79 +31,87 @@ export function createPatches(store) {
   });
   grid.addEventListener("keydown", (event) => {
     const side = Math.round(Math.sqrt(grid.children.length));
-    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -side, ArrowDown: side };
-    const to = grid.children[focused + (steps[event.key] ?? Number.NaN)];
-    if (!(event.key in steps)) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -side, ArrowDown: side }[event.key];
+    if (step === undefined) return;
     event.preventDefault();
-    to?.focus();
+    const to = grid.children[focused + step];
+    if (to instanceof HTMLElement) to.focus();
   });
   byId("show-all").addEventListener("click", () => store.set({ hidden: [] }));
-  for (const radio of document.querySelectorAll("input[name=tap]"))
-    radio.addEventListener("change", () => store.set({ tap: radio.value }));
+  for (const tapped of /** @type {const} */ (["follow", "hide"])) {
+    byId(`tap-${tapped}`).addEventListener("change", () => store.set({ tap: tapped }));
+  }
 
+  /** @param {View} view */
   return function render({ state, mark, model, reading }) {
-    setText(byId("patches-title"), model?.config.arch === "cnn" ? "Squares to hide" : "Patches become tokens");
+    const cuts = model?.views.tokens ?? true;
+    setText(byId("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
     setText(byId("patches-say"), say(model));
     byId("show-all").hidden = state.hidden.length === 0;
     if (!model || !reading) return;
     const { squares, config } = model;
     const count = squares.grid ** 2;
     grid.style.gridTemplateColumns = `repeat(${squares.grid}, 1fr)`;
-    grid.classList.toggle("lifted", config.arch !== "cnn");
+    grid.classList.toggle("lifted", cuts);
     if (focused >= count) focused = 0;
     const buttons = keep(grid, count, (i) =>
       el(
         "button",
         { type: "button", class: "patch", "data-patch": i },
-        el("canvas", {}),
+        el("canvas"),
         el("span", { "aria-hidden": "true" }, String(i + 1)),
       ),
     );
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
-    for (let i = 0; i < count; i++) {
-      const button = buttons[i];
+    buttons.forEach((button, i) => {
       const hidden = state.hidden.includes(i);
       button.tabIndex = i === focused ? 0 : -1;
       button.classList.toggle("marked", i === mark);
       button.classList.toggle("gone", hidden);
-      button.setAttribute("aria-pressed", state.tap === "hide" ? hidden : i === state.query);
-      const label = `Patch ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`;
-      if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
-      paintPatch(button.firstElementChild, whole, squares, i);
-    }
+      setAttribute(button, "aria-pressed", String(state.tap === "hide" ? hidden : i === state.query));
+      setAttribute(button, "aria-label", `Patch ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`);
+      paintPatch(part(button, "canvas"), whole, squares, i);
+    });
     setText(byId("patch-now"), now(state, mark, model));
   };
 }
 
-const numberOf = (target) => {
-  const button = target.closest?.("[data-patch]");
+/** @param {EventTarget | null} target */
+function numberOf(target) {
+  const button = target instanceof Element ? target.closest("button") : null;
   return button ? Number(button.dataset.patch) : null;
-};
+}
 
+/**
+ * @param {HTMLCanvasElement} canvas @param {HTMLCanvasElement} whole @param {Squares} squares @param {number} patch
+ */
 function paintPatch(canvas, whole, squares, patch) {
   const { side } = squares;
   if (canvas.width !== side) Object.assign(canvas, { width: side, height: side });
   const context = canvas.getContext("2d");
-  drawPatch(context, whole, squares, patch, 0, 0, side);
+  if (context) drawPatch(context, whole, squares, patch, 0, 0, side);
 }
 
+/** @param {number} patch @param {Squares} squares */
 const whereIs = (patch, { grid }) => `row ${Math.floor(patch / grid) + 1}, column ${(patch % grid) + 1}`;
 
+/** @param {Loaded | null} model */
 function say(model) {
   if (!model) return "";
-  const { config, squares } = model;
-  const { arch, patch_overlap: overlap, embed_dim: width } = config.model;
-  if (arch === "cnn") return `${FILTERS} These ${squares.grid ** 2} squares are only there for you to hide.`;
+  const { squares, views } = model;
+  const { patch_overlap: overlap, embed_dim: width } = model.config.model;
+  const count = squares.grid ** 2;
+  if (!views.tokens) {
+    return `A CNN has no patches: it slides small filters over all pixels. Use these ${count} squares to hide parts of it.`;
+  }
   const more = overlap ? ` (and sees ${overlap} more on every side)` : "";
   const each = `Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token`;
-  const token = `a list of ${width} numbers that also knows its place`;
-  return `The input is cut into ${squares.grid ** 2} patches. ${each}: ${token}.`;
+  return `The input is cut into ${count} patches. ${each}: a list of ${width} numbers that also holds its position.`;
 }
 
-function now(state, mark, model) {
-  if (mark !== null) {
-    return `Patch ${mark + 1}: ${whereIs(mark, model.squares)}${state.hidden.includes(mark) ? ", hidden" : ""}.`;
-  }
-  if (state.hidden.length) return `${state.hidden.length} hidden.`;
-  return state.tap === "hide" ? "Click a patch to turn it black." : "Point at a patch: it lights up everywhere.";
+/** @param {State} state @param {number | null} mark @param {Loaded} model */
+function now({ hidden, tap: does }, mark, { squares }) {
+  if (mark !== null) return `Patch ${mark + 1}: ${whereIs(mark, squares)}${hidden.includes(mark) ? ", hidden" : ""}.`;
+  if (hidden.length) return `${hidden.length} ${hidden.length === 1 ? "patch" : "patches"} hidden.`;
+  return does === "hide" ? "Click a patch to turn it black." : "Point at a patch to highlight it everywhere.";
 }

@@ -1,53 +1,66 @@
-// What there is to do here, the self-test, and whose network this is.
+// What there is to do here, the self-test, and which network this is.
 
-import { byId, percent, setText } from "../dom.js";
+import { byId, setText } from "../dom.js";
+import { percent } from "../numbers.js";
 
-// A network that reads no drawings is shown pictures.
+/** @import { Config } from "../config.js" */
+/** @import { View } from "../main.js" */
+/** @import { Loaded } from "../worker.js" */
+
+/**
+ * A network that does not read drawings is shown pictures.
+ * @param {View} view @param {boolean} empty
+ */
 export function renderInvitation({ model }, empty) {
   const draws = model?.config.drawing !== null;
-  const start = draws ? "Draw a digit, watch" : "Show a picture, watch";
+  const start = draws ? "Draw a digit and watch" : "Show a picture and watch";
   setText(byId("title"), `${start} a network read it`);
-  setText(document.querySelector("title"), `${start} a Vision Transformer read it`);
+  document.title = `${start} a Vision Transformer read it`;
   setText(byId("draw-word"), draws ? "Draw" : "Show");
-  const turn = empty ? ["Draw a digit here", "Open a picture, or draw here"] : ["Your turn: draw a digit", "Your turn"];
-  setText(byId("turn"), turn[draws ? 0 : 1]);
+  const [draw, show] = empty
+    ? ["Draw a digit here", "Open a picture, or draw here"]
+    : ["Your turn: draw a digit", "Your turn"];
+  setText(byId("turn"), draws ? draw : show);
 }
 
+/** @param {View} view */
 export function renderStatus({ model, loading }) {
-  setText(
-    byId("selftest"),
-    model
-      ? tested(model.selftest, model.config.drawing === null ? "images" : "digits")
-      : loading
-        ? "Loading the network ..."
-        : "No network is loaded.",
-  );
+  const waiting = loading ? "Loading the network ..." : "No network is loaded.";
+  setText(byId("selftest"), model ? tested(model) : waiting);
   byId("selftest").classList.toggle("good", Boolean(model?.selftest?.agree));
   const facts = byId("model-facts");
   setText(facts, model ? about(model.config) : "");
-  facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "not given"}` : "";
+  facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "unknown"}` : "";
 }
 
-function tested(selftest, things) {
-  if (!selftest?.images)
-    return `No known ${things} came with this network, so this page's numbers were not compared with Python's.`;
+/** @param {Loaded} model */
+function tested({ selftest, config }) {
+  const things = config.drawing === null ? "images" : "digits";
+  if (!selftest?.images) {
+    return `This network came without known ${things}, so the page's numbers were not compared with Python's.`;
+  }
   const { images, agree, maxDifference } = selftest;
-  const numbers = `largest difference ${scientific(maxDifference)}`;
-  if (agree) return `${images} of ${images} known ${things}: this page's numbers equal Python's (${numbers}).`;
-  return `Careful: on ${images} known ${things} this page's numbers differ from Python's (${numbers}).`;
+  const most = `largest difference ${scientific(maxDifference)}`;
+  if (agree) return `This page's numbers match Python's on ${images} of ${images} known ${things} (${most}).`;
+  return `Warning: this page's numbers differ from Python's on ${images} known ${things} (${most}).`;
 }
 
-// 3.1e-6 -> "3e-6".
+/**
+ * 3.1e-6 -> "3e-6".
+ * @param {number} x
+ */
 const scientific = (x) => (x === 0 ? "0" : x.toExponential(0));
 
-function about({ name, data, test_top1: top1, test_top1_interval: interval, test_images: images, params, sha256 }) {
+/** @param {Config} config */
+function about(config) {
+  const { name, data, test_top1: top1, test_top1_interval: interval, test_images: images, params, sha256 } = config;
   const parts = [name];
   if (top1 !== null && top1 !== undefined) {
     const range = interval ? ` (95 % interval ${interval.map((p) => (100 * p).toFixed(2)).join(" to ")})` : "";
-    parts.push(
-      `${percent(top1, 2)} right on ${images ? `${images.toLocaleString("en")} test images of ` : ""}${data}${range}`,
-    );
+    const on = images ? `${images.toLocaleString("en")} test images of ${data}` : data;
+    parts.push(`${percent(top1, 2)} correct on ${on}${range}`);
   }
+  for (const [label, text] of config.metrics ?? []) parts.push(`${label} ${text}`);
   if (params) parts.push(`${params.toLocaleString("en")} parameters`);
   if (sha256) parts.push(`digest ${sha256.slice(0, 12)}`);
   return parts.join(" · ");

@@ -1,33 +1,41 @@
 // What the network receives: from the drawing to its input in a few pictures.
 
-import { byId, el, keep, picture, setText, surface } from "../dom.js";
+import { byId, childrenOf, el, keep, part, picture, setText, surface } from "../dom.js";
+
+/** @import { Box } from "../drawing.js" */
+/** @import { View } from "../main.js" */
+/** @import { Shown } from "../reader.js" */
+/** @import { State, Store } from "../state.js" */
+/** @import { Loaded } from "../worker.js" */
+/** @typedef {{ name: string, paint: (context: CanvasRenderingContext2D) => void }} Step */
 
 const THUMB = 88;
 const CENTRE = 14.5 / 28; // where the centre of mass goes
 
 const CENTRED =
-  "The digits it learned from had one size and lay in the middle. So yours is cut out, scaled to 20 pixels, " +
-  "and moved until its centre of mass is in the middle.";
-const SUFFERS = "Draw a small digit in a corner and see how the answer suffers.";
+  "The digits it was trained on had one size and were centred. So yours is cut out, scaled to 20 pixels, and moved " +
+  "until its centre of mass is in the middle.";
+const UNCENTRED = "Draw a small digit in a corner and see how the answer suffers.";
 
+/** @param {Store} store */
 export function createStrip(store) {
   const strip = byId("strip");
-  const box = byId("center");
+  const box = byId("center", HTMLInputElement);
   box.addEventListener("change", () => store.set({ center: box.checked }));
 
+  /** @param {View} view */
   return function render({ state, model, reading }) {
     box.checked = state.center && model?.config.drawing !== null;
-    byId("center-switch").hidden = model?.config.drawing === null; // it has nothing to centre
+    byId("center-switch").hidden = model?.config.drawing === null; // there is nothing to centre
     setText(byId("strip-say"), say(state, model));
-    if (!reading) return;
+    if (!model || !reading) return;
     const steps = stepsOf(reading, model, state);
     const items = keep(strip, steps.length, () =>
       el("li", {}, el("canvas", { class: "thumb", "aria-hidden": "true" }), el("span")),
     );
     steps.forEach(({ name, paint }, i) => {
-      const [canvas, words] = items[i].children;
-      setText(words, name);
-      const context = surface(canvas, THUMB, THUMB);
+      setText(childrenOf(items[i])[1], name);
+      const context = surface(part(items[i], "canvas"), THUMB, THUMB);
       context.fillStyle = "#000";
       context.fillRect(0, 0, THUMB, THUMB);
       paint(context);
@@ -35,6 +43,7 @@ export function createStrip(store) {
   };
 }
 
+/** @param {State} state @param {Loaded | null} model */
 function say(state, model) {
   if (!model) return "";
   const { drawing, preprocess, channels } = model.config;
@@ -43,69 +52,71 @@ function say(state, model) {
   if (drawing === null) return `This network takes the whole picture ${colour}, resized to ${pixels}.`;
   const { size } = model.squares;
   const crop = size < preprocess.image_size ? ` Of these ${pixels} it keeps the middle ${size} × ${size}.` : "";
-  if (!state.center) return `Centring is off: the whole area is resized to ${pixels}. ${SUFFERS}${crop}`;
+  if (!state.center) return `Centring is off: the whole area is resized to ${pixels}. ${UNCENTRED}${crop}`;
   return `${CENTRED}${crop}`;
 }
 
+/**
+ * @param {Shown} reading @param {Loaded} model @param {State} state
+ * @returns {Step[]}
+ */
 function stepsOf(reading, model, state) {
   const { steps, image, source } = reading;
   const { size } = model.squares;
-  const channels = model.config.channels;
-  const drawn = (context) =>
-    fit(context, picture(source.pixels, source.width, source.height, source.channels, 1), source.width, source.height);
-  const input = {
-    name: "input",
-    paint: (context) => blocks(context, picture(image, size, size, channels), size, size, THUMB),
-  };
-  const side = Math.round(Math.sqrt(steps.placed.length / channels));
-  const placed = (context) => blocks(context, picture(steps.placed, side, side, channels, 1), side, side, THUMB);
-  if (!state.center || model.config.drawing === null || !steps.box) {
-    const name = model.config.drawing === null ? "picture" : "drawing";
-    return [{ name, paint: drawn }, { name: `${side} pixels`, paint: placed }, input];
+  const { channels, drawing } = model.config;
+  const { box, scaled, side } = steps;
+  const original = picture(source.pixels, source.width, source.height, source.channels, 1);
+  const whole = { name: drawing === null ? "picture" : "drawing", paint: painter(original) };
+  const placed = painter(picture(steps.placed, side, side, channels, 1));
+  const input = { name: "input", paint: painter(picture(image, size, size, channels)) };
+  if (!state.center || drawing === null || !box || !scaled) {
+    return [whole, { name: `${side} pixels`, paint: placed }, input];
   }
+  const small = picture(scaled.pixels, scaled.width, scaled.height, 1, 1);
   return [
-    { name: "drawing", paint: drawn },
-    { name: "its box", paint: (context) => (drawn(context), outline(context, steps.box, source)) },
-    { name: "20 pixels", paint: (context) => scaled(context, steps.scaled, side) },
-    { name: "centred", paint: (context) => (placed(context), cross(context)) },
+    whole,
+    { name: "its box", paint: (context) => outline(context, box, fit(context, original)) },
+    { name: "20 pixels", paint: painter(small, THUMB / side) },
+    {
+      name: "centred",
+      paint(context) {
+        placed(context);
+        cross(context);
+      },
+    },
     input,
   ];
 }
 
-// The whole of a picture, its longer side along the thumb.
-function fit(context, image, width, height) {
-  const scale = THUMB / Math.max(width, height);
-  context.imageSmoothingEnabled = scale < 3;
-  context.drawImage(image, (THUMB - width * scale) / 2, (THUMB - height * scale) / 2, width * scale, height * scale);
+/**
+ * @param {HTMLCanvasElement} image @param {number} [scale]
+ * @returns {Step["paint"]}
+ */
+const painter = (image, scale) => (context) => {
+  fit(context, image, scale);
+};
+
+/**
+ * Draws a picture in the middle of the thumbnail, by default with its longer side along the whole of it; where it is.
+ * @param {CanvasRenderingContext2D} context @param {HTMLCanvasElement} image
+ */
+function fit(context, image, scale = THUMB / Math.max(image.width, image.height)) {
+  const [x, y] = [(THUMB - image.width * scale) / 2, (THUMB - image.height * scale) / 2];
+  context.imageSmoothingEnabled = scale < 2;
+  context.drawImage(image, x, y, image.width * scale, image.height * scale);
+  return { x, y, scale };
 }
 
-// Pixels as squares.
-function blocks(context, image, width, height, w, x = 0, y = 0) {
-  context.imageSmoothingEnabled = false;
-  context.drawImage(image, x, y, w, (w * height) / width);
-}
-
-function outline(context, [left, top, right, bottom], { width, height }) {
-  const scale = THUMB / Math.max(width, height);
-  const [x, y] = [(THUMB - width * scale) / 2, (THUMB - height * scale) / 2];
+/**
+ * @param {CanvasRenderingContext2D} context @param {Box} box @param {{ x: number, y: number, scale: number }} fitted
+ */
+function outline(context, [left, top, right, bottom], { x, y, scale }) {
   context.strokeStyle = "#ff6fb5";
   context.lineWidth = 1.5;
   context.strokeRect(x + left * scale, y + top * scale, (right - left) * scale, (bottom - top) * scale);
 }
 
-function scaled(context, { width, height, pixels }, side) {
-  const unit = THUMB / side;
-  blocks(
-    context,
-    picture(pixels, width, height, 1, 1),
-    width,
-    height,
-    width * unit,
-    (THUMB - width * unit) / 2,
-    (THUMB - height * unit) / 2,
-  );
-}
-
+/** @param {CanvasRenderingContext2D} context */
 function cross(context) {
   const middle = THUMB * CENTRE;
   context.strokeStyle = "#ff6fb5";

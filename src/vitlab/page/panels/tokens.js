@@ -1,54 +1,57 @@
-// The row of tokens: every patch once, side by side, and arcs for who takes from whom in the last layer.
+// The row of tokens: every patch once, side by side, and arcs for what they take from each other in the last layer.
 
-import { byId, css, drawPatch, picture, surface } from "../dom.js";
 import { meanOfHeads } from "../attend.js";
+import { ATTENTION_LINE } from "../colour.js";
+import { byId, css, drawPatch, picture, surface } from "../dom.js";
+
+/** @import { View } from "../main.js" */
+/** @import { Layer, Squares } from "../model.js" */
+/** @import { Store } from "../state.js" */
+/** @typedef {{ from: number, to: number, weight: number }} Link */
 
 const ROW = 26; // pixels that the row itself needs at most
 const HEIGHT = 88;
-const MOST_TOKENS = 300; // of more the links are not sorted
+const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
 
+/** @param {Store} store */
 export function createTokens(store) {
-  const canvas = byId("tokens");
-  let geometry = null;
+  const canvas = byId("tokens", HTMLCanvasElement);
+  let [step, first, patches] = [0, 0, 0];
   canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || !geometry) return;
+    if (event.pointerType !== "mouse" || step === 0) return;
     const box = canvas.getBoundingClientRect();
-    const patch = Math.floor((event.clientX - box.left) / geometry.step) - geometry.first;
-    store.set({ hover: patch >= 0 && patch < geometry.patches ? patch : null });
+    const patch = Math.floor((event.clientX - box.left) / step) - first;
+    store.set({ hover: patch >= 0 && patch < patches ? patch : null });
   });
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
 
+  /** @param {View} view */
   return function render({ mark, state, model, reading }) {
-    canvas.hidden = !reading || model.config.arch === "cnn";
-    if (canvas.hidden) return;
+    canvas.hidden = !model?.views.tokens || !reading;
+    if (!model?.views.tokens || !reading) return;
     const { squares, config } = model;
-    const patches = squares.grid ** 2;
+    patches = squares.grid ** 2;
     const tokens = reading.attention[0]?.tokens ?? patches;
-    const first = tokens - patches;
+    first = tokens - patches;
     const width = canvas.clientWidth;
-    const step = width / tokens;
+    step = width / tokens;
     const side = Math.min(step - Math.min(4, 0.2 * step), ROW);
-    geometry = { step, first, patches };
     const context = surface(canvas, width, HEIGHT);
     const top = HEIGHT - side - 4;
-    const middle = (token) => (token + 0.5) * step;
+    if (reading.attention.length && tokens <= MOST_TOKENS) {
+      const last = reading.attention[reading.attention.length - 1];
+      const links = strongest(last, mark === null ? null : first + mark);
+      paintArcs(context, links, step, top - 3, mark === null);
+    }
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
-    if (reading.attention.length && tokens <= MOST_TOKENS)
-      paintArcs(
-        context,
-        strongest(reading.attention.at(-1), mark === null ? null : first + mark),
-        middle,
-        top - 3,
-        mark === null,
-      );
     context.imageSmoothingEnabled = false;
     for (let token = 0; token < tokens; token++) {
-      const x = middle(token) - side / 2;
+      const x = (token + 0.5) * step - side / 2;
       const patch = token - first;
       if (patch < 0) paintClass(context, x, top, side);
       else paintToken(context, whole, squares, patch, x, top, side, state.hidden.includes(patch));
-      if (patch === mark && mark !== null) {
+      if (patch === mark) {
         context.lineWidth = 2;
         context.strokeStyle = css("--mark");
         context.strokeRect(x - 1.5, top - 1.5, side + 3, side + 3);
@@ -57,6 +60,10 @@ export function createTokens(store) {
   };
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context @param {HTMLCanvasElement} whole @param {Squares} squares
+ * @param {number} patch @param {number} x @param {number} y @param {number} w @param {boolean} hidden
+ */
 function paintToken(context, whole, squares, patch, x, y, w, hidden) {
   drawPatch(context, whole, squares, patch, x, y, w);
   context.lineWidth = 1;
@@ -64,7 +71,10 @@ function paintToken(context, whole, squares, patch, x, y, w, hidden) {
   context.strokeRect(x, y, w, w);
 }
 
-// The class token is no patch: a disc.
+/**
+ * The class token is not a patch: a disc.
+ * @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} w
+ */
 function paintClass(context, x, y, w) {
   context.fillStyle = css("--accent");
   context.beginPath();
@@ -72,24 +82,35 @@ function paintClass(context, x, y, w) {
   context.fill();
 }
 
-// [from, to, weight] of the strongest links, or of those of one token.
+/**
+ * The strongest links, of all tokens or of one.
+ * @param {Layer} layer @param {number | null} query
+ */
 function strongest(layer, query) {
   const { tokens } = layer;
   const mean = meanOfHeads(layer);
+  /** @type {Link[]} */
   const links = [];
   for (let from = 0; from < tokens; from++) {
     if (query !== null && from !== query) continue;
-    for (let to = 0; to < tokens; to++) if (to !== from) links.push([from, to, mean[from * tokens + to]]);
+    for (let to = 0; to < tokens; to++) {
+      if (to !== from) links.push({ from, to, weight: mean[from * tokens + to] });
+    }
   }
-  return links.sort((a, b) => b[2] - a[2]).slice(0, ARCS);
+  return links.sort((a, b) => b.weight - a.weight).slice(0, ARCS);
 }
 
-function paintArcs(context, links, middle, base, all) {
+/**
+ * The weakest first: the strongest come out on top.
+ * @param {CanvasRenderingContext2D} context @param {Link[]} links @param {number} step @param {number} base
+ * @param {boolean} all
+ */
+function paintArcs(context, links, step, base, all) {
   if (!links.length) return;
-  const most = links[0][2];
-  context.strokeStyle = css(all ? "--accent" : "--mark");
-  for (const [from, to, weight] of links.reverse()) {
-    const [a, b] = [middle(from), middle(to)];
+  const most = links[0].weight;
+  context.strokeStyle = ATTENTION_LINE;
+  for (const { from, to, weight } of links.toReversed()) {
+    const [a, b] = [(from + 0.5) * step, (to + 0.5) * step];
     const rise = Math.min(base - 3, 8 + Math.abs(b - a) * 0.34);
     context.globalAlpha = (all ? 0.5 : 0.9) * (weight / most) ** 1.5;
     context.lineWidth = 0.6 + (all ? 1 : 2) * (weight / most);
