@@ -45,7 +45,7 @@ def kernel() -> None:
     ("changes", "word"),
     [
         ({"kernels": "plain"}, "asked"),
-        ({"device": torch.device("meta")}, "CPUs"),
+        ({"device": torch.device("meta")}, "only on a CPU"),
         ({"precision": "fp32"}, "bf16"),
     ],
 )
@@ -120,7 +120,7 @@ def test_networks_that_the_kernels_do_not_know_stay_as_they_are_but_for_their_dr
     model, _, _ = accelerate(plain, machine(kernels="native"), notes.append)
     assert model is plain
     assert isinstance(model.head[0], NativeDropout)
-    assert notes == ["the network runs as torch's own operations: the kernels know the ViT only"]
+    assert notes == ["torch computes the whole network: the kernels support only the ViT"]
 
 
 @pytest.mark.usefixtures("kernel")

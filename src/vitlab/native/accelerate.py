@@ -1,7 +1,7 @@
 """From a plain network to one that computes the same faster: the kernels opt in, everything else stays torch.
 
-Which values of `ModelConfig` each kernel knows stands in one table. A field that a table does not list, or a value that
-it does not know, means torch's own operations for that part; where kernels were asked for by name, the reason is said.
+One table per kernel lists the fields and values of `ModelConfig` that it supports. For any other field or value,
+torch's own operations compute that part, and with `--kernels native` a note gives the reason.
 tests/test_accelerate.py compares the tables with the fields of `ModelConfig`, so that a new field cannot be forgotten.
 """
 
@@ -72,12 +72,12 @@ def unknown_to(table: Mapping[str, Known], config: ModelConfig) -> str | None:
 def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Kernels | None, Machine]:
     """The compiled kernels, where this machine can use them, and the machine with ``kernels`` as it was decided.
 
-    ConfigError if they were asked for and are unavailable; ``note`` hears it if they were only hoped for.
+    ConfigError if they were asked for and are unavailable; ``note`` gets the reason where ``auto`` wanted them.
     """
     reasons = {
-        "plain ones were asked for": machine.kernels == "plain",
-        "they are for CPUs": machine.device.type != "cpu",
-        "they compute in bf16": machine.precision != "bf16",
+        "--kernels plain was given": machine.kernels == "plain",
+        "they run only on a CPU": machine.device.type != "cpu",
+        "they compute only in bf16": machine.precision != "bf16",
     }
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     if reason is None:
@@ -104,8 +104,8 @@ def accelerate(
     """A network that computes the same as ``model``, as fast as ``machine`` can; use it in place of ``model``, whose
     weights it takes over. With it come the kernels, for optimizer and augmentation, and the machine as decided.
 
-    ConfigError if kernels were asked for and are unavailable on this machine. ``note`` hears which parts of the network
-    the kernels do not know, if they were asked for by name.
+    ConfigError if kernels were asked for and are unavailable on this machine. ``note`` gets the parts that the
+    kernels do not support, if they were asked for by name.
     """
     asked = machine.kernels == "native"
     kernels, machine = load_kernels(machine, note)
@@ -123,13 +123,10 @@ def accelerate(
 
 
 def reasons_for_torch(model: nn.Module) -> list[str]:
-    """Which parts of a network run as torch's own operations beside the kernels, and why, a line each."""
+    """Which parts of a network torch computes, not the kernels, and why: one line each."""
     if not isinstance(model, NativeViT):
-        return ["the network runs as torch's own operations: the kernels know the ViT only"]
-    return [
-        f"{part} run as torch's own operations: the kernels do not know {why}"
-        for part, why in model.left_to_torch.items()
-    ]
+        return ["torch computes the whole network: the kernels support only the ViT"]
+    return [f"torch computes {part}: the kernels do not support {why}" for part, why in model.left_to_torch.items()]
 
 
 class NativeViT(ViT):

@@ -99,7 +99,7 @@ def load(kind: Kind, cache: Path) -> Library:
     compiler = find_compiler()
     target = describe_target(compiler)
     if kind == "bf16" and "__AVX512BF16__" not in target:
-        raise NativeError(f"the processor or {compiler} has no AVX512-BF16")
+        raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
     path = cache / f"blocks-{kind}-{digest(kind, compiler, target)}.so"
     if not path.exists():
         compile_library(kind, compiler, path)
