@@ -273,7 +273,7 @@ def test_a_trickle_is_not_progress(cache: Path, know: Know, monkeypatch: pytest.
     with loopback.serve(all_paths(loopback.drip_body)) as (slow, _), loopback.serve(GOOD) as (honest, _):
         know(slow, honest)
         assert is_the_toy(load_dataset("toy", lines.append))
-    assert any("almost nothing came for 1.5 seconds" in line for line in lines)
+    assert any("it sent almost nothing for 1.5 seconds" in line for line in lines)
 
 
 def test_a_stated_length_above_the_bound_ends_before_the_body(cache: Path, know: Know) -> None:

@@ -107,7 +107,7 @@ def test_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(r"standard input  \d  [\d.]+ %(   not sure)?\n", answer.out)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     answer = vitlab(f"predict {run} -")
-    assert (answer.code, answer.error) == (3, "vitlab: standard input is empty; a PNG or JPEG image is needed")
+    assert (answer.code, answer.error) == (3, "vitlab: standard input is empty; choose a PNG or JPEG image")
     assert vitlab(f"predict {run} - -").error.startswith("vitlab: standard input (-) can be read only once")
 
 
@@ -144,7 +144,7 @@ def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
     answer = vitlab(f"predict {run} .")
     assert answer.out.startswith(r"'a\nb.png'  ")
     assert len(answer.out.splitlines()) == 1
-    assert answer.error == r"vitlab: 'c\nd.png' is empty; a PNG or JPEG image is needed"
+    assert answer.error == r"vitlab: 'c\nd.png' is empty; choose a PNG or JPEG image"
 
 
 def test_an_unsure_answer_says_so() -> None:

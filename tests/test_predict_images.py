@@ -125,7 +125,7 @@ def test_only_chunks_that_pixels_come_from_are_unpacked() -> None:
 def test_an_unprintable_name_stays_one_line() -> None:
     with pytest.raises(ImageError) as caught:
         decode(b"", "a\nb\x1b[31m.png")
-    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty; a PNG or JPEG image is needed"
+    assert str(caught.value) == r"'a\nb\x1b[31m.png' is empty; choose a PNG or JPEG image"
 
 
 def test_warnings_of_the_whole_process_are_left_alone(recwarn: pytest.WarningsRecorder) -> None:

@@ -1,7 +1,7 @@
-"""The only file that opens the network.
+"""The only file that opens outgoing connections.
 
-A transfer runs in a thread and hands over chunks, while the clock runs here. So whatever a socket's timeout does not
-bound (resolving a name, a host with many addresses, a byte per second) also ends within seconds. Only the size is
+Each transfer runs in a thread that hands over chunks; the deadlines are checked here. So what a socket's timeout does
+not limit (resolving a name, a host with many addresses, a byte per second) also ends within seconds. Only the size is
 checked here; whether it is the right file is decided in sources.py.
 """
 
@@ -25,8 +25,8 @@ STALL_SECONDS = 5.0  # within which the next MIN_BYTES must arrive
 MIN_BYTES = 64 * 1024
 CHUNK_BYTES = 8 * 1024
 SIGNS = {
-    "NameResolution": "its name could not be resolved (is there a network?)",
-    "Name or service": "its name could not be resolved (is there a network?)",
+    "NameResolution": "its name could not be resolved (are you online?)",
+    "Name or service": "its name could not be resolved (are you online?)",
     "refused": "it refused the connection",
     "unreachable": "the network is unreachable",
     "timed out": "it did not answer in time",
@@ -92,7 +92,7 @@ def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
             except queue.Empty:
                 if not answered:
                     raise DataError(f"no answer for {START_SECONDS:g} seconds") from None
-                raise DataError(f"almost nothing came for {STALL_SECONDS:g} seconds") from None
+                raise DataError(f"it sent almost nothing for {STALL_SECONDS:g} seconds") from None
             if item is None:
                 return
             if isinstance(item, Exception):

@@ -109,7 +109,7 @@ def damaged(name: str) -> ImageError:
 def check_format(data: bytes, name: str) -> None:
     """ImageError unless the file starts like a PNG or JPEG and is of acceptable size."""
     if not data:
-        raise ImageError(f"{name} is empty; a PNG or JPEG image is needed")
+        raise ImageError(f"{name} is empty; choose a PNG or JPEG image")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it", 413)
     if data.startswith((PNG, JPEG)):

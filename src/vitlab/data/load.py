@@ -81,7 +81,7 @@ def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
     if sha256(images.tobytes() + labels.astype(np.uint8).tobytes()) != card.files[0].sha256:
-        raise DataError(f"the {card.name} of this scikit-learn differ from those that vitlab knows; reinstall it")
+        raise DataError(f"scikit-learn's {card.name} are not those that vitlab expects; reinstall scikit-learn")
     both = Split(images[..., np.newaxis], labels)
     return both.take(range(NUM_DIGITS_TRAIN)), both.take(range(NUM_DIGITS_TRAIN, len(both)))
 

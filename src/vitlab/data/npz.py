@@ -1,4 +1,4 @@
-"""A NumPy .npz file as a data set. Nothing is unpickled, so opening a stranger's file is safe."""
+"""A NumPy .npz file as a data set. Nothing is unpickled, so opening an untrusted file is safe."""
 
 from __future__ import annotations
 

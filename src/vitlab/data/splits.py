@@ -82,7 +82,7 @@ def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[
     lost = np.setdiff1d(val.labels, train.labels)
     if len(lost):
         raise ConfigError(
-            f"val_split {how} leaves {counted(len(lost), 'class')} without a training image, first number {lost[0]}; "
+            f"val_split {how} leaves {counted(len(lost), 'class')} without a training image, such as class {lost[0]}; "
             "use val_split stratified or val_fraction 0"
         )
     return train, val
