@@ -91,13 +91,13 @@ def class_text(counts: list[list[int]]) -> str:
 def test_classes_are_called_unequal_only_when_a_test_of_all_says_so() -> None:
     apart = class_text([[60, 0, 0], [0, 30, 30], [0, 0, 60]])
     assert apart == (
-        "Hardest is dog with 50.00 % (95 % interval 37.73 to 62.27 %, on 60 images), easiest cat with 100.00 %. If all "
-        "classes were equally hard, differences at least this large would occur in less than 1 % of cases (chi-square "
-        "test): this is unlikely to be chance."
+        "The hardest class is dog with 50.00 % (95 % interval 37.73 to 62.27 %, on 60 images), the easiest cat with "
+        "100.00 %. If all classes were equally hard, differences at least this large would occur in less than 1 % of "
+        "cases (chi-square test): this is unlikely to be chance."
     )
     near = class_text([[19, 1, 0], [1, 18, 1], [0, 0, 20]])
     assert near.startswith(
-        "Hardest is dog with 90.00 % (95 % interval 69.90 to 97.21 %, on 20 images), easiest owl with "
+        "The hardest class is dog with 90.00 % (95 % interval 69.90 to 97.21 %, on 20 images), the easiest owl with "
     )
     assert near.endswith(" of cases (chi-square test): this may be chance.")
     same = "All classes have the same accuracy: {}. Bars are 95 % intervals."
@@ -256,7 +256,7 @@ def test_the_gap_between_training_and_validation_is_read_the_right_way_round() -
     ):
         row = {"train_loss": train, "val_loss": val}
         run = subject_of(SURE, [0, 1, 2, 0], history=[row], knobs={"label_smoothing": 0.1, "rotate": 0.0})
-        assert curves.gap_sentence(run) == f"In the end the training loss is {words}"
+        assert curves.gap_sentence(run) == f"At the end the training loss is {words}"
 
 
 def test_what_training_drew_is_counted_in_steps() -> None:

@@ -142,7 +142,7 @@ def gap_sentence(subject: Subject) -> str:
     train, val = last.get("train_loss"), last.get("val_loss")
     if train is None or val is None:
         return text + "Without validation images, the curves say nothing about unseen images."
-    text += f"In the end the training loss is {train:.3f} and the validation loss {val:.3f}"
+    text += f"At the end the training loss is {train:.3f} and the validation loss {val:.3f}"
     if val > train:
         return f"{text}: the network does better on the images it was trained on."
     harder = harder_words(subject.config, len(subject.history))

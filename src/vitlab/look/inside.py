@@ -1,4 +1,4 @@
-"""What lies inside a trained ViT: filters of the patch embedding, positions, and the answer after each block.
+"""Inside a trained ViT: filters of the patch embedding, positions, and the answer after each block.
 
 Letters in names: L states (after the embedding and after each block), B images, N tokens, P numbers of a patch,
 D embed_dim, K classes, p patches, s side of a patch in pixels, C channels.

@@ -293,9 +293,9 @@ def classes_picture(subject: Subject) -> Picture:
         chance = equal_classes(counts)
         often = f"in {percent(chance, 0)} of cases" if chance >= 0.01 else "in less than 1 % of cases"
         text = (
-            f"Hardest is {hardest} with {percent(lowest)} (95 % interval {between(interval)}, on {images}), easiest "
-            f"{easiest} with {percent(highest)}. If all classes were equally hard, differences at least this large "
-            f"would occur {often} (chi-square test): {chance_words(chance)}."
+            f"The hardest class is {hardest} with {percent(lowest)} (95 % interval {between(interval)}, on {images}), "
+            f"the easiest {easiest} with {percent(highest)}. If all classes were equally hard, differences at least "
+            f"this large would occur {often} (chi-square test): {chance_words(chance)}."
         )
     figure = draw_classes([scores[number] for number in known], [subject.classes[number] for number in known])
     alt = "A point for each class: its accuracy with a 95 % interval"

@@ -1,4 +1,4 @@
-"""A finished run, opened for looking: its network, its images, and its answers to them."""
+"""A finished run as `vitlab look` opens it: its network, its images, and its answers to them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def check_comparable(subject: Subject, other: Subject) -> None:
         what, why = f"has other {subject.part} images", " (another seed or val_fraction)"
     else:
         return
-    raise RunError(f"{other.path} {what} than {subject.path}{why}, so the two cannot be compared")
+    raise RunError(f"{other.path} {what} than {subject.path}{why}, so they cannot be compared; leave it out")
 
 
 def shown_images(subject: Subject, chosen: int | None) -> list[int]:

@@ -173,7 +173,7 @@ def sections(lines: list[Line]) -> list[Section]:
     (short, low, fast), (long, high, slow) = (choose(drawn, key=lambda point: point[0]) for choose in (min, max))
     text = (
         f"Up and to the left is better; grey steps join the cells that no other cell beats in both. From {fast.cell} "
-        f"to {slow.cell}, training time grows {long / max(short, 1e-9):.1f} times and accuracy changes by "
+        f"to {slow.cell}, training time grows by a factor of {long / max(short, 1e-9):.1f} and accuracy changes by "
         f"{high - low:+.2f} points."
     )
     alt = f"Accuracy against training time of {len(drawn)} cells, with intervals"

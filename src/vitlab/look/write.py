@@ -65,7 +65,7 @@ def look_at_run(
             raise RunError(f"two of the runs are called {name}; give --beside another run, or rename a folder")
     patches = subject.network.squares.grid**2
     if query is not None and (subject.missing("patches") or not 0 <= query < patches):
-        reason = subject.missing("patches") or f"its patches are 1 to {patches}"
+        reason = subject.missing("patches") or f"choose one from 1 to {patches}"
         raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
     numbers = shown_images(subject, image)
     about = subject.environment
