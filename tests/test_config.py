@@ -243,9 +243,9 @@ def test_names_missing_from_json_take_their_defaults() -> None:
     [
         ({"modle": {}}, r"'modle' in RunConfig \(did you mean model\?\)"),
         ({"model": {"patchsize": 3}}, r"'patchsize' in ModelConfig \(did you mean patch_size\?\)"),
-        ({"model": 3}, "ModelConfig must be a table"),
-        ([], "RunConfig must be a table"),
-        (None, "RunConfig must be a table"),
+        ({"model": 3}, "ModelConfig must be a JSON object"),
+        ([], "RunConfig must be a JSON object"),
+        (None, "RunConfig must be a JSON object"),
         ({"preset": 3}, "preset must be"),
         ({"model": {"patch_size": 40}}, "larger than image_size"),
     ],

@@ -170,7 +170,7 @@ def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> N
     ids = [model["id"] for model in index["models"]]
     assert [point["id"] for point in points] == [*ids, None]
     assert len(ids) == 2, "the same weights are there once"
-    assert any(note.startswith(f"{study.cells[2].name} comes without its model") for note in notes)
+    assert any(note.startswith(f"leaving out the model of {study.cells[2].name}") for note in notes)
 
 
 def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:

@@ -410,10 +410,10 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path)
         (f"look {place / 'other'} --patch 1", 8, ("convolutional",)),
         (f"look {looked} --beside {elsewhere}", 8, ("trained on other images",)),
         (f"look {looked} --beside {twin}", 8, ("two of the runs are called tiny",)),
-        (f"look {looked} --out x", 2, ("--out means nothing for a run",)),
+        (f"look {looked} --out x", 2, ("--out does not apply to a run",)),
         ("look", 2, ("needs a run folder",)),
         ("look --data nonsense", 3, ("no data set or folder 'nonsense'",)),
-        ("look --data digits --beside x", 2, ("--beside means nothing for a data set",)),
+        ("look --data digits --beside x", 2, ("--beside does not apply to a data set",)),
     ):
         answer = vitlab(f"{line} --quiet")
         assert answer.code == code, line

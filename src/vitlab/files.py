@@ -127,7 +127,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing; restore it from a copy, or train again") from error
+        raise RunError(f"{path} is missing; restore it from a backup, or train again") from error
     except OSError as error:
         raise storage_error("read", path, error) from error
 
@@ -145,14 +145,14 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a copy, or train again") from error
+        raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a backup, or train again") from error
 
 
 def check_table(path: Path, table: Any, kinds: Mapping[str, Any], advice: str, place: str = "") -> dict[str, Any]:
     """``table``, read from this ``place`` of a JSON file; RunError unless it is a table of values of these types.
     A missing value counts as None."""
     if not isinstance(table, dict):
-        raise RunError(f"{path} is damaged: {place}it is not a table of names and values; {advice}")
+        raise RunError(f"{path} is damaged: {place}it is not a JSON object; {advice}")
     for name, kind in kinds.items():
         value = table.get(name)
         if not fits(value, kind):

@@ -20,7 +20,7 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage, help = (
         "RUN [RUN ...] --to onnx|torch|web [options]",
-        "write a network as ONNX file, torch program or web page",
+        "export a network as an ONNX file, torch program or web page",
     )
     parser = flags.add_command(children, export, help, usage)
     add = parser.add_argument
@@ -58,7 +58,7 @@ def check_options(arguments: argparse.Namespace) -> None:
     own = {"attention": ("onnx", arguments.attention), "study": ("web", arguments.study), "runs": ("web", arguments.by)}
     for name, (form, given) in own.items():
         if given and to != form:
-            raise ConfigError(f"--{name} belongs to --to {form}, not to --to {to}; leave it out")
+            raise ConfigError(f"--{name} works only with --to {form}, not with --to {to}; leave it out")
 
 
 def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out: Path) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
 def chosen_config(preset: str | None, file: Path | None, knobs: dict[str, Any]) -> RunConfig:
     """The configuration of a preset or of a JSON file, with ``knobs`` changed."""
     if preset is not None and file is not None:
-        raise ConfigError("--preset and --config exclude each other: a config file holds every knob; leave out one")
+        raise ConfigError("--preset and --config cannot be combined: a config file sets every knob; leave out one")
     base = read_config(file) if file is not None else preset_config(preset or DEFAULT_PRESET)
     return base.with_knobs(**knobs)
 

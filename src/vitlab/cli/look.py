@@ -20,7 +20,7 @@ DATA_OUT = Path("runs/data")
 def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage = "RUN [--beside RUN ...] | STUDY | --data NAME"
-    parser = flags.add_command(children, look, "draw a run, a study or a data set, and write a report", usage)
+    parser = flags.add_command(children, look, "draw and report on a run, a study or a data set", usage)
     add = parser.add_argument
     add("folder", metavar="RUN", nargs="?", type=flags.path, help="a run folder or a study's folder")
     add("--beside", metavar="RUN", nargs="+", action="extend", type=flags.path, help="other runs to compare it with")
@@ -50,7 +50,7 @@ def look(arguments: argparse.Namespace) -> int:
     elif (folder / "study.json").is_file():
         refuse(arguments, "a study", "beside", "image", "patch", "out")
         if "data" in knobs:
-            raise ConfigError("--data means nothing for a study; leave it out")
+            raise ConfigError("--data does not apply to a study; leave it out")
         written = write.look_at_study(folder, arguments.runs or flags.RUNS)
     else:
         refuse(arguments, "a run", "runs", "out")
@@ -63,7 +63,7 @@ def refuse(arguments: argparse.Namespace, what: str, *names: str) -> None:
     """ConfigError for options that do not apply to this kind of folder."""
     for name in names:
         if getattr(arguments, name) is not None:
-            raise ConfigError(f"--{name} means nothing for {what}; leave it out")
+            raise ConfigError(f"--{name} does not apply to {what}; leave it out")
 
 
 def conclude(written: Written, as_json: bool) -> int:

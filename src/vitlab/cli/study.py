@@ -28,16 +28,16 @@ STUDIES, DEFAULT_SEEDS = Path("runs/studies"), 3
 def declare(children: flags.Children) -> None:
     """Both commands and their options."""
     usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options, one for each knob below]"
-    parser = flags.add_command(children, study, "vary knobs over several seeds: a table and a picture", usage)
+    parser = flags.add_command(children, study, "vary knobs over several seeds, for a table and a picture", usage)
     add = parser.add_argument
     add("name", metavar="NAME", nargs="?", help=f"a named study: {', '.join(NAMED)}")
     add("--vary", metavar="AXIS=VALUES", nargs="+", action="extend", help="knobs to vary, or preset, with their values")
-    add("--zip", action="store_true", help="take all first values together, then all second ones, not all pairs")
+    add("--zip", action="store_true", help="combine the first values of all axes, then the second ones, ...")
     flags.add_base(parser, "vary around")
     add("--search", metavar="N", type=flags.count, help="let Optuna choose N settings within --vary")
     objectives = ("accuracy", "accuracy-time")
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
-    add("--status", metavar="DIR", type=flags.path, help="show how far a study is, and exit")
+    add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
     add_options(parser)
     usage = "PRESET PRESET ... [--seeds N] [options, one for each knob below]"
     parser = flags.add_command(children, compare, "train presets side by side, and say which is better", usage)

@@ -84,7 +84,7 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
     if result.status == "diverged":
         kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
         raise DivergedError(
-            f"the loss was not a finite number in step {result['steps'] + 1}; "
+            f"training diverged: the loss became infinite or NaN in step {result['steps'] + 1}; "
             f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
             f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
         )

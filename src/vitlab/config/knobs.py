@@ -183,11 +183,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], values: Any) -> T:
     """The dataclass ``cls`` from nested dicts. Missing names take their defaults; unknown names raise ConfigError."""
     if not isinstance(values, dict):
-        raise ConfigError(f"{cls.__name__} must be a table of names and values, not {values!r}")
+        raise ConfigError(f"{cls.__name__} must be a JSON object, not {values!r}")
     kinds = typing.get_type_hints(cls)
     for name in values:
         if name not in kinds:
-            raise ConfigError(f"unknown name {name!r} in {cls.__name__}{did_you_mean(name, kinds)}")
+            raise ConfigError(f"unknown knob {name!r} in {cls.__name__}{did_you_mean(name, kinds)}")
     built = {
         name: from_dict(kinds[name], value) if is_dataclass(kinds[name]) else coerce(name, kinds[name], value)
         for name, value in values.items()

@@ -42,7 +42,7 @@ class ModelConfig:
     )
     embed_dim: int = count(
         48,
-        "Width: length of the vector for each patch. Longer holds more complex features, at more time and memory.",
+        "Width: length of the vector for each patch. Longer vectors hold more complex features, but cost more.",
         65_536,
     )
     depth: int = count(
@@ -55,13 +55,14 @@ class ModelConfig:
     attn_form: Literal["qkv", "merged", "none"] = knob(
         "qkv",
         "Form of attention. qkv: the usual queries, keys, values and projection. merged: one head, with one matrix to "
-        "compare tokens and one to mix them (the same functions from half the parameters). none: no attention.",
+        "compare tokens and one to mix them (the same functions with half the parameters). none: no attention.",
     )
     attn_bias: bool = knob(
         False, "Add a learned number to the attention score of each pair of positions, separately for each head."
     )
     norm: Literal["layer", "rms"] = knob(
-        "layer", "Normalisation of tokens: layer norm, or only division by the root mean square, which is cheaper."
+        "layer",
+        "Normalisation of tokens: layer norm, or RMS norm (divides by the root mean square), which is cheaper.",
     )
     act: Literal["gelu", "relu2"] = knob("gelu", "Activation of the block's hidden layer: GELU, or squared ReLU.")
     linear_bias: bool = knob(True, "Give the dense layers of a block a bias.")
@@ -137,7 +138,7 @@ class ModelConfig:
         if self.patch_overlap > self.patch_size:
             raise ConfigError(
                 f"patch_overlap {self.patch_overlap} is larger than patch_size {self.patch_size}; "
-                f"a patch can overlap only its direct neighbours"
+                f"lower it, as a patch can overlap only its direct neighbours"
             )
 
     def _check_heads(self) -> None:
@@ -153,7 +154,7 @@ class ModelConfig:
 
     def _check_widths(self) -> None:
         if round(self.embed_dim * self.mlp_ratio) < 1:
-            raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}")
+            raise ConfigError(f"mlp_ratio {self.mlp_ratio} is too small for embed_dim {self.embed_dim}; raise it")
 
     def _check_places(self) -> None:
         if self.pos_embed == "sincos" and self.embed_dim % 4:
@@ -167,7 +168,7 @@ class ModelConfig:
             raise ConfigError("pool cls needs a class token, which an MLP-Mixer does not have; use mean or flatten")
         if self.token_hidden < 1:
             raise ConfigError(
-                f"token_mlp_ratio {self.token_mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}; raise it"
+                f"token_mlp_ratio {self.token_mlp_ratio} is too small for embed_dim {self.embed_dim}; raise it"
             )
 
     @property

@@ -60,7 +60,7 @@ class AugmentConfig:
     )
     clean_tail: float = amount(
         0.0,
-        "Share of the training steps, at the end, without augmentation: images then look as they do in the test.",
+        "Share of the training steps, at the end, without augmentation: images then look as they do at test time.",
         at_most=1.0,
     )
 
@@ -108,7 +108,7 @@ class OptimConfig:
     )
     adam_eps: float = knob(1e-8, "Small number that prevents Adam from dividing by zero; Keras uses 1e-7.", above=0.0)
     grad_clip: float | None = knob(
-        None, "Largest norm of the whole gradient; a longer one is scaled down. none: no clipping.", above=0.0
+        None, "Largest norm of the whole gradient; a larger one is scaled down. none: no clipping.", above=0.0
     )
     label_smoothing: float = fraction(0.0, "Share of each label spread over all classes, to reduce over-confidence.")
     ema_decay: float = fraction(
@@ -147,7 +147,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """How to run the training. None of these knobs changes what is computed, only its speed and rounding."""
+    """Where and how to compute. These knobs change speed and rounding, but not what is computed."""
 
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute; auto uses a CUDA GPU if there is one.")
     precision: Literal["auto", "fp32", "bf16"] = knob(

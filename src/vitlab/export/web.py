@@ -82,7 +82,7 @@ def gather(
         if data not in known:
             known[data] = own_examples(classifier)
             if known[data] is not None and classifier.config.data.data not in CATALOGUE:
-                note(f"up to {MOST_EXAMPLES} images of {classifier.config.data.data} are among the page's files")
+                note(f"the page's files include up to {MOST_EXAMPLES} images of {classifier.config.data.data}")
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
@@ -201,7 +201,7 @@ def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier |
     except RunError as error:
         why_not = str(error)
     if why_not:
-        note(f"{cell} comes without its model: {why_not}")
+        note(f"leaving out the model of {cell}: {why_not}")
     return None if why_not else classifier
 
 
