@@ -1,4 +1,4 @@
-"""What everything outside this package needs to know about a network, so that nobody else asks which one it is."""
+"""What everything outside this package needs to know about a network, so that no other package checks its kind."""
 
 from __future__ import annotations
 

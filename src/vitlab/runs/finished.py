@@ -59,7 +59,7 @@ class FinishedRun:
             model.load_state_dict(self.weights)
         except RuntimeError:
             raise RunError(
-                f"{self.folder.path}: config.json does not fit model.safetensors; one of them has been changed"
+                f"{self.folder.path}: config.json does not match model.safetensors; restore the file that was changed"
             ) from None
 
 

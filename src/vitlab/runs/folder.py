@@ -55,7 +55,7 @@ EPOCH: dict[str, Any] = {
     **dict.fromkeys(("epoch", "train_seconds", "train_top1"), float),
     **dict.fromkeys(("lr", "train_loss", "val_loss", "val_top1"), float | None),
 }
-AGAIN = "restore it from a copy, or train again"
+AGAIN = "restore it from a backup, or train again"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From a configuration to everything that training needs: data cut, machine chosen, network built.
 
-All mistakes that a user can make in a configuration come up here at the latest, before a file is written.
+All mistakes that a user can make in a configuration are reported here at the latest, before a file is written.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     check_flip(config.augment, card.may_flip, card.name)
     note(data_line(dataset))
     if card.height != card.width:
-        note(f"images of {card.height} x {card.width} are squeezed into squares of {config.model.image_size} pixels")
+        note(f"images of {card.height} x {card.width} are distorted to squares of {config.model.image_size} pixels")
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))

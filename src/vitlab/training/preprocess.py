@@ -1,7 +1,7 @@
 """From stored images to the network's input: the same for training, evaluation and prediction.
 
-The deterministic part is here. Random changes, in training only, are in augment.py and come in as a function, so that
-nobody can normalise twice, or differently.
+The deterministic part is here. Random changes, in training only, are in augment.py and are passed in as a function, so
+that no caller can normalise twice or differently.
 """
 
 from __future__ import annotations
