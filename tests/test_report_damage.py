@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("result.json", {"params": 0}, "'params' is 0"),
         ("result.json", {"images_per_second": "x" * 99}, "'images_per_second' is 'xxx"),
         ("environment.json", {"started_utc": 7}, "'started_utc' is 7"),
-        ("history.jsonl", [7], "row 1: it is not a table"),
+        ("history.jsonl", [7], "row 1: it is not a JSON object"),
         ("history.jsonl", [{"epoch": 1, "train_seconds": 1.0, "train_top1": "0.5"}], "row 1: 'train_top1' is '0.5'"),
         ("history.jsonl", [{"epoch": "one"}], "row 1: 'epoch' is 'one'"),
     ],
@@ -74,7 +74,7 @@ def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         ("rows.jsonl", without("status"), "row 1: 'status' is missing"),
         ("rows.jsonl", without("run"), "row 1: 'run' is missing"),
         ("rows.jsonl", lambda row: row | {"train_seconds": "x"}, "row 1: 'train_seconds' is 'x'"),
-        ("rows.jsonl", lambda row: 7, "row 1: it is not a table"),
+        ("rows.jsonl", lambda row: 7, "row 1: it is not a JSON object"),
     ],
     ids=lambda value: None if callable(value) else str(value),
 )

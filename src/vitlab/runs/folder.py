@@ -84,7 +84,7 @@ class RunFolder:
         try:
             return RunConfig.from_dict(files.read_json(self.path / "config.json"))
         except ConfigError as error:
-            raise RunError(f"{self.path / 'config.json'} is damaged: {error}") from error
+            raise RunError(f"{self.path / 'config.json'} is damaged: {error}; {AGAIN}") from error
 
     def environment(self) -> dict[str, Any]:
         """environment.json; RunError when it is missing or damaged, as for every file below."""
@@ -233,5 +233,5 @@ def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError) as error:
-        raise RunError(f"{path} is damaged: it is not a safetensors file") from error
+        raise RunError(f"{path} is damaged: it is not a safetensors file; {AGAIN}") from error
     return tensors, header.get("__metadata__", {})
