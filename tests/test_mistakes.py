@@ -175,7 +175,7 @@ MISTAKES = [
     # config files
     Mistake("no config file", "train --config no.json", 2, ("no.json",)),
     Mistake("config is no JSON", "train --config bad.json", 2, ("bad.json", "JSON"), text("bad.json", "{")),
-    Mistake("config is no table", "train --config bad.json", 2, ("bad.json", "table"), text("bad.json", "[]")),
+    Mistake("config is no object", "train --config bad.json", 2, ("bad.json", "JSON object"), text("bad.json", "[]")),
     Mistake(
         "unknown knob in the config",
         "train --config bad.json",
@@ -424,7 +424,7 @@ MISTAKES = [
         "diverged",
         TRAIN + "--lr 1e30",
         4,
-        ("finite number", "run", "--lr"),
+        ("infinite or NaN", "run", "--lr"),
         leaves=RUN_FILES,
         status="diverged",
     ),

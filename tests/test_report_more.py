@@ -177,8 +177,8 @@ def test_limits_are_the_strongest_that_were_tried_before_a_tenth_is_lost() -> No
         "rotation": [(0.0, 0.5), (10.0, 0.3)],
     }
     assert robustness.limits_sentence(weak, "7 images") == (
-        "On 7 images, accuracy without disturbance is 50.0 %. At least 90 % of that remains up to shift 1 pixel. Less "
-        "remains already at noise 0.1 and rotation 10 degrees."
+        "On 7 images, accuracy without disturbance is 50.0 %. At least 90 % of that remains up to shift 1 pixel. "
+        "Accuracy is already below that at noise 0.1 and rotation 10 degrees."
     )
 
 

@@ -246,7 +246,7 @@ def limits_sentence(curves: Curves, images: str) -> str:
     text = f"On {images}, accuracy without disturbance is {percent(curves['noise'][0][1], 1)}."
     if held:
         text += f" At least {percent(ENOUGH, 0)} of that remains up to {listed(held)}."
-    return f"{text} Accuracy is already lower at {listed(lost)}." if lost else text
+    return f"{text} Accuracy is already below that at {listed(lost)}." if lost else text
 
 
 def strength_words(name: str, strength: float) -> str:
