@@ -281,7 +281,7 @@ def test_it_is_compiled_once_also_by_many_at_a_time(monkeypatch: pytest.MonkeyPa
 
 STUBS = "".join(
     f'__attribute__((visibility("default"))) unsigned long vitlab_{name}(void) {{ return 0; }}\n'
-    for name in (*build.CALLS, *build.SIZES, "use_tiles")
+    for name in build.FUNCTIONS
 )
 
 
