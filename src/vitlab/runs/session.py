@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from vitlab import files
-from vitlab.config import RunConfig, sections
+from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset
 from vitlab.errors import OutOfMemoryError, RunError, StorageError, VitlabError
@@ -113,7 +113,7 @@ def absolute(data: str) -> str:
 
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
     """RunError if a knob in ``asked`` that shapes the result differs from the run's."""
-    own = {name: getattr(section, name) for section in sections(config).values() for name in vars(section)}
+    own = config.values()
     for name, value in asked.items():
         if name != "data" and name not in machine_knobs(asked) and value != own[name]:
             raise RunError(
