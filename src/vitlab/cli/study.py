@@ -215,7 +215,7 @@ def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executo
     if arguments.executor == "ray":
         from vitlab.studies.executors.ray import RayExecutor
 
-        return RayExecutor(arguments.address, config.machine.threads or 1, int(config.machine.device == "cuda"))
+        return RayExecutor(arguments.address, config.machine.threads or 1, int(config.machine.wants_gpu))
     from vitlab.machine import available_cores
     from vitlab.studies.executors.local import LocalExecutor
 

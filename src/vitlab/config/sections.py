@@ -176,3 +176,8 @@ class MachineConfig:
     flush_denormals: bool = knob(
         True, "Treat numbers below 1e-38 (denormals) as 0: on many processors they are a hundred times slower."
     )
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU was requested by name."""
+        return self.device == "cuda"
