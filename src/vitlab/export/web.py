@@ -49,9 +49,13 @@ def export_web(
     """Write the page with ``classifiers`` (the first is shown first) to the new folder ``out``; facts about it.
 
     ``study``: a study's folder, whose points become the menu; those whose run lies in ``runs`` come with their models.
-    ``page`` replaces the page's own files. ConfigError if ``out`` holds something, ExportError without a page.
+    ``page`` replaces the page's own files. ConfigError if ``out`` holds something, ExportError without a page, or for a
+    network that the page cannot compute.
     """
     check_new(out, folder=True)
+    for classifier in classifiers:
+        if why_not := classifier.model.describe().missing.get("page"):
+            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
@@ -66,13 +70,7 @@ def export_web(
 def gather(
     classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
-    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/...
-
-    ExportError for a network that the page cannot compute.
-    """
-    for classifier in classifiers:
-        if why_not := classifier.model.describe().missing.get("page"):
-            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
+    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/..."""
     points = [] if study is None else study_points(study, runs, note)
     models = named(classifiers, note)
     models |= named([point.classifier for point in points if point.classifier is not None], taken=models)
