@@ -30,7 +30,7 @@ from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DataError, RunError, storage_error
 from vitlab.runs.result import KINDS, Result
 from vitlab.text import quoted
-from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.step import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # to be raised when Counters or the tensors' names change

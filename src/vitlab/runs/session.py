@@ -28,10 +28,9 @@ from vitlab.runs.folder import FINGERPRINT, RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks, Outcome, fit
 from vitlab.training.preprocess import Preprocess
-from vitlab.training.step import Counters, Row, Task
+from vitlab.training.step import Checkpoint, Counters, Row, Task
 
 
 @dataclass(frozen=True)
