@@ -45,7 +45,7 @@ class FinishedRun:
         return model.eval()
 
     def prepare(self, note: Callable[[str], None], machine: dict[str, Any], data: str | None, doing: str) -> Prepared:
-        """The run with images and trained weights, computed as the knobs in ``machine`` say; DataError if the images have
+        """The run with images and trained weights, under the machine's knobs in ``machine``; DataError if the images have
         changed. ``data`` says where they are now, if they have moved."""
         with memory_errors(doing):
             prepared = prepare(self.config.with_knobs(**machine), note, data)
