@@ -45,8 +45,8 @@ class FinishedRun:
         return model.eval()
 
     def prepare(self, note: Callable[[str], None], machine: dict[str, Any], data: str | None, doing: str) -> Prepared:
-        """The run with images and trained weights, under the machine's knobs in ``machine``; DataError if the images have
-        changed. ``data`` says where they are now, if they have moved."""
+        """The run with images and trained weights; DataError if the images have changed.
+        ``machine`` holds changes of the machine's knobs, ``data`` where the images are now, if they have moved."""
         with memory_errors(doing):
             prepared = prepare(self.config.with_knobs(**machine), note, data)
             self.folder.check_same_data(prepared.dataset.digest)
