@@ -192,9 +192,9 @@ def test_what_cannot_be_compared_differs(tmp_path: Path) -> None:
         raise RuntimeError("Expected: 2\nmore")
 
     with pytest.raises(ExportError, match=r"fails for 1 images \(Expected: 2\)"):
-        compare(network, failing, (28, 28, 1), "net.onnx")
+        compare(network, failing, "net.onnx")
     with pytest.raises(ExportError, match="differ from torch's by inf"):
-        compare(network, lambda images: {"logits": network(images)[0].detach()[:, :2]}, (28, 28, 1), "net.onnx")
+        compare(network, lambda images: {"logits": network(images)[0].detach()[:, :2]}, "net.onnx")
 
 
 @pytest.mark.parametrize("missing", ONNX_EXTRA)
