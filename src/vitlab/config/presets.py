@@ -1,7 +1,7 @@
 """Named configurations: every network of the seed page, the CNN that beat its ViT, and our own.
 
 The seed page is the student project "Visual transformer and the MNIST dataset" (Frankfurt, winter 2022/23). Where the
-page is incomplete, all its presets share these assumptions of ours:
+page is incomplete, its presets share these assumptions of ours:
 
 - 4 heads of width projection_dim each (Keras' key_dim), GELU and dropout 0.1 after both dense layers of a block, a
   flatten head of 2048 and 1024 units with dropout 0.5, as in the Keras example that the page modifies.

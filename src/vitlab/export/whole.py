@@ -25,6 +25,7 @@ from vitlab.errors import ConfigError, VitlabError, storage_error
 from vitlab.machine import generator_on
 from vitlab.model import ViT
 from vitlab.predict import Classifier
+from vitlab.text import counted
 
 BATCHES = (1, 2, 7)
 AGREE = 1e-4  # largest difference from torch that is accepted
@@ -76,14 +77,14 @@ def compare(whole: Whole, copy: Callable[[Tensor], Outputs], where: str) -> dict
         images = noise(whole.shape, count)
         with torch.inference_mode():
             expected = dict(zip(whole.names, whole(images), strict=True))
-        with one_line(f"{where} is not kept: it fails for {count} images"):
+        with one_line(f"{where} is not kept: it fails for {counted(count, 'image')}"):
             got = copy(images)
         differences = [largest_difference(expected[name], got.get(name)) for name in whole.names]
         worst = max(differences)
         if not worst <= AGREE:
             name = whole.names[differences.index(worst)]
             raise ExportError(
-                f"{where} is not kept: its {name} for {count} images differ from torch's by {worst:.1e}, more than "
+                f"{where} is not kept: its {name} for {counted(count, 'image')} differ from torch's by {worst:.1e}, more than "
                 f"{AGREE}; please report the run's config.json"
             )
         found[str(count)] = worst

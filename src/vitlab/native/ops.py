@@ -116,7 +116,7 @@ def blocks(
         return x_BND
     batch, tokens, dim = x_BND.shape
     if dim != shape.dim:
-        raise ValueError(f"tokens of {dim} numbers for blocks of {shape.dim}")
+        raise ValueError(f"the blocks need tokens of {shape.dim} numbers, not {dim}")
     struct = ShapeStruct(
         *(batch, tokens, dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),
         *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, shape.last_gelu, min(kernels.threads, batch)),
@@ -185,7 +185,7 @@ def embed(
     grid, dim = (side - 2 * margin) // patch, len(weight_DP)
     if side != width or dim % LANES or not 0 <= margin <= overlap:
         raise ValueError(
-            f"the kernel embeds square images, with a margin in the overlap, in multiples of {LANES} numbers"
+            f"the kernel needs square images, a margin within the overlap, and a multiple of {LANES} numbers"
         )
     shapes = {"weight": (dim, (patch + 2 * overlap) ** 2 * channels), "bias": (dim,), "places": (grid**2, dim)}
     for (name, shape), tensor in zip(shapes.items(), (weight_DP, bias_D, places_ND), strict=True):
@@ -247,7 +247,9 @@ def readout(
     batch, tokens, dim = x_BND.shape
     classes = len(weight_KW)
     if dim % LANES or classes > MOST_CLASSES or (gain_D is None) != (offset_D is None):
-        raise ValueError(f"the kernel reads multiples of {LANES} numbers into at most {MOST_CLASSES} classes")
+        raise ValueError(
+            f"the kernel needs tokens of a multiple of {LANES} numbers, and at most {MOST_CLASSES} classes"
+        )
     norm = () if gain_D is None or offset_D is None else (gain_D.shape, offset_D.shape)
     if weight_KW.shape[1] != tokens * dim or bias_K.shape != (classes,) or any(shape != (dim,) for shape in norm):
         raise ValueError(f"the kernel needs weights for {tokens} tokens of {dim} numbers and {classes} classes")

@@ -35,7 +35,7 @@ from vitlab.training.step import Checkpoint
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
-# What a process may leave behind that is killed while it creates the folder; config.json is written last.
+# What a process that is killed while it creates the folder may leave behind; config.json is written last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")
 # What must not change if a resumed run is to give the same bits as an unbroken one.
 FINGERPRINT: dict[str, Any] = {
