@@ -9,7 +9,7 @@ A file is recognised by its content, never by its name. Files that cannot be use
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,14 @@ class Harvest:
         """Note why a file is not used."""
         self.skipped.append(f"{self.name(path)} {reason}")
 
+    def inside(self, folder: Path) -> Iterator[Path]:
+        """The contents of ``folder``, without links that lead out of the root."""
+        for path in _entries(folder):
+            if _leads_out(path, self.root):
+                self.skip(path, LEADS_OUT)
+            else:
+                yield path
+
 
 def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     """Read the images below ``root``; DataError when they do not make a data set."""
@@ -52,7 +60,6 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     folders = _part_folders(harvest)
     classes = _class_names(folders["train"], root)
     for part, folder in folders.items():
-        harvest.images[part] = []
         _read_part(part, folder, classes, harvest)
     _report(harvest, log)
     _check_counts(folders, harvest)
@@ -108,25 +115,18 @@ def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
 
 
 def _read_part(part: str, folder: Path, classes: tuple[str, ...], harvest: Harvest) -> None:
-    for entry in _entries(folder):
-        if _leads_out(entry, harvest.root):
-            harvest.skip(entry, LEADS_OUT)
-        elif not entry.is_dir():
+    harvest.images[part] = []
+    for entry in harvest.inside(folder):
+        if not entry.is_dir():
             harvest.skip(entry, "is not in the sub-folder of a class")
-        elif entry.name not in classes:
+            continue
+        if entry.name not in classes:
             raise DataError(f"{entry} is a class that {harvest.root / 'train'} lacks; add it there or remove it")
-        else:
-            _read_class(part, entry, classes.index(entry.name), harvest)
-
-
-def _read_class(part: str, folder: Path, label: int, harvest: Harvest) -> None:
-    for path in _entries(folder):
-        if _leads_out(path, harvest.root):
-            harvest.skip(path, LEADS_OUT)
-        elif not path.is_file():
-            harvest.skip(path, "is not a file")
-        else:
-            _read_image(part, path, label, harvest)
+        for path in harvest.inside(entry):
+            if path.is_file():
+                _read_image(part, path, classes.index(entry.name), harvest)
+            else:
+                harvest.skip(path, "is not a file")
 
 
 def _read_image(part: str, path: Path, label: int, harvest: Harvest) -> None:

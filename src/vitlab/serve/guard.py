@@ -55,7 +55,9 @@ class Guard:
         try:
             self.access.check(scope)
             await request.read_body()
-            await self.app(request.scope(), request.replay, request.send)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the HTTP server omits the body
+            inner = {**scope, "method": method, "vitlab.request": request.id}
+            await self.app(inner, request.replay, request.send)
         except Refusal as refusal:
             await request.refuse(refusal)
         except Gone:
@@ -82,11 +84,6 @@ class Request:
         self.is_read = False  # the body, to its end
         self.replayed = False
         self.status = 0
-
-    def scope(self) -> Message:
-        """For the routes: HEAD becomes GET (the HTTP server omits the body), and the id is added."""
-        method = "GET" if self.outer["method"] == "HEAD" else self.outer["method"]
-        return {**self.outer, "method": method, "vitlab.request": self.id}
 
     async def read_body(self) -> None:
         """The complete body, counted as it comes; Refusal when it is too large or too slow."""
