@@ -131,7 +131,8 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
 
     @app.get("/readyz", summary="Whether it accepts pictures now", responses={200: {"model": Health}})
     async def readyz() -> Response:
-        reasons = {"stopping": is_stopping(), "full": models.full, "broken": not models.alive}
+        is_broken = not all(served.batcher.thread.is_alive() for served in models.served.values())
+        reasons = {"stopping": is_stopping(), "full": any(models.full), "broken": is_broken}
         if not any(reasons.values()):
             return as_json({"status": "ready"})
         raise Refusal(503, f"not ready: {', '.join(name for name, holds in reasons.items() if holds)}")

@@ -84,19 +84,9 @@ class Models:
         self.decoders = ThreadPoolExecutor(limits.decoders, "vitlab-decode", torch.set_num_threads, (1,))
 
     @property
-    def full(self) -> bool:
-        """Whether some model would refuse the next request."""
-        return any(served.batcher.full for served in self.served.values())
-
-    @property
-    def all_full(self) -> bool:
-        """Whether no model would accept a request."""
-        return all(served.batcher.full for served in self.served.values())
-
-    @property
-    def alive(self) -> bool:
-        """Whether the threads of all models are running."""
-        return all(served.batcher.thread.is_alive() for served in self.served.values())
+    def full(self) -> list[bool]:
+        """For each model, whether it would refuse the next request."""
+        return [served.batcher.full for served in self.served.values()]
 
     async def answer(
         self, served: Served, question: Question, receive: Callable[[], Awaitable[Any]]
