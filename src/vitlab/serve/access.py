@@ -92,8 +92,8 @@ def checked_token(token: str | None, host: str) -> str | None:
         if is_loopback(host):
             return None
         raise ConfigError(
-            f"--host {host} lets other machines connect, which needs a token; set VITLAB_TOKEN or --token to 16 or more "
-            "characters that nobody can guess"
+            f"--host {host} lets other machines connect, which needs a token; set VITLAB_TOKEN or --token to 16 or "
+            "more characters that nobody can guess"
         )
     if not TOKEN.fullmatch(token):
         raise ConfigError(
