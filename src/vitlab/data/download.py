@@ -7,6 +7,7 @@ checked here; whether it is the right file is decided in sources.py.
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import threading
@@ -45,10 +46,11 @@ def download(source: str | DataFile, part: Path, most: int) -> None:
     It fails when it is silent for START_SECONDS, slower than MIN_BYTES in STALL_SECONDS, sends more than ``most``
     bytes, is cut off, or redirects from https to http. StorageError when the disk fails.
     """
-    import pypi_simple  # noqa: F401  here, so that a slow disk does not count as a slow server
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+    # Here, so that a slow disk does not count as a slow server.
+    importlib.import_module("requests" if isinstance(source, str) else "pypi_simple")
     console, received = Console(stderr=True), 0
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -42,7 +42,6 @@ class Harvest:
         return printable(path.relative_to(self.root).as_posix())
 
     def skip(self, path: Path, reason: str) -> None:
-        """Note why a file is not used."""
         self.skipped.append(f"{self.name(path)} {reason}")
 
     def inside(self, folder: Path) -> Iterator[Path]:

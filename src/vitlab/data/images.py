@@ -103,7 +103,7 @@ def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) ->
     except PIL.Image.DecompressionBombError:
         raise ImageError(f"{shown} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it", 413) from None
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
-        raise damaged(shown) from error
+        raise _damaged(shown) from error
 
 
 def printable(name: str) -> str:
@@ -111,8 +111,7 @@ def printable(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def damaged(name: str) -> ImageError:
-    """The error for a file that is not whole."""
+def _damaged(name: str) -> ImageError:
     return ImageError(f"{name} is damaged or incomplete; save it again as PNG or JPEG")
 
 
@@ -148,7 +147,7 @@ def checked_png(data: bytes, name: str) -> bytes:
     ImageError unless size, frame count and the checksums of those chunks are in order.
     """
     if data[12:16] != b"IHDR" or len(data) < 33:
-        raise damaged(name)
+        raise _damaged(name)
     width, height = struct.unpack(">II", data[16:24])
     check_size(width, height, name)
     kept, kind, end = [PNG], b"", len(PNG)
@@ -157,12 +156,12 @@ def checked_png(data: bytes, name: str) -> bytes:
         length, kind = struct.unpack(">I4s", data[start : start + 8].ljust(8, b"\0"))
         end = start + 12 + length
         if end > len(data):
-            raise damaged(name)
+            raise _damaged(name)
         if kind == b"acTL" and data[start + 8 : start + 12] != b"\0\0\0\1":
             raise ImageError(f"{name} is animated; save a single frame of it")
         if kind in KEPT:
             if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-                raise damaged(name)
+                raise _damaged(name)
             kept.append(data[start:end])
     return b"".join(kept)
 

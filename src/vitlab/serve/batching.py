@@ -43,7 +43,6 @@ class Batcher:
         self.thread.start()
 
     def length(self) -> int:
-        """Requests with a place in the queue."""
         return self.pending
 
     @property

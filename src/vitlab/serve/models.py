@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from starlette.types import Receive
 from torch import Tensor
 
 from vitlab.model import count_parameters
@@ -88,9 +88,7 @@ class Models:
         """For each model, whether it would refuse the next request."""
         return [served.batcher.full for served in self.served.values()]
 
-    async def answer(
-        self, served: Served, question: Question, receive: Callable[[], Awaitable[Any]]
-    ) -> tuple[list[Label], bool]:
+    async def answer(self, served: Served, question: Question, receive: Receive) -> tuple[list[Label], bool]:
         """The labels of a picture, and whether it is blank; Refusal (413, 415, 422 for the picture, 503 when full, 504
         when late), or Gone when the client leaves."""
         seconds = self.limits.deadline_seconds
