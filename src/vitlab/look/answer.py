@@ -19,7 +19,11 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
     head = percent(result["params_by_part"].get("head", 0) / result["params"], 0)
     facts = [
         ("Training", f"{duration(result['train_seconds'])} on {subject.machine_line}"),
-        *((label.capitalize(), text) for label, text in shown_metrics(result.to_dict()) if subject.part == "test"),
+        *(
+            (label[0].upper() + label[1:], text)
+            for label, text in shown_metrics(result.to_dict())
+            if subject.part == "test"
+        ),
         ("Parameters", f"{result['params']:,}, {head} of them in the classification head"),
         ("Forward pass", f"{result['flops_per_image'] / 1e6:,.1f} million operations per image"),
         ("Network", subject.network_line),
