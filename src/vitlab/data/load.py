@@ -12,7 +12,7 @@ import numpy as np
 
 from vitlab.data.cards import CATALOGUE, Card, Dataset
 from vitlab.data.folder import load_folder
-from vitlab.data.formats import read_parts, splits_from_cifar, splits_from_idx
+from vitlab.data.formats import SPLITTERS, read_parts
 from vitlab.data.npz import load_npz
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, pixel_statistics
@@ -61,7 +61,7 @@ def _load_card(card: Card, log: Log) -> Dataset:
         return Dataset(card, train, None, test, digest, "scikit-learn")
     found = obtain(card, log)
     parts = [part for one in found for part in one.parts]
-    train, test = (splits_from_cifar if card.layout == "cifar" else splits_from_idx)(card, parts)
+    train, test = SPLITTERS[card.layout](card, parts)
     origin = " and ".join(dict.fromkeys(one.origin for one in found))
     return Dataset(card, train, None, test, digest, origin)
 
