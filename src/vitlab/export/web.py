@@ -206,9 +206,10 @@ def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
     ``examples`` are images of the run's own data set, see `own_examples`; None means scikit-learn's digits. RunError if
     the weights on the disk are not those that were loaded.
     """
-    weights = files.read_bytes(RunFolder(classifier.path).model_path)
+    path = RunFolder(classifier.path).model_path
+    weights = files.read_bytes(path)
     if files.sha256(weights) != classifier.digest:
-        raise classifier.changed()
+        raise RunError(f"{path} changed while it was in use; run the command again")
     return {
         "config.json": as_json(describe(classifier)),
         "model.safetensors": weights,
