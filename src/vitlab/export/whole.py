@@ -74,17 +74,17 @@ def compare(whole: Whole, copy: Callable[[Tensor], Outputs], where: str) -> dict
     """The largest difference between torch's outputs and the copy's, for each batch size; ExportError above AGREE."""
     found: dict[str, float] = {}
     for count in BATCHES:
-        images = noise(whole.shape, count)
+        images, number = noise(whole.shape, count), counted(count, "image")
         with torch.inference_mode():
             expected = dict(zip(whole.names, whole(images), strict=True))
-        with one_line(f"{where} is not kept: it fails for {counted(count, 'image')}"):
+        with one_line(f"{where} is not kept: it fails for {number}"):
             got = copy(images)
         differences = [largest_difference(expected[name], got.get(name)) for name in whole.names]
         worst = max(differences)
         if not worst <= AGREE:
             name = whole.names[differences.index(worst)]
             raise ExportError(
-                f"{where} is not kept: its {name} for {counted(count, 'image')} differ from torch's by {worst:.1e}, more than "
+                f"{where} is not kept: its {name} for {number} differ from torch's by {worst:.1e}, more than "
                 f"{AGREE}; please report the run's config.json"
             )
         found[str(count)] = worst
