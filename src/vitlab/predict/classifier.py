@@ -149,10 +149,6 @@ class Classifier:
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
-    def changed(self) -> RunError:
-        """The error for weights on disk that are no longer those that were loaded."""
-        return RunError(f"{self.path / 'model.safetensors'} changed while it was in use; run the command again")
-
 
 def checked(array: npt.NDArray[Any]) -> Pixels:
     """An array of pixels as uint8 [H, W, C]; otherwise ImageError."""

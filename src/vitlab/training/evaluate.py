@@ -79,6 +79,25 @@ def confusion(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
     return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
 
 
+def balanced_accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean over the classes of the share of their images that was recognised; classes without images do not count."""
+    counts_KK = confusion(logits_NK, labels_N).double()
+    seen_K = counts_KK.sum(dim=1)
+    return (counts_KK.diagonal() / seen_K)[seen_K > 0].mean().item()
+
+
+def macro_f1(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean over the classes of F1 = 2 TP / (2 TP + FP + FN); classes neither seen nor guessed do not count."""
+    counts_KK = confusion(logits_NK, labels_N).double()
+    both_K = counts_KK.sum(dim=0) + counts_KK.sum(dim=1)  # TP + FP and TP + FN
+    return (2 * counts_KK.diagonal() / both_K)[both_K > 0].mean().item()
+
+
+def calibration_error(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Expected calibration error with 15 bins, as `reliability` computes it."""
+    return reliability(logits_NK, labels_N).ece
+
+
 def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliability:
     """Confidence against accuracy in ``bins`` equal bins, and the expected calibration error.
 
