@@ -22,7 +22,7 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
         *((label.capitalize(), text) for label, text in shown_metrics(result.to_dict()) if subject.part == "test"),
         ("Parameters", f"{result['params']:,}, {head} of them in the classification head"),
         ("Forward pass", f"{result['flops_per_image'] / 1e6:,.1f} million operations per image"),
-        ("Network", subject.network_line),
+        ("Network", f"{subject.network.name}, {subject.network.line}"),
         ("Data", f"{subject.dataset.card.title}: {counted(result['train_images'], 'training image')}"),
     ]
     comparisons = [*caveats(subject), *rounding_note(subject), *preset_sentences(subject)]

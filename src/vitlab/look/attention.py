@@ -132,9 +132,8 @@ def patch_deletion(
 def label_probability(model: nn.Module, inputs_pBCHW: Tensor, labels_B: Tensor) -> Tensor:
     """The probability of each image's label in each of its versions, [p, B]."""
     logits_pBK = model(inputs_pBCHW.flatten(0, 1)).float().unflatten(0, inputs_pBCHW.shape[:2])
-    chosen_pB1 = labels_B.view(1, -1, 1).expand(len(inputs_pBCHW), -1, 1)
-    probabilities: Tensor = logits_pBK.softmax(dim=-1).gather(-1, chosen_pB1).squeeze(-1)
-    return probabilities
+    probabilities_pBK: Tensor = logits_pBK.softmax(dim=-1)
+    return probabilities_pBK[:, torch.arange(len(labels_B)), labels_B]
 
 
 def relative(maps: Tensor) -> Arrays:
@@ -182,8 +181,7 @@ def draw_heads(image_SSC: Pixels, pooled_Lhgg: Floats, query_Lhgg: Floats, query
     blocks = [f"block {number + 1}" for number in range(depth)]
     names = [*(f"head {number + 1}" for number in range(heads)), "mean"] if heads > 1 else ["head"]
     cell = min(1.9, 6.2 / (2 * len(names)))
-    figure = style.new_figure(WIDTH, 0.5 + 1.03 * cell * depth)
-    axes = figure.subplots(1, 2)
+    figure, axes = style.subplots(WIDTH, 0.5 + 1.03 * cell * depth, 1, 2)
     norm = attention_norm(np.concatenate([pooled_Lhgg, query_Lhgg]))
     gap = max(1, len(image_SSC) // 14)
     for place, maps in zip(axes, (pooled_Lhgg, query_Lhgg), strict=True):
@@ -226,8 +224,7 @@ def draw_deletion(
     triples = zip(images_NSSC, falls_Ngg, norms, strict=True)
     rows.append(np.stack([overlay(image, falls, squares, norm, NEEDED) for image, falls, norm in triples]))
     left.append("deletion (red: its\nprobability falls;\nbelow: the largest\nfall, in points)")
-    figure = style.new_figure(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     style.show_pixels(axes, style.mosaic(np.stack(rows), gap))
     style.label_mosaic(axes, left, [style.short(name) for name in names], images_NSSC.shape[1:3], gap)
     below = len(rows) * (images_NSSC.shape[1] + gap)
@@ -240,15 +237,13 @@ def draw_deletion(
 def draw_distance(distance_Lh: Floats, uniform: float) -> Figure:
     """How far each head of each block looks, in pixels, and how far ``uniform`` attention would."""
     depth, heads = distance_Lh.shape
-    figure = style.new_figure(style.COLUMN, 3.2)
-    axes = figure.add_subplot()
-    for head in range(heads):
-        spread = 0.1 * (head - (heads - 1) / 2)
-        axes.plot(np.arange(depth) + 1 + spread, distance_Lh[:, head], "o", color=BLUE, alpha=0.65, markersize=6)
-    axes.plot(np.arange(depth) + 1, distance_Lh.mean(axis=1), "_", color=INK, markersize=22, markeredgewidth=1.6)
+    figure, axes = style.subplots(style.COLUMN, 3.2)
+    blocks_L, spread_h = np.arange(depth) + 1, 0.1 * (np.arange(heads) - (heads - 1) / 2)
+    axes.plot(blocks_L[:, None] + spread_h, distance_Lh, "o", color=BLUE, alpha=0.65, markersize=6)
+    axes.plot(blocks_L, distance_Lh.mean(axis=1), "_", color=INK, markersize=22, markeredgewidth=1.6)
     axes.axhline(uniform, color=GREY, linestyle=(0, (4, 3)), linewidth=1)
     axes.text(0.52, uniform, "uniform attention", va="bottom", fontsize=8, color=INK)
-    axes.set_xticks(np.arange(depth) + 1)
+    axes.set_xticks(blocks_L)
     top = max(uniform, float(distance_Lh.max()))
     axes.set(xlim=(0.5, depth + 0.5), ylim=(0, 1.12 * top if math.isfinite(top) and top > 0 else 1.0))
     axes.set(xlabel="block", ylabel="mean distance in pixels", title="dots: heads; lines: their mean")
@@ -261,7 +256,7 @@ def draw_distance(distance_Lh: Floats, uniform: float) -> Figure:
 
 def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
     """Attention and deletion, for the images ``numbers`` and patch ``query``; without attention, deletion alone."""
-    if reason := subject.missing("attention"):
+    if reason := subject.network.missing.get("attention"):
         missing = Missing("Attention heads, rollout and distance", reason)
         return Section("Dependence on patches", [missing, deletion_picture(subject, numbers, {})])
     pool = subject.config.model.pool

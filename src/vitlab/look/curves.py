@@ -33,8 +33,7 @@ FLOOR = 0.01  # percent: an error of 0 is drawn here on a logarithmic axis
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     """Four plots of the rows of history.jsonl, by the names of the runs: loss, accuracy and learning rate against
     epochs, and accuracy against training seconds. Values that are missing or not finite leave a gap."""
-    figure = style.new_figure(style.WIDTH, 5.4)
-    (loss, accuracy), (rate, time) = figure.subplots(2, 2)
+    figure, ((loss, accuracy), (rate, time)) = style.subplots(style.WIDTH, 5.4, 2, 2)
     errors: list[float] = []
     for number, (run, rows) in enumerate(histories.items()):
         name, colour = style.run_name(run), style.SERIES[number % len(style.SERIES)]

@@ -59,8 +59,7 @@ def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
             rows.append(style.fill_rows(own, COLUMNS)[0])
             names.append(f"{short(name)}  ({(labels_N == number).sum():,})")
     gap = max(1, images_NSSC.shape[1] // 12)
-    figure = style.new_figure(WIDTH, 0.91 * WIDTH * len(rows) / COLUMNS)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, 0.91 * WIDTH * len(rows) / COLUMNS)
     style.show_pixels(axes, style.mosaic(np.stack(rows), gap))
     style.label_mosaic(axes, names, (), images_NSSC.shape[1:3], gap)
     return figure
@@ -73,8 +72,7 @@ def draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
     height, width = images_NSSC.shape[1:3]
     gap = max(2, math.ceil(height * 0.35))
     grid = style.fill_rows(images_NSSC[np.concatenate(firsts)], COLUMNS)
-    figure = style.new_figure(WIDTH, WIDTH * len(grid) / COLUMNS)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, WIDTH * len(grid) / COLUMNS)
     style.show_pixels(axes, style.mosaic(grid, gap))
     for number, name in enumerate(names):
         row, column = divmod(number, COLUMNS)
@@ -159,8 +157,9 @@ def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overla
 def draw_augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequence[str]) -> Figure:
     """An image [S, S, C] and random versions of it, with the strengths of the changes in words."""
     rows = style.fill_rows(versions_NSSC, VERSIONS // 3)
-    figure = style.new_figure(WIDTH, 0.26 + (WIDTH - 2.1) * len(rows) / rows.shape[1])
-    left, right = figure.subplots(1, 2, width_ratios=(2.0, WIDTH - 2.1))
+    wide = WIDTH - 2.1
+    height = 0.26 + wide * len(rows) / rows.shape[1]
+    figure, (left, right) = style.subplots(WIDTH, height, 1, 2, width_ratios=(2.0, wide))
     style.show_pixels(left, original)
     left.set_title("original")
     style.show_pixels(right, style.mosaic(rows, max(1, original.shape[0] // 14)))
@@ -178,7 +177,7 @@ def section(subject: Subject, numbers: list[int]) -> Section:
     image = subject.images.images[first].cpu().numpy()
     name = with_article(subject.classes[int(subject.images.labels[first])], "A")
     cut: Picture | Missing
-    if why_not := subject.missing("patches"):
+    if why_not := subject.network.missing.get("patches"):
         cut = Missing("Patches", why_not)
     else:
         cut = patches_picture(image, model, "patches", "Patches", f"{name} ({subject.part} image {first:,})")

@@ -45,23 +45,11 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]  # by disturbance: strength
 # Numbers
 
 
-def rotated(images_BCHW: Tensor, degrees: float) -> Tensor:
-    """Rotated counter-clockwise around the centre (bilinear), filled with black."""
-    return mapped(images_BCHW, degrees, right=0.0)
-
-
-def shifted(images_BCHW: Tensor, pixels: float) -> Tensor:
-    """Moved to the right (bilinear between whole pixels), filled with black."""
-    return mapped(images_BCHW, 0.0, right=pixels)
-
-
 def mapped(images_BCHW: Tensor, degrees: float, right: float) -> Tensor:
-    """All images through the same affine map."""
-    count, device = len(images_BCHW), images_BCHW.device
-    zoom_B2, shear_B2 = torch.ones(count, 2, device=device), torch.zeros(count, 2, device=device)
-    shift_B2 = torch.tensor([[right, 0.0]], device=device).expand(count, 2)
-    matrix_B23 = affine_matrix(torch.full((count,), float(degrees), device=device), zoom_B2, shear_B2, shift_B2)
-    return affine(images_BCHW, matrix_B23, fill="zeros")
+    """Rotated counter-clockwise around the centre and moved ``right`` by pixels; bilinear, filled with black."""
+    angle_1, shift_12 = images_BCHW.new_tensor([degrees]), images_BCHW.new_tensor([[right, 0.0]])
+    matrix_123 = affine_matrix(angle_1, torch.ones_like(shift_12), torch.zeros_like(shift_12), shift_12)
+    return affine(images_BCHW, matrix_123.expand(len(images_BCHW), 2, 3), fill="zeros")
 
 
 def noisy(images_BCHW: Tensor, sd: float, generator: torch.Generator) -> Tensor:
@@ -98,17 +86,12 @@ def occluded(images_BCHW: Tensor, side: float, generator: torch.Generator) -> Te
     return images_BCHW.masked_fill(hole_BHW[:, None], 0.0)
 
 
-def deterministic(change: Callable[[Tensor, float], Tensor]) -> Disturbance:
-    """A change without random numbers, as a Disturbance."""
-    return lambda images_BCHW, strength, generator: change(images_BCHW, strength)
-
-
 # Name -> function, strengths, and their unit.
 DISTURBANCES: dict[str, tuple[Disturbance, tuple[float, ...], str]] = {
-    "rotation": (deterministic(rotated), (0, 10, 20, 30, 45, 60, 90), "degrees"),
-    "shift": (deterministic(shifted), (0, 1, 2, 3, 4, 6, 8), PIXELS),
+    "rotation": (lambda images, degrees, _: mapped(images, degrees, 0.0), (0, 10, 20, 30, 45, 60, 90), "degrees"),
+    "shift": (lambda images, pixels, _: mapped(images, 0.0, pixels), (0, 1, 2, 3, 4, 6, 8), PIXELS),
     "noise": (noisy, (0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), "standard deviation (white is 1)"),
-    "blur": (deterministic(blurred), (0, 0.5, 1, 1.5, 2, 3, 4), PIXELS),
+    "blur": (lambda images, sigma, _: blurred(images, sigma), (0, 0.5, 1, 1.5, 2, 3, 4), PIXELS),
     "occlusion": (occluded, (0, 4, 6, 8, 10, 12, 16), PIXELS),
 }
 
@@ -203,9 +186,8 @@ def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], t
 def draw_strip(axes: Axes, versions_RSSC: Pixels) -> None:
     """The same image at each strength, side by side under the ticks."""
     count, side = versions_RSSC.shape[:2]
-    framed = np.ones((count, side + 2, side + 2, 3), np.float32)
-    framed[:, 1:-1, 1:-1] = style.as_colour(versions_RSSC)
-    whole = framed.transpose(1, 0, 2, 3).reshape(side + 2, -1, 3)
+    framed = np.pad(style.as_colour(versions_RSSC), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+    whole = framed.swapaxes(0, 1).reshape(side + 2, -1, 3)
     axes.imshow(whole, extent=(-0.5, count - 0.5, -0.5, 0.5), interpolation="nearest", aspect="equal")
     axes.set_axis_off()
 

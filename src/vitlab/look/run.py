@@ -101,17 +101,8 @@ class Subject:
 
     @cached_property
     def network(self) -> Description:
-        """What the network is, and which views it has."""
+        """What the network is, and which views of it are missing, with the reason."""
         return self.model.describe()
-
-    @property
-    def network_line(self) -> str:
-        """The network's kind and sizes."""
-        return f"{self.network.name}, {self.network.line}"
-
-    def missing(self, view: str) -> str | None:
-        """Why this network has no ``view`` (see `vitlab.model.VIEWS`); None if it has."""
-        return self.network.missing.get(view)
 
 
 def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from vitlab import files
 from vitlab.errors import RunError
@@ -32,12 +33,6 @@ ROW: dict[str, Any] = {
     **dict.fromkeys(("train_seconds", "test_top1", "val_top1"), float | None),
     "seed": int,
 }
-
-Box = tuple[float, float, float]  # of a name: left, bottom, width, in points
-
-
-# Numbers
-
 
 Point = tuple[float, float, Line]  # training seconds, accuracy in percent
 
@@ -79,8 +74,7 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
     drawn = points(lines)
     if not drawn:
         raise ValueError("no cell has both an accuracy and a time")
-    figure = style.new_figure(style.WIDTH, 5)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(style.WIDTH, 5)
     front = sorted((seconds, score) for seconds, score, line in drawn if line.on_front)
     if front:
         steps: dict[str, Any] = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
@@ -119,22 +113,17 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
     """Each name next to its point, where it overlaps no other name and stays inside the plot."""
     in_points = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     left, right = axes.bbox.x0 * in_points, axes.bbox.x1 * in_points
-    taken: list[Box] = []
+    taken: list[Bbox] = []
     for seconds, score, line in sorted(points, key=lambda point: -point[0]):  # the right one of two may go right
         x, y = axes.transData.transform((seconds, score)) * in_points
         name = run_name(line.cell)
         width = LETTER * len(name)
-        boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
-        inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
-        box = next((box for box in inside if not any(overlap(box, other) for other in taken)), inside[0])
+        starts = [(x + a if a > 0 else x + a - width, y + b) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
+        boxes = [Bbox.from_bounds(*start, width, LINE_HEIGHT) for start in starts]
+        inside = [box for box in boxes if left <= box.x0 and box.x1 <= right] or boxes[:1]
+        box = next((box for box in inside if not any(map(box.overlaps, taken))), inside[0])
         taken.append(box)
-        axes.annotate(name, (seconds, score), (box[0] - x, box[1] - y), textcoords="offset points", fontsize=8)
-
-
-def overlap(box: Box, other: Box) -> bool:
-    """Whether two names would overlap."""
-    apart = box[0] + box[2] < other[0] or other[0] + other[2] < box[0]
-    return not apart and abs(box[1] - other[1]) < LINE_HEIGHT
+        axes.annotate(name, (seconds, score), (box.x0 - x, box.y0 - y), textcoords="offset points", fontsize=8)
 
 
 # Sentences

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -92,7 +92,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
-def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+def subplots(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A new figure and its axes, as `pyplot.subplots` returns them."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def to_bytes(figure: Figure, kind: str = "png") -> bytes:
     """The figure as a file's bytes; the same figure gives the same bytes."""
     out = io.BytesIO()
     with mpl.rc_context(STYLE), warnings.catch_warnings():
@@ -120,13 +126,9 @@ def mosaic(images_RQSSC: Pixels, gap: int, gap_across: int | None = None) -> Flo
     [height, width, 3]."""
     rows, columns, height, width = images_RQSSC.shape[:4]
     across = gap if gap_across is None else gap_across
-    out = np.ones((rows * (height + gap) - gap, columns * (width + across) - across, 3), np.float32)
-    colours = as_colour(images_RQSSC)
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + across)
-            out[top : top + height, left : left + width] = colours[row, column]
-    return out
+    margins = ((0, 0), (0, 0), (0, gap), (0, across), (0, 0))
+    cells = np.pad(as_colour(images_RQSSC), margins, constant_values=1).swapaxes(1, 2)
+    return cells.reshape(rows * (height + gap), columns * (width + across), 3)[:-gap, :-across]
 
 
 def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 from vitlab import files
 from vitlab.config import RunConfig
@@ -16,7 +16,7 @@ from vitlab.errors import RunError
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
 from vitlab.look.answer import answer
 from vitlab.look.card import MARK, card
-from vitlab.look.report import Images, Missing, Report, Section, Table, page
+from vitlab.look.report import Missing, Report, Section, Table, data_url, page
 from vitlab.look.run import Subject, check_comparable, open_run, shown_images
 from vitlab.look.style import to_bytes, undrawable
 from vitlab.runs.prepare import memory_errors
@@ -64,8 +64,8 @@ def look_at_run(
         if names.count(name) > 1:
             raise RunError(f"two of the runs are called {name}; give --beside another run, or rename a folder")
     patches = subject.network.squares.grid**2
-    if query is not None and (subject.missing("patches") or not 0 <= query < patches):
-        reason = subject.missing("patches") or f"its patches are 1 to {patches}"
+    if query is not None and (subject.network.missing.get("patches") or not 0 <= query < patches):
+        reason = subject.network.missing.get("patches") or f"its patches are 1 to {patches}"
         raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
     numbers = shown_images(subject, image)
     about = subject.environment
@@ -147,17 +147,16 @@ def write_report(report: Report, folder: Path) -> Written:
     return written
 
 
-def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, Images]:
-    """Write every picture as PNG and those of lines as SVG too; return also the kind and bytes that the page embeds."""
+def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, dict[str, str]]:
+    """Write every picture as PNG and those of lines as SVG too; return also what the page embeds."""
     files.make_folder(folder)
-    written, embedded = Written(), dict[str, tuple[Literal["png", "svg"], bytes]]()
+    written, embedded = Written(), {}
     for picture in [picture for section in sections for picture in section.pictures]:
-        kinds: tuple[Literal["png", "svg"], ...] = ("png", "svg") if picture.vector else ("png",)
-        for kind in kinds:
-            data = to_bytes(picture.figure, kind)
-            files.write_bytes(folder / f"{picture.name}.{kind}", data)
-            written.pictures.append(folder / f"{picture.name}.{kind}")
-            embedded[picture.name] = (kind, data)
+        for kind in ("png", "svg") if picture.vector else ("png",):
+            path, data = folder / f"{picture.name}.{kind}", to_bytes(picture.figure, kind)
+            files.write_bytes(path, data)
+            written.pictures.append(path)
+            embedded[picture.name] = data_url(kind, data)
             picture.figure.set_layout_engine("none")  # the layout that was found is the same for the other kind
     written.left_out = {missing.title: missing.reason for section in sections for missing in section.missing}
     return written, embedded
