@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating
+from vitlab.look.run import Subject
 from vitlab.look.style import BLUE, GREY, INK, LOOKED, NEEDED, WIDTH, Floats, Pixels
 from vitlab.model import Squares, ViT
 from vitlab.text import counted
+from vitlab.training.evaluate import evaluating
 from vitlab.training.preprocess import Preprocess
 
 IMAGES_AT_ONCE = 1024  # in a forward pass of patch_deletion

@@ -119,8 +119,8 @@ def section(subject: Subject, others: Sequence[Subject]) -> Section:
 
 def progress_sentence(history: Sequence[Row], planned: float) -> str:
     """First and last accuracy, number and length of the epochs; of ``planned`` epochs the last may be a fraction."""
-    part = "train" if any(row.get("val_top1") is None for row in history) else "val"
-    words = {"val": "validation", "train": "training"}[part]
+    blind = any(row.get("val_top1") is None for row in history)
+    part, words = ("train", "training") if blind else ("val", "validation")
     first, last = (percent(history[place][f"{part}_top1"]) for place in (0, -1))
     ends = [0.0, *(row["train_seconds"] for row in history)]
     trained = min(planned, len(history))

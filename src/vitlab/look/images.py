@@ -261,11 +261,9 @@ def edge_sentence(config: ModelConfig) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def augmentation_picture(
-    image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str, seed: int = 0
-) -> Picture:
+def augmentation_picture(image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str) -> Picture:
     """Random versions of one stored image [H, W, C], made by `vitlab.training.augment`; ``text`` follows."""
-    resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), seed, "look")
+    resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), 0, "look")
     batch = torch.from_numpy(image)[None].expand(VERSIONS, -1, -1, -1)
     versions = visible(batch, resize, lambda images: augment(images, config, generator))
     words = strengths(config)

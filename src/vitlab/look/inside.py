@@ -19,10 +19,11 @@ from torch import Tensor
 from vitlab.look import style
 from vitlab.look.attention import patch_distances
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating, evenly
+from vitlab.look.run import Subject, evenly
 from vitlab.look.style import BLUE, COLUMN, INK, RED, WIDTH, Floats, short
 from vitlab.model import ViT
 from vitlab.text import counted, percent, with_article
+from vitlab.training.evaluate import evaluating
 
 FILTERS = 28
 LENS_IMAGES = 1000

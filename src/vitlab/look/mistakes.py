@@ -119,8 +119,8 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliabil
     confidence = torch.bincount(bin_N, weights=confidence_N, minlength=bins) / some
     accuracy = torch.bincount(bin_N, weights=right_N, minlength=bins) / some
     ece = ((accuracy - confidence).abs() * counts).sum() / len(labels_N)
-    columns = (tuple(column.tolist()) for column in (edges, counts, confidence, accuracy))
-    return Reliability(*columns, ece=ece.item())
+    edges_B, counts_B, confidence_B, accuracy_B = (tuple(x.tolist()) for x in (edges, counts, confidence, accuracy))
+    return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
 
 
 # Figures

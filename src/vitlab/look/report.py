@@ -15,7 +15,7 @@ from vitlab import text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-HALF = 6.0  # inches: narrower figures share a row
+
 UNLIKELY = 0.05  # a difference with a lower p-value is hardly chance
 
 
@@ -90,7 +90,7 @@ class Report(NamedTuple):
 def page(report: Report, images: Mapping[str, str]) -> str:
     """The whole file; ``images`` holds each figure by name, as its `data_url`."""
     template = templates(autoescape=True).get_template("report.html.j2")
-    return template.render(report._asdict(), images=images, half=HALF)
+    return template.render(report._asdict(), images=images)
 
 
 def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating, evenly, visible
+from vitlab.look.run import Subject, evenly, visible
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
 from vitlab.text import listed, percent
 from vitlab.training.augment import affine, affine_matrix
-from vitlab.training.evaluate import top_k
+from vitlab.training.evaluate import evaluating, top_k
 from vitlab.training.preprocess import Preprocess
 
 PIXELS = "pixels"  # of the stored image

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import Dataset
@@ -180,15 +179,3 @@ def evenly(total: int, most: int) -> Tensor:
     """Numbers of at most ``most`` of ``total`` images, evenly spaced: files are often sorted by class or by writer."""
     count = min(total, most)
     return torch.arange(count) * total // max(count, 1)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, ``model`` runs without dropout and gradients; afterwards it is back in its former mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)

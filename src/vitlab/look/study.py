@@ -26,8 +26,7 @@ from vitlab.text import duration, listed
 LETTER, LINE_HEIGHT = 4.8, 8.5  # points: about the width of a letter and the height of a name
 AGAIN = "run the study again: its runs are kept"
 
-# The types of the entries of table.json and rows.jsonl.
-KINDS: dict[str, Any] = get_type_hints(Line)
+# The types of the entries of rows.jsonl.
 ROW: dict[str, Any] = {
     **dict.fromkeys(("cell", "status", "run"), str),
     **dict.fromkeys(("train_seconds", "test_top1", "val_top1"), float | None),
@@ -60,7 +59,7 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
     if not lines or not isinstance(facts["circumstances"], dict):
         raise RunError(f"{path} is damaged: it holds no cells or no circumstances; {AGAIN}")
     for number, line in enumerate(lines, start=1):
-        files.check_table(path, vars(line), KINDS, AGAIN, f"line {number}: ")
+        files.check_table(path, vars(line), get_type_hints(Line), AGAIN, f"line {number}: ")
     return facts, lines
 
 

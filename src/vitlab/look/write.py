@@ -14,11 +14,10 @@ from vitlab.config.run import sections as sections_of_config
 from vitlab.data import load_dataset
 from vitlab.errors import RunError
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
-from vitlab.look.answer import answer
-from vitlab.look.card import MARK, card
 from vitlab.look.report import Missing, Report, Section, Table, data_url, page
 from vitlab.look.run import Subject, check_comparable, open_run, shown_images
 from vitlab.look.style import to_bytes, undrawable
+from vitlab.look.summary import MARK, answer, card
 from vitlab.runs.prepare import memory_errors
 from vitlab.studies.driver import read_study
 from vitlab.studies.table import notes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -24,17 +26,24 @@ def predict_logits(
     """
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
     views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
+    with evaluating(model), machine.autocast():
+        logits = [
+            mean_prediction([model(preprocess(images, view)).float() for view in views])
+            for images in split.images.split(batch_size)
+        ]
+    return torch.cat(logits)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` runs without dropout and gradients; afterwards it is back in its former mode."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), machine.autocast():
-            logits = [
-                mean_prediction([model(preprocess(images, view)).float() for view in views])
-                for images in split.images.split(batch_size)
-            ]
+        with torch.inference_mode():
+            yield
     finally:
         model.train(was_training)
-    return torch.cat(logits)
 
 
 def mean_prediction(logits: list[Tensor]) -> Tensor:
