@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
@@ -36,8 +35,6 @@ MOST_CELLS = 96  # blocks x heads that are drawn one by one
 DISTANCE_IMAGES = 128
 MOST_WEIGHTS = 4e8  # attention weights in memory at a time
 
-Arrays = npt.NDArray[Any]
-
 
 # Numbers
 
@@ -57,19 +54,15 @@ def rollout(weights_LhNN: Tensor) -> Tensor:
 
 
 def pooled_attention(weights_LhNN: Tensor, pool: str) -> Tensor:
-    """How much the pooled vector attends to each patch, in each block and head: [depth, h, patches].
-
-    With ``pool`` "cls" the class token's row without itself, which need not sum to 1 any more (Caron et al. 2021,
-    "DINO", figure 1); otherwise the mean over all tokens.
-    """
+    """How much the pooled vector attends to each patch, in each block and head: [depth, h, patches]. With ``pool``
+    "cls" it is the class token's row without itself, which need not sum to 1 (Caron et al. 2021, "DINO", figure 1);
+    otherwise the mean over all tokens."""
     return weights_LhNN[:, :, 0, 1:] if pool == "cls" else weights_LhNN.mean(dim=2)
 
 
 def query_attention(weights_LhNN: Tensor, query: int, has_cls: bool) -> Tensor:
-    """How much patch number ``query`` attends to each patch, in each block and head: [depth, h, patches].
-
-    With ``has_cls`` the first token is the class token; what goes to it is left out.
-    """
+    """How much patch number ``query`` attends to each patch, in each block and head: [depth, h, patches]. With
+    ``has_cls`` the first token is the class token; what goes to it is left out."""
     first = int(has_cls)
     return weights_LhNN[:, :, first + query, first:]
 
@@ -137,10 +130,10 @@ def label_probability(model: nn.Module, inputs_pBCHW: Tensor, labels_B: Tensor) 
     return probabilities_pBK[:, torch.arange(len(labels_B)), labels_B]
 
 
-def relative(maps: Tensor) -> Arrays:
+def relative(maps: Tensor) -> Floats:
     """Maps over patches [..., p] as multiples of uniform attention, [..., grid, grid]."""
     grid = round(maps.shape[-1] ** 0.5)
-    shares: Arrays = (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
+    shares: Floats = (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
     return shares
 
 
@@ -259,7 +252,7 @@ def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
     """Attention and deletion, for the images ``numbers`` and patch ``query``; without attention, deletion alone."""
     if reason := subject.network.missing.get("attention"):
         missing = Missing("Attention heads, rollout and distance", reason)
-        return Section("Dependence on patches", [missing, deletion_picture(subject, numbers, {})])
+        return Section("Dependence on patches", [missing, _deletion_picture(subject, numbers, {})])
     pool = subject.config.model.pool
     with evaluating(subject.model):
         weights_LBhNN = cast(ViT, subject.model).forward_with_attention(subject.inputs(numbers))[1].float().cpu()
@@ -269,11 +262,10 @@ def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
         "rollout": relative(pooled_attention(rolled_BNN[:, None], pool)[:, 0]),
     }
     heads = heads_picture(subject, numbers[0], weights_LBhNN[:, 0], query)
-    return Section("Attention", [deletion_picture(subject, numbers, maps), heads, distance_picture(subject)])
+    return Section("Attention", [_deletion_picture(subject, numbers, maps), heads, distance_picture(subject)])
 
 
-def deletion_picture(subject: Subject, numbers: list[int], maps: dict[str, Arrays]) -> Picture:
-    """Several images with their attention, and the effect of blanking each patch."""
+def _deletion_picture(subject: Subject, numbers: list[int], maps: dict[str, Floats]) -> Picture:
     labels, squares = subject.images.labels[numbers], subject.network.squares
     blank = black(subject.preprocess).to(labels.device)
     falls = patch_deletion(subject.model, subject.inputs(numbers), labels, blank, squares).cpu()
@@ -305,7 +297,7 @@ def deletion_sentence(falls_gg: Tensor, name: str) -> str:
     )
 
 
-def agreement_sentence(last_Bgg: Arrays, falls_Bgg: Arrays) -> str:
+def agreement_sentence(last_Bgg: Floats, falls_Bgg: Floats) -> str:
     """In how many images the patch with the most attention matters most."""
     agree = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(last_Bgg, falls_Bgg, strict=True))
     return (

@@ -51,7 +51,7 @@ DATA_PRESET = "small"  # whose augmentation is shown for a data set without a ru
 def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """The first ten images of each class, one row per class; with more than twelve classes the first image of each."""
     if len(classes) > ROWS:
-        return draw_one_each(images_NSSC, labels_N, classes)
+        return _draw_one_each(images_NSSC, labels_N, classes)
     rows, names = [], []
     for number, name in enumerate(classes):
         own = images_NSSC[labels_N == number][:COLUMNS]
@@ -65,8 +65,7 @@ def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
     return figure
 
 
-def draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """One image of each class, its name under it."""
+def _draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     firsts = [np.flatnonzero(labels_N == number)[:1] for number in range(len(classes))]
     names = [short(name, 11) for name, first in zip(classes, firsts, strict=True) if len(first)]
     height, width = images_NSSC.shape[1:3]
@@ -86,11 +85,8 @@ def draw_patches(
     original: Pixels, resized: Pixels, tokens_NssC: Pixels, squares: Squares, overlap: int = 0, inner: int | None = None
 ) -> Figure:
     """An image [H, W, C], resized to [S, S, C] and cut into ``squares``, and the N patches in reading order, as the
-    network receives them: with ``overlap`` more pixels on each side.
-
-    What no patch covers is shaded: grey where a crop to ``inner`` pixels (default: no crop) removes it, orange where
-    it fills no patch at the right and bottom.
-    """
+    network receives them: with ``overlap`` more pixels on each side. What no patch covers is shaded: grey where a crop
+    to ``inner`` pixels (default: no crop) removes it, orange where it fills no patch at the right and bottom."""
     size, (grid, side, first) = resized.shape[0], squares
     lines = math.ceil(grid / max(1, LONGEST_LINE // grid))
     columns = grid * math.ceil(grid / lines)  # whole rows of the grid

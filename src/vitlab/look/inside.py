@@ -150,11 +150,10 @@ def section(subject: Subject, numbers: list[int]) -> Section:
         return Section(title, [Missing("Filters, positions, logit lens", reason)])
     model = cast(ViT, subject.model)
     shown = lens_picture(subject, model, numbers[0])
-    return Section(title, [filters_picture(subject, model), positions_picture(subject, model), shown])
+    return Section(title, [_filters_picture(subject, model), positions_picture(subject, model), shown])
 
 
-def filters_picture(subject: Subject, model: ViT) -> Picture:
-    """The directions in a patch to which the embedding responds most."""
+def _filters_picture(subject: Subject, model: ViT) -> Picture:
     config, weight = subject.config.model, model.patch_embed.weight.detach().float().cpu()
     side = config.patch_size + 2 * config.patch_overlap
     shown = embedding_filters(weight, subject.dataset.card.channels, side, FILTERS)

@@ -1,8 +1,7 @@
-"""What a report consists of, and the report as one HTML file: figures and style inside it, no script, no requests."""
+"""What a report consists of, and what its templates share."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,6 @@ from vitlab import text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
 
 UNLIKELY = 0.05  # a difference with a lower p-value is hardly chance
 
@@ -40,19 +38,17 @@ class Missing(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Pictures that belong together."""
+    """Pictures that belong together, and those that cannot be drawn."""
 
     title: str
     parts: Sequence[Picture | Missing]
 
     @property
     def pictures(self) -> list[Picture]:
-        """The parts that can be drawn."""
         return [part for part in self.parts if isinstance(part, Picture)]
 
     @property
     def missing(self) -> list[Missing]:
-        """The parts that cannot."""
         return [part for part in self.parts if isinstance(part, Missing)]
 
 
@@ -74,23 +70,6 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     bold: frozenset[tuple[int, int]] = frozenset()
     links: Mapping[tuple[int, int], str] = {}
-
-
-class Report(NamedTuple):
-    """All of a report; ``tables`` are grouped by their headings."""
-
-    title: str
-    subtitle: str
-    answer: Answer
-    sections: Sequence[Section]
-    tables: Mapping[str, Sequence[Table]]
-    footer: str
-
-
-def page(report: Report, images: Mapping[str, str]) -> str:
-    """The whole file; ``images`` holds each figure by name, as its `data_url`."""
-    template = templates(autoescape=True).get_template("report.html.j2")
-    return template.render(report._asdict(), images=images)
 
 
 def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:
@@ -116,11 +95,6 @@ def chance_words(chance: float) -> str:
 def no_break(sentence: str) -> str:
     """The sentence with numbers and their units on one line."""
     return re.sub(r"(?<=\d) x (?=\d)", "\u00a0x\u00a0", sentence).replace(" %", "\u00a0%")
-
-
-def data_url(kind: str, data: bytes) -> str:
-    """The bytes of a "png" or "svg" as an address that contains them."""
-    return f"data:image/{'svg+xml' if kind == 'svg' else kind};base64,{base64.b64encode(data).decode()}"
 
 
 def markdown(words: Any) -> str:

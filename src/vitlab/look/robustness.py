@@ -59,10 +59,8 @@ def noisy(images_BCHW: Tensor, sd: float, generator: torch.Generator) -> Tensor:
 
 
 def blurred(images_BCHW: Tensor, sigma: float) -> Tensor:
-    """Convolved with a Gaussian of standard deviation ``sigma`` pixels, cut at 3 sigma, its weights summing to 1.
-
-    The outermost pixels are repeated beyond the edge, so a uniform area does not change.
-    """
+    """Convolved with a Gaussian of standard deviation ``sigma`` pixels, cut at 3 sigma, its weights summing to 1. The
+    outermost pixels are repeated beyond the edge, so a uniform area does not change."""
     if sigma == 0.0:
         return images_BCHW
     reach = math.ceil(3.0 * sigma)
@@ -100,7 +98,8 @@ def change_of(
     name: str, strength: float, preprocess: Preprocess, width: int, machine: Machine
 ) -> Callable[[Tensor], Tensor] | None:
     """The disturbance as a change of images of ``preprocess.image_size`` that are stored ``width`` pixels wide; None at
-    strength 0. It draws the same numbers at every strength. An occlusion's side is rounded to whole resized pixels."""
+    strength 0. It draws the same numbers at every strength, so only that varies. An occlusion's side is rounded to
+    whole resized pixels."""
     disturb, _, unit = DISTURBANCES[name]
     if strength == 0:
         return None
@@ -112,10 +111,7 @@ def change_of(
 def robustness(
     model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spaced images.
-
-    A disturbance draws the same numbers at every strength, so only the strength varies along a curve.
-    """
+    """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spaced images."""
     numbers = evenly(len(split), count).to(split.labels.device)
     some, width = DeviceSplit(split.images[numbers], split.labels[numbers]), split.images.shape[2]
 
@@ -157,8 +153,12 @@ def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versio
     places = np.ravel(np.asarray(figure.subfigures(rows, PANELS)))
     for place, (name, unit) in zip(places, units.items(), strict=False):
         upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True, gridspec_kw={"hspace": 0.0})
-        draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
-        draw_strip(lower, versions[name])
+        _draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
+        side = versions[name].shape[1] + 2
+        framed = np.pad(style.as_colour(versions[name]), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+        extent = (-0.5, len(framed) - 0.5, -0.5, 0.5)  # each version under its tick
+        lower.imshow(framed.swapaxes(0, 1).reshape(side, -1, 3), extent=extent, interpolation="nearest", aspect="equal")
+        lower.set_axis_off()
         if place in places[::PANELS]:
             upper.set_ylabel("accuracy %")
     spare = places[len(units) :]
@@ -168,8 +168,7 @@ def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versio
     return figure
 
 
-def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
-    """One disturbance."""
+def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
     for number, (name, curve) in enumerate(runs.items()):
         colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
         scores = [100 * score for _, score in curve]
@@ -181,15 +180,6 @@ def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], t
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_title(title, fontsize=8.5)
     axes.grid(axis="y")
-
-
-def draw_strip(axes: Axes, versions_RSSC: Pixels) -> None:
-    """The same image at each strength, side by side under the ticks."""
-    count, side = versions_RSSC.shape[:2]
-    framed = np.pad(style.as_colour(versions_RSSC), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
-    whole = framed.swapaxes(0, 1).reshape(side + 2, -1, 3)
-    axes.imshow(whole, extent=(-0.5, count - 0.5, -0.5, 0.5), interpolation="nearest", aspect="equal")
-    axes.set_axis_off()
 
 
 # Sentences

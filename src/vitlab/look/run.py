@@ -106,9 +106,7 @@ class Subject:
 
 def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:
     """Load a finished run and its images and compute its answers; RunError or DataError in one line if that fails.
-
-    ``asked`` may hold the machine's knobs, and ``data``: the new place of images that have moved.
-    """
+    ``asked`` may hold the machine's knobs, and ``data``: the new place of images that have moved."""
     run = finished.open_run(path)
     environment, history, config = run.folder.environment(), run.folder.history(), run.config
     knobs = as_trained(environment) | machine_knobs(asked)

@@ -76,7 +76,7 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
     figure, axes = style.subplots(style.WIDTH, 5)
     front = sorted((seconds, score) for seconds, score, line in drawn if line.on_front)
     if front:
-        steps: dict[str, Any] = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
+        steps = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
         axes.step(*zip(*front, strict=True), **steps, label="best for its time")
     published = [line.published[::-1] for _, _, line in drawn if line.published]
     for seconds, score, line in drawn:
@@ -85,7 +85,11 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
         axes.errorbar(seconds, score, [[score - low], [high - score]], **dots, zorder=2)
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
-    log_time_axis(axes, [seconds for seconds, _, _ in drawn] + [seconds for seconds, _ in published])
+    axes.set_xscale("log")
+    times = [seconds for seconds, _, _ in drawn] + [seconds for seconds, _ in published]
+    digits = "125" if max(times) > 10 * min(times) else "123456789"  # plain numbers, not too many of them
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
     axes.set(xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)")
     axes.set_title(run_name(title, 100))
     axes.grid(which="both")
@@ -96,16 +100,8 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
 
 def save(figure: Figure, folder: Path) -> None:
     """Write picture.png and picture.svg into ``folder``."""
-    files.write_bytes(folder / "picture.png", style.to_bytes(figure, "png"))
-    files.write_bytes(folder / "picture.svg", style.to_bytes(figure, "svg"))
-
-
-def log_time_axis(axes: Axes, times: Sequence[float]) -> None:
-    """A logarithmic x axis of seconds with plain numbers, not too many of them."""
-    axes.set_xscale("log")
-    digits = "125" if max(times) > 10 * min(times) else "123456789"
-    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        set_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
+    for kind in ("png", "svg"):
+        files.write_bytes(folder / f"picture.{kind}", style.to_bytes(figure, kind))
 
 
 def name_points(axes: Axes, points: Sequence[Point]) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
-P = ParamSpec("P")
+
 
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with any colour vision, also in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
@@ -78,12 +78,7 @@ STYLE: Any = {
     "svg.hashsalt": "vitlab",  # the same figure gives the same file
     "savefig.dpi": DPI,
 }
-
-
-def applied(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that draws a figure, in this style whatever the process has set."""
-    decorated: Callable[P, Figure] = mpl.rc_context(STYLE)(draw)
-    return decorated
+applied = mpl.rc_context(STYLE)  # decorates a function that draws: it uses this style whatever the process has set
 
 
 def new_figure(width: float, height: float) -> Figure:

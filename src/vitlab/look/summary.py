@@ -35,8 +35,11 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
         ("Network", f"{subject.network.name}, {subject.network.line}"),
         ("Data", f"{subject.dataset.card.title}: {counted(result['train_images'], 'training image')}"),
     ]
-    comparisons = [*caveats(subject), *rounding_note(subject), *preset_sentences(subject)]
-    comparisons += [other_sentence(subject, other) for other in others]
+    comparisons, stored = caveats(subject), result["test_top1"]
+    if subject.part == "test" and stored is not None and abs(stored - subject.accuracy) > 1e-9:
+        here = f"which classifies {percent(subject.accuracy)} correctly: its rounding differs"
+        comparisons.append(f"The pictures below were computed on this machine, {here}.")
+    comparisons += [*preset_sentences(subject), *(other_sentence(subject, other) for other in others)]
     sentence = f"of {subject.counted_images()} are classified correctly (95 % interval {between(interval)})."
     return Answer(percent(accuracy), sentence, facts, comparisons)
 
@@ -51,15 +54,6 @@ def caveats(subject: Subject) -> list[str]:
         seen = "were used for training" if subject.part == "training" else "may have selected the epoch"
         said.append(f"The data set has no test images; these {seen}, so this accuracy is optimistic.")
     return said
-
-
-def rounding_note(subject: Subject) -> list[str]:
-    """A sentence if this machine gives some images another answer than the one in result.json."""
-    stored = subject.result["test_top1"]
-    if subject.part != "test" or stored is None or abs(stored - subject.accuracy) <= 1e-9:
-        return []
-    here = f"which classifies {percent(subject.accuracy)} correctly: its rounding differs"
-    return [f"The pictures below were computed on this machine, {here}."]
 
 
 def preset_sentences(subject: Subject) -> list[str]:
