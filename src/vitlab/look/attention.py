@@ -36,9 +36,6 @@ DISTANCE_IMAGES = 128
 MOST_WEIGHTS = 4e8  # attention weights in memory at a time
 
 
-# Numbers
-
-
 def rollout(weights_LhNN: Tensor) -> Tensor:
     """How much of each input token (column) has reached each output token (row): [N, N], rows sum to 1.
 
@@ -145,9 +142,6 @@ def busiest_patch(image_SSC: Pixels, squares: Squares) -> int:
     return int(inner.var(axis=(1, 3)).sum(axis=-1).argmax())
 
 
-# Figures
-
-
 def overlay(image_SSC: Pixels, values_gg: Floats, squares: Squares, norm: Normalize, colours: Colormap) -> Floats:
     """The image as ink on paper that each patch's value tints, [S, S, 3]; white where there is no patch."""
     _, side, first = squares
@@ -243,9 +237,6 @@ def draw_distance(distance_Lh: Floats, uniform: float) -> Figure:
     axes.set(xlabel="block", ylabel="mean distance in pixels", title="dots: heads; lines: their mean")
     axes.grid(axis="y")
     return figure
-
-
-# Sentences
 
 
 def section(subject: Subject, numbers: list[int], query: int | None) -> Section:

@@ -26,9 +26,6 @@ FEW = 3  # epochs up to which a line has dots: a single one would not be visible
 FLOOR = 0.01  # percent: an error of 0 is drawn here on a logarithmic axis
 
 
-# Figures
-
-
 @style.applied
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     """Four plots of the rows of history.jsonl, by the names of the runs: loss, accuracy and learning rate against
@@ -97,9 +94,6 @@ def show_errors_as_accuracy(axes: Axes, errors: Sequence[float]) -> None:
     axes.set_yticks([], minor=True)
     axes.yaxis.set_major_formatter(lambda error, _: f"{'≥' if error <= FLOOR else ''}{100 - error:.4g}")
     axes.grid(axis="y")
-
-
-# Sentences
 
 
 def section(subject: Subject, others: Sequence[Subject]) -> Section:

@@ -44,9 +44,6 @@ SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "
 DATA_PRESET = "small"  # whose augmentation is shown for a data set without a run
 
 
-# Figures
-
-
 @style.applied
 def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """The first ten images of each class, one row per class; with more than twelve classes the first image of each."""
@@ -162,9 +159,6 @@ def draw_augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequen
     words = f"random versions: {', '.join(strengths)}" if strengths else "no augmentation"
     right.set_title(textwrap.fill(words, TITLE_WIDTH))
     return figure
-
-
-# Sentences
 
 
 def section(subject: Subject, numbers: list[int]) -> Section:

@@ -31,9 +31,6 @@ LENS_IMAGES = 1000
 CLEAR, FAINT = 0.3, 0.1
 
 
-# Numbers
-
-
 def embedding_filters(weight_DP: Tensor, channels: int, side: int, count: int) -> Tensor:
     """The ``count`` strongest principal components of the patch embedding's filters, [count, side, side, channels].
 
@@ -70,9 +67,6 @@ def logit_lens(model: ViT, inputs_BCHW: Tensor) -> Tensor:
             states.append(block(states[-1]))
         logits = [model.head(model.pool(model.norm(x_BND))) for x_BND in states]
         return torch.stack(logits).float().softmax(dim=-1)
-
-
-# Figures
 
 
 @style.applied
@@ -138,9 +132,6 @@ def draw_lens(
     right.grid(axis="x")
     right.legend(loc="lower left")
     return figure
-
-
-# Sentences
 
 
 def section(subject: Subject, numbers: list[int]) -> Section:

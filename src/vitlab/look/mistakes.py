@@ -36,9 +36,6 @@ CONFIDENT = 0.9
 Score = tuple[float, tuple[float, float]]  # a class's accuracy, a fraction, and its 95 % interval
 
 
-# Numbers
-
-
 @dataclass(frozen=True)
 class Mistake:
     """Image number ``index`` of class ``truth`` was classified as ``guess``, with this probability."""
@@ -121,9 +118,6 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliabil
     ece = ((accuracy - confidence).abs() * counts).sum() / len(labels_N)
     edges_B, counts_B, confidence_B, accuracy_B = (tuple(x.tolist()) for x in (edges, counts, confidence, accuracy))
     return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
-
-
-# Figures
 
 
 @style.applied
@@ -240,9 +234,6 @@ def draw_classes(scores: Sequence[Score], classes: Sequence[str]) -> Figure:
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     return figure
-
-
-# Sentences
 
 
 def section(subject: Subject) -> Section:

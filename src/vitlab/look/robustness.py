@@ -42,9 +42,6 @@ Disturbance = Callable[[Tensor, float, torch.Generator], Tensor]
 Curves = Mapping[str, Sequence[tuple[float, float]]]  # by disturbance: strengths with accuracies, fractions
 
 
-# Numbers
-
-
 def mapped(images_BCHW: Tensor, degrees: float, right: float) -> Tensor:
     """Rotated counter-clockwise around the centre and moved ``right`` by pixels; bilinear, filled with black."""
     angle_1, shift_12 = images_BCHW.new_tensor([degrees]), images_BCHW.new_tensor([[right, 0.0]])
@@ -141,9 +138,6 @@ def disturbed_versions(subject: Subject, name: str, number: int) -> Pixels:
     return np.concatenate([visible(image, whole, change) for change in changes])
 
 
-# Figures
-
-
 @style.applied
 def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versions: Mapping[str, Pixels]) -> Figure:
     """One plot per disturbance, the runs over each other: accuracy at each strength, and below it one image at that
@@ -180,9 +174,6 @@ def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], 
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_title(title, fontsize=8.5)
     axes.grid(axis="y")
-
-
-# Sentences
 
 
 def section(subject: Subject, others: Sequence[Subject], number: int) -> Section:

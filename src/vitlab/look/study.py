@@ -63,9 +63,6 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
     return facts, lines
 
 
-# Figures
-
-
 @style.applied
 def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
     """The `points` of a study with their intervals, and the Pareto front: those that no other one beats in both.
@@ -119,9 +116,6 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
         box = next((box for box in inside if not any(map(box.overlaps, taken))), inside[0])
         taken.append(box)
         axes.annotate(name, (seconds, score), (box.x0 - x, box.y0 - y), textcoords="offset points", fontsize=8)
-
-
-# Sentences
 
 
 def answer(about: dict[str, Any], lines: list[Line]) -> Answer:
