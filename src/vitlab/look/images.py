@@ -205,15 +205,13 @@ def examples_picture(dataset: Dataset) -> Picture:
     most, least = int(sizes.argmax()), int(sizes.argmin())
     shown = "one row per class, with its number of images in brackets" if len(classes) <= ROWS else "one image of each"
     text = f"{counted(len(train), 'training image')} in {counted(len(classes), 'class')}: {shown}. "
+    largest, ratio = f"The largest class is {classes[most]} with {sizes[most]:,}", sizes[most] / max(sizes[least], 1)
     if sizes[most] == sizes[least]:
         text += f"Every class has {sizes[most]:,}."
+    elif sizes[least]:
+        text += f"{largest}, the smallest {classes[least]} with {sizes[least]:,}: a ratio of {ratio:.2f}."
     else:
-        text += f"The largest class is {classes[most]} with {sizes[most]:,}"
-        if sizes[least]:
-            ratio = sizes[most] / sizes[least]
-            text += f", the smallest {classes[least]} with {sizes[least]:,}: a ratio of {ratio:.2f}."
-        else:
-            text += f"; {classes[least]} has none."
+        text += f"{largest}; {classes[least]} has none."
     alt = f"A grid of example images, the first of each of {len(classes)} classes"
     return Picture("examples", "Examples", draw_examples(train.images, train.labels, classes), alt, text)
 
