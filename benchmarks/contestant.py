@@ -22,8 +22,8 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
+from benchmarks.timing import parse_assignment  # noqa: E402
 from vitlab import RunConfig, preset_config  # noqa: E402
-from vitlab.config.run import parse_assignment  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
 from vitlab.machine import environment  # noqa: E402
 from vitlab.model import parameters_by_part  # noqa: E402

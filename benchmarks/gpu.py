@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks import validation
 from benchmarks.duel import duel
+from benchmarks.timing import parse_assignment
 from benchmarks.validation import configuration, validate
 from benchmarks.verdict import exceeds, table
-from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 

@@ -19,8 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.pages import renew
 from benchmarks.steps import Bench, set_up, whole_step
+from benchmarks.timing import parse_assignment
 from benchmarks.validation import circumstances, configuration
-from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment

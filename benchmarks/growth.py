@@ -34,10 +34,19 @@ import torch
 from scipy.optimize import nnls
 
 from benchmarks.steps import ReadyStep, operators_of, set_up
-from benchmarks.timing import carry_out, circumstances, contestant, interleaved, markdown, optional, options, quartiles
+from benchmarks.timing import (
+    carry_out,
+    circumstances,
+    contestant,
+    interleaved,
+    markdown,
+    optional,
+    options,
+    parse_assignment,
+    quartiles,
+)
 from benchmarks.timing import spread as with_quartiles
 from vitlab.config import MachineConfig, ModelConfig
-from vitlab.config.run import parse_assignment
 from vitlab.files import write_bytes
 from vitlab.machine import choose_machine, environment
 from vitlab.runs.session import origin

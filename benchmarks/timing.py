@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.pages import renew
 from vitlab import RunConfig, preset_config
-from vitlab.config.run import parse_assignment
+from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import Machine, gemm_gflops
@@ -118,6 +118,13 @@ def contestant(name: str, **knobs: Any) -> RunConfig:
     """The configuration of "preset" or "preset/knob=value/...", over ``knobs``."""
     preset, *words = name.split("/")
     return preset_config(preset).with_knobs(**(knobs | dict(map(parse_assignment, words))))
+
+
+def parse_assignment(word: str) -> tuple[str, Any]:
+    """Name and value of a knob from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
+    name, equals, text = word.partition("=")
+    name = knob_name(name if equals else "", f"{word!r} is not NAME=VALUE for a knob")
+    return name, read_value(name, text.split(",") if is_list(name) else text)
 
 
 def optional(module: str) -> Any:

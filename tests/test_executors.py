@@ -1,4 +1,4 @@
-"""Units in processes of their own: how they end, what they leave, and that none survives its driver."""
+"""Units as processes: how they end, what they leave, and that none survives its driver."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_unit_does_not_survive_its_driver(tmp_path: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process still runs: one that has ended, but that nobody has asked for, does not."""
+    """Whether the process still runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

@@ -21,10 +21,9 @@ from vitlab.data.batches import epoch_batches, to_device
 from vitlab.files import read_json
 from vitlab.machine import Machine, choose_machine, seed_torch
 from vitlab.native.accelerate import accelerate
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.evaluate import predict_logits
 from vitlab.training.loop import Hooks, Outcome, fit, start
-from vitlab.training.step import Task, record_steps, train_step
+from vitlab.training.step import Checkpoint, Task, record_steps, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 

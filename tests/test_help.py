@@ -1,4 +1,4 @@
-"""Asking for help costs no waiting, and the help tells the truth about every knob."""
+"""`--help` is quick, and describes every knob with its right default."""
 
 from __future__ import annotations
 

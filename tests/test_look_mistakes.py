@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from vitlab.look.mistakes import Mistake, confusion, equal_classes, mistakes, per_class, reliability
-from vitlab.training.evaluate import top_k, wilson_interval
+from vitlab.look.mistakes import Mistake, equal_classes, mistakes, per_class
+from vitlab.training.evaluate import confusion, reliability, top_k, wilson_interval
 
 
 def answers(*probabilities: float) -> Tensor:

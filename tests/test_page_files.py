@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import vitlab
 from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from vitlab.config import ModelConfig
@@ -237,3 +240,17 @@ def test_an_answer_that_is_not_a_number_is_reported(page: Page, tmp_path: Path, 
         return reading.then(() => "read", (error) => error.message);
     }""")
     assert "not a finite number" in answer
+
+
+# Knobs with which the page computes nothing: for training only, those that show in the shapes of the weights, and
+# those of networks that the page refuses.
+UNUSED = {"mlp_ratio", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "token_mlp_ratio"}
+
+
+def test_the_page_knows_every_knob_of_the_network() -> None:
+    """A new knob must be computed by the page, or be listed as one that it may ignore: else it shows wrong answers."""
+    config = Path(vitlab.__file__).parent / "page" / "config.js"
+    knobs, _ = config.read_text().split("@typedef {object} Config")
+    known = set(re.findall(r"@property {.*} (\w+)\n", knobs))
+    assert known | UNUSED == {field.name for field in fields(ModelConfig)}
+    assert not known & UNUSED

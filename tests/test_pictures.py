@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study, style
-from vitlab.look.mistakes import Mistake, Reliability
+from vitlab.look.mistakes import Mistake
 from vitlab.model import Squares
 from vitlab.studies.summary import Line
+from vitlab.training.evaluate import Reliability
 
 ROOT = Path(__file__).parents[1]
 REFERENCES = Path(__file__).with_name("pictures")

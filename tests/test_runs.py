@@ -15,8 +15,8 @@ from tests.tiny import tiny_config
 from vitlab import RunFolder
 from vitlab.errors import RunError, RunInUseError
 from vitlab.runs.folder import check_empty
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks
+from vitlab.training.step import Checkpoint
 
 
 def new_run(folder: Path) -> RunFolder:

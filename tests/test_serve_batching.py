@@ -165,7 +165,7 @@ def test_overload_is_refused_at_once_and_the_accepted_are_answered(tiny: Classif
     with running({"tiny": slowed(tiny, lambda batch: go.wait(10))}, queue=3) as server, ThreadPoolExecutor(3) as pool:
         go.clear()
         accepted = [pool.submit(server.predict, data) for _ in range(3)]
-        wait_for(lambda: server.server.models.full)
+        wait_for(lambda: any(server.server.models.full))
         assert server.ask("GET", "/readyz").status == 503
         began = time.monotonic()
         refused = server.predict(data)

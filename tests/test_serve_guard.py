@@ -14,7 +14,7 @@ from tests.serving import PNG, Running, ask, pictures, read_all, running, status
 from vitlab.predict import Classifier
 from vitlab.serve.content import File
 from vitlab.serve.limits import Limits
-from vitlab.serve.protocol import is_whole_picture
+from vitlab.serve.server import is_whole_picture
 
 MIB = 1 << 20
 

@@ -19,8 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from tests.serving import Running, ask, running, tiny_classifier, wait_for
-from vitlab.serve.protocol import Connection
-from vitlab.serve.server import VitlabServer
+from vitlab.serve.server import Connection, VitlabServer
 
 CONNECTION_HOOKS = {"connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing",
                     "send_400_response"}  # fmt: skip

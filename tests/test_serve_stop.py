@@ -39,7 +39,7 @@ def test_it_says_what_it_serves_and_sigterm_under_load_loses_nothing(tiny: Class
         port = server.port()
         said = "\n".join(server.lines)
         assert f"model run: {100 * tiny.result['test_top1']:.2f} % on test images, SHA-256 {tiny.digest}" in said
-        assert "1 thread a model" in said
+        assert "1 thread per model" in said
         assert server.lines[-1] == f"serving at http://127.0.0.1:{port}/"
         began = time.monotonic()
         taken = vitlab(f"serve {tiny.path} --port {port}")
@@ -96,8 +96,8 @@ def test_a_second_signal_ends_it_at_once_and_a_quiet_connection_does_not_hold_it
         ("{run} --threads 1.5", 2, "whole number"),
         ("{run} --portt 1", 2, "--port"),
         ("", 2, "RUN"),
-        ("{folder}/nothing --port 0", 8, "no run folder"),
-        ("{folder} --port 0", 8, "no run folder"),
+        ("{folder}/nothing --port 0", 8, "not a run folder"),
+        ("{folder} --port 0", 8, "not a run folder"),
         ("{run} {folder}/damaged --port 0", 8, "damaged"),
         ("{folder}/unfinished --port 0", 8, "no finished model"),
     ],

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tests.test_train import copy, equal, make_model, make_task, run, timeless
 from vitlab.machine import Machine, constant
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks, start
 from vitlab.training.optim import build_optimizers, rate_on, set_lr
-from vitlab.training.step import WARM_UP_STEPS, record_steps
+from vitlab.training.step import WARM_UP_STEPS, Checkpoint, record_steps
 
 
 @pytest.fixture

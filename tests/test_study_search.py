@@ -71,7 +71,7 @@ def test_an_interrupted_search_proposes_what_the_unbroken_one_would(after: int, 
 
 
 def test_what_optuna_is_told_decides_what_it_proposes(tmp_path: Path) -> None:
-    """Were nothing told again after an interruption, these would be equal."""
+    """If Optuna ignored the results, the proposals would be equal."""
     names = [
         run(tmp_path / str(i), make(20), score=s)[0] for i, s in enumerate((hill, lambda config: 1 - hill(config)))
     ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from vitlab.cli.study import print_table
 from vitlab.config import RunConfig
 from vitlab.look import study as picture
 from vitlab.studies import table
@@ -202,3 +203,14 @@ def test_pairs_are_compared_seed_by_seed() -> None:
 def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: Any, end: str) -> None:
     facts = {"ours": "a", "theirs": "b", "pairs": count, "faster_in": count, "times_faster": 2.0}
     assert sentence(facts | {"accuracy_gain": gain, "accuracy_gain_half_interval": half}).endswith(end)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(79, False), (101, True)])
+def test_a_narrow_terminal_gets_no_further_metrics(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for a terminal
+    monkeypatch.setattr(table, "FURTHER", (table.Column("an extra score %", str),))
+    print_table("title", [{"cell": "x" * 61, "an extra score %": "17.11", "failed": "3 stopped"}], [])
+    assert ("extra score" in capsys.readouterr().out) is shown

@@ -16,9 +16,8 @@ from vitlab import Preprocess, build_model
 from vitlab.config import MachineConfig
 from vitlab.machine import choose_machine, seed_torch
 from vitlab.model import Network
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks, Outcome, clone, fit, start
-from vitlab.training.step import Task, training_inputs
+from vitlab.training.step import Checkpoint, Task, training_inputs
 
 MACHINE = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
 

@@ -1,6 +1,6 @@
 """The errors that a user can cause, each with its exit code.
 
-    VitlabError              1   anything below, or a mistake without its own class
+    VitlabError              1   any of those below, or one without its own class
     +-- ConfigError          2   a wrong option or value; nothing was written
     +-- DataError            3   data missing, unreadable, or different from its digest
     +-- DivergedError        4   the loss stopped being a finite number
@@ -89,6 +89,6 @@ STORAGE_HINTS = {
 
 
 def storage_error(action: str, path: object, error: OSError) -> StorageError:
-    """The one-line StorageError for an OSError that ``action`` on ``path`` has raised."""
+    """The one-line StorageError for an OSError that was raised when ``action`` was tried on ``path``."""
     hint = STORAGE_HINTS.get(error.errno or 0, error.strerror or "unknown reason")
     return StorageError(f"cannot {action} {path}: {hint}")

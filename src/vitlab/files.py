@@ -1,8 +1,8 @@
-"""The only place that writes to the disk: every file is whole or absent.
+"""The only place that writes to the disk. Every write is atomic.
 
-A write goes to a temporary file in the target's folder, is flushed to the disk, and renamed over the target; then the
+It goes to a temporary file in the target's folder, which is flushed to the disk and renamed over the target; then the
 folder is flushed. So a reader sees the old bytes or the new ones, never a mixture, even after SIGKILL or a power cut.
-Directory flushes follow "All file systems are not created equal" (Pillai et al. 2014).
+Flushing the folder follows "All file systems are not created equal" (Pillai et al. 2014).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vitlab.errors import RunError, RunInUseError, storage_error
 
 
 def user_cache() -> Path:
-    """Where things are kept that can be made or fetched again: VITLAB_CACHE, else the system's place for that."""
+    """The folder for what can be made or downloaded again: VITLAB_CACHE, else the system's cache folder."""
     import platformdirs
 
     return Path(os.path.expanduser(os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")))
@@ -31,7 +31,7 @@ def user_cache() -> Path:
 
 @contextmanager
 def locked(folder: Path, busy: str) -> Iterator[None]:
-    """Be the only process that writes ``folder``, or RunInUseError(busy); the lock ends with the process."""
+    """Lock ``folder`` for this process; RunInUseError(busy) if another one holds the lock, which ends with it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock", timeout=0)
@@ -56,18 +56,14 @@ def make_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically and durably; on StorageError ``path`` is whole: old, or already new."""
+    """Write ``data`` to ``path`` atomically and durably; after a StorageError, ``path`` is the old file or the new."""
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-        _flush_folder(path.parent)
+        publish(Path(temporary), path)
     except OSError as error:
         raise storage_error("write", path, error) from error
     finally:
@@ -76,7 +72,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Flush ``temporary`` (on the same file system) and rename it to ``path``, whole."""
+    """Flush ``temporary`` (on the same file system) to the disk and rename it to ``path``."""
     try:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -95,7 +91,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete ``path`` if it is there."""
+    """Delete ``path`` if it exists."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -108,8 +104,8 @@ def sha256(data: bytes | memoryview) -> str:
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """``value`` as strict JSON: a NaN or infinity is a mistake of ours and raises ValueError."""
-    return json.dumps(value, indent=indent, allow_nan=False)  # in ASCII: a path need not be valid UTF-8
+    """``value`` as strict JSON; ValueError for a NaN or infinity, which would be a bug of ours."""
+    return json.dumps(value, indent=indent, allow_nan=False)  # ASCII, because a path need not be valid UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,7 +119,7 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of ``path``; RunError says what is missing."""
+    """The bytes of ``path``; RunError if it is missing."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -149,7 +145,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_table(path: Path, table: Any, kinds: Mapping[str, Any], advice: str, place: str = "") -> dict[str, Any]:
-    """``table``, read from this ``place`` of a JSON file; RunError unless it is a table of values of these types.
+    """``table``, which was read from ``place`` in ``path``; RunError unless it is a dict with values of these types.
     A missing value counts as None."""
     if not isinstance(table, dict):
         raise RunError(f"{path} is damaged: {place}it is not a table of names and values; {advice}")
@@ -163,8 +159,8 @@ def check_table(path: Path, table: Any, kinds: Mapping[str, Any], advice: str, p
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a type such as int, float | None, dict[str, int], list[str] or tuple[float, float].
-    Numbers are finite, and whole ones not negative."""
+    """Whether a JSON value has a type such as int, float | None, dict[str, int], list[str] or tuple[float, float].
+    Numbers must be finite, and whole numbers not negative."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         return any(fits(value, one) for one in inner)

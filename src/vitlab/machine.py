@@ -1,4 +1,4 @@
-"""The hardware: device, precision, threads, clocks and generators, chosen once per process and reported.
+"""The hardware: device, precision, threads, clocks and generators, chosen once per process.
 
 The words cuda, bfloat16, manual_seed, synchronize and perf_counter occur only here.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from vitlab.errors import ConfigError
 from vitlab.randomness import derive_seed
 from vitlab.text import counted
 
-# Up to this many tokens, and always in bf16, attention on a CPU is plain matrix products (docs/log.md).
+# Up to this many tokens, and always in bf16, attention on a CPU uses plain matrix products (docs/log.md).
 EXPLICIT_TOKENS_ON_CPU = 49
-# How many times faster bf16 must be in the self-test, so that noise cannot choose it.
+# bf16 must be this many times as fast in the self-test, which keeps noise from choosing it.
 BF16_PAYS = 1.3
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -45,7 +45,7 @@ class Machine:
 
     @property
     def reads_are_synchronous(self) -> bool:
-        """Whether results are on the host already, so that reading a number costs no wait for the device."""
+        """Whether results are already on the host, where reading a number does not wait for the device."""
         return self.device.type == "cpu"
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -58,12 +58,12 @@ class Machine:
 
     @property
     def records(self) -> bool:
-        """Whether whole training steps are recorded and replayed, so that a GPU does not wait for Python."""
+        """Whether whole training steps are recorded and replayed, which keeps a GPU from waiting for Python."""
         return self.device.type == "cuda"
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Work on another stream, as CUDA requires of a trial run before a recording."""
+        """Work on another stream, which CUDA requires for trial runs before a recording."""
         if self.device.type != "cuda":
             yield
             return
@@ -74,8 +74,11 @@ class Machine:
         here.wait_stream(aside)
 
     def record(self, call: Callable[[], Any], draws: torch.Generator) -> Callable[[], Any]:
-        """Record ``call`` as a CUDA graph and return its replay, which works on the same memory each time and takes its
-        random numbers from ``draws`` and torch's generator as they are then. On a CPU, ``call`` itself."""
+        """Record ``call`` as a CUDA graph and return its replay; on a CPU, return ``call`` itself.
+
+        A replay always works on the same memory. Its random numbers continue those of ``draws`` and of torch's
+        generator.
+        """
         if self.device.type != "cuda":
             return call
         graph = torch.cuda.CUDAGraph()
@@ -91,7 +94,7 @@ class Machine:
         return self.attention == "fused"
 
     def stopwatch(self, seconds: float = 0.0) -> Stopwatch:
-        """A stopped Stopwatch for this device that already shows ``seconds``."""
+        """A stopped Stopwatch for this device, which starts from ``seconds``."""
         return Stopwatch(self.device, seconds)
 
     def describe(self) -> str:
@@ -101,7 +104,7 @@ class Machine:
 
 
 def choose_machine(config: MachineConfig) -> Machine:
-    """Set up this process (allocator, threads, denormals) and return what was chosen; ConfigError if it cannot be."""
+    """Set up this process (allocator, threads, denormals); ConfigError for a GPU that does not exist."""
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
         raise ConfigError("torch finds no CUDA GPU for --device cuda; use --device cpu or auto")
@@ -121,11 +124,9 @@ def choose_machine(config: MachineConfig) -> Machine:
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next step; False where there is no glibc.
 
-    By default it returns blocks above 32 MB, and the top of the heap, to the kernel when they are freed; the next
-    step then pays a page fault for every 4 KB of them (docs/log.md).
+    By default it returns freed blocks above 32 MB, and the top of the heap, to the kernel; the next step then pays a
+    page fault for every 4 KB of them (docs/log.md).
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         libc = ctypes.CDLL("libc.so.6")
         return bool(libc.mallopt(M_MMAP_MAX, 0)) and bool(libc.mallopt(M_TRIM_THRESHOLD, -1))
@@ -149,13 +150,8 @@ def bf16_gain(device: torch.device) -> float:
 
 
 def best_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
-    """The shortest of a few durations, the one that other programs disturb least."""
-    durations = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - started)
-    return min(durations)
+    """The shortest of a few durations, which other programs have disturbed least."""
+    return min(timeit.repeat(call, number=1, repeat=repeats))
 
 
 def available_cores() -> int:
@@ -166,7 +162,7 @@ def available_cores() -> int:
 
 
 def seed_torch(seed: int, purpose: str, *counters: int) -> None:
-    """Make torch's global generator (dropout, initial weights) a function of the arguments from now on."""
+    """Seed torch's global generator, which dropout and initial weights use, from the arguments alone."""
     value = derive_seed(seed, purpose, *counters)
     torch.default_generator.manual_seed(value)  # torch.manual_seed checks every kind of device each time
     if torch.cuda.is_initialized():
@@ -174,13 +170,13 @@ def seed_torch(seed: int, purpose: str, *counters: int) -> None:
 
 
 def reseed(generator: torch.Generator, seed: int, purpose: str, *counters: int) -> None:
-    """Make the numbers of ``generator`` a function of the arguments from now on."""
+    """Seed ``generator`` from the other arguments alone."""
     generator.manual_seed(derive_seed(seed, purpose, *counters))
 
 
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
-    """Restore the caller's global random state, on the CPU and on ``device``, afterwards."""
+    """Afterwards, restore the caller's global random state on the CPU and on ``device``."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
@@ -230,25 +226,17 @@ class Stopwatch:
 
 def environment(machine: Machine) -> dict[str, Any]:
     """What a reader needs to interpret or repeat a number: versions, processor, threads, precision."""
+    device = machine.device
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "device": machine.device.type,
-        "device_name": device_name(machine.device),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": machine.threads,
-        "precision": machine.precision,
-        "attention": machine.attention,
-        "kernels": machine.kernels,
-        "compile": machine.compile,
+        **{name: getattr(machine, name) for name in ("threads", "precision", "attention", "kernels", "compile")},
         "allocator": machine.allocator,
     }
-
-
-def device_name(device: torch.device) -> str:
-    """The processor's or GPU's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def cpu_name() -> str:

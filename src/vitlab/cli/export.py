@@ -71,9 +71,11 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
         from vitlab.export.program import export_program
 
         return export_program(classifiers[0], out)
-    from vitlab.export.web import export_web
+    if arguments.to == "web":
+        from vitlab.export.web import export_web
 
-    return export_web(classifiers, out, arguments.study, arguments.by or flags.RUNS, flags.notes(arguments.quiet))
+        return export_web(classifiers, out, arguments.study, arguments.by or flags.RUNS, flags.notes(arguments.quiet))
+    raise AssertionError(f"nothing writes --to {arguments.to}")
 
 
 def summary(facts: dict[str, Any]) -> str:

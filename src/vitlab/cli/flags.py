@@ -106,12 +106,13 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     """The type of arguments that are whole numbers from ``low`` to ``high``."""
+    limits = f"from {low}" if high is None else f"from {low} to {high}"
 
     def read(text: str) -> int:
-        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"needs a whole number from {low} to {high}, not {text!r}")
+        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= (high or int(text)):
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not {text!r}")
         return int(text)
 
     return read

@@ -28,7 +28,7 @@ def declare(children: flags.Children) -> None:
     add("--data", metavar="NAME", default=argparse.SUPPRESS, help=data)
     add("--out", metavar="DIR", type=flags.path, help="folder for the pictures of a data set [runs/data/NAME]")
     image, patch = "number of the test image to show, from 0", "number of the patch whose attention to show, from 1"
-    add("--image", metavar="N", type=flags.whole_number(0, 10**8), help=f"{image} [chosen for you]")
+    add("--image", metavar="N", type=flags.whole_number(0), help=f"{image} [chosen for you]")
     add("--patch", metavar="N", type=flags.count, help=f"{patch} [chosen for you]")
     flags.add_runs(parser)
     flags.add_output(parser)
@@ -50,7 +50,7 @@ def look(arguments: argparse.Namespace) -> int:
     elif (folder / "study.json").is_file():
         refuse(arguments, "a study", "beside", "image", "patch", "out")
         if "data" in knobs:
-            raise ConfigError("a study has no data set of its own; leave out --data")
+            raise ConfigError("--data means nothing for a study; leave it out")
         written = write.look_at_study(folder, arguments.runs or flags.RUNS)
     else:
         refuse(arguments, "a run", "runs", "out")

@@ -40,7 +40,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.1 <= value <= 60.0:
-        raise argparse.ArgumentTypeError(f"needs seconds from 0.1 to 60, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be seconds from 0.1 to 60, not {text!r}")
     return value
 
 

@@ -17,6 +17,8 @@ from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_c
 from vitlab.text import counted, quoted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vitlab.studies.driver import Executor, Row
     from vitlab.studies.search import Search
 
@@ -225,6 +227,22 @@ def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executo
 def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> None:
     """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal."""
     from rich.console import Console
+
+    from vitlab.studies.table import FURTHER
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=240)
+    shown = drawn_table(title, rows, notes)
+    if console.measure(shown, options=console.options.update(width=1000)).maximum > console.width:
+        further = {column.heading for column in FURTHER}
+        narrow = [{heading: text for heading, text in row.items() if heading not in further} for row in rows]
+        shown = drawn_table(title, narrow, notes)
+    console.print(shown)
+
+
+def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
+    """A table for the terminal."""
     from rich.table import Table
 
     from vitlab.studies.table import TEXTS
@@ -234,10 +252,7 @@ def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Non
         shown.add_column(heading, justify="left" if heading in TEXTS else "right")
     for row in rows:
         shown.add_row(*row.values())
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=240)
-    console.print(shown)
+    return shown
 
 
 def status(folder: Path, as_json: bool) -> int:

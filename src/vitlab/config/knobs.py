@@ -1,7 +1,7 @@
 """What a knob is, and how nested frozen dataclasses become flags and JSON, and are read back.
 
-A knob's type is str, int, float or bool, a Literal of strings, or a tuple of ints; each may also allow
-none. `parse` reads text, `coerce` checks a value that came from JSON or code.
+A knob's type is str, int, float or bool, a Literal of strings, or a tuple of ints; each may also allow None. `parse`
+reads text, `coerce` checks a value from JSON or code.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import functools
 import hashlib
 import json
 import math
+import operator
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from vitlab.errors import ConfigError
 
 T = TypeVar("T")
-NOT_INERT = object()  # no value of the knob is
+NOT_INERT = object()  # marks a knob that has no inert value
+LIMITS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 def knob(
@@ -35,29 +37,26 @@ def knob(
 ) -> Any:
     """A dataclass field with its help text and its limits (for a tuple, the limits of each entry).
 
-    ``inert`` is required for every knob that is added from now on: the value at which a run is what it was before the
-    knob existed. At that value the knob is left out of `RunConfig.digest`, so that older runs keep their digest. It
-    never changes again, even if the default does.
+    Every knob that is added from now on needs ``inert``: the value at which a run is what it was before the knob
+    existed. `RunConfig.digest` leaves out a knob with this value, which keeps the digests of older runs. It must never
+    change, even if the default does.
     """
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    rules = {name: limit for name, limit in limits.items() if limit is not None}
-    if inert is not NOT_INERT:
-        rules["inert"] = inert
-    return field(default=default, metadata={"help": help, **rules})
+    about = {"help": help, "at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    return field(default=default, metadata=about if inert is NOT_INERT else about | {"inert": inert})
 
 
 def fraction(default: float, help: str, inert: Any = NOT_INERT) -> Any:
-    """A knob from 0 to below 1."""
+    """A number from 0 to below 1."""
     return knob(default, help, at_least=0.0, below=1.0, inert=inert)
 
 
 def amount(default: float, help: str, at_most: float | None = None, inert: Any = NOT_INERT) -> Any:
-    """A knob from 0."""
+    """A number from 0."""
     return knob(default, help, at_least=0.0, at_most=at_most, inert=inert)
 
 
 def count(default: int | None, help: str, at_most: int, inert: Any = NOT_INERT) -> Any:
-    """A knob from 1."""
+    """A whole number from 1."""
     return knob(default, help, at_least=1, at_most=at_most, inert=inert)
 
 
@@ -70,12 +69,8 @@ def field_types(cls: type) -> dict[str, Any]:
 @functools.cache
 def flat_fields(cls: type) -> dict[str, tuple[str, Any]]:
     """Flat knob name -> (section name, dataclass field) over all sections of a configuration class."""
-    found: dict[str, tuple[str, Any]] = {}
-    for section, section_type in field_types(cls).items():
-        if is_dataclass(section_type):
-            for f in fields(section_type):
-                found[f.name] = (section, f)
-    return found
+    parts = {section: kind for section, kind in field_types(cls).items() if is_dataclass(kind)}
+    return {f.name: (section, f) for section, kind in parts.items() for f in fields(kind)}
 
 
 def knob_type(cls: type, name: str) -> Any:
@@ -85,11 +80,8 @@ def knob_type(cls: type, name: str) -> Any:
 
 
 def inner_type(kind: Any) -> tuple[Any, bool]:
-    """(the type without "or none", whether none is allowed)."""
-    if isinstance(kind, types.UnionType):
-        rest = [t for t in typing.get_args(kind) if t is not type(None)]
-        return rest[0], True
-    return kind, False
+    """(the type without "| None", whether None is allowed)."""
+    return (typing.get_args(kind)[0], True) if isinstance(kind, types.UnionType) else (kind, False)
 
 
 def choices(kind: Any) -> tuple[str, ...]:
@@ -110,20 +102,15 @@ def parse(name: str, kind: Any, text: str) -> Any:
     inner, optional = inner_type(kind)
     if optional and text.lower() == "none":
         return None
-    readers: dict[Any, Any] = {int: int, float: float, bool: _parse_bool}
+    switches = {"true": True, "false": False}
+    readers: dict[Any, Any] = {int: int, float: float, bool: lambda word: switches[word.lower()]}
     one = int if typing.get_origin(inner) is tuple else kind  # a tuple arrives one word at a time
     try:
         return coerce(name, one, readers.get(inner_type(one)[0], str)(text))
     except ConfigError:
         raise
-    except ValueError:
+    except (KeyError, ValueError):
         raise ConfigError(f"{name} must be {describe(kind)}, not {text!r}") from None
-
-
-def _parse_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
 
 
 def coerce(name: str, kind: Any, value: Any) -> Any:
@@ -145,7 +132,7 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
 
 
 def shorten(value: Any) -> str:
-    """A value as text for a message, cut to 80 characters."""
+    """A value for a message, cut to 80 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -157,27 +144,13 @@ def check_limits(section: Any) -> None:
         value = coerce(f.name, kinds[f.name], getattr(section, f.name))
         object.__setattr__(section, f.name, value)
         for entry in value if isinstance(value, tuple) else (value,):
-            if isinstance(entry, int | float):
-                _check_range(f.name, entry, f.metadata)
-
-
-def _check_range(name: str, value: float, limits: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{name} must be a finite number, not {value}")
-    rules = {
-        "at_least": ("at least", value >= limits.get("at_least", value)),
-        "above": ("above", "above" not in limits or value > limits["above"]),
-        "at_most": ("at most", value <= limits.get("at_most", value)),
-        "below": ("below", "below" not in limits or value < limits["below"]),
-    }
-    for rule, (words, holds) in rules.items():
-        if not holds:
-            raise ConfigError(f"{name} must be {words} {limits[rule]:g}, not {shorten(value)}")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Nested dataclasses as nested dicts of JSON values (tuples become lists)."""
-    return typing.cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
+            if isinstance(entry, float) and not math.isfinite(entry):
+                raise ConfigError(f"{f.name} must be a finite number, not {entry}")
+            for rule, holds in LIMITS.items():
+                limit = f.metadata.get(rule)
+                if entry is not None and limit is not None and not holds(entry, limit):
+                    words = rule.replace("_", " ")
+                    raise ConfigError(f"{f.name} must be {words} {limit:g}, not {shorten(entry)}")
 
 
 def from_dict(cls: type[T], values: Any) -> T:

@@ -14,7 +14,9 @@ from vitlab.errors import ConfigError
 class ModelConfig:
     """The network. Names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
 
-    arch: Literal["vit", "cnn"] = knob("vit", "Kind of network: a Vision Transformer, or the small CNN of keras.io.")
+    arch: Literal["vit", "cnn", "mixer"] = knob(
+        "vit", "Kind of network: a Vision Transformer, the small CNN of keras.io, or an MLP-Mixer."
+    )
     image_size: int = count(
         28,
         "Side of the square input in pixels. Images of another size are resized to it, which allows other patch sizes.",
@@ -100,6 +102,13 @@ class ModelConfig:
     cnn_channels: tuple[int, ...] = knob(
         (32, 64), "Channels of the CNN's convolutions, one number per layer.", at_least=1, at_most=100_000
     )
+    token_mlp_ratio: float = knob(
+        0.5,
+        "Width of the MLP-Mixer's hidden layer across patches, as a multiple of embed_dim.",
+        above=0.0,
+        at_most=1000.0,
+        inert=0.5,
+    )
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -145,10 +154,20 @@ class ModelConfig:
     def _check_widths(self) -> None:
         if round(self.embed_dim * self.mlp_ratio) < 1:
             raise ConfigError(f"mlp_ratio {self.mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}")
+
+    def _check_places(self) -> None:
         if self.pos_embed == "sincos" and self.embed_dim % 4:
             raise ConfigError(
                 f"pos_embed sincos needs an embed_dim divisible by 4 (sine and cosine of row and column), "
                 f"not {self.embed_dim}"
+            )
+
+    def _check_mixing(self) -> None:
+        if self.pool == "cls":
+            raise ConfigError("pool cls needs a class token, which an MLP-Mixer does not have; use mean or flatten")
+        if self.token_hidden < 1:
+            raise ConfigError(
+                f"token_mlp_ratio {self.token_mlp_ratio} leaves no hidden unit at embed_dim {self.embed_dim}; raise it"
             )
 
     @property
@@ -188,11 +207,17 @@ class ModelConfig:
         """Width of a block's hidden layer."""
         return round(self.embed_dim * self.mlp_ratio)
 
+    @property
+    def token_hidden(self) -> int:
+        """Width of an MLP-Mixer's hidden layer across patches."""
+        return round(self.embed_dim * self.token_mlp_ratio)
+
 
 # What must hold for each network; the knobs of the others mean nothing to it.
 CHECKS: dict[str, tuple[Callable[[ModelConfig], None], ...]] = {
-    "vit": (ModelConfig._check_patches, ModelConfig._check_heads, ModelConfig._check_widths),
+    "vit": (ModelConfig._check_patches, ModelConfig._check_heads, ModelConfig._check_widths, ModelConfig._check_places),
     "cnn": (ModelConfig._check_layers,),
+    "mixer": (ModelConfig._check_patches, ModelConfig._check_widths, ModelConfig._check_mixing),
 }
 
 

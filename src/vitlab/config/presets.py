@@ -1,7 +1,7 @@
 """Named configurations: every network of the seed page, the CNN that beat its ViT, and our own.
 
 The seed page is the student project "Visual transformer and the MNIST dataset" (Frankfurt, winter 2022/23). Where the
-page is incomplete, all its presets share these assumptions of ours:
+page is incomplete, its presets share these assumptions of ours:
 
 - 4 heads of width projection_dim each (Keras' key_dim), GELU and dropout 0.1 after both dense layers of a block, a
   flatten head of 2048 and 1024 units with dropout 0.5, as in the Keras example that the page modifies.
@@ -29,13 +29,13 @@ DEFAULT_PRESET = "small"
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration, where it comes from, what to expect of it, and what its source ``published``: accuracy in
+    """A configuration, what to expect of it, where it comes from, and what its source ``published``: accuracy in
     percent and training seconds of one run."""
 
     config: RunConfig
     about: str
-    source: str
     expected: str
+    source: str = "vitlab"
     published: tuple[float, float] | None = None
 
 
@@ -68,7 +68,7 @@ def seed_network(
 
 
 def seed_row(image_size: int, patch_size: int, embed_dim: int, published: tuple[float, float]) -> Preset:
-    """A row of one of the seed page's two tables: one epoch, batches of 128, 8 layers."""
+    """A row of the seed page's two tables: one epoch, batches of 128, 8 layers."""
     grid = image_size // patch_size
     cut = image_size - grid * patch_size
     edge = f"; {cut} of {image_size} pixels are cut off at the right and bottom edge" if cut else ""
@@ -116,89 +116,73 @@ RECIPE = RunConfig(
     train=TrainConfig(batch_size=256, select="last"),
 )  # fmt: skip
 
-FAST = Preset(
-    RECIPE.with_knobs(
-        val_fraction=0.0, crop=20, num_heads=1, attn_form="merged", attn_bias=True, norm="rms", act="relu2",
-        linear_bias=False, muon_weight_decay=0.05, batch_size=128, epochs=1.75, warmup_epochs=0.15, clean_tail=0.3,
-    ),
-    about="the quickest ViT to 99.0 %: 25 overlapping patches, two blocks with merged attention, less than two epochs.",
-    source="vitlab",
-    expected="99.14 +- 0.08 % (5 seeds) after 3 to 5 seconds of training on two cores; see docs/speed.md.",
-)  # fmt: skip
-
-SMALL = Preset(
-    RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
-    about="a textbook ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
-    source="vitlab",
-    expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores; see docs/speed.md.",
-)
-
-ACCURATE = Preset(
-    RECIPE.with_knobs(
-        val_fraction=0.0, crop=24, embed_dim=96, depth=4, attn_bias=True, epochs=30, warmup_epochs=1.0,
-        elastic=1.5, label_smoothing=0.05,
-    ),
-    about="the most accurate within ten minutes on two cores: wider and deeper than small, elastic augmentation.",
-    source="vitlab",
-    expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores; see docs/speed.md.",
-)  # fmt: skip
-
-FASHION = Preset(
-    RECIPE.with_knobs(
-        data="fashion-mnist", val_fraction=0.0, crop=24, embed_dim=64, depth=4, epochs=10, warmup_epochs=1.0,
-        flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, clean_tail=0.2, label_smoothing=0.05,
-    ),
-    about="for Fashion-MNIST: four blocks, mirrored images, as fast as small.",
-    source="vitlab",
-    expected="92.32 +- 0.20 % (3 seeds) after 105 seconds of training on two shared cores; see docs/speed.md.",
-)  # fmt: skip
-
-CNN_TUNED = Preset(
-    RunConfig(
-        data=DataConfig(data="mnist", val_fraction=0.0),
-        model=ModelConfig(arch="cnn", cnn_channels=(16, 64), head_dropout=0.1),
-        optim=OptimConfig(
-            optimizer="muon", muon_lr=0.05, lr=1e-2, schedule="linear", warmup_epochs=0.2, weight_decay=0.0,
-            beta1=0.8, beta2=0.95, label_smoothing=0.1,
-        ),
-        train=TrainConfig(epochs=1, batch_size=128, select="last"),
-    ),
-    about="the fastest small CNN to 99.0 % that we could build, with Muon, bf16 and smoothed labels, as in `fast`.",
-    source="vitlab; one epoch with a high learning rate is an idea of tuomaso/train_mnist_fast",
-    expected="99.12 +- 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores; see docs/speed.md.",
-)  # fmt: skip
-
-KERAS_CNN = Preset(
-    RunConfig(
-        data=DataConfig(data="mnist", val_split="last", val_fraction=0.1, normalize=False),
-        model=ModelConfig(arch="cnn", image_size=28, cnn_channels=(32, 64), head_dropout=0.5),
-        optim=OptimConfig(lr=1e-3, schedule="constant", weight_decay=0.0, adam_eps=1e-7),
-        train=TrainConfig(epochs=15, batch_size=128, select="last"),
-    ),
-    about="the small convolutional network that the seed page calls more accurate and faster than its ViT.",
-    source="keras-team/keras-io, examples/vision/mnist_convnet.py",
-    expected="keras.io: 99.22 % after 15 epochs of 13 to 17 s (one run); the seed page: over 99 % in 2.5 minutes.",
-)
-
-SEED_BEST = Preset(
-    seed_network(28, 14, embed_dim=96, depth=16, batch_size=2000, epochs=100, flip=False),
-    about="the seed page's best run: 4 patches, 16 layers, dimension 96, 100 epochs in batches of 2,000.",
-    source=SEED_PAGE,
-    expected="99.13 % after 32 minutes (one run); the page reports 98.94 % in just under 2 hours (machine not named).",
-    published=(98.94, 7200.0),
-)
-
 PRESETS: dict[str, Preset] = {
-    "small": SMALL,
-    "fast": FAST,
-    "accurate": ACCURATE,
-    "fashion": FASHION,
-    "cnn-tuned": CNN_TUNED,
-    "keras-cnn": KERAS_CNN,
-    "seed-best": SEED_BEST,
+    "small": Preset(
+        RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
+        about="a textbook ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
+        expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores; see docs/speed.md.",
+    ),
+    "fast": Preset(
+        RECIPE.with_knobs(
+            val_fraction=0.0, crop=20, num_heads=1, attn_form="merged", attn_bias=True, norm="rms", act="relu2",
+            linear_bias=False, muon_weight_decay=0.05, batch_size=128, epochs=1.75, warmup_epochs=0.15, clean_tail=0.3,
+        ),
+        about="the quickest ViT to 99.0 %: 25 overlapping patches, two blocks with merged attention, less than two "
+        "epochs.",
+        expected="99.14 +- 0.08 % (5 seeds) after 3 to 5 seconds of training on two cores; see docs/speed.md.",
+    ),
+    "accurate": Preset(
+        RECIPE.with_knobs(
+            val_fraction=0.0, crop=24, embed_dim=96, depth=4, attn_bias=True, epochs=30, warmup_epochs=1.0,
+            elastic=1.5, label_smoothing=0.05,
+        ),
+        about="the most accurate within ten minutes on two cores: wider and deeper than small, elastic augmentation.",
+        expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores; see docs/speed.md.",
+    ),
+    "fashion": Preset(
+        RECIPE.with_knobs(
+            data="fashion-mnist", val_fraction=0.0, crop=24, embed_dim=64, depth=4, epochs=10, warmup_epochs=1.0,
+            flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, clean_tail=0.2, label_smoothing=0.05,
+        ),
+        about="for Fashion-MNIST: four blocks, mirrored images, as fast as small.",
+        expected="92.32 +- 0.20 % (3 seeds) after 105 seconds of training on two shared cores; see docs/speed.md.",
+    ),
+    "cnn-tuned": Preset(
+        RunConfig(
+            data=DataConfig(data="mnist", val_fraction=0.0),
+            model=ModelConfig(arch="cnn", cnn_channels=(16, 64), head_dropout=0.1),
+            optim=OptimConfig(
+                optimizer="muon", muon_lr=0.05, lr=1e-2, schedule="linear", warmup_epochs=0.2, weight_decay=0.0,
+                beta1=0.8, beta2=0.95, label_smoothing=0.1,
+            ),
+            train=TrainConfig(epochs=1, batch_size=128, select="last"),
+        ),
+        about="the fastest small CNN to 99.0 % that we could build, with Muon, bf16 and smoothed labels, as in `fast`.",
+        source="vitlab; one epoch with a high learning rate is an idea of tuomaso/train_mnist_fast",
+        expected="99.12 +- 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores; see docs/speed.md.",
+    ),
+    "keras-cnn": Preset(
+        RunConfig(
+            data=DataConfig(data="mnist", val_split="last", val_fraction=0.1, normalize=False),
+            model=ModelConfig(arch="cnn", image_size=28, cnn_channels=(32, 64), head_dropout=0.5),
+            optim=OptimConfig(lr=1e-3, schedule="constant", weight_decay=0.0, adam_eps=1e-7),
+            train=TrainConfig(epochs=15, batch_size=128, select="last"),
+        ),
+        about="the small convolutional network that the seed page calls more accurate and faster than its ViT.",
+        source="keras-team/keras-io, examples/vision/mnist_convnet.py",
+        expected="keras.io: 99.22 % after 15 epochs of 13 to 17 s (one run); the seed page: over 99 % in 2.5 minutes.",
+    ),
+    "seed-best": Preset(
+        seed_network(28, 14, embed_dim=96, depth=16, batch_size=2000, epochs=100, flip=False),
+        about="the seed page's best run: 4 patches, 16 layers, dimension 96, 100 epochs in batches of 2,000.",
+        source=SEED_PAGE,
+        expected="99.13 % after 32 minutes (one run); the page reports 98.94 % in just under 2 hours (machine not "
+        "named).",
+        published=(98.94, 7200.0),
+    ),
     **{f"seed-{image}x{patch}": seed_row(image, patch, 48, text) for (image, patch), text in IMAGE_PATCH_ROWS.items()},
     **{f"seed-dim{dim}": seed_row(28, 7, dim, text) for dim, text in PROJECTION_ROWS.items()},
-}
+}  # fmt: skip
 
 
 def preset_config(name: str) -> RunConfig:

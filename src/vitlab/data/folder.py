@@ -9,7 +9,7 @@ A file is recognised by its content, never by its name. Files that cannot be use
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +42,15 @@ class Harvest:
         return printable(path.relative_to(self.root).as_posix())
 
     def skip(self, path: Path, reason: str) -> None:
-        """Note why a file is not used."""
         self.skipped.append(f"{self.name(path)} {reason}")
+
+    def inside(self, folder: Path) -> Iterator[Path]:
+        """The contents of ``folder``, without links that lead out of the root."""
+        for path in _entries(folder):
+            if _leads_out(path, self.root):
+                self.skip(path, LEADS_OUT)
+            else:
+                yield path
 
 
 def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
@@ -52,10 +59,8 @@ def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
     folders = _part_folders(harvest)
     classes = _class_names(folders["train"], root)
     for part, folder in folders.items():
-        harvest.images[part] = []
         _read_part(part, folder, classes, harvest)
-    _report(harvest, log)
-    _check_counts(folders, harvest)
+    _check_counts(folders, harvest, log)
     splits = _to_splits(harvest, log)
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
@@ -108,25 +113,18 @@ def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
 
 
 def _read_part(part: str, folder: Path, classes: tuple[str, ...], harvest: Harvest) -> None:
-    for entry in _entries(folder):
-        if _leads_out(entry, harvest.root):
-            harvest.skip(entry, LEADS_OUT)
-        elif not entry.is_dir():
+    harvest.images[part] = []
+    for entry in harvest.inside(folder):
+        if not entry.is_dir():
             harvest.skip(entry, "is not in the sub-folder of a class")
-        elif entry.name not in classes:
+            continue
+        if entry.name not in classes:
             raise DataError(f"{entry} is a class that {harvest.root / 'train'} lacks; add it there or remove it")
-        else:
-            _read_class(part, entry, classes.index(entry.name), harvest)
-
-
-def _read_class(part: str, folder: Path, label: int, harvest: Harvest) -> None:
-    for path in _entries(folder):
-        if _leads_out(path, harvest.root):
-            harvest.skip(path, LEADS_OUT)
-        elif not path.is_file():
-            harvest.skip(path, "is not a file")
-        else:
-            _read_image(part, path, label, harvest)
+        for path in harvest.inside(entry):
+            if path.is_file():
+                _read_image(part, path, classes.index(entry.name), harvest)
+            else:
+                harvest.skip(path, "is not a file")
 
 
 def _read_image(part: str, path: Path, label: int, harvest: Harvest) -> None:
@@ -150,16 +148,14 @@ def _check_memory(num_bytes: int, root: Path) -> None:
         )
 
 
-def _report(harvest: Harvest, log: Callable[[str], None]) -> None:
+def _check_counts(folders: dict[str, Path], harvest: Harvest, log: Callable[[str], None]) -> None:
+    """Report what was skipped; DataError when a part has too few images."""
     skipped = harvest.skipped
     if skipped:
         more = f". And {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
         total = counted(len(skipped) + len(harvest.digests), "file")
         log(f"skipped {len(skipped):,} of {total} in {harvest.root}: {'. '.join(skipped[:3])}{more}")
-
-
-def _check_counts(folders: dict[str, Path], harvest: Harvest) -> None:
-    first = f" ({harvest.skipped[0]})" if harvest.skipped else ""
+    first = f" ({skipped[0]})" if skipped else ""
     for part, folder in folders.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:

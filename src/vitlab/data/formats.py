@@ -141,3 +141,7 @@ def read_cifar(data: bytes, what: str) -> Split:
     rows = np.frombuffer(data, np.uint8).reshape(-1, width)
     images = rows[:, 1:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)
     return Split(np.ascontiguousarray(images), rows[:, 0].astype(np.int64))
+
+
+# How the parts of a card's files become its training and its test Split, by `Card.layout`.
+SPLITTERS = {"idx": splits_from_idx, "cifar": splits_from_cifar}

@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,9 @@ def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) ->
     animations, checksum errors, a missing end and extreme shapes; without it whatever Pillow can read is accepted, and
     of an animation the first frame. ImageError in one line that begins with ``name``.
     """
+    import PIL.Image
+    import PIL.ImageOps
+
     shown = printable(name)
     check_format(data, shown)
     if strict:
@@ -89,11 +92,18 @@ def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) ->
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities that do not prevent reading
-            return _read(data, shown, drawing, strict)
+            picture: Image = PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+            check_size(picture.width, picture.height, shown, strict)
+            picture.load()
+            with suppress(Exception):  # how the camera was held is a free-form note; the pixels are intact
+                picture = PIL.ImageOps.exif_transpose(picture)
+            return _to_array(picture, drawing)
     except ImageError:
         raise
+    except PIL.Image.DecompressionBombError:
+        raise ImageError(f"{shown} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it", 413) from None
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
-        raise damaged(shown) from error
+        raise _damaged(shown) from error
 
 
 def printable(name: str) -> str:
@@ -101,8 +111,7 @@ def printable(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def damaged(name: str) -> ImageError:
-    """The error for a file that is not whole."""
+def _damaged(name: str) -> ImageError:
     return ImageError(f"{name} is damaged or incomplete; save it again as PNG or JPEG")
 
 
@@ -138,58 +147,23 @@ def checked_png(data: bytes, name: str) -> bytes:
     ImageError unless size, frame count and the checksums of those chunks are in order.
     """
     if data[12:16] != b"IHDR" or len(data) < 33:
-        raise damaged(name)
+        raise _damaged(name)
     width, height = struct.unpack(">II", data[16:24])
     check_size(width, height, name)
-    kept, last = [PNG], b""
-    for kind, start, end in png_chunks(data):
-        last = kind
+    kept, kind, end = [PNG], b"", len(PNG)
+    while kind != b"IEND":  # each chunk: length, kind, content, checksum (PNG specification, 5.3)
+        start = end
+        length, kind = struct.unpack(">I4s", data[start : start + 8].ljust(8, b"\0"))
+        end = start + 12 + length
+        if end > len(data):
+            raise _damaged(name)
         if kind == b"acTL" and data[start + 8 : start + 12] != b"\0\0\0\1":
             raise ImageError(f"{name} is animated; save a single frame of it")
         if kind in KEPT:
             if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-                raise damaged(name)
+                raise _damaged(name)
             kept.append(data[start:end])
-    if last != b"IEND":
-        raise damaged(name)
     return b"".join(kept)
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start, end) of every whole chunk up to IEND: length, kind, content, checksum (PNG specification, 5.3)."""
-    start = len(PNG)
-    while start + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[start : start + 8])
-        end = start + 12 + length
-        if end > len(data):
-            return
-        yield kind, start, end
-        if kind == b"IEND":
-            return
-        start = end
-
-
-def _read(data: bytes, name: str, drawing: bool, strict: bool) -> Pixels:
-    import PIL.Image
-
-    try:
-        picture = PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG"))
-    except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it", 413) from None
-    with picture:
-        check_size(picture.width, picture.height, name, strict)
-        picture.load()
-        return _to_array(_upright(picture), drawing)
-
-
-def _upright(picture: Image) -> Image:
-    """The picture turned the way its camera was held; unchanged if that note cannot be read."""
-    import PIL.ImageOps
-
-    try:
-        return PIL.ImageOps.exif_transpose(picture)
-    except Exception:  # of any type, since the note is free-form bytes; the pixels are intact
-        return picture
 
 
 def _to_array(picture: Image, drawing: bool) -> Pixels:

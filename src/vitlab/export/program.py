@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab import files
-from vitlab.export.whole import Outputs, Whole, check_new, image_shape, keep, metadata, noise, one_line, silence
+from vitlab.export.whole import Outputs, Whole, check_new, keep, metadata, noise, one_line, silence
 from vitlab.predict import Classifier
 
 
@@ -20,12 +20,12 @@ def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
         program = torch.export.load("run.pt2").module()
         (logits,) = program(images)
 
-    Before the file is kept, it is read again and its answers are compared with torch's (ExportError). Its extra file
-    "vitlab.json" holds classes and digest. ConfigError if ``path`` exists.
+    Before the file is kept, it is read again and its answers are compared with torch's. Its extra file "vitlab.json"
+    holds classes and digest. ConfigError if ``path`` exists; ExportError if the answers differ.
     """
     check_new(path)
     whole = Whole(classifier).eval()
-    data = program_bytes(whole, image_shape(classifier), metadata(classifier))
+    data = program_bytes(whole, metadata(classifier))
     with one_line(f"{path} is not kept: it cannot be read again"), silence():
         again = torch.export.load(io.BytesIO(data)).module()
 
@@ -36,10 +36,10 @@ def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
     return keep(classifier, whole, path, data, copy, "torch")
 
 
-def program_bytes(whole: Whole, shape: tuple[int, int, int], about: dict[str, Any]) -> bytes:
-    """The file. Traced with two images, because with one torch would treat the batch size as a constant."""
-    example = noise(shape, 2)
-    whole(example)  # creates the constants of preprocessing before tracing, not inside it
+def program_bytes(whole: Whole, about: dict[str, Any]) -> bytes:
+    """The file, with ``about`` as metadata."""
+    example = noise(whole.shape, 2)  # with one image, torch would treat the batch size as a constant
+    whole(example)  # creates the constants of preprocessing before the tracing
     stream = io.BytesIO()
     with one_line("torch cannot write this network as a program"), silence(), torch.no_grad():
         program = torch.export.export(whole, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -31,11 +31,12 @@ from vitlab.studies.grid import Cell
 from vitlab.studies.summary import Line, summarize
 
 Note = Callable[[str], None]
+Point = tuple[Line, Classifier | None]  # a cell of a study, with the model of its first seed if its run exists
 
 FORMAT = 1
 STATIC = (".html", ".js", ".css", ".svg", ".png", ".json", ".webmanifest")
 MOST_EXAMPLES = 100
-MOST_MODELS = 24  # of a study that come with a page; the best trades of accuracy for time first
+MOST_MODELS = 24  # models of a study on a page; those with the best trade of accuracy for time come first
 
 
 def export_web(
@@ -46,16 +47,20 @@ def export_web(
     note: Note = lambda line: None,
     page: Traversable | None = None,
 ) -> dict[str, Any]:
-    """Write the page with ``classifiers`` (the first is shown first) to the new folder ``out``; facts about it.
+    """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
-    ``study``: a study's folder, whose points become the menu; those whose run lies in ``runs`` come with their models.
-    ``page`` replaces the page's own files. ConfigError if ``out`` holds something, ExportError without a page.
+    ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
+    ``page`` replaces the page's own files. ConfigError if ``out`` is not empty; ExportError if there is no page, or for
+    a network that the page cannot compute.
     """
     check_new(out, folder=True)
+    for classifier in classifiers:
+        if why_not := classifier.model.describe().missing.get("page"):
+            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
-    # The first page that a browser asks for comes last: a folder that was interrupted shows nothing false.
+    # What a browser opens first is written last: an incomplete folder shows nothing.
     for name in sorted(content, key=lambda name: (name == "index.html", name)):
         files.make_folder((out / name).parent)
         files.write_bytes(out / name, content[name])
@@ -66,16 +71,10 @@ def export_web(
 def gather(
     classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
-    """The models by id, those of ``classifiers`` first, and what the page reads of them: models.json, models/ID/...
-
-    ExportError for a network that the page cannot compute.
-    """
-    for classifier in classifiers:
-        if why_not := classifier.model.describe().missing.get("page"):
-            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
+    """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/."""
     points = [] if study is None else study_points(study, runs, note)
     models = named(classifiers, note)
-    models |= named([point.classifier for point in points if point.classifier is not None], taken=models)
+    models |= named([classifier for _, classifier in points if classifier is not None], taken=models)
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
@@ -117,7 +116,8 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
 def named(
     classifiers: Sequence[Classifier], note: Note = lambda line: None, taken: dict[str, Classifier] | None = None
 ) -> dict[str, Classifier]:
-    """The models by id, made from the run's name; of equal weights, also those of ``taken``, only one model is kept."""
+    """New models by id, which is made from the run's name. Models with equal weights, or with those of a model in
+    ``taken``, are kept once."""
     taken = taken or {}
     made: dict[str, Classifier] = {}
     for classifier in classifiers:
@@ -131,41 +131,31 @@ def named(
 
 
 def new_id(name: str, taken: dict[str, Classifier]) -> str:
-    """An address from a name: lower-case letters, digits, - and _, at most 64 of them, and not one of ``taken``."""
+    """An id from a name: up to 64 lower-case letters, digits, - and _, not in ``taken``."""
     base = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).lstrip("-_")[:60].rstrip("-") or "model"
     tries = (base if number == 1 else f"{base[:56]}-{number}" for number in range(1, len(taken) + 2))
     return next(candidate for candidate in tries if candidate not in taken)
 
 
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A cell of a study, with the model of its first seed if its run is there."""
-
-    line: Line
-    classifier: Classifier | None
-
-    def to_dict(self, model_id: str | None) -> dict[str, Any]:
-        """As in models.json: accuracy and interval as fractions, where `Line` has percent; seconds of training."""
-        line = self.line
-        return {
-            "id": model_id,
+def index(models: dict[str, Classifier], points: Sequence[Point], study: str | None) -> dict[str, Any]:
+    """models.json: what the page can load, and the study's points, with fractions where `Line` has percent."""
+    names = [classifier.name for classifier in models.values()]
+    ids = {classifier.digest: model_id for model_id, classifier in models.items()}
+    rows = [
+        {
+            "id": None if classifier is None else ids[classifier.digest],
             "cell": line.cell,
             "seconds": line.seconds,
             "accuracy": None if line.accuracy is None else line.accuracy / 100,
             "interval": None if line.interval is None else [bound / 100 for bound in line.interval],
             "on_front": line.on_front,
         }
-
-
-def index(models: dict[str, Classifier], points: Sequence[Point] = (), study: str | None = None) -> dict[str, Any]:
-    """models.json: what the page can load, and the study's points."""
-    names = [classifier.name for classifier in models.values()]
-    ids = {classifier.digest: model_id for model_id, classifier in models.items()}
-    rows = [point.to_dict(None if point.classifier is None else ids[point.classifier.digest]) for point in points]
+        for line, classifier in points
+    ]
     entries = [
         {
             "id": model_id,
-            "name": one.name if names.count(one.name) == 1 else model_id,  # two of one name go by their ids
+            "name": one.name if names.count(one.name) == 1 else model_id,  # equal names are told apart by id
             "test_top1": one.result["test_top1"],
             "train_seconds": one.result["train_seconds"],
             "params": count_parameters(one.model),
@@ -176,8 +166,8 @@ def index(models: dict[str, Classifier], points: Sequence[Point] = (), study: st
     return {"format": FORMAT, "models": entries, "study": study and {"name": study, "points": rows}}
 
 
-def study_points(folder: Path, runs: Path, note: Note = lambda line: None) -> list[Point]:
-    """A point for each cell that has an accuracy and a time; RunError if ``folder`` is no study or none has."""
+def study_points(folder: Path, runs: Path, note: Note) -> list[Point]:
+    """A point for each cell that has an accuracy and a time; RunError if ``folder`` is not a study, or if none has."""
     if not (folder / "study.json").is_file():
         raise RunError(f"{folder} is not a study (no study.json); `vitlab study` names its folder at the end")
     rows = read_rows(folder)
@@ -191,11 +181,11 @@ def study_points(folder: Path, runs: Path, note: Note = lambda line: None) -> li
         raise RunError(f"{folder} has no finished run yet; `vitlab study --status {folder}` shows its progress")
     chosen = sorted(lines, key=lambda line: (not line.on_front, line.rank or 0))[:MOST_MODELS]
     models = {line.cell: model_of(line.cell, rows, runs, note) for line in chosen}
-    return [Point(line, models.get(line.cell)) for line in lines]
+    return [(line, models.get(line.cell)) for line in lines]
 
 
 def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier | None:
-    """The model of a cell's first finished seed; None, and a note, if the page cannot have it."""
+    """The model of a cell's first finished seed; None, with a note, if the page cannot have it."""
     done = [row for row in rows if row["cell"] == cell and row["status"] == "done"]
     try:
         classifier = Classifier.load(runs / str(done[0]["run"]))
@@ -213,12 +203,13 @@ def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier |
 def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
     """config.json, model.safetensors (byte for byte) and examples.json by name.
 
-    ``examples`` are images of the run's own data set, see `own_examples`; None: scikit-learn's digits instead. RunError
-    when the weights on the disk are not those that were loaded.
+    ``examples`` are images of the run's own data set, see `own_examples`; None means scikit-learn's digits. RunError if
+    the weights on the disk are not those that were loaded.
     """
-    weights = files.read_bytes(RunFolder(classifier.path).model_path)
+    path = RunFolder(classifier.path).model_path
+    weights = files.read_bytes(path)
     if files.sha256(weights) != classifier.digest:
-        raise classifier.changed()
+        raise RunError(f"{path} changed while it was in use; run the command again")
     return {
         "config.json": as_json(describe(classifier)),
         "model.safetensors": weights,
@@ -232,7 +223,7 @@ def as_json(value: dict[str, Any]) -> bytes:
 
 
 def describe(classifier: Classifier) -> dict[str, Any]:
-    """config.json of a bundle: what a program needs to read pictures, and facts about the model."""
+    """config.json of a bundle: what a program needs to prepare images, and facts about the model."""
     config, result = classifier.config, classifier.result
     numbers = ("test_top1", "test_top1_interval", "test_images", "train_seconds")
     return {

@@ -1,7 +1,7 @@
 """A network with its preprocessing inside, and how an exported copy is compared with it before it is kept.
 
-Preprocessing that does not travel with the weights is the classic mistake of an export. So an exported file takes
-stored images, uint8 in 0 to 255, and scales, resizes, crops and normalises them with the same code as training.
+The classic mistake of an export is to leave the preprocessing behind. So an exported file takes stored images, uint8 in
+0 to 255, and scales, resizes, crops and normalises them with the same code as training.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ from vitlab.errors import ConfigError, VitlabError, storage_error
 from vitlab.machine import generator_on
 from vitlab.model import ViT
 from vitlab.predict import Classifier
+from vitlab.text import counted
 
 BATCHES = (1, 2, 7)
-AGREE = 1e-4  # the largest difference from torch that a copy may have
+AGREE = 1e-4  # largest difference from torch that is accepted
 
 Outputs = dict[str, Tensor]
 
@@ -35,11 +38,15 @@ class ExportError(VitlabError):
 
 
 class Whole(nn.Module):
-    """uint8 [B, H, W, C] -> logits [B, K], followed with ``attention`` by each layer's weights [B, h, N, N]."""
+    """uint8 [B, H, W, C] -> logits [B, K] and, with ``attention``, each layer's weights [B, h, N, N].
+
+    ``shape`` is (H, W, C) of a stored image.
+    """
 
     def __init__(self, classifier: Classifier, attention: bool = False) -> None:
         super().__init__()
         self.model, self.preprocess, self.attention = classifier.model, classifier.preprocess, attention
+        self.shape = (*classifier.stored_size, classifier.channels)
 
     def forward(self, images_BHWC: Tensor) -> tuple[Tensor, ...]:
         """The outputs in the order of `names`."""
@@ -52,21 +59,9 @@ class Whole(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """Of the outputs."""
+        """The names of the outputs."""
         layers = range(len(self.model.blocks)) if self.attention and isinstance(self.model, ViT) else ()
         return ["logits", *(f"attention_{layer}" for layer in layers)]
-
-
-def check_attention(classifier: Classifier, attention: bool) -> None:
-    """ExportError when attention is asked for and the network has none."""
-    why_not = classifier.model.describe().missing.get("attention")
-    if attention and why_not:
-        raise ExportError(f"{classifier.path} has no attention to export ({why_not}); leave out --attention")
-
-
-def image_shape(classifier: Classifier) -> tuple[int, int, int]:
-    """(H, W, C) of a stored image."""
-    return (*classifier.stored_size, classifier.channels)
 
 
 def noise(shape: tuple[int, int, int], count: int) -> Tensor:
@@ -75,23 +70,21 @@ def noise(shape: tuple[int, int, int], count: int) -> Tensor:
     return torch.randint(0, 256, (count, *shape), generator=draw).to(torch.uint8)
 
 
-def compare(
-    whole: Whole, copy: Callable[[Tensor], Outputs], shape: tuple[int, int, int], where: str
-) -> dict[str, float]:
+def compare(whole: Whole, copy: Callable[[Tensor], Outputs], where: str) -> dict[str, float]:
     """The largest difference between torch's outputs and the copy's, for each batch size; ExportError above AGREE."""
     found: dict[str, float] = {}
     for count in BATCHES:
-        images = noise(shape, count)
+        images, number = noise(whole.shape, count), counted(count, "image")
         with torch.inference_mode():
             expected = dict(zip(whole.names, whole(images), strict=True))
-        with one_line(f"{where} is not kept: it fails for {count} images"):
+        with one_line(f"{where} is not kept: it fails for {number}"):
             got = copy(images)
         differences = [largest_difference(expected[name], got.get(name)) for name in whole.names]
         worst = max(differences)
         if not worst <= AGREE:
             name = whole.names[differences.index(worst)]
             raise ExportError(
-                f"{where} is not kept: its {name} for {count} images differ from torch's by {worst:.1e}, more than "
+                f"{where} is not kept: its {name} for {number} differ from torch's by {worst:.1e}, more than "
                 f"{AGREE}; please report the run's config.json"
             )
         found[str(count)] = worst
@@ -99,16 +92,16 @@ def compare(
 
 
 def largest_difference(expected: Tensor, got: Tensor | None) -> float:
-    """Of two tensors; infinite when one is missing, of another shape or not finite."""
+    """The largest difference of two tensors; infinite if one is missing, not finite, or has another shape."""
     if got is None or got.shape != expected.shape:
         return float("inf")
     difference = float((expected - got).abs().max())
-    return difference if difference == difference else float("inf")
+    return float("inf") if math.isnan(difference) else difference
 
 
 @contextlib.contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turn any error inside an exporter or runtime, each of which has its own types, into ExportError."""
+    """Turn any error of an exporter or runtime into ExportError: each of them has its own types."""
     try:
         yield
     except MemoryError:
@@ -119,7 +112,7 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def check_new(path: Path, folder: bool = False) -> None:
-    """ConfigError if ``path`` exists; where a ``folder`` is to be made, an empty one may exist."""
+    """ConfigError if ``path`` exists; if ``folder``, an empty folder may."""
     try:
         taken = os.path.lexists(path) and not (folder and path.is_dir() and not any(path.iterdir()))
     except OSError as error:
@@ -145,16 +138,13 @@ def silence() -> Iterator[None]:
 
 
 def metadata(classifier: Classifier) -> dict[str, Any]:
-    """What a file says about itself, as plain values."""
-    from importlib.metadata import version
-
-    result = classifier.result
+    """What an exported file says about itself, as JSON values."""
     return {
         "name": classifier.name,
         "classes": list(classifier.classes),
         "drawing": classifier.drawing,
         "data": classifier.data_name,
-        "test_top1": result["test_top1"],
+        "test_top1": classifier.result["test_top1"],
         "vitlab": version("vitlab"),
         "sha256": classifier.digest,
     }
@@ -163,21 +153,20 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
 def keep(
     classifier: Classifier, whole: Whole, path: Path, data: bytes, copy: Callable[[Tensor], Outputs], to: str
 ) -> dict[str, Any]:
-    """Compare ``copy``, which computes what ``data`` holds, with the network for 1, 2 and 7 images, then write ``data``
-    to ``path``; facts about the file. ExportError, and no file, if the two differ by more than 1e-4."""
-    shape = image_shape(classifier)
-    difference = compare(whole, copy, shape, str(path))
+    """Compare ``copy``, which runs ``data``, with the network for 1, 2 and 7 images, then write ``data`` to ``path``;
+    return facts about the file. ExportError, and no file, if the two differ by more than 1e-4."""
+    difference = compare(whole, copy, str(path))
     files.make_folder(path.absolute().parent)
     files.write_bytes(path, data)
     with torch.inference_mode():
-        outputs = {name: list(value.shape[1:]) for name, value in zip(whole.names, whole(noise(shape, 1)), strict=True)}
+        outputs = dict(zip(whole.names, whole(noise(whole.shape, 1)), strict=True))
     return {
         "to": to,
         "path": str(path),
         "bytes": len(data),
         "sha256": files.sha256(data),
-        "input": ["B", *shape],
-        "outputs": {name: ["B", *sizes] for name, sizes in outputs.items()},
+        "input": ["B", *whole.shape],
+        "outputs": {name: ["B", *output.shape[1:]] for name, output in outputs.items()},
         "max_difference": difference,
         "model_sha256": classifier.digest,
     }

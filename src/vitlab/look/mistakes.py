@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -24,7 +23,7 @@ from vitlab.look.report import Missing, Picture, Section, chance_words
 from vitlab.look.run import Subject
 from vitlab.look.style import BLUE, COLUMN, GREY, INK, ORANGE, PALE, WIDTH, Pixels, short
 from vitlab.text import between, counted, percent, with_article
-from vitlab.training.evaluate import wilson_interval
+from vitlab.training.evaluate import Reliability, confusion, reliability, wilson_interval
 
 DRAWS = 9999  # of the test of equal classes
 NUMBERED = 12  # classes up to which a confusion matrix shows numbers
@@ -44,24 +43,6 @@ class Mistake:
     truth: int
     guess: int
     probability: float
-
-
-class Reliability(NamedTuple):
-    """Accuracy at each level of confidence. Bin i holds confidences above edges[i] up to edges[i + 1]: how many, their
-    mean, and the fraction that was right (0 and 0 in an empty bin); ``ece`` is between 0 and 1."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    ece: float
-
-
-def confusion(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """How many images of each class (row) were classified as each class (column): int64 [K, K]."""
-    classes = logits_NK.shape[1]
-    pairs_N = labels_N * classes + logits_NK.argmax(dim=1)
-    return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
 
 
 def per_class(counts_KK: Tensor) -> list[Score]:
@@ -98,26 +79,6 @@ def mistakes(logits_NK: Tensor, labels_N: Tensor, count: int) -> list[Mistake]:
     worst = wrong[probabilities_N[wrong].argsort(descending=True, stable=True)][:count]
     columns = (worst, labels_N[worst], guesses_N[worst], probabilities_N[worst])
     return [Mistake(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliability:
-    """Confidence against accuracy in ``bins`` equal bins, and the expected calibration error.
-
-    ece = sum over bins of (images in it / images) |accuracy - confidence|, confidence being the highest probability
-    (Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On
-    Calibration of Modern Neural Networks", eq. 3).
-    """
-    confidence_N, guesses_N = logits_NK.double().softmax(dim=1).max(dim=1)
-    right_N = (guesses_N == labels_N).double()
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits_NK.device)
-    bin_N = torch.bucketize(confidence_N, edges[1:-1])
-    counts = torch.bincount(bin_N, minlength=bins)
-    some = counts.clamp_min(1)  # an empty bin's sums are 0
-    confidence = torch.bincount(bin_N, weights=confidence_N, minlength=bins) / some
-    accuracy = torch.bincount(bin_N, weights=right_N, minlength=bins) / some
-    ece = ((accuracy - confidence).abs() * counts).sum() / len(labels_N)
-    edges_B, counts_B, confidence_B, accuracy_B = (tuple(x.tolist()) for x in (edges, counts, confidence, accuracy))
-    return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
 
 
 @style.applied

@@ -27,9 +27,10 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
     result = subject.result
     accuracy, interval = subject.headline
     head = percent(result["params_by_part"].get("head", 0) / result["params"], 0)
+    metrics = shown_metrics(result.to_dict()) if subject.part == "test" else ()
     facts = [
         ("Training", f"{duration(result['train_seconds'])} on {subject.machine_line}"),
-        *((label.capitalize(), text) for label, text in shown_metrics(result.to_dict()) if subject.part == "test"),
+        *((label[0].upper() + label[1:], text) for label, text in metrics),
         ("Parameters", f"{result['params']:,}, {head} of them in the classification head"),
         ("Forward pass", f"{result['flops_per_image'] / 1e6:,.1f} million operations per image"),
         ("Network", f"{subject.network.name}, {subject.network.line}"),

@@ -7,12 +7,14 @@ from torch import nn
 from vitlab.config import ModelConfig
 from vitlab.model.cnn import CNN
 from vitlab.model.description import VIEWS, Description, Squares
+from vitlab.model.mixer import Mixer
 from vitlab.model.vit import ViT
 
 __all__ = [
     "CNN",
     "VIEWS",
     "Description",
+    "Mixer",
     "Network",
     "Squares",
     "ViT",
@@ -21,8 +23,8 @@ __all__ = [
     "parameters_by_part",
 ]
 
-Network = ViT | CNN
-NETWORKS: dict[str, type[Network]] = {"vit": ViT, "cnn": CNN}
+Network = ViT | CNN | Mixer
+NETWORKS: dict[str, type[Network]] = {"vit": ViT, "cnn": CNN, "mixer": Mixer}
 
 
 def build_model(config: ModelConfig, in_channels: int, num_classes: int) -> Network:

@@ -2,7 +2,7 @@
 
 All of them take `Kernels`, the compiled library with its number of threads, and raise ValueError for tensors that the
 C code cannot read: a wrong type or device, or memory that is not contiguous. The same number of threads gives the same
-bits. Letters in names: B images, N tokens, P numbers of a patch, D embed_dim, h heads, d width of a head, K classes.
+bits. Letters in names: B images, N tokens, P numbers in a patch, D embed_dim, h heads, d width of a head, K classes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch.autograd.function import once_differentiable
 
 from vitlab.native.build import Library
 
-LANES = 16  # the widths of embedding and readout are multiples of it
+LANES = 16  # embedding and readout need widths that are multiples of this
 MOST_CLASSES = 1024
-MOST_SIDE = 128  # pixels, of an image that is mapped
-BEND_POINTS = 5  # on each side of the coarse grid that bends an image
+MOST_SIDE = 128  # pixels, of the images that `affine` takes
+BEND_POINTS = 5  # points per side of the coarse grid that bends an image
 AFFINE_DRAWS = 7
-DROPOUT_CHUNK = 32  # numbers that the kernel writes at a time
+DROPOUT_CHUNK = 32  # the kernel writes this many numbers at a time
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,23 @@ class Kernels:
     threads: int = 1
 
 
-def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where a kernel finds the tensor's numbers; NULL for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def argument(value: Tensor | Sequence[Tensor | None] | None) -> Any:
+    """What a kernel gets for a tensor: its address, NULL for None; for several tensors, a C array of addresses."""
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
+    return (ctypes.c_void_p * len(value))(*map(argument, value))
+
+
+def call(
+    library: Library, name: str, size: str, shape: ctypes.Structure, *tensors: Tensor | Sequence[Tensor | None] | None
+) -> None:
+    """Call the kernel ``name`` with ``shape``, ``tensors`` and as much workspace as the function ``size`` returns."""
+    workspace = library.workspace(getattr(library.c, f"vitlab_{size}_bytes")(ctypes.byref(shape)))
+    getattr(library.c, f"vitlab_{name}")(ctypes.byref(shape), *map(argument, (*tensors, workspace)))
 
 
 def check_tensors(dtype: torch.dtype, *tensors: Tensor | None) -> None:
-    """ValueError unless each is what a kernel reads: of that type, on the CPU, contiguous."""
+    """ValueError unless every tensor has this type, is on the CPU, and is contiguous."""
     for tensor in tensors:
         if tensor is not None and not (
             tensor.dtype is dtype and tensor.is_contiguous() and tensor.device.type == "cpu"
@@ -72,8 +82,8 @@ ATTENTION_CODES = {"none": 0, "qkv": 1, "merged": 2}
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What all blocks of a stack share. merged: heads 1 and head_dim D; none: heads and head_dim mean nothing, but are
-    at least 1. The rates of dropout apply to every call: pass 0 when not training."""
+    """What all blocks of a stack share. merged: heads 1 and head_dim D; none: heads and head_dim are ignored, but must
+    be at least 1. Dropout applies to every call: pass rates of 0 when not training."""
 
     dim: int
     depth: int
@@ -93,9 +103,9 @@ def blocks(
 ) -> Tensor:
     """All blocks of the stack applied to x: [B, N, D] -> [B, N, D], in the library's dtype.
 
-    ``weights`` are those of the first block in the order of BLOCK_WEIGHTS, None where it has none, then those of the
-    next block. A norm has both gain and offset or neither. What dropout drops is a function of ``seed``
-    (0 to 2^32 - 1) and of the place: image, block, row, column.
+    ``weights`` are those of the first block in the order of BLOCK_WEIGHTS, None for those that it lacks, then those of
+    the next block. A norm has both gain and offset or neither. What dropout drops is a function of ``seed``
+    (0 to 2^32 - 1) and of the position: image, block, row, column.
     """
     library = kernels.library
     if len(weights) != shape.depth * len(BLOCK_WEIGHTS):
@@ -104,11 +114,20 @@ def blocks(
     check_tensors(library.dtype, x_BND, *weights)
     if x_BND.numel() == 0:
         return x_BND
-    struct = struct_of(x_BND, shape, kernels.threads, seed)
+    batch, tokens, dim = x_BND.shape
+    if dim != shape.dim:
+        raise ValueError(f"the blocks need tokens of {shape.dim} numbers, not {dim}")
+    struct = ShapeStruct(
+        *(batch, tokens, dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),
+        *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, shape.last_gelu, min(kernels.threads, batch)),
+        *(seed, shape.dropout, shape.attn_dropout),
+    )
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x_BND, *weights)):
         out: Tensor = BlocksFunction.apply(x_BND, struct, library, *weights)  # type: ignore[no-untyped-call]
-        return out
-    return run_forward(x_BND, weights, struct, library, None)
+    else:
+        out = torch.empty_like(x_BND)
+        call(library, "forward", "workspace", struct, weights, x_BND, out, None)
+    return out
 
 
 class BlocksFunction(torch.autograd.Function):
@@ -117,57 +136,22 @@ class BlocksFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BND: Tensor, struct: ShapeStruct, library: Library, *weights: Any) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        kept = torch.empty(library.c.vitlab_saved_bytes(ctypes.byref(struct)), dtype=torch.uint8)
-        y_BND = run_forward(x_BND, weights, struct, library, kept)
+        saved = torch.empty(library.c.vitlab_saved_bytes(ctypes.byref(struct)), dtype=torch.uint8)
+        y_BND = torch.empty_like(x_BND)
+        call(library, "forward", "workspace", struct, weights, x_BND, y_BND, saved)
         ctx.save_for_backward(*weights)
-        ctx.kept, ctx.struct, ctx.library = kept, struct, library
+        ctx.saved, ctx.struct, ctx.library = saved, struct, library
         return y_BND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Any, ...]:
         """Gradients of x and of all weights."""
-        dy_BND, library, weights = dys[0].contiguous(), ctx.library, ctx.saved_tensors
+        dy_BND, weights = dys[0].contiguous(), ctx.saved_tensors
         dx_BND = torch.empty_like(dy_BND)
         grads = [None if weight is None else torch.empty_like(weight) for weight in weights]
-        library.c.vitlab_backward(
-            ctypes.byref(ctx.struct),
-            pointers(weights),
-            *map(address, (dy_BND, ctx.kept, dx_BND)),
-            pointers(grads),
-            address(library.workspace(library.c.vitlab_workspace_bytes(ctypes.byref(ctx.struct)))),
-        )
+        call(ctx.library, "backward", "workspace", ctx.struct, weights, dy_BND, ctx.saved, dx_BND, grads)
         return dx_BND, None, None, *grads
-
-
-def run_forward(
-    x_BND: Tensor, weights: Sequence[Tensor | None], struct: ShapeStruct, library: Library, kept: Tensor | None
-) -> Tensor:
-    """y from x; what the backward pass needs goes to ``kept``."""
-    y_BND = torch.empty_like(x_BND)
-    library.c.vitlab_forward(
-        ctypes.byref(struct),
-        pointers(weights),
-        *map(address, (x_BND, y_BND, kept, library.workspace(library.c.vitlab_workspace_bytes(ctypes.byref(struct))))),
-    )
-    return y_BND
-
-
-def struct_of(x_BND: Tensor, shape: BlockShape, threads: int, seed: int) -> ShapeStruct:
-    """The kernel's description of a call."""
-    batch, tokens, dim = x_BND.shape
-    if dim != shape.dim:
-        raise ValueError(f"tokens of {dim} numbers for blocks of {shape.dim}")
-    return ShapeStruct(
-        *(batch, tokens, dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),
-        *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, shape.last_gelu, min(threads, batch)),
-        *(seed, shape.dropout, shape.attn_dropout),
-    )
-
-
-def pointers(tensors: Sequence[Tensor | None]) -> Any:
-    """Their addresses as a C array, NULL for None."""
-    return (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
 
 
 # --- Patch embedding: embed.c
@@ -201,16 +185,16 @@ def embed(
     grid, dim = (side - 2 * margin) // patch, len(weight_DP)
     if side != width or dim % LANES or not 0 <= margin <= overlap:
         raise ValueError(
-            f"the kernel embeds square images, with a margin in the overlap, in multiples of {LANES} numbers"
+            f"the kernel needs square images, a margin within the overlap, and a multiple of {LANES} numbers"
         )
     shapes = {"weight": (dim, (patch + 2 * overlap) ** 2 * channels), "bias": (dim,), "places": (grid**2, dim)}
     for (name, shape), tensor in zip(shapes.items(), (weight_DP, bias_D, places_ND), strict=True):
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"the kernel needs a {name} of shape {shape}, not {tuple(tensor.shape)}")
-    struct = PatchesStruct(
-        batch, channels, side, grid, patch, overlap, margin, dim, max(1, min(kernels.threads, batch))
-    )
-    out: Tensor = EmbedFunction.apply(images_BCHW, weight_DP, bias_D, places_ND, struct, kernels.library)  # type: ignore[no-untyped-call]
+    threads = max(1, min(kernels.threads, batch))
+    struct = PatchesStruct(batch, channels, side, grid, patch, overlap, margin, dim, threads)
+    tensors = (images_BCHW, weight_DP, bias_D, places_ND)
+    out: Tensor = EmbedFunction.apply(struct, kernels.library, *tensors)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -218,15 +202,11 @@ class EmbedFunction(torch.autograd.Function):
     """The patch embedding with its backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, places: Tensor | None, shape: Any, library: Library
-    ) -> Tensor:
+    def forward(ctx: Any, shape: PatchesStruct, library: Library, images: Tensor, *weights: Any) -> Tensor:
         """[B, C, S, S] -> [B, N, D]."""
         x_BND = images.new_empty(len(images), shape.grid**2, shape.dim)
-        workspace = library.workspace(library.c.vitlab_embed_bytes(ctypes.byref(shape)))
-        tensors = (images, weight, bias, places, x_BND, workspace)
-        library.c.vitlab_embed(ctypes.byref(shape), *map(address, tensors))
-        ctx.save_for_backward(images, weight, bias, places)
+        call(library, "embed", "embed", shape, images, *weights, x_BND)
+        ctx.save_for_backward(images, *weights)
         ctx.shape, ctx.library = shape, library
         return x_BND
 
@@ -234,13 +214,10 @@ class EmbedFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the weight, the bias and the places."""
-        images, weight, bias, places = ctx.saved_tensors
-        grads = [torch.empty_like(weight), torch.empty_like(bias)]
-        d_places = None if places is None else torch.empty_like(places)
-        workspace = ctx.library.workspace(ctx.library.c.vitlab_embed_bytes(ctypes.byref(ctx.shape)))
-        tensors = (images, dys[0].contiguous(), *grads, d_places, workspace)
-        ctx.library.c.vitlab_embed_gradients(ctypes.byref(ctx.shape), *map(address, tensors))
-        return None, *grads, d_places, None, None
+        images, *weights = ctx.saved_tensors
+        grads = [None if weight is None else torch.empty_like(weight) for weight in weights]
+        call(ctx.library, "embed_gradients", "embed", ctx.shape, images, dys[0].contiguous(), *grads)
+        return None, None, None, *grads
 
 
 # --- Last norm and head: readout.c
@@ -270,12 +247,15 @@ def readout(
     batch, tokens, dim = x_BND.shape
     classes = len(weight_KW)
     if dim % LANES or classes > MOST_CLASSES or (gain_D is None) != (offset_D is None):
-        raise ValueError(f"the kernel reads multiples of {LANES} numbers into at most {MOST_CLASSES} classes")
+        raise ValueError(
+            f"the kernel needs tokens of a multiple of {LANES} numbers, and at most {MOST_CLASSES} classes"
+        )
     norm = () if gain_D is None or offset_D is None else (gain_D.shape, offset_D.shape)
     if weight_KW.shape[1] != tokens * dim or bias_K.shape != (classes,) or any(shape != (dim,) for shape in norm):
         raise ValueError(f"the kernel needs weights for {tokens} tokens of {dim} numbers and {classes} classes")
     shape = ReadoutStruct(batch, tokens, dim, classes, rms, max(1, min(kernels.threads, batch)))
-    out: Tensor = ReadoutFunction.apply(x_BND, gain_D, offset_D, weight_KW, bias_K, shape, kernels.library)  # type: ignore[no-untyped-call]
+    tensors = (x_BND, gain_D, offset_D, weight_KW, bias_K)
+    out: Tensor = ReadoutFunction.apply(shape, kernels.library, *tensors)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -283,16 +263,11 @@ class ReadoutFunction(torch.autograd.Function):
     """The last norm and the dense layer with their backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gain: Tensor | None, offset: Tensor | None, weight: Tensor, bias: Tensor, shape: Any,
-        library: Library,
-    ) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, shape: ReadoutStruct, library: Library, x_BND: Tensor, *weights: Any) -> Tensor:
         """[B, N, D] -> [B, K]."""
-        logits_BK = x.new_empty(shape.batch, shape.classes)
-        workspace = library.workspace(library.c.vitlab_readout_bytes(ctypes.byref(shape)))
-        tensors = (x, gain, offset, weight, bias, logits_BK, workspace)
-        library.c.vitlab_readout(ctypes.byref(shape), *map(address, tensors))
-        ctx.save_for_backward(x, gain, offset, weight, bias)
+        logits_BK = x_BND.new_empty(shape.batch, shape.classes)
+        call(library, "readout", "readout", shape, x_BND, *weights, logits_BK)
+        ctx.save_for_backward(x_BND, *weights)
         ctx.shape, ctx.library = shape, library
         return logits_BK
 
@@ -300,22 +275,18 @@ class ReadoutFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x and of all weights."""
-        x, gain, offset, weight, _ = ctx.saved_tensors
-        dx, d_gain, d_offset, d_weight, d_bias = (
-            None if tensor is None else torch.empty_like(tensor) for tensor in ctx.saved_tensors
-        )
-        workspace = ctx.library.workspace(ctx.library.c.vitlab_readout_bytes(ctypes.byref(ctx.shape)))
-        tensors = (x, gain, offset, weight, dys[0].contiguous(), dx, d_gain, d_offset, d_weight, d_bias, workspace)
-        ctx.library.c.vitlab_readout_gradients(ctypes.byref(ctx.shape), *map(address, tensors))
-        return dx, d_gain, d_offset, d_weight, d_bias, None, None
+        inputs = ctx.saved_tensors
+        grads = [None if tensor is None else torch.empty_like(tensor) for tensor in inputs]
+        call(ctx.library, "readout_gradients", "readout", ctx.shape, *inputs[:-1], dys[0].contiguous(), *grads)
+        return None, None, *grads
 
 
 # --- Masks of dropout: dropout.c
 
 
 def dropout_mask(shape: torch.Size, rate: float, dtype: torch.dtype, kernels: Kernels, seed: int) -> torch.Tensor:
-    """Zeros with probability ``rate``, else 1 / (1 - rate), of ``shape`` and ``dtype``; a function of ``seed``
-    (0 to 2^32 - 1), whatever the threads. ``rate`` counts in 65536ths."""
+    """Zeros with probability ``rate``, else 1 / (1 - rate), of ``shape`` and ``dtype``; they depend on ``seed``
+    (0 to 2^32 - 1), not on the number of threads. ``rate`` is rounded to 65536ths."""
     count = math.prod(shape)
     chunks = -(-count // DROPOUT_CHUNK)
     mask = torch.empty(chunks * DROPOUT_CHUNK, dtype=torch.int16)
@@ -350,7 +321,7 @@ class MuonStruct(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Stack:
-    """``count`` matrices of rows x columns that lie above each other in one weight, with their momentum and gradient.
+    """``count`` matrices of rows x columns stacked in one weight, with their momentum and gradient.
 
     For the kernel ``weight``, ``momentum`` and ``grad`` are contiguous float32 on the CPU.
     """
@@ -364,7 +335,7 @@ class Stack:
 
     @property
     def stretch(self) -> float:
-        """How much longer a tall matrix's step is, so that its outputs change as much as those of others."""
+        """The factor by which a tall matrix's step is longer: its outputs then change as much as those of others."""
         return math.sqrt(max(1.0, self.rows / self.columns))
 
 
@@ -419,12 +390,12 @@ def affine(
     reflect: bool,
     kernels: Kernels,
 ) -> Tensor:
-    """Each image through the map that its numbers, in 0 to 1, choose: seven within ``limits``, to both sides: angle,
-    zoom (x, y), shear (x, y) in degrees, shift (x, y) in pixels; and, unless ``elastic`` is 0, a shift within that many
-    pixels for each point of a coarse grid, first all x, then all y, row by row. ``weights`` are how much each of the
-    grid's rows counts in each row of pixels, [H, BEND_POINTS], and the same for columns.
+    """Each image sampled through the map that its ``draws``, numbers in 0 to 1, choose.
 
-    Float32 [B, C, H, W] on the CPU, sides up to MOST_SIDE; ValueError for others.
+    The first seven are scaled to plus or minus their ``limits``: angle, zoom (x, y), shear (x, y) in degrees, shift
+    (x, y) in pixels. Unless ``elastic`` is 0, the others shift each point of a coarse grid by up to that many pixels:
+    first all x, then all y, row by row. ``weights`` say how much each row of the grid counts in each row of pixels,
+    [H, BEND_POINTS], and the same for columns. Float32 [B, C, H, W] on the CPU, sides up to MOST_SIDE.
     """
     batch, channels, height, width = images_BCHW.shape
     if images_BCHW.dtype is not torch.float32 or images_BCHW.device.type != "cpu" or max(height, width) > MOST_SIDE:
@@ -438,5 +409,5 @@ def affine(
     numbers = (batch, channels, height, width, reflect, kernels.threads)
     settings = AffineStruct(*numbers, (ctypes.c_float * AFFINE_DRAWS)(*limits), elastic)
     tensors = (rows, columns, draws, images_BCHW, moved_BCHW)
-    kernels.library.c.vitlab_affine(ctypes.byref(settings), *map(address, tensors))
+    kernels.library.c.vitlab_affine(ctypes.byref(settings), *map(argument, tensors))
     return moved_BCHW

@@ -16,7 +16,7 @@ from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE
 from vitlab.data.images import ImageError, Pixels, decode, read_file, resize, to_grey
 from vitlab.errors import RunError
-from vitlab.model import CNN, ViT
+from vitlab.model import Network
 from vitlab.predict import drawing
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
@@ -53,7 +53,7 @@ class Classifier:
     """
 
     name: str
-    model: ViT | CNN
+    model: Network
     preprocess: Preprocess
     classes: tuple[str, ...]
     channels: int
@@ -148,10 +148,6 @@ class Classifier:
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-
-    def changed(self) -> RunError:
-        """The error for weights on disk that are no longer those that were loaded."""
-        return RunError(f"{self.path / 'model.safetensors'} changed while it was in use; run the command again")
 
 
 def checked(array: npt.NDArray[Any]) -> Pixels:

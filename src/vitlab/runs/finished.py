@@ -1,4 +1,4 @@
-"""A finished run: opened in one way by everything that uses it, and evaluated."""
+"""A finished run: how everything that uses one opens it, and its evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vitlab.training.preprocess import Preprocess
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A run that has a finished network, with every digest checked. ``data`` is data.json."""
+    """A run with a finished network, all digests checked. ``data`` is data.json."""
 
     folder: RunFolder
     config: RunConfig
@@ -38,15 +38,15 @@ class FinishedRun:
         return tuple(self.data["classes"])
 
     def network(self) -> Network:
-        """The network on the CPU, in plain torch and evaluation mode; it needs no data set."""
+        """The network in plain torch, on the CPU, in evaluation mode; needs no data set."""
         with private_randomness(torch.device("cpu")):
             model = build_model(self.config.model, self.data["channels"], len(self.classes))
         self.put_weights(model)
         return model.eval()
 
     def prepare(self, note: Callable[[str], None], machine: dict[str, Any], data: str | None, doing: str) -> Prepared:
-        """The run with its images on this machine, whose knobs ``machine`` changes; DataError if the images have
-        changed. ``data`` names the place that they have moved to."""
+        """The run with images and trained weights; DataError if the images have changed.
+        ``machine`` holds changes of the machine's knobs, ``data`` where the images are now, if they have moved."""
         with memory_errors(doing):
             prepared = prepare(self.config.with_knobs(**machine), note, data)
             self.folder.check_same_data(prepared.dataset.digest)
@@ -64,7 +64,7 @@ class FinishedRun:
 
 
 def open_run(path: Path) -> FinishedRun:
-    """The finished run in ``path``; RunError in one line when there is none, or when a file is damaged."""
+    """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
     folder = RunFolder(path)
     config, data = folder.config(), folder.data()
     weights, result = folder.load_weights(config.digest())
@@ -96,10 +96,10 @@ def evaluate_run(
     asked: dict[str, Any] | None = None,
     shifts: int = 0,
 ) -> dict[str, Any]:
-    """Every metric of a finished run on its "test" or "val" images; DataError if those have changed.
+    """Every metric of a finished run on its "test" or "val" images; DataError if they have changed.
 
-    ``shifts``: average the prediction over each image and its four copies moved by that many pixels. ``asked`` may
-    hold the machine's knobs, and ``data``: the place that the images have moved to.
+    ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``asked`` may
+    hold the machine's knobs, and ``data``, which says where the images are now.
     """
     asked = asked or {}
     prepared = open_run(path).prepare(reporter.note, machine_knobs(asked), asked.get("data"), "evaluating")

@@ -1,14 +1,14 @@
-"""A run folder: what one training run leaves on the disk, written whole, checked when read.
+"""A run folder: what one training run leaves on the disk, written atomically and checked when it is read.
 
-    config.json         the resolved configuration, every knob
+    config.json         the configuration, every knob
     environment.json    versions, processor, threads, git commit
     data.json           classes, preprocessing, digest of the data
-    history.jsonl       one row an epoch
-    checkpoints/        the two newest resumable states; the name carries step and SHA-256
+    history.jsonl       one row per epoch
+    checkpoints/        the two newest resumable states, named by step and SHA-256
     model.safetensors   the selected weights
     result.json         how it ended: status, accuracy, times, parameters, digest of the weights
 
-Without result.json the run is still going on or was killed; either way `--resume` continues it.
+A run without result.json is still going on or was killed; `--resume` continues it in either case.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DataError, RunError, storage_error
 from vitlab.runs.result import KINDS, Result
 from vitlab.text import quoted
-from vitlab.training.checkpoint import Checkpoint
+from vitlab.training.step import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
-CHECKPOINT_FORMAT = "3"  # to be raised when Counters or the tensors' names change
+CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
-# What a process that was killed while it made the folder can have left there; config.json comes last.
+# What a process that is killed while it creates the folder may leave behind; config.json is written last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")
-# What must be equal for a resumed run to be the unbroken one, bit for bit.
+# What must not change if a resumed run is to give the same bits as an unbroken one.
 FINGERPRINT: dict[str, Any] = {
     **dict.fromkeys(("torch", "device", "device_name", "cpu_capability", "precision", "attention", "kernels"), str),
     "threads": int,
@@ -49,7 +49,7 @@ ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
     "git_commit": str | None,
 }
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
-# Of result.json, where a run is done.
+# What result.json must also hold if the run is done.
 ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
 EPOCH: dict[str, Any] = {
     **dict.fromkeys(("epoch", "train_seconds", "train_top1"), float),
@@ -70,14 +70,14 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only writer, or RunInUseError."""
+        """Lock the folder for this process; RunInUseError if another one writes it."""
         return files.locked(
             self.path, f"{self.path} is being written by another vitlab process; wait for it or use another --out"
         )
 
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
-        if not os.path.isfile(self.path / "config.json"):  # that of Path raises for names that no file can have
+        if not os.path.isfile(self.path / "config.json"):  # unlike Path.is_file, False for impossible names
             raise RunError(
                 f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
             )
@@ -105,7 +105,7 @@ class RunFolder:
         """result.json, or None while the run has not ended."""
         if not (self.path / "result.json").exists():
             return None
-        advice = f"delete it, and `vitlab train --resume {quoted(self.path)}` makes it again"
+        advice = f"delete it, and {self._resume} makes it again"
         result = Result.from_dict(self._table("result.json", KINDS, advice))
         if result.status == "done":
             self._table("result.json", ENDED, advice)
@@ -117,57 +117,52 @@ class RunFolder:
         path = self.path / name
         return files.check_table(path, files.read_json(path), kinds, advice)
 
-    def _rebuild(self) -> str:
-        """Advice when what a run ended with is damaged but its checkpoints are there."""
-        name = quoted(self.path)
-        return f"delete {self.path / 'result.json'}, and `vitlab train --resume {name}` makes it again"
+    @property
+    def _resume(self) -> str:
+        return f"`vitlab train --resume {quoted(self.path)}`"
 
     def history(self) -> list[dict[str, Any]]:
-        """The rows of history.jsonl, one an epoch."""
+        """The rows of history.jsonl, one per epoch."""
         path = self.path / "history.jsonl"
         rows = files.read_json_lines(path)
         return [files.check_table(path, row, EPOCH, AGAIN, f"row {n}: ") for n, row in enumerate(rows, start=1)]
-
-    def forget_result(self) -> None:
-        """Delete result.json, because the run goes on."""
-        files.remove(self.path / "result.json")
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write one of the JSON files."""
         files.write_json(self.path / name, value)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Write all rows; the file is small, and rewriting it whole leaves no torn line."""
+        """Write all rows; the file is small, and rewriting it leaves no incomplete line."""
         files.write_json_lines(self.path / "history.jsonl", rows)
 
     def save_weights(self, weights: dict[str, Tensor]) -> str:
-        """Write model.safetensors and return its SHA-256, which belongs into result.json."""
+        """Write model.safetensors and return its SHA-256, for result.json."""
         data = _pack(weights)
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
     def load_weights(self, config_digest: str) -> tuple[dict[str, Tensor], Result]:
-        """The selected weights, on the CPU, and the result; RunError unless every byte and the configuration are as
-        result.json says."""
+        """The selected weights, on the CPU, and the result; RunError unless weights and configuration have the digests
+        in result.json."""
         result = self.result()
         if result is None or result.model_sha256 is None:
             if result is not None and result.status == "diverged":
                 raise RunError(f"{self.path} diverged and has no finished model; start a new run with a lower lr")
-            name = quoted(self.path)
-            raise RunError(f"{self.path} has no finished model; `vitlab train --resume {name}` continues the training")
+            raise RunError(f"{self.path} has no finished model; {self._resume} continues the training")
         if result.config_digest != config_digest:
             raise RunError(
                 f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
+        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
         if not self.model_path.exists():
-            raise RunError(f"{self.model_path} is missing; {self._rebuild()}")
+            raise RunError(f"{self.model_path} is missing; {advice}")
         data = files.read_bytes(self.model_path)
         if files.sha256(data) != result.model_sha256:
-            raise RunError(f"{self.model_path} is damaged: its SHA-256 has changed; {self._rebuild()}")
+            raise RunError(f"{self.model_path} is damaged: its SHA-256 has changed; {advice}")
         return _unpack(data, self.model_path)[0], result
 
     def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
-        """Write a resumable state, then forget all but the newest few."""
+        """Write a resumable state, then delete all but the newest few."""
         folder = self.path / "checkpoints"
         files.make_folder(folder)
         counters = files.to_json(checkpoint.counters, indent=None)
@@ -185,33 +180,34 @@ class RunFolder:
         return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
 
     def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[Path]]:
-        """The newest checkpoint whose every byte is right (None: start anew), and the damaged ones before it."""
+        """The newest intact checkpoint (None: start again), and the damaged ones that are newer.
+
+        RunError for a checkpoint of another version of vitlab, or of another configuration.
+        """
         damaged: list[Path] = []
         for path in self.checkpoints():
             data = files.read_bytes(path)
-            if path.name.split("-")[2] == f"{files.sha256(data)[:32]}.safetensors":
-                tensors, metadata = _unpack(data, path)
-                _check_origin(metadata, config_digest, path)
-                return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
-            damaged.append(path)
+            if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
+                damaged.append(path)
+                continue
+            tensors, metadata = _unpack(data, path)
+            if metadata.get("format") != CHECKPOINT_FORMAT:
+                advice = "resume it with that version, or start a new run"
+                raise RunError(f"{path} is from another version of vitlab; {advice}")
+            if metadata.get("config_digest") != config_digest:
+                advice = "restore it, or start a new run"
+                raise RunError(f"config.json has been changed since {path} was written; {advice}")
+            return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
         return None, damaged
 
     def sweep(self, damaged: list[Path]) -> None:
-        """Delete damaged checkpoints, which would block new ones, and what a killed writer left."""
+        """Delete damaged checkpoints, which would count as the newest, and temporary files of a killed process."""
         for path in [*damaged, *self.path.rglob(".*.tmp")]:
             files.remove(path)
 
 
-def _check_origin(metadata: dict[str, str], config_digest: str, path: Path) -> None:
-    """RunError for a checkpoint of another version of vitlab, or of another configuration."""
-    if metadata.get("format") != CHECKPOINT_FORMAT:
-        raise RunError(f"{path} is from another version of vitlab; resume it with that version, or start a new run")
-    if metadata.get("config_digest") != config_digest:
-        raise RunError(f"config.json has been changed since {path} was written; restore it, or start a new run")
-
-
 def check_empty(path: Path) -> None:
-    """RunError when ``path`` holds anything but what a process that was killed at the very start can leave."""
+    """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
     try:
         names = [entry.name for entry in path.iterdir()] if os.path.lexists(path) else []
     except OSError as error:

@@ -1,6 +1,6 @@
-"""From a configuration to everything that training needs: data cut, machine chosen, network built.
+"""From a configuration to everything that training needs: the split data, the machine, the network.
 
-All mistakes that a user can make in a configuration come up here at the latest, before a file is written.
+Every mistake in a configuration is found here at the latest, before a file is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vitlab.training.step import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A configuration with its data, its machine, and its freshly initialised network."""
+    """A configuration with its data, its machine, and its newly initialised network."""
 
     config: RunConfig
     dataset: Dataset
@@ -33,9 +33,9 @@ class Prepared:
 
 
 def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = None) -> Prepared:
-    """Load and cut the data, choose the machine, build the network; ``note`` hears a line about each.
+    """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
-    ``data`` names another place of the same images, if they have moved.
+    ``data`` says where the images are now, if they have moved.
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
@@ -57,7 +57,7 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
 
 
 def cut(dataset: Dataset, config: RunConfig) -> Dataset:
-    """The data set with its validation part cut (unless it brings one) and its training part limited."""
+    """The data set with validation images split off (unless it has some) and its training images limited."""
     train, val, seed = dataset.train, dataset.val, config.train.seed
     if val is None:
         train, val = cut_validation(train, config.data.val_fraction, config.data.val_split, seed)
@@ -67,7 +67,7 @@ def cut(dataset: Dataset, config: RunConfig) -> Dataset:
 
 
 def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
-    """The run's one way from stored images to the network's input."""
+    """The preprocessing of a run, for training and for everything later."""
     card = dataset.card
     assert card.mean is not None, "a loaded card always has a mean"
     assert card.std is not None, "a loaded card always has a standard deviation"
@@ -85,7 +85,7 @@ def data_line(dataset: Dataset) -> str:
 
 
 def model_line(model: Network) -> str:
-    """One line that says how large the network is, and where its parameters are."""
+    """One line that says how large the network is, and which share of its parameters is in the head."""
     network, parts = model.describe(), parameters_by_part(model)
     total = sum(parts.values())
     head = f"{counted(total, 'parameter')}, {percent(parts['head'] / total, 0)} of them in the head"

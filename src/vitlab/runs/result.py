@@ -18,7 +18,15 @@ from torch import Tensor
 from vitlab.data import Split
 from vitlab.data.batches import to_device
 from vitlab.runs.prepare import Prepared
-from vitlab.training.evaluate import mean_loss, predict_logits, top_k, wilson_interval
+from vitlab.training.evaluate import (
+    balanced_accuracy,
+    calibration_error,
+    macro_f1,
+    mean_loss,
+    predict_logits,
+    top_k,
+    wilson_interval,
+)
 
 Compute = Callable[[Tensor, Tensor], float]
 
@@ -49,6 +57,13 @@ class Result:
         partial(top_k, k=5), "top-5 accuracy", "Share of test images whose class is among the first five."
     )
     test_loss: float | None = metric(mean_loss, "loss (cross-entropy)", "Mean cross-entropy on test images.", "nats")
+    test_balanced_accuracy: float | None = metric(
+        balanced_accuracy, "balanced accuracy", "Mean over the classes of the share of their test images recognised."
+    )
+    test_macro_f1: float | None = metric(macro_f1, "macro F1", "Mean F1 score of the classes on test images.")
+    test_calibration_error: float | None = metric(
+        calibration_error, "calibration error", "Expected calibration error (Guo et al. 2017), 15 bins, test images."
+    )
     test_top1_interval: tuple[float, float] | None = fact("95 % interval of test_top1 (Wilson 1927).")
     test_images: int | None = fact("Number of test images.")
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from vitlab import files
-from vitlab.config import RunConfig, sections
+from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset
 from vitlab.errors import OutOfMemoryError, RunError, StorageError, VitlabError
@@ -28,15 +28,14 @@ from vitlab.runs.folder import FINGERPRINT, RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.loop import Hooks, Outcome, fit
 from vitlab.training.preprocess import Preprocess
-from vitlab.training.step import Counters, Row, Task
+from vitlab.training.step import Checkpoint, Counters, Row, Task
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Functions that a run calls while it goes on; by default they do nothing."""
+    """Functions that a run calls as it proceeds; by default they do nothing."""
 
     note: Callable[[str], None] = lambda line: None
     begin: Callable[[Task], None] = lambda task: None
@@ -49,7 +48,8 @@ SILENT = Reporter()
 
 
 def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Result:
-    """Train ``config`` into the new run folder ``path`` and return its result; wrong data or knobs write nothing."""
+    """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
+    wrong."""
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
@@ -58,7 +58,7 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Res
     folder = RunFolder(path)
     files.make_folder(path)
     with folder.locked():
-        check_empty(path)  # again: another process may have come first
+        check_empty(path)  # again: another process may have been faster
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         folder.write("data.json", data_record(prepared.dataset, prepared.task.preprocess))
         folder.write("environment.json", environment(prepared.task.machine) | origin() | circumstances)
@@ -69,11 +69,11 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Res
 def resume_run(
     path: Path, reporter: Reporter = SILENT, *, asked: dict[str, Any] | None = None, allow_drift: bool = False
 ) -> Result:
-    """Continue the run in ``path``; a run that is done is returned as it is.
+    """Continue the run in ``path``; if it is done, only return its result.
 
-    ``asked`` are knobs that the caller repeats: they must be those of the run (RunError otherwise), except for
-    ``data``, which may name the place that the same bytes have moved to, and the knobs of the machine. Another
-    processor, precision, thread count or torch is refused unless ``allow_drift``.
+    ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
+    and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
+    refused unless ``allow_drift``.
     """
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
@@ -101,19 +101,19 @@ def resume_run(
 
 
 def machine_knobs(asked: dict[str, Any]) -> dict[str, Any]:
-    """Those of ``asked`` that say how to compute, not what."""
+    """The knobs in ``asked`` that say how to compute, not what."""
     return {name: value for name, value in asked.items() if flat_fields(RunConfig)[name][0] == "machine"}
 
 
 def absolute(data: str) -> str:
-    """The place of a folder or file so that another working folder finds it again; a set's name as it is."""
-    own = os.path.expanduser(data)  # of os.path, since those of Path raise for names that no file can have
+    """The absolute path of a folder or file, valid in any working folder; the name of a data set is unchanged."""
+    own = os.path.expanduser(data)  # os.path, because the methods of Path raise for impossible names
     return os.path.abspath(own) if data not in CATALOGUE and os.path.exists(own) else data
 
 
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
     """RunError if a knob in ``asked`` that shapes the result differs from the run's."""
-    own = {name: getattr(section, name) for section in sections(config).values() for name in vars(section)}
+    own = config.values()
     for name, value in asked.items():
         if name != "data" and name not in machine_knobs(asked) and value != own[name]:
             raise RunError(
@@ -123,7 +123,7 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
-    """Compare data and machine with those of the start, and note this resume in environment.json."""
+    """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
     folder.check_same_data(prepared.dataset.digest)
     stored, now = folder.environment(), environment(prepared.task.machine)
     drift = [f"{key} was {stored[key]}, is now {now[key]}" for key in FINGERPRINT if stored[key] != now[key]]
@@ -131,11 +131,11 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
         raise RunError(f"{'; '.join(drift)}: the resumed run would not be bit-exact; --allow-drift continues anyway")
     resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
     folder.write("environment.json", stored | {"resumed": resumed})
-    folder.forget_result()
+    files.remove(folder.path / "result.json")  # the run goes on
 
 
 def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None) -> Result:
-    """Train from the checkpoint or from the start, evaluate, and write how it ended."""
+    """Train from the checkpoint or from the start, evaluate, and write the result."""
     rows: list[Row] = list(checkpoint.counters["rows"]) if checkpoint else []
     folder.write_history(rows)
 
@@ -162,7 +162,7 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpo
 
 
 def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: int) -> Result:
-    """Write the selected weights and result.json; a run that is done meets the test images here, once."""
+    """Write the selected weights and result.json. Here, and only once, a run that is done uses the test images."""
     counters, selected = outcome.counters, outcome.selected_epoch
     images = prepared.task.images_in(counters.step)
     result = replace(
@@ -189,7 +189,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
 
 
 def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:
-    """What is known of a run before it has trained."""
+    """The part of the result that is known before training."""
     config, machine, description = prepared.config, prepared.task.machine, prepared.model.describe()
     return Result(
         status=status,
@@ -212,14 +212,14 @@ def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:
 
 
 def record_failure(folder: RunFolder, prepared: Prepared, failure: VitlabError) -> None:
-    """Leave a result.json that names the failure, if the disk still takes one."""
+    """Write a result.json that names the failure, if the disk still allows it."""
     kind = {StorageError: "failed:storage", OutOfMemoryError: "failed:memory"}.get(type(failure), "failed")
     with contextlib.suppress(StorageError):  # the first error is the one to report
         folder.write("result.json", facts(prepared, kind, str(failure)).to_dict())
 
 
 def check_free_space(path: Path, prepared: Prepared) -> None:
-    """StorageError before anything is written if the disk will not hold the run's checkpoints."""
+    """StorageError if the disk has no room for the run's checkpoints; called before anything is written."""
     # A checkpoint holds weights, two moments of Adam, and perhaps the average's and the best epoch's weights; two
     # checkpoints are kept while a third is written, as well as the final weights.
     copies = 3 + bool(prepared.config.optim.ema_decay) + (prepared.config.train.select == "best")
@@ -235,7 +235,7 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
 
 
 def data_record(dataset: Dataset, preprocess: Preprocess) -> dict[str, Any]:
-    """data.json: all that a later reader of the weights must know about the images."""
+    """data.json: all that using the weights later requires to know about the images."""
     card = dataset.card
     return {
         "name": card.name,
@@ -258,7 +258,7 @@ def git_commit() -> str | None:
     source = Path(__file__)
     try:
         git = partial(subprocess.run, cwd=source.parent, capture_output=True, text=True, timeout=10, check=False)
-        # Installed into another project's environment, we would otherwise report that project's commit.
+        # If vitlab is installed inside of another project's checkout, that project's commit would be wrong.
         if git(["git", "ls-files", "--error-unmatch", source.name]).returncode:
             return None
         return git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]).stdout.strip() or None

@@ -131,7 +131,8 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
 
     @app.get("/readyz", summary="Whether it accepts pictures now", responses={200: {"model": Health}})
     async def readyz() -> Response:
-        reasons = {"stopping": is_stopping(), "full": models.full, "broken": not models.alive}
+        is_broken = not all(served.batcher.thread.is_alive() for served in models.served.values())
+        reasons = {"stopping": is_stopping(), "full": any(models.full), "broken": is_broken}
         if not any(reasons.values()):
             return as_json({"status": "ready"})
         raise Refusal(503, f"not ready: {', '.join(name for name, holds in reasons.items() if holds)}")
@@ -211,6 +212,11 @@ def predict_extra(ids: list[str]) -> dict[str, Any]:
         "description": f"1 to {LARGEST_SIDE} rows of equal length, of grey, [grey] or [red, green, blue]",
         "anyOf": [{**side, "items": {**side, "items": item}} for item in (pixel, grey, colour)],
     }
+    parameters: list[tuple[str, dict[str, Any], str]] = [
+        ("model", {"type": "string", "enum": ids}, "id of the model; by default the first one"),
+        ("top", {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": 5}, "number of labels"),
+        ("center", {"type": "boolean"}, "false: do not centre a drawing"),
+    ]
     pixels = {"type": "object", "required": ["pixels"], "additionalProperties": False, "properties": {"pixels": rows}}
     return {
         "requestBody": {
@@ -222,18 +228,10 @@ def predict_extra(ids: list[str]) -> dict[str, Any]:
             },
         },
         "parameters": [
-            parameter("model", {"type": "string", "enum": ids}, "id of the model; by default the first one"),
-            parameter(
-                "top", {"type": "integer", "minimum": 1, "maximum": MOST_LABELS, "default": 5}, "number of labels"
-            ),
-            parameter("center", {"type": "boolean"}, "false: do not centre a drawing"),
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
+            for name, schema, text in parameters
         ],
     }
-
-
-def parameter(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
-    """An optional query parameter."""
-    return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

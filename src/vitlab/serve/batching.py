@@ -29,10 +29,6 @@ class Job:
     future: asyncio.Future[Tensor]
     deadline: float
 
-    def is_wanted(self) -> bool:
-        """Whether somebody is still waiting."""
-        return not self.future.done() and time.monotonic() < self.deadline
-
 
 class Batcher:
     """The queue and the thread of one model; ``classify`` maps images [B, ...] to logits [B, K]."""
@@ -47,7 +43,6 @@ class Batcher:
         self.thread.start()
 
     def length(self) -> int:
-        """Requests with a place in the queue."""
         return self.pending
 
     @property
@@ -81,8 +76,8 @@ class Batcher:
     def _work(self) -> None:
         torch.set_num_threads(self.threads)  # a setting of each thread
         while batch := self._next_batch():
-            wanted = [job for job in batch if job.is_wanted()]
-            if wanted:
+            now = time.monotonic()
+            if wanted := [job for job in batch if not job.future.done() and now < job.deadline]:
                 self._compute(wanted)
 
     def _next_batch(self) -> list[Job]:

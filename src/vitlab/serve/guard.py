@@ -7,18 +7,14 @@ import itertools
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Send
 
 from vitlab.serve.access import Access, values
 from vitlab.serve.answers import Gone, Headers, Refusal
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -41,7 +37,9 @@ class Guard:
 
     note: Callable[[str], None] = staticmethod(lambda line: None)  # receives failures of the server
 
-    def __init__(self, app: App, access: Access, limits: Limits, metrics: Metrics, route: Callable[[str], str]) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, limits: Limits, metrics: Metrics, route: Callable[[str], str]
+    ) -> None:
         self.app, self.access, self.limits, self.metrics, self.route = app, access, limits, metrics, route
         self.draining = False
         self.unanswered = 0  # requests that were cut off when the server stopped
@@ -55,7 +53,9 @@ class Guard:
         try:
             self.access.check(scope)
             await request.read_body()
-            await self.app(request.scope(), request.replay, request.send)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]  # the HTTP server omits the body
+            inner = {**scope, "method": method, "vitlab.request": request.id}
+            await self.app(inner, request.replay, request.send)
         except Refusal as refusal:
             await request.refuse(refusal)
         except Gone:
@@ -82,11 +82,6 @@ class Request:
         self.is_read = False  # the body, to its end
         self.replayed = False
         self.status = 0
-
-    def scope(self) -> Message:
-        """For the routes: HEAD becomes GET (the HTTP server omits the body), and the id is added."""
-        method = "GET" if self.outer["method"] == "HEAD" else self.outer["method"]
-        return {**self.outer, "method": method, "vitlab.request": self.id}
 
     async def read_body(self) -> None:
         """The complete body, counted as it comes; Refusal when it is too large or too slow."""
@@ -137,7 +132,6 @@ class Request:
         await self.to_client(message)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """The refusal as an answer."""
         if refusal.status in REASONS:
             self.guard.metrics.refused.labels(REASONS[refusal.status]).inc()
         headers, body = refusal.answer(self.id)

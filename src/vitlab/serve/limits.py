@@ -29,11 +29,6 @@ class Limits:
     decoders: int = 2
     silence_seconds: float = 1.0  # after SIGTERM: how long a quiet connection may still send a request
 
-    @property
-    def stop_seconds(self) -> float:
-        """After which a stop no longer waits for pending requests."""
-        return self.header_seconds + self.body_seconds + self.deadline_seconds
-
     def connections_here(self) -> int:
         """``connections``, or fewer where the process may not open that many files."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

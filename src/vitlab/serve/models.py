@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from starlette.types import Receive
 from torch import Tensor
 
 from vitlab.model import count_parameters
@@ -73,39 +73,36 @@ class Models:
 
     def __init__(self, classifiers: dict[str, Classifier], limits: Limits, metrics: Metrics, threads: int = 1) -> None:
         self.limits = limits
-        self.served = {
-            name: Served(name, classifier, make_batcher(classifier, limits, metrics, threads))
-            for name, classifier in classifiers.items()
-        }
-        for name, served in self.served.items():
-            metrics.queue.labels(name).set_function(served.batcher.length)
+        self.served: dict[str, Served] = {}
+        for name, classifier in classifiers.items():
+            side = classifier.preprocess.image_size
+            # The first answer takes ten times as long as later ones; no client waits for it.
+            classifier.logits(torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
+            batcher = Batcher(classifier.run_network, limits, metrics, threads)
+            metrics.queue.labels(name).set_function(batcher.length)
+            self.served[name] = Served(name, classifier, batcher)
         self.decoders = ThreadPoolExecutor(limits.decoders, "vitlab-decode", torch.set_num_threads, (1,))
 
     @property
-    def full(self) -> bool:
-        """Whether some model would refuse the next request."""
-        return any(served.batcher.full for served in self.served.values())
+    def full(self) -> list[bool]:
+        """For each model, whether it would refuse the next request."""
+        return [served.batcher.full for served in self.served.values()]
 
-    @property
-    def all_full(self) -> bool:
-        """Whether no model would accept a request."""
-        return all(served.batcher.full for served in self.served.values())
-
-    @property
-    def alive(self) -> bool:
-        """Whether the threads of all models are running."""
-        return all(served.batcher.thread.is_alive() for served in self.served.values())
-
-    async def answer(
-        self, served: Served, question: Question, receive: Callable[[], Awaitable[Any]]
-    ) -> tuple[list[Label], bool]:
+    async def answer(self, served: Served, question: Question, receive: Receive) -> tuple[list[Label], bool]:
         """The labels of a picture, and whether it is blank; Refusal (413, 415, 422 for the picture, 503 when full, 504
-        when late), or Gone."""
+        when late), or Gone when the client leaves."""
+        seconds = self.limits.deadline_seconds
         with served.batcher.place():
-            deadline = time.monotonic() + self.limits.deadline_seconds
-            work = asyncio.ensure_future(self._classify(served, question, deadline))
-            found: tuple[list[Label], bool] = await until_gone(work, receive, self.limits.deadline_seconds)
-            return found
+            work = asyncio.ensure_future(self._classify(served, question, time.monotonic() + seconds))
+            leaving = asyncio.ensure_future(receive())  # the body has been read: the next message says that it left
+            try:
+                done, _ = await asyncio.wait((work, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if work in done:
+                    return work.result()
+                raise Gone if done else Refusal(504)
+            finally:
+                work.cancel()
+                leaving.cancel()
 
     async def _classify(self, served: Served, question: Question, deadline: float) -> tuple[list[Label], bool]:
         loop = asyncio.get_running_loop()
@@ -118,26 +115,6 @@ class Models:
         self.decoders.shutdown()
         for served in self.served.values():
             served.batcher.stop()
-
-
-def make_batcher(classifier: Classifier, limits: Limits, metrics: Metrics, threads: int) -> Batcher:
-    """The batches of a classifier, which has already answered once: the first answer takes ten times as long."""
-    side = classifier.preprocess.image_size
-    classifier.logits(torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
-    return Batcher(classifier.run_network, limits, metrics, threads)
-
-
-async def until_gone(work: asyncio.Future[Any], receive: Callable[[], Awaitable[Any]], seconds: float) -> Any:
-    """The result of ``work``; Refusal with 504 after ``seconds``, Gone when the client leaves. Then it is cancelled."""
-    leaving = asyncio.ensure_future(receive())  # the body has been read, so the next message says that the client left
-    try:
-        done, _ = await asyncio.wait((work, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if work in done:
-            return work.result()
-        raise Gone if done else Refusal(504)
-    finally:
-        work.cancel()
-        leaving.cancel()
 
 
 def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:

@@ -11,6 +11,7 @@ from typing import Any
 from vitlab.runs.folder import RunFolder
 from vitlab.studies.driver import Row
 from vitlab.studies.summary import Line, accuracy_of, finished, half_interval
+from vitlab.text import counted
 
 BARS = (0.98, 0.99, 0.995)
 
@@ -63,13 +64,13 @@ def pair(ours: str, theirs: str, our_rows: Sequence[Row], their_rows: Sequence[R
 
 def sentence(facts: dict[str, Any]) -> str:
     """The conclusion with its evidence."""
-    ours, theirs, count = facts["ours"], facts["theirs"], facts["pairs"]
-    if not count:
+    ours, theirs, pairs = facts["ours"], facts["theirs"], counted(facts["pairs"], "pair")
+    if not facts["pairs"]:
         return f"{ours} and {theirs} cannot be compared: no seed is done for both."
     ratio, gain, half = facts["times_faster"], facts["accuracy_gain"], facts["accuracy_gain_half_interval"]
-    speed = f"{ours} against {theirs}: faster in {facts['faster_in']} of {count} pairs ({ratio:.2f} times, median)"
+    speed = f"{ours} against {theirs}: faster in {facts['faster_in']} of {pairs} ({ratio:.2f} times, median)"
     if half is None:
         return f"{speed}; accuracy {gain:+.2f} points in a single pair, which proves nothing."
-    evidence = f"accuracy {gain:+.2f} ± {half:.2f} points (95 % interval of the mean of {count} pairs)"
+    evidence = f"accuracy {gain:+.2f} ± {half:.2f} points (95 % interval of the mean of {pairs})"
     verdict = "not distinguishable" if abs(gain) <= half else "more accurate" if gain > 0 else "less accurate"
     return f"{speed}; {evidence}: {verdict}."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitlab.config import RunConfig, sections
+from vitlab.config import RunConfig
 from vitlab.config.knobs import inner_type, knob_type
 from vitlab.config.run import knob_name, read_value
 from vitlab.errors import ConfigError
@@ -113,7 +113,7 @@ class Search:
 
     def start(self) -> dict[str, Any] | None:
         """The base's own setting as Optuna takes it; None if it lies outside of a dimension."""
-        own = {name: value for section in sections(self.config).values() for name, value in vars(section).items()}
+        own = self.config.values()
         places = {dimension.name: dimension.place_of(own[dimension.name]) for dimension in self.dimensions}
         return None if None in places.values() else places
 

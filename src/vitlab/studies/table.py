@@ -76,6 +76,7 @@ def metric_column(name: str) -> Column:
     return Column(f"{entry['label']} {entry['unit']}", text, values, optional=True)
 
 
+FURTHER = tuple(metric_column(name) for name in METRICS if name not in USUAL)  # left out where a terminal is too narrow
 # Every column, declared once; a new one belongs here.
 COLUMNS = (
     Column("cell", lambda line: line.cell, own("cell")),
@@ -94,7 +95,7 @@ COLUMNS = (
         {"low": lambda line: part(line.interval, 0), "high": lambda line: part(line.interval, 1)},
     ),
     Column("rank", rank_text, own("rank", "distinguishable")),
-    *(metric_column(name) for name in METRICS if name not in USUAL),
+    *FURTHER,
     Column("training s", lambda line: number(line.seconds, 1), own("seconds")),
     Column("images/s", lambda line: number(line.images_per_second), own("images_per_second")),
     Column(

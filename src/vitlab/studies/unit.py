@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def stop_with_parent() -> None:
-    """Wait for the end of standard input, then ask this process to stop."""
+    """Wait for the end of standard input, then send this process SIGTERM."""
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,7 +1,7 @@
 """Random changes of a whole batch of training images, drawn from an explicit generator.
 
-Rotation, zoom, shear, shift and bending are one map per image, sampled once (bilinear), so that pixels are blurred
-once however many changes are on. Pixels are in 0..1 with black at 0.
+Rotation, zoom, shear, shift and bending are one map per image, which is sampled once (bilinear): however many changes
+are on, pixels are blurred only once. Pixels are in 0..1 with black at 0.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ERASE_AREA = (0.02, 0.2)
 def augment(
     images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None = None
 ) -> Tensor:
-    """The batch with every change of ``config`` drawn anew for each image; same shape, float, 0..1."""
+    """The batch after the changes in ``config``, drawn separately for each image; same shape, float, 0..1."""
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
-    if config.rotate or config.zoom or config.shear or config.shift or config.elastic:
+    if any(limits_of(config)) or config.elastic:
         images = random_map(images, config, generator, kernels)
     if config.erase:
         images = erase(images, config.erase, generator)
@@ -40,8 +40,7 @@ def augment(
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether `augment` would change anything."""
-    moves = (config.rotate, config.zoom, config.shift, config.shear, config.elastic)
-    return any((*moves, config.flip, config.erase))
+    return any((*limits_of(config), config.elastic, config.flip, config.erase))
 
 
 def check_flip(config: AugmentConfig, may_flip: bool, data: str) -> None:
@@ -60,7 +59,7 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
 def random_map(
     images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None
 ) -> Tensor:
-    """Each image through its own map, each parameter uniform in its symmetric range."""
+    """Each image sampled through its own map, whose parameters are uniform in their symmetric ranges."""
     limits, batch, device = limits_of(config), len(images_BCHW), images_BCHW.device
     count = len(limits) + (2 * BEND_POINTS**2 if config.elastic else 0)
     draws = torch.rand(batch, count, generator=generator, device=device)
@@ -77,7 +76,7 @@ def bends_of(draws_BG: Tensor, elastic: float, height: int, width: int) -> Tenso
 
     Simard, Steinkraus and Platt 2003, "Best Practices for Convolutional Neural Networks Applied to Visual Document
     Analysis", section 2, bend digits by a smoothed random field; here it is drawn on a coarse grid and interpolated
-    (bicubic), as in Ronneberger et al. 2015, "U-Net", section 3.1: the same effect for a fraction of the work.
+    (bicubic), as in Ronneberger et al. 2015, "U-Net", section 3.1, which has the same effect for far less work.
     """
     coarse_B2GG = (draws_BG * 2 - 1).view(-1, 2, BEND_POINTS, BEND_POINTS) * elastic
     rows_HG, columns_WG = (bend_weights(side, draws_BG.device) for side in (height, width))
@@ -119,8 +118,8 @@ def affine_matrix(angle_B: Tensor, zoom_B2: Tensor, shear_B2: Tensor, shift_B2: 
 
 
 def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str, bends_B2HW: Tensor | None = None) -> Tensor:
-    """Sample each image through its map (bilinear), each place moved by ``bends_B2HW`` pixels if there are any; outside
-    is black ("zeros") or a mirror ("reflect")."""
+    """Sample each image (bilinear) through its map, at places that ``bends_B2HW`` then shifts by some pixels. Outside
+    the image is black (``fill`` "zeros") or its reflection ("reflect")."""
     batch, _, height, width = images_BCHW.shape
     device = images_BCHW.device
     halves_21 = constant((width / 2, height / 2), device).view(2, 1)
@@ -128,7 +127,7 @@ def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str, bends_B2HW: Tenso
     x = torch.arange(width, device=device) + (0.5 - width / 2)
     y = torch.arange(height, device=device) + (0.5 - height / 2)
     places_3 = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width, device=device)])
-    # One product for all images, six times as fast on a CPU as F.affine_grid, which makes one for each (docs/log.md).
+    # One product for all images: on a CPU six times as fast as F.affine_grid, with its product per image (docs/log.md).
     grid_B2HW = (theta_B23.reshape(-1, 3) @ places_3).view(batch, 2, height, width)
     if bends_B2HW is not None:
         grid_B2HW = grid_B2HW + bends_B2HW / halves_21[:, :, None]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,17 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine
 from vitlab.training.preprocess import Preprocess
+
+
+class Reliability(NamedTuple):
+    """Accuracy at each level of confidence. Bin i holds confidences above edges[i] up to edges[i + 1]: how many, their
+    mean, and the fraction that was right (0 and 0 in an empty bin); ``ece`` is between 0 and 1."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    ece: float
 
 
 def predict_logits(
@@ -67,6 +79,52 @@ def top_k(logits_NK: Tensor, labels_N: Tensor, k: int) -> float:
     """Fraction of images whose label is among the k highest logits (all of them, with fewer than k classes)."""
     guesses = logits_NK.topk(min(k, logits_NK.shape[1]), dim=1).indices
     return int((guesses == labels_N[:, None]).any(dim=1).sum()) / len(labels_N)
+
+
+def confusion(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """How many images of each class (row) were classified as each class (column): int64 [K, K]."""
+    classes = logits_NK.shape[1]
+    pairs_N = labels_N * classes + logits_NK.argmax(dim=1)
+    return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
+
+
+def balanced_accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean over the classes of the share of their images that was recognised; classes without images do not count."""
+    counts_KK = confusion(logits_NK, labels_N).double()
+    seen_K = counts_KK.sum(dim=1)
+    return (counts_KK.diagonal() / seen_K)[seen_K > 0].mean().item()
+
+
+def macro_f1(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean over the classes of F1 = 2 TP / (2 TP + FP + FN); classes neither seen nor guessed do not count."""
+    counts_KK = confusion(logits_NK, labels_N).double()
+    both_K = counts_KK.sum(dim=0) + counts_KK.sum(dim=1)  # TP + FP and TP + FN
+    return (2 * counts_KK.diagonal() / both_K)[both_K > 0].mean().item()
+
+
+def calibration_error(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Expected calibration error with 15 bins, as `reliability` computes it."""
+    return reliability(logits_NK, labels_N).ece
+
+
+def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliability:
+    """Confidence against accuracy in ``bins`` equal bins, and the expected calibration error.
+
+    ece = sum over bins of (images in it / images) |accuracy - confidence|, confidence being the highest probability
+    (Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On
+    Calibration of Modern Neural Networks", eq. 3).
+    """
+    confidence_N, guesses_N = logits_NK.double().softmax(dim=1).max(dim=1)
+    right_N = (guesses_N == labels_N).double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits_NK.device)
+    bin_N = torch.bucketize(confidence_N, edges[1:-1])
+    counts = torch.bincount(bin_N, minlength=bins)
+    some = counts.clamp_min(1)  # an empty bin's sums are 0
+    confidence = torch.bincount(bin_N, weights=confidence_N, minlength=bins) / some
+    accuracy = torch.bincount(bin_N, weights=right_N, minlength=bins) / some
+    ece = ((accuracy - confidence).abs() * counts).sum() / len(labels_N)
+    edges_B, counts_B, confidence_B, accuracy_B = (tuple(x.tolist()) for x in (edges, counts, confidence, accuracy))
+    return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
 
 
 def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float, float]:

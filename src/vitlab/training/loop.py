@@ -1,6 +1,6 @@
-"""The training loop. It touches no disk: it reports to the functions that it is given.
+"""The training loop. It does not touch the disk: it reports to the functions that it is given.
 
-Training resumes from the state between two steps bit for bit, as if it had never stopped (step.py).
+Training resumes bit for bit from the state between two steps, as if it had never stopped (step.py).
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
-from vitlab.training.checkpoint import Checkpoint
 from vitlab.training.evaluate import mean_loss, predict_logits, top_k
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
-from vitlab.training.step import Counters, Row, State, Task, record_steps, train_step
+from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How training ended: status "done", "diverged" or "interrupted".
 
-    The weights are those of ``selected_epoch``; of a run that diverged they are the best epoch's, or none.
+    The weights are those of ``selected_epoch``; if the run diverged, those of the best epoch, or none.
     """
 
     status: str
@@ -38,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions that the loop calls. ``on_state`` may be called between any two steps."""
+    """Functions that the loop calls; ``on_state`` and ``should_stop`` between two steps."""
 
     on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
     on_epoch: Callable[[Row], None] = lambda row: None
@@ -88,10 +87,9 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
 
 
 def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
-    """A fresh State, or the one that ``resume`` holds."""
-    optim = task.config.optim
+    """A new State, or the one in ``resume``."""
+    optim, machine = task.config.optim, task.machine
     average = deepcopy(model) if optim.ema_decay else None
-    machine = task.machine
     optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
@@ -103,7 +101,7 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
 
 
 def close_epoch(state: State, task: Task) -> Row:
-    """The history row of a finished epoch; remembers the weights if they are the best so far."""
+    """The history row of a finished epoch; keeps the weights if they are the best so far."""
     counters, config = state.counters, task.config
     last_step = counters.step - 1
     seen = task.images_in(counters.step) - len(counters.rows) * len(task.train)
@@ -121,7 +119,7 @@ def close_epoch(state: State, task: Task) -> Row:
     if task.val is not None:
         logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
         loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
-        # JSON has no NaN, so a network that has diverged has no loss.
+        # JSON has no NaN, so the loss of a network that has diverged is None.
         row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
         if row["val_loss"] is not None and top1 > counters.best_top1:
             counters.best_epoch, counters.best_top1 = row["epoch"], top1
@@ -131,7 +129,7 @@ def close_epoch(state: State, task: Task) -> Row:
 
 
 def finish(status: str, state: State) -> Outcome:
-    """Stop the clocks and choose the weights: the best epoch's if any were kept, else the last."""
+    """Stop the clocks and choose the weights: those of the best epoch if they were kept, else the last."""
     counters = state.counters
     counters.train_seconds, counters.wall_seconds = state.clock.stop(), state.wall.stop()
     if state.best:
@@ -142,7 +140,7 @@ def finish(status: str, state: State) -> Outcome:
 
 
 def take_checkpoint(state: State) -> Checkpoint:
-    """The State as named tensors and numbers; the tensors are not copies."""
+    """The State as named tensors, not copied, and numbers."""
     counters = state.counters
     counters.train_seconds, counters.wall_seconds = state.clock.seconds, state.wall.seconds
     counters.loss_sum, counters.correct_sum = state.sums.tolist()
@@ -175,7 +173,7 @@ def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Whether no weight is infinite or not a number."""
+    """Whether every weight is a finite number."""
     return all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 

@@ -6,8 +6,8 @@ every variable. `weight_decay` here is torch's; the seed's 1e-4 at lr 1e-3 is 0.
 added after bias correction here and before it in Keras; at 1e-7 the difference is far below rounding after the first
 steps.
 
-We do not use torch's optimizer classes: creating one imports torch's compiler, which adds a second to every cold start
-(docs/log.md).
+We do not use torch's optimizer classes: creating one imports torch's compiler, which adds a second to the start of
+every process (docs/log.md).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def decay_groups(model: nn.Module, config: OptimConfig, muon: Collection[str] = 
 def build_optimizers(
     model: nn.Module, config: OptimConfig, matrices: Mapping[str, int], kernels: Kernels | None = None
 ) -> list[Optimizer]:
-    """AdamW, preceded by Muon if it is asked for.
+    """AdamW, preceded by Muon if ``config`` asks for it.
 
-    ``matrices``: the parameters that Muon may train, with the number of matrices that each stacks (see
+    ``matrices``: the parameters that Muon may train, with the number of matrices stacked in each (see
     `vitlab.model.Description`). Like its authors we leave the first layer, positions and the head to AdamW: they are
     not maps from features to features.
     """
@@ -71,7 +71,7 @@ def build_optimizers(
 
 
 def rate_on(device: torch.device, lr: float) -> float | Tensor:
-    """``lr`` in a form that `set_lr` can change: for a GPU in its memory, where a recorded step reads it."""
+    """``lr`` in a form that `set_lr` can change: on a GPU a tensor, which a recorded step reads."""
     return lr if device.type == "cpu" else torch.tensor(lr, device=device)
 
 
@@ -123,7 +123,7 @@ class Muon:
     """
 
     def __init__(self, matrices: Mapping[nn.Parameter, int], config: OptimConfig, kernels: Kernels | None) -> None:
-        """``matrices``: the parameters, each with the number of matrices that it stacks."""
+        """``matrices``: the parameters, each with the number of matrices stacked in it."""
         groups: dict[int, dict[str, Any]] = {}
         for matrix, count in matrices.items():
             rows, columns = len(matrix) // count, matrix[0].numel()
@@ -131,7 +131,7 @@ class Muon:
             group = groups.setdefault(min(rows, columns), new)
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
-        for group in groups.values():  # a tensor for each: set_lr fills them
+        for group in groups.values():  # on a GPU each group needs its own tensor, which set_lr fills
             group["lr"] = rate_on(next(iter(matrices)).device, config.muon_lr)
         self.param_groups = list(groups.values())
         self.state: Memory = defaultdict(dict)
@@ -191,7 +191,7 @@ def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:
 
 
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:
-    """About U V^T of the singular value decomposition of each matrix, by Newton-Schulz rounds; rows <= columns.
+    """Approximately U V^T of each matrix's singular value decomposition, by Newton-Schulz rounds; rows <= columns.
 
     In float32: on a CPU, small bfloat16 products are slower (docs/log.md).
     """
@@ -206,9 +206,8 @@ def orthogonalize(matrices_GRC: Tensor) -> Tensor:
 def lr_at(step: int, config: OptimConfig, total_steps: int, steps_per_epoch: int) -> float:
     """Learning rate of step 0 .. total_steps - 1: a rise over the warm-up, then the schedule.
 
-    The first step of a warm-up of w steps has lr / w, the last has lr; the step after the last one
-    would have min_lr. A warm-up takes at most the first half of the training, so that the rate still falls in a trial
-    of one epoch.
+    The first step of a warm-up of w steps has lr / w, the last has lr; the step after the end of training would have
+    min_lr. A warm-up takes at most half of the training, so the rate also falls in a trial of one epoch.
     """
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps // 2)
     if step < warmup:
@@ -248,8 +247,8 @@ def optimizer_tensors(optimizers: list[Optimizer], model: nn.Module) -> dict[str
 def load_optimizer_tensors(optimizers: list[Optimizer], model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """The inverse of ``optimizer_tensors``."""
     parameters = dict(model.named_parameters())
-    owners = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
+    owners = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for key, value in tensors.items():
         name, entry = key.rsplit("/", 1)
         parameter = parameters[name]
-        owners[id(parameter)].state[parameter][entry] = value.to(parameter.device)
+        owners[parameter].state[parameter][entry] = value.to(parameter.device)

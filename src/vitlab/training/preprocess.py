@@ -1,7 +1,7 @@
 """From stored images to the network's input: the same for training, evaluation and prediction.
 
-The deterministic part is here. Random changes, in training only, are in augment.py and come in as a function, so that
-nobody can normalise twice, or differently.
+Only the deterministic part is here. Random changes, for training, are in augment.py and are passed in as a function:
+nobody can normalise twice, or in another way.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vitlab.machine import constant
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Side of the image in pixels; mean and std per channel of pixels in 0 to 1 (0 and 1 leave them unchanged); side of
-    the centre square to crop to, if any."""
+    """Side of the image in pixels; mean and std per channel, of pixels in 0 to 1 (0 and 1 change nothing); side of the
+    centre square to crop to, or None."""
 
     image_size: int
     mean: tuple[float, ...]
@@ -28,10 +28,10 @@ class Preprocess:
     def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """uint8 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
 
-        Scaled to 0..1, resized (bilinear, half-pixel centres, no anti-aliasing: Keras' `Resizing`), augmented if asked,
-        cropped (right and bottom lose the odd pixel), normalised. The seed normalises first; with bilinear weights that
-        sum to 1 and holes filled by reflection the order makes no difference, while zeros mean black only as long as
-        black is 0.
+        Scaled to 0..1, resized (bilinear, half-pixel centres, no anti-aliasing: Keras' `Resizing`), changed by
+        ``augment``, cropped (right and bottom lose the odd pixel), normalised. The seed page normalises first. That
+        makes no difference with bilinear weights, which sum to 1, and holes filled by reflection; but holes filled with
+        zeros are black only before normalisation.
         """
         images = images_BHWC.permute(0, 3, 1, 2).float() / 255.0
         size = (self.image_size, self.image_size)

@@ -1,7 +1,7 @@
 """One training step: what it works on, what it changes, and its recording as a CUDA graph on a GPU.
 
-All randomness of a step is derived from (seed, epoch, step), so the state between two steps is weights and sums only.
-On a GPU nothing in a step waits for the device: losses are added up there and read when they are needed.
+All randomness of a step is derived from (seed, epoch, step), so the state between two steps is only weights and sums.
+On a GPU no step waits for the device: losses are added up there, and read when they are needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vitlab.training.preprocess import Preprocess
 Row = dict[str, Any]
 RecordedStep = Callable[[Tensor, Tensor], None]
 
-# Steps before a recording, in which libraries choose and load their kernels.
+# Steps before a recording, in which torch's libraries choose and load their kernels.
 WARM_UP_STEPS = 3
 
 
@@ -45,8 +45,16 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """The state between two steps, from which training continues exactly: named tensors, and `Counters` as JSON."""
+
+    tensors: dict[str, Tensor]
+    counters: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Task:
-    """What is trained on, how, and where: everything that training does not change."""
+    """What training does not change: configuration, data, preprocessing, machine and kernels."""
 
     config: RunConfig
     train: DeviceSplit
@@ -71,22 +79,22 @@ class Task:
         return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
 
     def augments(self, step: int) -> bool:
-        """Whether step ``step`` augments its images: until the clean tail, if any augmentation is on."""
+        """Whether ``step`` augments its images: if any augmentation is on, and the clean tail has not begun."""
         changes = self.config.augment
         return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
 
     def kind_of(self, step: int) -> tuple[bool, int]:
-        """Whether step ``step`` augments its images, and how many it has."""
+        """Whether ``step`` augments its images, and how many it has."""
         return self.augments(step), self.images_in(step + 1) - self.images_in(step)
 
 
 @dataclass
 class State:
-    """What training changes. ``clock`` counts training steps only, ``wall`` everything.
+    """What training changes. ``clock`` counts only training steps, ``wall`` everything.
 
-    ``average`` is a network with the running average of the weights, if that is asked for. ``sums`` are the current
-    epoch's loss and correct answers, on the device; ``draws`` gives augmentation its random numbers. ``recorded``
-    holds, on a GPU, the whole step by augmentation (on or off) and number of images.
+    ``average`` is a network with the running average of the weights, if there is one. ``sums`` are the current epoch's
+    loss and correct answers, on the device. ``draws`` provides the random numbers for augmentation. ``recorded`` holds,
+    on a GPU, whole steps by augmentation (on or off) and number of images.
     """
 
     model: nn.Module
@@ -102,14 +110,14 @@ class State:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is evaluated and kept: the running average of the weights, if there is one."""
+        """The network to evaluate and keep: the one with the average of the weights, if there is one."""
         return self.model if self.average is None else self.average
 
 
 def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
-    """One batch forward, backward and into the weights; False, and nothing changed, if its loss is not finite.
+    """Train on one batch; False, with nothing changed, if its loss is not finite.
 
-    On a GPU, where reading the loss means waiting, a bad loss is found by its weights at the end of the epoch.
+    On a GPU, reading the loss would mean waiting; there `fit` checks the weights at the end of the epoch instead.
     """
     step, seed = state.counters.step, task.config.train.seed
     seed_torch(seed, "dropout", step)
@@ -127,9 +135,9 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
 
 @torch.no_grad()
 def update_ema(state: State, decay: float) -> None:
-    """Move the exponential moving average of the weights, if there is one, towards the newest ones; step 0 copies them.
+    """Move the exponential moving average of the weights, if there is one, towards the latest; step 0 copies them.
 
-    torch's AveragedModel keeps a counter for this, for which a GPU would wait at each step.
+    torch's AveragedModel counts its updates in a way that makes a GPU wait at each step.
     """
     if state.average is not None:
         weights: list[Tensor] = list(state.average.parameters())
@@ -138,9 +146,11 @@ def update_ema(state: State, decay: float) -> None:
 
 
 def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
-    """What the device computes in a step, except for the average of the weights; False if the loss is not finite."""
+    """All that the device computes in a step but the average of the weights; False if the loss is not finite."""
     config = task.config.optim
-    inputs = training_inputs(task, images, state.draws if augmented else None)  # fp32: half precision moves pixels
+    inputs = training_inputs(
+        task, images, state.draws if augmented else None
+    )  # in fp32: half precision would move pixels
     with task.machine.autocast():
         logits = state.model(inputs).float()
     loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
@@ -159,16 +169,16 @@ def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tens
 
 
 def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
-    """The network's input: preprocessed, and augmented by the random numbers of ``draws``, if any."""
+    """The network's input: preprocessed, and augmented with random numbers from ``draws`` unless it is None."""
     if draws is None:
         return task.preprocess(images)
     return task.preprocess(images, lambda x: augment(x, task.config.augment, draws, task.kernels))
 
 
 def record_steps(state: State, task: Task) -> None:
-    """Record the steps that the training will need, where the machine can; nothing else changes.
+    """Record the steps that the training will need, if the machine records.
 
-    An epoch's smaller last batch gets its own recording: unrecorded it takes ten times as long as a full one.
+    An epoch's smaller last batch gets a recording too: without one it takes ten times as long as a full batch.
     """
     if not task.machine.records:
         return
@@ -179,8 +189,8 @@ def record_steps(state: State, task: Task) -> None:
 
 
 def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
-    """A function of images and labels that replays `forward_backward_step`; what recording it with ``batch`` changed is
-    undone."""
+    """A function of images and labels that replays `forward_backward_step`. Recording needs a ``batch`` to train on;
+    what that changes is undone."""
 
     def changed() -> dict[str, Tensor]:
         memory = {f"optim/{name}": value for name, value in optimizer_tensors(state.optimizers, state.model).items()}
