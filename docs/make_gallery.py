@@ -13,11 +13,11 @@ from pathlib import Path
 import PIL.Image
 
 from vitlab.data import load_dataset
-from vitlab.look.answer import answer, preset_phrase
 from vitlab.look.images import data_section
 from vitlab.look.report import Section
 from vitlab.look.run import open_run, shown_images
 from vitlab.look.style import to_bytes
+from vitlab.look.summary import answer, preset_phrase
 from vitlab.look.write import sections_of_run
 from vitlab.text import duration
 

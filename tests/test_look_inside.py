@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from tests.tiny import tiny_model_config
 from vitlab.look.inside import embedding_filters, logit_lens, position_similarity
-from vitlab.look.run import evaluating
 from vitlab.model import ViT
 from vitlab.model.patches import patchify
+from vitlab.training.evaluate import evaluating
 
 # Filters
 

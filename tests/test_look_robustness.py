@@ -18,11 +18,10 @@ from vitlab.look.robustness import (
     SEED,
     blurred,
     change_of,
+    mapped,
     noisy,
     occluded,
     robustness,
-    rotated,
-    shifted,
 )
 from vitlab.look.run import evenly
 from vitlab.machine import Machine, choose_machine
@@ -45,12 +44,12 @@ def pictures(height: int = 11, width: int = 17) -> Tensor:
 @pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (-90, -1), (180, 2)])
 def test_a_quarter_turn_is_torchs(degrees: float, quarters: int) -> None:
     images = pictures(7, 7)
-    torch.testing.assert_close(rotated(images, degrees), torch.rot90(images, quarters, (2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mapped(images, degrees, 0.0), torch.rot90(images, quarters, (2, 3)), atol=1e-5, rtol=0)
 
 
 def test_a_turn_around_the_centre_pixel_leaves_it_and_brings_black_into_the_corners() -> None:
     images = torch.ones(2, 3, 7, 7)
-    turned = rotated(images, 45.0)
+    turned = mapped(images, 45.0, 0.0)
     assert turned[:, :, 3, 3].min() == pytest.approx(1.0)
     assert turned[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].max() == 0.0
 
@@ -62,7 +61,7 @@ def test_a_shift_is_to_the_right_and_brings_black_in(pixels: int) -> None:
     for x in range(17):
         if 0 <= x - pixels < 17:
             expected[:, :, :, x] = images[:, :, :, x - pixels]
-    torch.testing.assert_close(shifted(images, pixels), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mapped(images, 0.0, pixels), expected, atol=1e-5, rtol=0)
 
 
 def test_noise_has_its_standard_deviation_in_each_pixel_and_channel_apart() -> None:
@@ -197,7 +196,7 @@ def test_images_are_disturbed_before_crop_and_normalisation_and_in_full_precisio
     turns = [strength for strength in DISTURBANCES["rotation"][1] if strength]
     scaled = data.images.permute(0, 3, 1, 2).float() / 255
     for inputs, degrees in zip(model.seen[1:], turns, strict=False):  # the first is the plain one
-        expected = (rotated(scaled, degrees)[:, :, 1:7, 1:7] - 0.3) / 0.5
+        expected = (mapped(scaled, degrees, 0.0)[:, :, 1:7, 1:7] - 0.3) / 0.5
         torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=0)
 
 

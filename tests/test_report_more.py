@@ -18,7 +18,7 @@ from tests.command import vitlab
 from tests.test_report import ALL, check_page
 from tests.tiny import tiny_model_config
 from vitlab.config.presets import preset_config
-from vitlab.look import answer, attention, curves, images, robustness
+from vitlab.look import attention, curves, images, robustness, summary
 from vitlab.look.run import as_trained, break_ties
 from vitlab.model import Squares
 from vitlab.text import between, counted, duration, listed, percent
@@ -96,10 +96,10 @@ def test_words_for_numbers() -> None:
 
 
 def test_the_sign_test_is_a_fair_coin() -> None:
-    assert answer.sign_test(0, 0) == 1.0
-    assert answer.sign_test(5, 0) == pytest.approx(2 / 32)
-    assert answer.sign_test(1, 3) == pytest.approx(10 / 16)  # 2 (1 + 4) / 16
-    assert answer.sign_test(3, 1) == answer.sign_test(1, 3)
+    assert summary.sign_test(0, 0) == 1.0
+    assert summary.sign_test(5, 0) == pytest.approx(2 / 32)
+    assert summary.sign_test(1, 3) == pytest.approx(10 / 16)  # 2 (1 + 4) / 16
+    assert summary.sign_test(3, 1) == summary.sign_test(1, 3)
 
 
 def test_knobs_that_differ_from_the_preset_are_found() -> None:

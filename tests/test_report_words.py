@@ -17,7 +17,7 @@ from vitlab.config.presets import PRESETS, preset_config
 from vitlab.data import Dataset
 from vitlab.data.cards import own_card
 from vitlab.errors import RunError
-from vitlab.look import answer, attention, curves, images, inside, mistakes
+from vitlab.look import attention, curves, images, inside, mistakes, summary
 from vitlab.look.report import Picture, markdown
 from vitlab.look.run import Subject, check_comparable
 from vitlab.machine import Machine
@@ -233,17 +233,17 @@ def test_the_lens_names_the_block_that_adds_most(monkeypatch: pytest.MonkeyPatch
 def test_two_runs_are_compared_in_speed_and_on_each_image() -> None:
     own = subject_of(SURE, [0, 1, 2, 0], result={"train_seconds": 10.0})
     slow = subject_of([[0.2, 0.7, 0.1], *SURE[1:]], [0, 1, 2, 0], name="slow", result={"train_seconds": 25.0})
-    assert answer.other_sentence(own, slow) == (
+    assert summary.other_sentence(own, slow) == (
         "Compared with slow (a custom configuration): 75.00 % in 25.0 s with 1,000 parameters. here was 2.5 times as "
         "fast. Only here is right on 1 image, only slow on 0 images: this may be chance (exact sign test, p = 1)."
     )
-    assert answer.other_sentence(slow, own) == (
+    assert summary.other_sentence(slow, own) == (
         "Compared with here (a custom configuration): 100.00 % in 10.0 s with 1,000 parameters. slow took 2.5 times as "
         "long. Only slow is right on 0 images, only here on 1 image: this may be chance (exact sign test, p = 1)."
     )
     bad = subject_of(torch.tensor([[0.1, 0.8, 0.1]]).expand(8, 3), [0] * 8, name="bad")
     good = subject_of(torch.tensor([[0.8, 0.1, 0.1]]).expand(8, 3), [0] * 8)
-    assert answer.other_sentence(good, bad).endswith(
+    assert summary.other_sentence(good, bad).endswith(
         "here was 1.0 times as fast. Only here is right on 8 images, only bad on 0 images: this is unlikely to be "
         "chance (exact sign test, p = 0.0078)."
     )
@@ -283,7 +283,7 @@ def test_the_source_of_a_preset_is_named_once() -> None:
     accuracy, seconds = PRESETS["seed-32x6"].published or (0.0, 0.0)
     told = {"test_top1": (accuracy + 0.5) / 100, "test_top1_interval": [0.9, 0.999], "train_seconds": 0.17 * seconds}
     run = replace(subject_of(SURE, [0, 1, 2, 0], result=told), config=config)
-    first, second = answer.preset_sentences(run)
+    first, second = summary.preset_sentences(run)
     assert first.count(f"{accuracy:.2f} %") == 1
     assert second == (
         "Compared with the seed page: +0.50 percentage points in 17 % of the time; the published accuracy is inside "

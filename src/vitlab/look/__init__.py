@@ -3,7 +3,7 @@
 One file per topic holds its numbers, its figures and its sentences, in this order: images (the data, patches,
 augmentation), curves (training), mistakes (confusion, calibration, classes), attention, inside (filters, positions,
 logit lens), robustness, study. They share style (colours, mosaics), run (a run opened with its answers) and report
-(the parts of a report and their HTML). answer makes the head of a report, card the model card, write the files. Only
+(the parts of a report and their HTML). summary makes the head of a report and the model card, write the files. Only
 this package imports matplotlib, and never pyplot: no window, no global figure.
 
 Names in the topic files: `draw_...` makes a figure from arrays, `..._picture` adds title, alternative text and

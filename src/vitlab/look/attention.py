@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
@@ -23,10 +22,11 @@ from torch import Tensor, nn
 
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating
+from vitlab.look.run import Subject
 from vitlab.look.style import BLUE, GREY, INK, LOOKED, NEEDED, WIDTH, Floats, Pixels
 from vitlab.model import Squares, ViT
 from vitlab.text import counted
+from vitlab.training.evaluate import evaluating
 from vitlab.training.preprocess import Preprocess
 
 IMAGES_AT_ONCE = 1024  # in a forward pass of patch_deletion
@@ -34,11 +34,6 @@ SLIGHT = 0.01  # probability: a smaller fall gets no strong colour
 MOST_CELLS = 96  # blocks x heads that are drawn one by one
 DISTANCE_IMAGES = 128
 MOST_WEIGHTS = 4e8  # attention weights in memory at a time
-
-Arrays = npt.NDArray[Any]
-
-
-# Numbers
 
 
 def rollout(weights_LhNN: Tensor) -> Tensor:
@@ -56,19 +51,15 @@ def rollout(weights_LhNN: Tensor) -> Tensor:
 
 
 def pooled_attention(weights_LhNN: Tensor, pool: str) -> Tensor:
-    """How much the pooled vector attends to each patch, in each block and head: [depth, h, patches].
-
-    With ``pool`` "cls" the class token's row without itself, which need not sum to 1 any more (Caron et al. 2021,
-    "DINO", figure 1); otherwise the mean over all tokens.
-    """
+    """How much the pooled vector attends to each patch, in each block and head: [depth, h, patches]. With ``pool``
+    "cls" it is the class token's row without itself, which need not sum to 1 (Caron et al. 2021, "DINO", figure 1);
+    otherwise the mean over all tokens."""
     return weights_LhNN[:, :, 0, 1:] if pool == "cls" else weights_LhNN.mean(dim=2)
 
 
 def query_attention(weights_LhNN: Tensor, query: int, has_cls: bool) -> Tensor:
-    """How much patch number ``query`` attends to each patch, in each block and head: [depth, h, patches].
-
-    With ``has_cls`` the first token is the class token; what goes to it is left out.
-    """
+    """How much patch number ``query`` attends to each patch, in each block and head: [depth, h, patches]. With
+    ``has_cls`` the first token is the class token; what goes to it is left out."""
     first = int(has_cls)
     return weights_LhNN[:, :, first + query, first:]
 
@@ -132,15 +123,14 @@ def patch_deletion(
 def label_probability(model: nn.Module, inputs_pBCHW: Tensor, labels_B: Tensor) -> Tensor:
     """The probability of each image's label in each of its versions, [p, B]."""
     logits_pBK = model(inputs_pBCHW.flatten(0, 1)).float().unflatten(0, inputs_pBCHW.shape[:2])
-    chosen_pB1 = labels_B.view(1, -1, 1).expand(len(inputs_pBCHW), -1, 1)
-    probabilities: Tensor = logits_pBK.softmax(dim=-1).gather(-1, chosen_pB1).squeeze(-1)
-    return probabilities
+    probabilities_pBK: Tensor = logits_pBK.softmax(dim=-1)
+    return probabilities_pBK[:, torch.arange(len(labels_B)), labels_B]
 
 
-def relative(maps: Tensor) -> Arrays:
+def relative(maps: Tensor) -> Floats:
     """Maps over patches [..., p] as multiples of uniform attention, [..., grid, grid]."""
     grid = round(maps.shape[-1] ** 0.5)
-    shares: Arrays = (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
+    shares: Floats = (maps * maps.shape[-1]).unflatten(-1, (grid, grid)).numpy()
     return shares
 
 
@@ -150,9 +140,6 @@ def busiest_patch(image_SSC: Pixels, squares: Squares) -> int:
     end = first + grid * side
     inner = image_SSC[first:end, first:end].reshape(grid, side, grid, side, -1)
     return int(inner.var(axis=(1, 3)).sum(axis=-1).argmax())
-
-
-# Figures
 
 
 def overlay(image_SSC: Pixels, values_gg: Floats, squares: Squares, norm: Normalize, colours: Colormap) -> Floats:
@@ -182,8 +169,7 @@ def draw_heads(image_SSC: Pixels, pooled_Lhgg: Floats, query_Lhgg: Floats, query
     blocks = [f"block {number + 1}" for number in range(depth)]
     names = [*(f"head {number + 1}" for number in range(heads)), "mean"] if heads > 1 else ["head"]
     cell = min(1.9, 6.2 / (2 * len(names)))
-    figure = style.new_figure(WIDTH, 0.5 + 1.03 * cell * depth)
-    axes = figure.subplots(1, 2)
+    figure, axes = style.subplots(WIDTH, 0.5 + 1.03 * cell * depth, 1, 2)
     norm = attention_norm(np.concatenate([pooled_Lhgg, query_Lhgg]))
     gap = max(1, len(image_SSC) // 14)
     for place, maps in zip(axes, (pooled_Lhgg, query_Lhgg), strict=True):
@@ -226,8 +212,7 @@ def draw_deletion(
     triples = zip(images_NSSC, falls_Ngg, norms, strict=True)
     rows.append(np.stack([overlay(image, falls, squares, norm, NEEDED) for image, falls, norm in triples]))
     left.append("deletion (red: its\nprobability falls;\nbelow: the largest\nfall, in points)")
-    figure = style.new_figure(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     style.show_pixels(axes, style.mosaic(np.stack(rows), gap))
     style.label_mosaic(axes, left, [style.short(name) for name in names], images_NSSC.shape[1:3], gap)
     below = len(rows) * (images_NSSC.shape[1] + gap)
@@ -240,15 +225,13 @@ def draw_deletion(
 def draw_distance(distance_Lh: Floats, uniform: float) -> Figure:
     """How far each head of each block looks, in pixels, and how far ``uniform`` attention would."""
     depth, heads = distance_Lh.shape
-    figure = style.new_figure(style.COLUMN, 3.2)
-    axes = figure.add_subplot()
-    for head in range(heads):
-        spread = 0.1 * (head - (heads - 1) / 2)
-        axes.plot(np.arange(depth) + 1 + spread, distance_Lh[:, head], "o", color=BLUE, alpha=0.65, markersize=6)
-    axes.plot(np.arange(depth) + 1, distance_Lh.mean(axis=1), "_", color=INK, markersize=22, markeredgewidth=1.6)
+    figure, axes = style.subplots(style.COLUMN, 3.2)
+    blocks_L, spread_h = np.arange(depth) + 1, 0.1 * (np.arange(heads) - (heads - 1) / 2)
+    axes.plot(blocks_L[:, None] + spread_h, distance_Lh, "o", color=BLUE, alpha=0.65, markersize=6)
+    axes.plot(blocks_L, distance_Lh.mean(axis=1), "_", color=INK, markersize=22, markeredgewidth=1.6)
     axes.axhline(uniform, color=GREY, linestyle=(0, (4, 3)), linewidth=1)
     axes.text(0.52, uniform, "uniform attention", va="bottom", fontsize=8, color=INK)
-    axes.set_xticks(np.arange(depth) + 1)
+    axes.set_xticks(blocks_L)
     top = max(uniform, float(distance_Lh.max()))
     axes.set(xlim=(0.5, depth + 0.5), ylim=(0, 1.12 * top if math.isfinite(top) and top > 0 else 1.0))
     axes.set(xlabel="block", ylabel="mean distance in pixels", title="dots: heads; lines: their mean")
@@ -256,14 +239,11 @@ def draw_distance(distance_Lh: Floats, uniform: float) -> Figure:
     return figure
 
 
-# Sentences
-
-
 def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
     """Attention and deletion, for the images ``numbers`` and patch ``query``; without attention, deletion alone."""
-    if reason := subject.missing("attention"):
+    if reason := subject.network.missing.get("attention"):
         missing = Missing("Attention heads, rollout and distance", reason)
-        return Section("Dependence on patches", [missing, deletion_picture(subject, numbers, {})])
+        return Section("Dependence on patches", [missing, _deletion_picture(subject, numbers, {})])
     pool = subject.config.model.pool
     with evaluating(subject.model):
         weights_LBhNN = cast(ViT, subject.model).forward_with_attention(subject.inputs(numbers))[1].float().cpu()
@@ -273,11 +253,10 @@ def section(subject: Subject, numbers: list[int], query: int | None) -> Section:
         "rollout": relative(pooled_attention(rolled_BNN[:, None], pool)[:, 0]),
     }
     heads = heads_picture(subject, numbers[0], weights_LBhNN[:, 0], query)
-    return Section("Attention", [deletion_picture(subject, numbers, maps), heads, distance_picture(subject)])
+    return Section("Attention", [_deletion_picture(subject, numbers, maps), heads, distance_picture(subject)])
 
 
-def deletion_picture(subject: Subject, numbers: list[int], maps: dict[str, Arrays]) -> Picture:
-    """Several images with their attention, and the effect of blanking each patch."""
+def _deletion_picture(subject: Subject, numbers: list[int], maps: dict[str, Floats]) -> Picture:
     labels, squares = subject.images.labels[numbers], subject.network.squares
     blank = black(subject.preprocess).to(labels.device)
     falls = patch_deletion(subject.model, subject.inputs(numbers), labels, blank, squares).cpu()
@@ -309,7 +288,7 @@ def deletion_sentence(falls_gg: Tensor, name: str) -> str:
     )
 
 
-def agreement_sentence(last_Bgg: Arrays, falls_Bgg: Arrays) -> str:
+def agreement_sentence(last_Bgg: Floats, falls_Bgg: Floats) -> str:
     """In how many images the patch with the most attention matters most."""
     agree = sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(last_Bgg, falls_Bgg, strict=True))
     return (

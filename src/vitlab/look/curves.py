@@ -26,23 +26,19 @@ FEW = 3  # epochs up to which a line has dots: a single one would not be visible
 FLOOR = 0.01  # percent: an error of 0 is drawn here on a logarithmic axis
 
 
-# Figures
-
-
 @style.applied
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     """Four plots of the rows of history.jsonl, by the names of the runs: loss, accuracy and learning rate against
     epochs, and accuracy against training seconds. Values that are missing or not finite leave a gap."""
-    figure = style.new_figure(style.WIDTH, 5.4)
-    (loss, accuracy), (rate, time) = figure.subplots(2, 2)
+    figure, ((loss, accuracy), (rate, time)) = style.subplots(style.WIDTH, 5.4, 2, 2)
     errors: list[float] = []
     for number, (run, rows) in enumerate(histories.items()):
         name, colour = style.run_name(run), style.SERIES[number % len(style.SERIES)]
         epochs, seconds = column(rows, "epoch"), column(rows, "train_seconds")
         losses = {"train": column(rows, "train_loss"), "val": column(rows, "val_loss")}
-        draw_pair(loss, epochs, losses, colour, name)
+        _draw_pair(loss, epochs, losses, colour, name)
         wrong = {part: np.maximum(100 - 100 * column(rows, f"{part}_top1"), FLOOR) for part in ("train", "val")}
-        draw_pair(accuracy, epochs, wrong, colour, name)
+        _draw_pair(accuracy, epochs, wrong, colour, name)
         dots = "o" if len(rows) <= FEW else None
         rate.plot(epochs, column(rows, "lr"), color=colour, marker=dots)
         best = wrong["val"] if np.isfinite(wrong["val"]).any() else wrong["train"]
@@ -53,7 +49,7 @@ def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
     accuracy.set(title="accuracy %", xlabel="epoch")
     rate.set(title="learning rate at the end of the epoch", xlabel="epoch", ylim=(0, None))
     time.set(title="accuracy % against training time", xlabel="seconds", xlim=(0, None))
-    longest = max((len(rows) for rows in histories.values()), default=1)
+    longest = max(map(len, histories.values()))
     for axes in (loss, accuracy, rate):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(0.5, longest + 0.5)
@@ -71,8 +67,7 @@ def column(rows: Sequence[Row], name: str) -> Floats:
     return np.array([math.nan if row.get(name) is None else float(row[name]) for row in rows], float)
 
 
-def draw_pair(axes: Axes, epochs: Floats, parts: Mapping[str, Floats], colour: str, name: str) -> None:
-    """Training dashed, validation solid."""
+def _draw_pair(axes: Axes, epochs: Floats, parts: Mapping[str, Floats], colour: str, name: str) -> None:
     dots = "o" if len(epochs) <= FEW else None
     dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "marker": dots, "markerfacecolor": "white"}
     axes.plot(epochs, parts["train"], color=colour, **dashed, label=f"{name}, training")
@@ -91,18 +86,14 @@ def mark_divergence(axes: Axes, epochs: Floats, losses: Floats) -> None:
 
 def show_errors_as_accuracy(axes: Axes, errors: Sequence[float]) -> None:
     """Turn a y axis of errors in percent into one of accuracy, with 90, 99 and 99.9 equally spaced."""
-    some = [error for error in errors if error > 0]
-    low, high = (min(some), max(some)) if some else (0.1, 10.0)
+    low, high = (min(errors), max(errors)) if errors else (0.1, 10.0)
     axes.set_yscale("log")
     axes.set_ylim(min(100.0, high * 1.25), low / 1.25)
     steps = [100, 80, 60, 40, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
-    axes.set_yticks([step for step in steps if low / 1.25 <= step <= high * 1.25], minor=False)
+    axes.set_yticks([step for step in steps if low / 1.25 <= step <= high * 1.25])
     axes.set_yticks([], minor=True)
     axes.yaxis.set_major_formatter(lambda error, _: f"{'≥' if error <= FLOOR else ''}{100 - error:.4g}")
     axes.grid(axis="y")
-
-
-# Sentences
 
 
 def section(subject: Subject, others: Sequence[Subject]) -> Section:
@@ -120,8 +111,8 @@ def section(subject: Subject, others: Sequence[Subject]) -> Section:
 
 def progress_sentence(history: Sequence[Row], planned: float) -> str:
     """First and last accuracy, number and length of the epochs; of ``planned`` epochs the last may be a fraction."""
-    part = "train" if any(row.get("val_top1") is None for row in history) else "val"
-    words = {"val": "validation", "train": "training"}[part]
+    blind = any(row.get("val_top1") is None for row in history)
+    part, words = ("train", "training") if blind else ("val", "validation")
     first, last = (percent(history[place][f"{part}_top1"]) for place in (0, -1))
     ends = [0.0, *(row["train_seconds"] for row in history)]
     trained = min(planned, len(history))

@@ -44,14 +44,11 @@ SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "
 DATA_PRESET = "small"  # whose augmentation is shown for a data set without a run
 
 
-# Figures
-
-
 @style.applied
 def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """The first ten images of each class, one row per class; with more than twelve classes the first image of each."""
     if len(classes) > ROWS:
-        return draw_one_each(images_NSSC, labels_N, classes)
+        return _draw_one_each(images_NSSC, labels_N, classes)
     rows, names = [], []
     for number, name in enumerate(classes):
         own = images_NSSC[labels_N == number][:COLUMNS]
@@ -59,22 +56,19 @@ def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
             rows.append(style.fill_rows(own, COLUMNS)[0])
             names.append(f"{short(name)}  ({(labels_N == number).sum():,})")
     gap = max(1, images_NSSC.shape[1] // 12)
-    figure = style.new_figure(WIDTH, 0.91 * WIDTH * len(rows) / COLUMNS)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, 0.91 * WIDTH * len(rows) / COLUMNS)
     style.show_pixels(axes, style.mosaic(np.stack(rows), gap))
     style.label_mosaic(axes, names, (), images_NSSC.shape[1:3], gap)
     return figure
 
 
-def draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """One image of each class, its name under it."""
+def _draw_one_each(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     firsts = [np.flatnonzero(labels_N == number)[:1] for number in range(len(classes))]
     names = [short(name, 11) for name, first in zip(classes, firsts, strict=True) if len(first)]
     height, width = images_NSSC.shape[1:3]
     gap = max(2, math.ceil(height * 0.35))
     grid = style.fill_rows(images_NSSC[np.concatenate(firsts)], COLUMNS)
-    figure = style.new_figure(WIDTH, WIDTH * len(grid) / COLUMNS)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, WIDTH * len(grid) / COLUMNS)
     style.show_pixels(axes, style.mosaic(grid, gap))
     for number, name in enumerate(names):
         row, column = divmod(number, COLUMNS)
@@ -88,11 +82,8 @@ def draw_patches(
     original: Pixels, resized: Pixels, tokens_NssC: Pixels, squares: Squares, overlap: int = 0, inner: int | None = None
 ) -> Figure:
     """An image [H, W, C], resized to [S, S, C] and cut into ``squares``, and the N patches in reading order, as the
-    network receives them: with ``overlap`` more pixels on each side.
-
-    What no patch covers is shaded: grey where a crop to ``inner`` pixels (default: no crop) removes it, orange where
-    it fills no patch at the right and bottom.
-    """
+    network receives them: with ``overlap`` more pixels on each side. What no patch covers is shaded: grey where a crop
+    to ``inner`` pixels (default: no crop) removes it, orange where it fills no patch at the right and bottom."""
     size, (grid, side, first) = resized.shape[0], squares
     lines = math.ceil(grid / max(1, LONGEST_LINE // grid))
     columns = grid * math.ceil(grid / lines)  # whole rows of the grid
@@ -159,8 +150,9 @@ def draw_tokens(axes: Axes, tokens_NssC: Pixels, columns: int, side: int, overla
 def draw_augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequence[str]) -> Figure:
     """An image [S, S, C] and random versions of it, with the strengths of the changes in words."""
     rows = style.fill_rows(versions_NSSC, VERSIONS // 3)
-    figure = style.new_figure(WIDTH, 0.26 + (WIDTH - 2.1) * len(rows) / rows.shape[1])
-    left, right = figure.subplots(1, 2, width_ratios=(2.0, WIDTH - 2.1))
+    wide = WIDTH - 2.1
+    height = 0.26 + wide * len(rows) / rows.shape[1]
+    figure, (left, right) = style.subplots(WIDTH, height, 1, 2, width_ratios=(2.0, wide))
     style.show_pixels(left, original)
     left.set_title("original")
     style.show_pixels(right, style.mosaic(rows, max(1, original.shape[0] // 14)))
@@ -169,16 +161,13 @@ def draw_augmentation(original: Pixels, versions_NSSC: Floats, strengths: Sequen
     return figure
 
 
-# Sentences
-
-
 def section(subject: Subject, numbers: list[int]) -> Section:
     """Examples of the training images; the first of ``numbers`` cut into patches, and as augmentation changes it."""
     model, first = subject.config.model, numbers[0]
     image = subject.images.images[first].cpu().numpy()
     name = with_article(subject.classes[int(subject.images.labels[first])], "A")
     cut: Picture | Missing
-    if why_not := subject.missing("patches"):
+    if why_not := subject.network.missing.get("patches"):
         cut = Missing("Patches", why_not)
     else:
         cut = patches_picture(image, model, "patches", "Patches", f"{name} ({subject.part} image {first:,})")
@@ -216,15 +205,13 @@ def examples_picture(dataset: Dataset) -> Picture:
     most, least = int(sizes.argmax()), int(sizes.argmin())
     shown = "one row per class, with its number of images in brackets" if len(classes) <= ROWS else "one image of each"
     text = f"{counted(len(train), 'training image')} in {counted(len(classes), 'class')}: {shown}. "
+    largest, ratio = f"The largest class is {classes[most]} with {sizes[most]:,}", sizes[most] / max(sizes[least], 1)
     if sizes[most] == sizes[least]:
         text += f"Every class has {sizes[most]:,}."
+    elif sizes[least]:
+        text += f"{largest}, the smallest {classes[least]} with {sizes[least]:,}: a ratio of {ratio:.2f}."
     else:
-        text += f"The largest class is {classes[most]} with {sizes[most]:,}"
-        if sizes[least]:
-            ratio = sizes[most] / sizes[least]
-            text += f", the smallest {classes[least]} with {sizes[least]:,}: a ratio of {ratio:.2f}."
-        else:
-            text += f"; {classes[least]} has none."
+        text += f"{largest}; {classes[least]} has none."
     alt = f"A grid of example images, the first of each of {len(classes)} classes"
     return Picture("examples", "Examples", draw_examples(train.images, train.labels, classes), alt, text)
 
@@ -262,11 +249,9 @@ def edge_sentence(config: ModelConfig) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def augmentation_picture(
-    image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str, seed: int = 0
-) -> Picture:
+def augmentation_picture(image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str) -> Picture:
     """Random versions of one stored image [H, W, C], made by `vitlab.training.augment`; ``text`` follows."""
-    resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), seed, "look")
+    resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), 0, "look")
     batch = torch.from_numpy(image)[None].expand(VERSIONS, -1, -1, -1)
     versions = visible(batch, resize, lambda images: augment(images, config, generator))
     words = strengths(config)

@@ -19,18 +19,16 @@ from torch import Tensor
 from vitlab.look import style
 from vitlab.look.attention import patch_distances
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating, evenly
+from vitlab.look.run import Subject, evenly
 from vitlab.look.style import BLUE, COLUMN, INK, RED, WIDTH, Floats, short
 from vitlab.model import ViT
 from vitlab.text import counted, percent, with_article
+from vitlab.training.evaluate import evaluating
 
 FILTERS = 28
 LENS_IMAGES = 1000
 # By how much neighbours' positions must be more similar (cosine) to reflect the layout clearly, or faintly.
 CLEAR, FAINT = 0.3, 0.1
-
-
-# Numbers
 
 
 def embedding_filters(weight_DP: Tensor, channels: int, side: int, count: int) -> Tensor:
@@ -71,9 +69,6 @@ def logit_lens(model: ViT, inputs_BCHW: Tensor) -> Tensor:
         return torch.stack(logits).float().softmax(dim=-1)
 
 
-# Figures
-
-
 @style.applied
 def draw_filters(components_NssC: Floats) -> Figure:
     """Principal components of the patch embedding in their order; grey is 0."""
@@ -90,12 +85,10 @@ def draw_positions(similarity_pp: Floats) -> Figure:
     """A small map for each patch, at its own place: the similarity of its position to those of all patches."""
     grid = round(math.sqrt(len(similarity_pp)))
     gap = max(1, grid // 6)
-    step = grid + gap
-    maps_yxyx = np.full((grid, step, grid, step), math.nan)  # of each row and column of patches
-    maps_yxyx[:, :grid, :, :grid] = similarity_pp.reshape(grid, grid, grid, grid).transpose(0, 2, 1, 3)
-    whole = maps_yxyx.reshape(grid * step, grid * step)[:-gap, :-gap]
-    figure = style.new_figure(COLUMN, 4.5)
-    axes = figure.add_subplot()
+    maps_gggg = similarity_pp.reshape(grid, grid, grid, grid)  # row and column of the patch, of the other patch
+    cells = np.pad(maps_gggg, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=math.nan).swapaxes(1, 2)
+    whole = cells.reshape(grid * (grid + gap), -1)[:-gap, :-gap]
+    figure, axes = style.subplots(COLUMN, 4.5)
     shown = axes.imshow(whole, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     middles, names = style.centres(grid, grid, gap), [str(number + 1) for number in range(grid)]
     axes.set_xticks(middles, names)
@@ -116,8 +109,7 @@ def draw_lens(
     """Left: class probabilities for one image, read after the embedding and after each block. Right, over ``count``
     images: accuracy, and the mean probability of the true class."""
     depths, several = ["embedding", *(f"block {number}" for number in range(1, len(lens_LK)))], len(classes)
-    figure = style.new_figure(WIDTH, max(2.6, 1.2 + 0.24 * len(depths)))
-    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    figure, (left, right) = style.subplots(WIDTH, max(2.6, 1.2 + 0.24 * len(depths)), 1, 2, width_ratios=(1.5, 1))
     left.imshow(lens_LK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     step = max(1, math.ceil(several / 20))
     turned = 90 if max(len(short(name)) for name in classes) > 3 else 0
@@ -142,20 +134,17 @@ def draw_lens(
     return figure
 
 
-# Sentences
-
-
 def section(subject: Subject, numbers: list[int]) -> Section:
     """All three; the first of ``numbers`` is the image that the logit lens shows."""
-    title, parts = "Inside the network", (filters_picture, positions_picture)
-    if reason := subject.missing("filters"):
+    title = "Inside the network"
+    if reason := subject.network.missing.get("filters"):
         return Section(title, [Missing("Filters, positions, logit lens", reason)])
     model = cast(ViT, subject.model)
-    return Section(title, [*(part(subject, model) for part in parts), lens_picture(subject, model, numbers[0])])
+    shown = lens_picture(subject, model, numbers[0])
+    return Section(title, [_filters_picture(subject, model), positions_picture(subject, model), shown])
 
 
-def filters_picture(subject: Subject, model: ViT) -> Picture:
-    """The directions in a patch to which the embedding responds most."""
+def _filters_picture(subject: Subject, model: ViT) -> Picture:
     config, weight = subject.config.model, model.patch_embed.weight.detach().float().cpu()
     side = config.patch_size + 2 * config.patch_overlap
     shown = embedding_filters(weight, subject.dataset.card.channels, side, FILTERS)
@@ -173,7 +162,7 @@ def filters_picture(subject: Subject, model: ViT) -> Picture:
 def positions_picture(subject: Subject, model: ViT) -> Picture | Missing:
     """Which patches have similar position embeddings."""
     config, title = subject.config.model, "Similarity of positions"
-    if reason := subject.missing("positions"):
+    if reason := subject.network.missing.get("positions"):
         return Missing(title, reason)
     similarity = position_similarity(model.pos_embed.detach().cpu(), config.pool == "cls")
     steps = patch_distances(config.grid, 1)

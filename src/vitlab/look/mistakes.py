@@ -35,9 +35,6 @@ CONFIDENT = 0.9
 Score = tuple[float, tuple[float, float]]  # a class's accuracy, a fraction, and its 95 % interval
 
 
-# Numbers
-
-
 @dataclass(frozen=True)
 class Mistake:
     """Image number ``index`` of class ``truth`` was classified as ``guess``, with this probability."""
@@ -84,9 +81,6 @@ def mistakes(logits_NK: Tensor, labels_N: Tensor, count: int) -> list[Mistake]:
     return [Mistake(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-# Figures
-
-
 @style.applied
 def draw_confusion(counts_KK: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """How often each class (row) was classified as each class (column), in counts and in percent of the row. Colour
@@ -94,8 +88,7 @@ def draw_confusion(counts_KK: npt.NDArray[np.int64], classes: Sequence[str]) -> 
     seen_K1 = counts_KK.sum(axis=1, keepdims=True)
     rates_KK = np.where(seen_K1 > 0, 100 * counts_KK / np.maximum(seen_K1, 1), math.nan)  # unknown without images
     names = [short(name, 11) for name in classes]
-    figure = style.new_figure(WIDTH, 4.3)
-    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+    figure, (left, right) = style.subplots(WIDTH, 4.3, 1, 2, gridspec_kw={"wspace": 0.08})
     draw_matrix(left, counts_KK, names, "images", "{:.0f}")
     draw_matrix(right, rates_KK, names, "percent of the class", "{:.1f}")
     left.set_ylabel("true class")
@@ -142,8 +135,7 @@ def draw_mistakes(images_NSSC: Pixels, found: Sequence[Mistake], classes: Sequen
     image in the split."""
     (side, width), rows = images_NSSC.shape[1:3], math.ceil(len(found) / COLUMNS)
     gap, across = math.ceil(side * 0.42), math.ceil(side * 0.14)
-    figure = style.new_figure(WIDTH, WIDTH / COLUMNS * (side + gap) / (side + across) * rows + 0.1)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(WIDTH, WIDTH / COLUMNS * (side + gap) / (side + across) * rows + 0.1)
     style.show_pixels(axes, style.mosaic(style.fill_rows(images_NSSC, COLUMNS), gap, across))
     y, x = style.centres(rows, side, gap), style.centres(COLUMNS, width, across)
     for number, mistake in enumerate(found):
@@ -165,8 +157,7 @@ def draw_reliability(found: Reliability) -> Figure:
     some = counts > 0
     middles, width = ((edges[:-1] + edges[1:]) / 2)[some], 0.94 * (edges[1] - edges[0])
     accuracy, confidence = np.array(found.accuracy)[some], np.array(found.confidence)[some]
-    figure = style.new_figure(COLUMN, 5.2)
-    upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
+    figure, (upper, lower) = style.subplots(COLUMN, 5.2, 2, 1, height_ratios=(3.2, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="perfect calibration")
     upper.bar(middles, accuracy, width, color=BLUE, alpha=0.3, edgecolor="none")
     intervals = [wilson_interval(a, n) for a, n in zip(accuracy.tolist(), counts[some].tolist(), strict=True)]
@@ -190,8 +181,7 @@ def draw_classes(scores: Sequence[Score], classes: Sequence[str]) -> Figure:
     order = sorted(range(len(scores)), key=lambda number: scores[number][0])[:MOST_CLASSES]
     middle = [100 * scores[number][0] for number in order]
     low, high = ([100 * scores[number][1][end] for number in order] for end in (0, 1))
-    figure = style.new_figure(COLUMN, 0.9 + 0.24 * len(order))
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(COLUMN, 0.9 + 0.24 * len(order))
     places = np.arange(len(order))
     axes.hlines(places, low, high, color=BLUE, alpha=0.35, linewidth=6)
     axes.plot(middle, places, "o", color=BLUE, markersize=5)
@@ -205,9 +195,6 @@ def draw_classes(scores: Sequence[Score], classes: Sequence[str]) -> Figure:
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     return figure
-
-
-# Sentences
 
 
 def section(subject: Subject) -> Section:

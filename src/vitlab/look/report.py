@@ -1,13 +1,11 @@
-"""What a report consists of, and the report as one HTML file: figures and style inside it, no script, no requests."""
+"""What a report consists of, and what its templates share."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -16,13 +14,10 @@ from vitlab import text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-HALF = 6.0  # inches: narrower figures share a row
 UNLIKELY = 0.05  # a difference with a lower p-value is hardly chance
-Images = Mapping[str, tuple[Literal["png", "svg"], bytes]]
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A figure with its file's ``name``, a title, alternative text, and sentences that say how to read it; ``vector``:
     it consists of lines, so it is saved as SVG too; ``fact``: what it shows, for text without the figure."""
 
@@ -35,34 +30,29 @@ class Picture:
     fact: str = ""
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """A picture that cannot be drawn, and the reason in one line."""
 
     title: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Section:
-    """Pictures that belong together."""
+class Section(NamedTuple):
+    """Pictures that belong together, and those that cannot be drawn."""
 
     title: str
     parts: Sequence[Picture | Missing]
 
     @property
     def pictures(self) -> list[Picture]:
-        """The parts that can be drawn."""
         return [part for part in self.parts if isinstance(part, Picture)]
 
     @property
     def missing(self) -> list[Missing]:
-        """The parts that cannot."""
         return [part for part in self.parts if isinstance(part, Missing)]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The head of a report: a number, the sentence that it starts, named facts, and comparisons in sentences."""
 
     number: str
@@ -72,36 +62,14 @@ class Answer:
 
 
 class Table(NamedTuple):
-    """Rows of text under a title; ``head`` may be empty; cells (row, column) in ``bold`` stand out, and those in
-    ``links`` lead to a relative address."""
+    """Rows of text under a title; without a ``head`` they are names and values. Cells (row, column) in ``bold`` stand
+    out, those in ``links`` lead to a relative address."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     bold: frozenset[tuple[int, int]] = frozenset()
     links: Mapping[tuple[int, int], str] = {}
-
-    @property
-    def columns(self) -> int:
-        """How many columns it has."""
-        return max(map(len, self.rows), default=0)
-
-
-class Report(NamedTuple):
-    """All of a report; ``tables`` are grouped by their headings."""
-
-    title: str
-    subtitle: str
-    answer: Answer
-    sections: Sequence[Section]
-    tables: Mapping[str, Sequence[Table]]
-    footer: str
-
-
-def page(report: Report, images: Images) -> str:
-    """The whole file. ``images`` are the figures' bytes by name, with "png" or "svg"."""
-    template = templates(autoescape=True).get_template("report.html.j2")
-    return template.render(report._asdict(), images=images, half=HALF)
 
 
 def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:
@@ -114,7 +82,7 @@ def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) ->
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     made.filters |= {name: getattr(text, name) for name in ("percent", "between", "duration", "counted")}
-    made.filters |= {"anchor": anchor, "no_break": no_break, "data_url": data_url, "markdown": markdown}
+    made.filters |= {"no_break": no_break, "markdown": markdown}
     made.filters["json"] = lambda value, indent=None: Markup(json.dumps(value, indent=indent))
     return made
 
@@ -124,20 +92,9 @@ def chance_words(chance: float) -> str:
     return "this may be chance" if chance > UNLIKELY else "this is unlikely to be chance"
 
 
-def anchor(title: str) -> str:
-    """A heading's address inside the page."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 def no_break(sentence: str) -> str:
     """The sentence with numbers and their units on one line."""
     return re.sub(r"(?<=\d) x (?=\d)", "\u00a0x\u00a0", sentence).replace(" %", "\u00a0%")
-
-
-def data_url(image: tuple[str, bytes]) -> str:
-    """A figure as an address that contains it."""
-    kind, data = image
-    return f"data:image/{'svg+xml' if kind == 'svg' else kind};base64,{base64.b64encode(data).decode()}"
 
 
 def markdown(words: Any) -> str:

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, evaluating, evenly, visible
+from vitlab.look.run import Subject, evenly, visible
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
 from vitlab.text import listed, percent
 from vitlab.training.augment import affine, affine_matrix
-from vitlab.training.evaluate import top_k
+from vitlab.training.evaluate import evaluating, top_k
 from vitlab.training.preprocess import Preprocess
 
 PIXELS = "pixels"  # of the stored image
@@ -42,26 +42,11 @@ Disturbance = Callable[[Tensor, float, torch.Generator], Tensor]
 Curves = Mapping[str, Sequence[tuple[float, float]]]  # by disturbance: strengths with accuracies, fractions
 
 
-# Numbers
-
-
-def rotated(images_BCHW: Tensor, degrees: float) -> Tensor:
-    """Rotated counter-clockwise around the centre (bilinear), filled with black."""
-    return mapped(images_BCHW, degrees, right=0.0)
-
-
-def shifted(images_BCHW: Tensor, pixels: float) -> Tensor:
-    """Moved to the right (bilinear between whole pixels), filled with black."""
-    return mapped(images_BCHW, 0.0, right=pixels)
-
-
 def mapped(images_BCHW: Tensor, degrees: float, right: float) -> Tensor:
-    """All images through the same affine map."""
-    count, device = len(images_BCHW), images_BCHW.device
-    zoom_B2, shear_B2 = torch.ones(count, 2, device=device), torch.zeros(count, 2, device=device)
-    shift_B2 = torch.tensor([[right, 0.0]], device=device).expand(count, 2)
-    matrix_B23 = affine_matrix(torch.full((count,), float(degrees), device=device), zoom_B2, shear_B2, shift_B2)
-    return affine(images_BCHW, matrix_B23, fill="zeros")
+    """Rotated counter-clockwise around the centre and moved ``right`` by pixels; bilinear, filled with black."""
+    angle_1, shift_12 = images_BCHW.new_tensor([degrees]), images_BCHW.new_tensor([[right, 0.0]])
+    matrix_123 = affine_matrix(angle_1, torch.ones_like(shift_12), torch.zeros_like(shift_12), shift_12)
+    return affine(images_BCHW, matrix_123.expand(len(images_BCHW), 2, 3), fill="zeros")
 
 
 def noisy(images_BCHW: Tensor, sd: float, generator: torch.Generator) -> Tensor:
@@ -71,10 +56,8 @@ def noisy(images_BCHW: Tensor, sd: float, generator: torch.Generator) -> Tensor:
 
 
 def blurred(images_BCHW: Tensor, sigma: float) -> Tensor:
-    """Convolved with a Gaussian of standard deviation ``sigma`` pixels, cut at 3 sigma, its weights summing to 1.
-
-    The outermost pixels are repeated beyond the edge, so a uniform area does not change.
-    """
+    """Convolved with a Gaussian of standard deviation ``sigma`` pixels, cut at 3 sigma, its weights summing to 1. The
+    outermost pixels are repeated beyond the edge, so a uniform area does not change."""
     if sigma == 0.0:
         return images_BCHW
     reach = math.ceil(3.0 * sigma)
@@ -98,17 +81,12 @@ def occluded(images_BCHW: Tensor, side: float, generator: torch.Generator) -> Te
     return images_BCHW.masked_fill(hole_BHW[:, None], 0.0)
 
 
-def deterministic(change: Callable[[Tensor, float], Tensor]) -> Disturbance:
-    """A change without random numbers, as a Disturbance."""
-    return lambda images_BCHW, strength, generator: change(images_BCHW, strength)
-
-
 # Name -> function, strengths, and their unit.
 DISTURBANCES: dict[str, tuple[Disturbance, tuple[float, ...], str]] = {
-    "rotation": (deterministic(rotated), (0, 10, 20, 30, 45, 60, 90), "degrees"),
-    "shift": (deterministic(shifted), (0, 1, 2, 3, 4, 6, 8), PIXELS),
+    "rotation": (lambda images, degrees, _: mapped(images, degrees, 0.0), (0, 10, 20, 30, 45, 60, 90), "degrees"),
+    "shift": (lambda images, pixels, _: mapped(images, 0.0, pixels), (0, 1, 2, 3, 4, 6, 8), PIXELS),
     "noise": (noisy, (0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), "standard deviation (white is 1)"),
-    "blur": (deterministic(blurred), (0, 0.5, 1, 1.5, 2, 3, 4), PIXELS),
+    "blur": (lambda images, sigma, _: blurred(images, sigma), (0, 0.5, 1, 1.5, 2, 3, 4), PIXELS),
     "occlusion": (occluded, (0, 4, 6, 8, 10, 12, 16), PIXELS),
 }
 
@@ -117,7 +95,8 @@ def change_of(
     name: str, strength: float, preprocess: Preprocess, width: int, machine: Machine
 ) -> Callable[[Tensor], Tensor] | None:
     """The disturbance as a change of images of ``preprocess.image_size`` that are stored ``width`` pixels wide; None at
-    strength 0. It draws the same numbers at every strength. An occlusion's side is rounded to whole resized pixels."""
+    strength 0. It draws the same numbers at every strength, so only that varies. An occlusion's side is rounded to
+    whole resized pixels."""
     disturb, _, unit = DISTURBANCES[name]
     if strength == 0:
         return None
@@ -129,10 +108,7 @@ def change_of(
 def robustness(
     model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, count: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spaced images.
-
-    A disturbance draws the same numbers at every strength, so only the strength varies along a curve.
-    """
+    """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spaced images."""
     numbers = evenly(len(split), count).to(split.labels.device)
     some, width = DeviceSplit(split.images[numbers], split.labels[numbers]), split.images.shape[2]
 
@@ -162,9 +138,6 @@ def disturbed_versions(subject: Subject, name: str, number: int) -> Pixels:
     return np.concatenate([visible(image, whole, change) for change in changes])
 
 
-# Figures
-
-
 @style.applied
 def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versions: Mapping[str, Pixels]) -> Figure:
     """One plot per disturbance, the runs over each other: accuracy at each strength, and below it one image at that
@@ -174,8 +147,12 @@ def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versio
     places = np.ravel(np.asarray(figure.subfigures(rows, PANELS)))
     for place, (name, unit) in zip(places, units.items(), strict=False):
         upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True, gridspec_kw={"hspace": 0.0})
-        draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
-        draw_strip(lower, versions[name])
+        _draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
+        side = versions[name].shape[1] + 2
+        framed = np.pad(style.as_colour(versions[name]), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+        extent = (-0.5, len(framed) - 0.5, -0.5, 0.5)  # each version under its tick
+        lower.imshow(framed.swapaxes(0, 1).reshape(side, -1, 3), extent=extent, interpolation="nearest", aspect="equal")
+        lower.set_axis_off()
         if place in places[::PANELS]:
             upper.set_ylabel("accuracy %")
     spare = places[len(units) :]
@@ -185,8 +162,7 @@ def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versio
     return figure
 
 
-def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
-    """One disturbance."""
+def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
     for number, (name, curve) in enumerate(runs.items()):
         colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
         scores = [100 * score for _, score in curve]
@@ -198,19 +174,6 @@ def draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], t
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_title(title, fontsize=8.5)
     axes.grid(axis="y")
-
-
-def draw_strip(axes: Axes, versions_RSSC: Pixels) -> None:
-    """The same image at each strength, side by side under the ticks."""
-    count, side = versions_RSSC.shape[:2]
-    framed = np.ones((count, side + 2, side + 2, 3), np.float32)
-    framed[:, 1:-1, 1:-1] = style.as_colour(versions_RSSC)
-    whole = framed.transpose(1, 0, 2, 3).reshape(side + 2, -1, 3)
-    axes.imshow(whole, extent=(-0.5, count - 0.5, -0.5, 0.5), interpolation="nearest", aspect="equal")
-    axes.set_axis_off()
-
-
-# Sentences
 
 
 def section(subject: Subject, others: Sequence[Subject], number: int) -> Section:

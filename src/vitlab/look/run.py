@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import Dataset
@@ -101,24 +100,13 @@ class Subject:
 
     @cached_property
     def network(self) -> Description:
-        """What the network is, and which views it has."""
+        """What the network is, and which views of it are missing, with the reason."""
         return self.model.describe()
-
-    @property
-    def network_line(self) -> str:
-        """The network's kind and sizes."""
-        return f"{self.network.name}, {self.network.line}"
-
-    def missing(self, view: str) -> str | None:
-        """Why this network has no ``view`` (see `vitlab.model.VIEWS`); None if it has."""
-        return self.network.missing.get(view)
 
 
 def open_run(path: Path, note: Callable[[str], None], asked: dict[str, Any]) -> Subject:
     """Load a finished run and its images and compute its answers; RunError or DataError in one line if that fails.
-
-    ``asked`` may hold the machine's knobs, and ``data``: the new place of images that have moved.
-    """
+    ``asked`` may hold the machine's knobs, and ``data``: the new place of images that have moved."""
     run = finished.open_run(path)
     environment, history, config = run.folder.environment(), run.folder.history(), run.config
     knobs = as_trained(environment) | machine_knobs(asked)
@@ -189,15 +177,3 @@ def evenly(total: int, most: int) -> Tensor:
     """Numbers of at most ``most`` of ``total`` images, evenly spaced: files are often sorted by class or by writer."""
     count = min(total, most)
     return torch.arange(count) * total // max(count, 1)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, ``model`` runs without dropout and gradients; afterwards it is back in its former mode."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)

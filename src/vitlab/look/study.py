@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from vitlab import files
 from vitlab.errors import RunError
@@ -25,19 +26,12 @@ from vitlab.text import duration, listed
 LETTER, LINE_HEIGHT = 4.8, 8.5  # points: about the width of a letter and the height of a name
 AGAIN = "run the study again: its runs are kept"
 
-# The types of the entries of table.json and rows.jsonl.
-KINDS: dict[str, Any] = get_type_hints(Line)
+# The types of the entries of rows.jsonl.
 ROW: dict[str, Any] = {
     **dict.fromkeys(("cell", "status", "run"), str),
     **dict.fromkeys(("train_seconds", "test_top1", "val_top1"), float | None),
     "seed": int,
 }
-
-Box = tuple[float, float, float]  # of a name: left, bottom, width, in points
-
-
-# Numbers
-
 
 Point = tuple[float, float, Line]  # training seconds, accuracy in percent
 
@@ -65,11 +59,8 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
     if not lines or not isinstance(facts["circumstances"], dict):
         raise RunError(f"{path} is damaged: it holds no cells or no circumstances; {AGAIN}")
     for number, line in enumerate(lines, start=1):
-        files.check_table(path, vars(line), KINDS, AGAIN, f"line {number}: ")
+        files.check_table(path, vars(line), get_type_hints(Line), AGAIN, f"line {number}: ")
     return facts, lines
-
-
-# Figures
 
 
 @style.applied
@@ -79,11 +70,10 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
     drawn = points(lines)
     if not drawn:
         raise ValueError("no cell has both an accuracy and a time")
-    figure = style.new_figure(style.WIDTH, 5)
-    axes = figure.add_subplot()
+    figure, axes = style.subplots(style.WIDTH, 5)
     front = sorted((seconds, score) for seconds, score, line in drawn if line.on_front)
     if front:
-        steps: dict[str, Any] = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
+        steps = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
         axes.step(*zip(*front, strict=True), **steps, label="best for its time")
     published = [line.published[::-1] for _, _, line in drawn if line.published]
     for seconds, score, line in drawn:
@@ -92,7 +82,11 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
         axes.errorbar(seconds, score, [[score - low], [high - score]], **dots, zorder=2)
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=RED, markersize=6, label="the seed page, one run each")
-    log_time_axis(axes, [seconds for seconds, _, _ in drawn] + [seconds for seconds, _ in published])
+    axes.set_xscale("log")
+    times = [seconds for seconds, _, _ in drawn] + [seconds for seconds, _ in published]
+    digits = "125" if max(times) > 10 * min(times) else "123456789"  # plain numbers, not too many of them
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
     axes.set(xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)")
     axes.set_title(run_name(title, 100))
     axes.grid(which="both")
@@ -103,41 +97,25 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
 
 def save(figure: Figure, folder: Path) -> None:
     """Write picture.png and picture.svg into ``folder``."""
-    files.write_bytes(folder / "picture.png", style.to_bytes(figure, "png"))
-    files.write_bytes(folder / "picture.svg", style.to_bytes(figure, "svg"))
-
-
-def log_time_axis(axes: Axes, times: Sequence[float]) -> None:
-    """A logarithmic x axis of seconds with plain numbers, not too many of them."""
-    axes.set_xscale("log")
-    digits = "125" if max(times) > 10 * min(times) else "123456789"
-    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        set_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
+    for kind in ("png", "svg"):
+        files.write_bytes(folder / f"picture.{kind}", style.to_bytes(figure, kind))
 
 
 def name_points(axes: Axes, points: Sequence[Point]) -> None:
     """Each name next to its point, where it overlaps no other name and stays inside the plot."""
     in_points = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     left, right = axes.bbox.x0 * in_points, axes.bbox.x1 * in_points
-    taken: list[Box] = []
+    taken: list[Bbox] = []
     for seconds, score, line in sorted(points, key=lambda point: -point[0]):  # the right one of two may go right
         x, y = axes.transData.transform((seconds, score)) * in_points
         name = run_name(line.cell)
         width = LETTER * len(name)
-        boxes = [(x + a if a > 0 else x + a - width, y + b, width) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
-        inside = [box for box in boxes if left <= box[0] and box[0] + width <= right] or boxes[:1]
-        box = next((box for box in inside if not any(overlap(box, other) for other in taken)), inside[0])
+        starts = [(x + a if a > 0 else x + a - width, y + b) for b in (4, -11, 12, -19, 20, -27) for a in (6, -6)]
+        boxes = [Bbox.from_bounds(*start, width, LINE_HEIGHT) for start in starts]
+        inside = [box for box in boxes if left <= box.x0 and box.x1 <= right] or boxes[:1]
+        box = next((box for box in inside if not any(map(box.overlaps, taken))), inside[0])
         taken.append(box)
-        axes.annotate(name, (seconds, score), (box[0] - x, box[1] - y), textcoords="offset points", fontsize=8)
-
-
-def overlap(box: Box, other: Box) -> bool:
-    """Whether two names would overlap."""
-    apart = box[0] + box[2] < other[0] or other[0] + other[2] < box[0]
-    return not apart and abs(box[1] - other[1]) < LINE_HEIGHT
-
-
-# Sentences
+        axes.annotate(name, (seconds, score), (box.x0 - x, box.y0 - y), textcoords="offset points", fontsize=8)
 
 
 def answer(about: dict[str, Any], lines: list[Line]) -> Answer:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
-P = ParamSpec("P")
+
 
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with any colour vision, also in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
@@ -78,12 +78,7 @@ STYLE: Any = {
     "svg.hashsalt": "vitlab",  # the same figure gives the same file
     "savefig.dpi": DPI,
 }
-
-
-def applied(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that draws a figure, in this style whatever the process has set."""
-    decorated: Callable[P, Figure] = mpl.rc_context(STYLE)(draw)
-    return decorated
+applied = mpl.rc_context(STYLE)  # decorates a function that draws: it uses this style whatever the process has set
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -92,7 +87,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
-def to_bytes(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+def subplots(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A new figure and its axes, as `pyplot.subplots` returns them."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def to_bytes(figure: Figure, kind: str = "png") -> bytes:
     """The figure as a file's bytes; the same figure gives the same bytes."""
     out = io.BytesIO()
     with mpl.rc_context(STYLE), warnings.catch_warnings():
@@ -120,13 +121,9 @@ def mosaic(images_RQSSC: Pixels, gap: int, gap_across: int | None = None) -> Flo
     [height, width, 3]."""
     rows, columns, height, width = images_RQSSC.shape[:4]
     across = gap if gap_across is None else gap_across
-    out = np.ones((rows * (height + gap) - gap, columns * (width + across) - across, 3), np.float32)
-    colours = as_colour(images_RQSSC)
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + across)
-            out[top : top + height, left : left + width] = colours[row, column]
-    return out
+    margins = ((0, 0), (0, 0), (0, gap), (0, across), (0, 0))
+    cells = np.pad(as_colour(images_RQSSC), margins, constant_values=1).swapaxes(1, 2)
+    return cells.reshape(rows * (height + gap), columns * (width + across), 3)[:-gap, :-across]
 
 
 def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 from vitlab import files
 from vitlab.config import RunConfig
@@ -14,11 +15,10 @@ from vitlab.config.run import sections as sections_of_config
 from vitlab.data import load_dataset
 from vitlab.errors import RunError
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
-from vitlab.look.answer import answer
-from vitlab.look.card import MARK, card
-from vitlab.look.report import Images, Missing, Report, Section, Table, page
+from vitlab.look.report import Missing, Section, Table, templates
 from vitlab.look.run import Subject, check_comparable, open_run, shown_images
 from vitlab.look.style import to_bytes, undrawable
+from vitlab.look.summary import MARK, answer, card
 from vitlab.runs.prepare import memory_errors
 from vitlab.studies.driver import read_study
 from vitlab.studies.table import notes
@@ -30,6 +30,7 @@ NAMES = (
     *("examples", "patches", "augmentation", "training", "confusion", "mistakes", "reliability", "classes"),
     *("attention", "deletion", "attention-heads", "attention-distance", "filters", "positions", "lens", "robustness"),
 )
+
 MOST_LETTERS = 12  # that a note lists
 
 
@@ -44,17 +45,10 @@ class Written:
 
 
 def look_at_run(
-    path: Path,
-    beside: Sequence[Path],
-    note: Note,
-    asked: dict[str, Any],
-    image: int | None = None,
-    query: int | None = None,
+    path: Path, beside: Sequence[Path], note: Note, asked: dict[str, Any], image: int | None, query: int | None
 ) -> Written:
-    """Draw everything about a run, compared with the runs ``beside``, and write it into its folder.
-
-    ``image`` and ``query`` choose the image and the patch for the pictures that show one.
-    """
+    """Draw everything about a run, compared with the runs ``beside``, and write it into its folder. ``image`` and
+    ``query`` choose the image and the patch for the pictures that show one."""
     subject = open_run(path, note, asked)
     others = [open_run(other, note, asked) for other in beside]
     for other in others:
@@ -63,25 +57,24 @@ def look_at_run(
     for name in names:
         if names.count(name) > 1:
             raise RunError(f"two of the runs are called {name}; give --beside another run, or rename a folder")
-    patches = subject.network.squares.grid**2
-    if query is not None and (subject.missing("patches") or not 0 <= query < patches):
-        reason = subject.missing("patches") or f"choose one from 1 to {patches}"
-        raise RunError(f"{path} has no patch {query + 1} for --patch: {reason}")
+    patches, reason = subject.network.squares.grid**2, subject.network.missing.get("patches")
+    if query is not None and (reason or not 0 <= query < patches):
+        raise RunError(f"{path} has no patch {query + 1} for --patch: {reason or f'choose one from 1 to {patches}'}")
     numbers = shown_images(subject, image)
-    about = subject.environment
-    files_of_run = {"environment.json": about, "result.json": subject.result.to_dict()}
-    environment = [Table(name, (), rows_of(values, readable)) for name, values in files_of_run.items()]
+    started, version = subject.environment["started_utc"][:10], subject.environment["vitlab"]
+    files_of_run = {"environment.json": subject.environment, "result.json": subject.result.to_dict()}
+    environment = [Table(name, (), rows_of(values, _readable)) for name, values in files_of_run.items()]
     with memory_errors("drawing"):
         sections = sections_of_run(subject, others, numbers, query)
-        report = Report(
-            subject.name,
-            f"Trained with vitlab on {subject.dataset.card.title}, {about['started_utc'][:10]}",
-            answer(subject, others),
+        written = write_report(
+            path,
             sections,
-            {"Configuration": knob_tables(subject.config), "Environment": environment},
-            f"Made by vitlab look, vitlab {about['vitlab']}. The numbers are also in result.json and history.jsonl.",
+            title=subject.name,
+            subtitle=f"Trained with vitlab on {subject.dataset.card.title}, {started}",
+            answer=answer(subject, others),
+            tables={"Configuration": knob_tables(subject.config), "Environment": environment},
+            footer=f"Made by vitlab look, vitlab {version}. The numbers are also in result.json and history.jsonl.",
         )
-        written = write_report(report, path)
     for old in [path / "pictures" / f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]:
         if old not in written.pictures:
             files.remove(old)  # of an earlier look; other files are the user's
@@ -103,15 +96,15 @@ def look_at_data(data: str, out: Path, note: Note) -> Written:
 def look_at_study(folder: Path, runs: Path) -> Written:
     """Write the report of a study from its table and its rows; its own picture, of the same name, stays."""
     about, lines = study.read_lines(folder)
-    report = Report(
-        f"Study {read_study(folder)['name']}",
-        f"{counted(len(lines), 'cell')}, accuracy on {about['accuracy_on']} images",
-        study.answer(about, lines),
+    return write_report(
+        folder,
         study.sections(lines),
-        study.tables(folder, runs, lines),
-        " ".join(notes(lines, about["circumstances"], about["accuracy_on"])),
+        title=f"Study {read_study(folder)['name']}",
+        subtitle=f"{counted(len(lines), 'cell')}, accuracy on {about['accuracy_on']} images",
+        answer=study.answer(about, lines),
+        tables=study.tables(folder, runs, lines),
+        footer=" ".join(notes(lines, about["circumstances"], about["accuracy_on"])),
     )
-    return write_report(report, folder)
 
 
 def sections_of_run(
@@ -139,25 +132,26 @@ def note_letters(section: Section, names: Sequence[str]) -> Section:
     return Section(section.title, [*section.parts, Missing("Some letters of names", reason)])
 
 
-def write_report(report: Report, folder: Path) -> Written:
-    """Write report.html, and its pictures into pictures/."""
-    written, images = write_pictures(report.sections, folder / "pictures")
+def write_report(folder: Path, sections: Sequence[Section], **parts: Any) -> Written:
+    """Write report.html, with the other ``parts`` that its template names, and its pictures into pictures/."""
+    written, images = write_pictures(sections, folder / "pictures")
     written.report = folder / "report.html"
-    files.write_bytes(written.report, page(report, images).encode("utf-8", "replace"))
+    page = templates(autoescape=True).get_template("report.html.j2").render(parts, sections=sections, images=images)
+    files.write_bytes(written.report, page.encode("utf-8", "replace"))
     return written
 
 
-def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, Images]:
-    """Write every picture as PNG and those of lines as SVG too; return also the kind and bytes that the page embeds."""
+def write_pictures(sections: Sequence[Section], folder: Path) -> tuple[Written, dict[str, str]]:
+    """Write every picture as PNG and those of lines as SVG too; return also what the page embeds."""
     files.make_folder(folder)
-    written, embedded = Written(), dict[str, tuple[Literal["png", "svg"], bytes]]()
+    written, embedded = Written(), {}
     for picture in [picture for section in sections for picture in section.pictures]:
-        kinds: tuple[Literal["png", "svg"], ...] = ("png", "svg") if picture.vector else ("png",)
-        for kind in kinds:
-            data = to_bytes(picture.figure, kind)
-            files.write_bytes(folder / f"{picture.name}.{kind}", data)
-            written.pictures.append(folder / f"{picture.name}.{kind}")
-            embedded[picture.name] = (kind, data)
+        for kind in ("png", "svg") if picture.vector else ("png",):
+            path, data = folder / f"{picture.name}.{kind}", to_bytes(picture.figure, kind)
+            files.write_bytes(path, data)
+            written.pictures.append(path)
+            media = {"png": "image/png", "svg": "image/svg+xml"}[kind]
+            embedded[picture.name] = f"data:{media};base64,{base64.b64encode(data).decode()}"
             picture.figure.set_layout_engine("none")  # the layout that was found is the same for the other kind
     written.left_out = {missing.title: missing.reason for section in sections for missing in section.missing}
     return written, embedded
@@ -179,10 +173,9 @@ def rows_of(values: Mapping[str, Any], words: Callable[[Any], str]) -> list[list
     return [[key, PurePath(str(what)).name if key == "data" else words(what)] for key, what in values.items()]
 
 
-def readable(what: Any) -> str:
-    """A value of a JSON file in words."""
+def _readable(what: Any) -> str:
     if isinstance(what, dict):
-        return ", ".join(f"{key} {readable(inner)}" for key, inner in what.items())
+        return ", ".join(f"{key} {_readable(inner)}" for key, inner in what.items())
     if isinstance(what, list):
-        return " to ".join(map(readable, what)) if len(what) == 2 else str(len(what)) if what else "none"
+        return " to ".join(map(_readable, what)) if len(what) == 2 else str(len(what)) if what else "none"
     return f"{what:,}" if type(what) is int else value(what)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -36,17 +38,24 @@ def predict_logits(
     """
     sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
     views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
+    with evaluating(model), machine.autocast():
+        logits = [
+            mean_prediction([model(preprocess(images, view)).float() for view in views])
+            for images in split.images.split(batch_size)
+        ]
+    return torch.cat(logits)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` runs without dropout and gradients; afterwards it is back in its former mode."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), machine.autocast():
-            logits = [
-                mean_prediction([model(preprocess(images, view)).float() for view in views])
-                for images in split.images.split(batch_size)
-            ]
+        with torch.inference_mode():
+            yield
     finally:
         model.train(was_training)
-    return torch.cat(logits)
 
 
 def mean_prediction(logits: list[Tensor]) -> Tensor:
@@ -114,9 +123,7 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliabil
     confidence = torch.bincount(bin_N, weights=confidence_N, minlength=bins) / some
     accuracy = torch.bincount(bin_N, weights=right_N, minlength=bins) / some
     ece = ((accuracy - confidence).abs() * counts).sum() / len(labels_N)
-    edges_B, counts_B, confidence_B, accuracy_B = (
-        tuple(column.tolist()) for column in (edges, counts, confidence, accuracy)
-    )
+    edges_B, counts_B, confidence_B, accuracy_B = (tuple(x.tolist()) for x in (edges, counts, confidence, accuracy))
     return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
 
 

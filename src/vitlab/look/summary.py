@@ -1,4 +1,5 @@
-"""The head of a run's report: how good the network is, what it cost, and how that compares."""
+"""A run as a whole: the head of its report (how good the network is, what it cost, how that compares), and its model
+card, README.md in the usual sections (Mitchell et al. 2019, "Model Cards for Model Reporting")."""
 
 from __future__ import annotations
 
@@ -6,10 +7,19 @@ from collections.abc import Sequence
 
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS
-from vitlab.look.report import Answer, chance_words
+from vitlab.data import CATALOGUE
+from vitlab.look.report import Answer, Section, chance_words, markdown, templates
 from vitlab.look.run import Subject
+from vitlab.predict import drawing
+from vitlab.predict.classifier import DRAWN
 from vitlab.runs.result import shown_metrics
 from vitlab.text import between, counted, duration, listed, percent, value
+
+# As long as README.md holds the start of this line, `vitlab look` overwrites it.
+MARK = "<!-- Made by `vitlab look`"
+MARK_LINE = f"{MARK}, which overwrites this file; delete this line to keep your changes. -->"
+SHOWN = ("confusion", "attention", "deletion", "robustness")  # pictures
+LIMITS = ("classes", "reliability", "robustness")  # pictures whose facts are limits of the network
 
 
 def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
@@ -17,20 +27,20 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
     result = subject.result
     accuracy, interval = subject.headline
     head = percent(result["params_by_part"].get("head", 0) / result["params"], 0)
+    metrics = shown_metrics(result.to_dict()) if subject.part == "test" else ()
     facts = [
         ("Training", f"{duration(result['train_seconds'])} on {subject.machine_line}"),
-        *(
-            (label[0].upper() + label[1:], text)
-            for label, text in shown_metrics(result.to_dict())
-            if subject.part == "test"
-        ),
+        *((label[0].upper() + label[1:], text) for label, text in metrics),
         ("Parameters", f"{result['params']:,}, {head} of them in the classification head"),
         ("Forward pass", f"{result['flops_per_image'] / 1e6:,.1f} million operations per image"),
-        ("Network", subject.network_line),
+        ("Network", f"{subject.network.name}, {subject.network.line}"),
         ("Data", f"{subject.dataset.card.title}: {counted(result['train_images'], 'training image')}"),
     ]
-    comparisons = [*caveats(subject), *rounding_note(subject), *preset_sentences(subject)]
-    comparisons += [other_sentence(subject, other) for other in others]
+    comparisons, stored = caveats(subject), result["test_top1"]
+    if subject.part == "test" and stored is not None and abs(stored - subject.accuracy) > 1e-9:
+        here = f"which classifies {percent(subject.accuracy)} correctly: its rounding differs"
+        comparisons.append(f"The pictures below were computed on this machine, {here}.")
+    comparisons += [*preset_sentences(subject), *(other_sentence(subject, other) for other in others)]
     sentence = f"of {subject.counted_images()} are classified correctly (95 % interval {between(interval)})."
     return Answer(percent(accuracy), sentence, facts, comparisons)
 
@@ -45,15 +55,6 @@ def caveats(subject: Subject) -> list[str]:
         seen = "were used for training" if subject.part == "training" else "may have selected the epoch"
         said.append(f"The data set has no test images; these {seen}, so this accuracy is optimistic.")
     return said
-
-
-def rounding_note(subject: Subject) -> list[str]:
-    """A sentence if this machine gives some images another answer than the one in result.json."""
-    stored = subject.result["test_top1"]
-    if subject.part != "test" or stored is None or abs(stored - subject.accuracy) <= 1e-9:
-        return []
-    here = f"which classifies {percent(subject.accuracy)} correctly: its rounding differs"
-    return [f"The pictures below were computed on this machine, {here}."]
 
 
 def preset_sentences(subject: Subject) -> list[str]:
@@ -107,3 +108,33 @@ def sign_test(wins: int, losses: int) -> float:
     from scipy import stats
 
     return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+
+
+def card(subject: Subject, sections: Sequence[Section]) -> str:
+    """The whole file. ``sections`` give sentences and alternative texts; the figures are those in pictures/."""
+    from markupsafe import Markup
+
+    pictures = {picture.name: picture for section in sections for picture in section.pictures}
+    about = subject.dataset.card
+    known = None if about.layout in ("folder", "npz") else CATALOGUE.get(about.name)  # a folder may be called mnist
+    made = templates(False, lambda value: value if isinstance(value, Markup) else markdown(value))
+    return made.get_template("card.md.j2").render(
+        mark=MARK_LINE, run=subject, known=known, metrics=list(shown_metrics(subject.result.to_dict())),
+        caveats=caveats(subject), steps=preparation(subject),
+        limits=[pictures[name].fact or pictures[name].text for name in LIMITS if name in pictures],
+        shown=[pictures[name] for name in SHOWN if name in pictures],
+        missing=[missing for section in sections for missing in section.missing],
+        drawing=drawing if about.name in DRAWN else None,
+    )  # fmt: skip
+
+
+def preparation(subject: Subject) -> list[str]:
+    """The steps from a stored image to the network's input."""
+    preprocess, about, steps = subject.preprocess, subject.dataset.card, ["pixels to 0..1"]
+    size, crop = preprocess.image_size, preprocess.crop
+    if (about.height, about.width) != (size, size):
+        steps.append(f"resized to {size} x {size} (bilinear)")
+    if crop is not None and crop < size:
+        steps.append(f"cropped to the central {crop} x {crop}")
+    mean, std = (", ".join(f"{value:.5g}" for value in values) for values in (preprocess.mean, preprocess.std))
+    return [*steps, f"minus {mean}, divided by {std}"]
