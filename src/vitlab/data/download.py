@@ -132,7 +132,7 @@ def _package_url(package: DataFile) -> str:
     import pypi_simple
 
     project = package.name.partition("-")[0]  # as in every wheel
-    named = os.environ.get("PIP_INDEX_URL")  # where a company keeps an index of its own, pip's is usually out of reach
+    named = os.environ.get("PIP_INDEX_URL")  # a company with its own index usually blocks the public one
     with pypi_simple.PyPISimple(named) if named else pypi_simple.PyPISimple() as index:
         scheme = urlsplit(index.endpoint).scheme
         page = index.get_project_page(project, timeout=(START_SECONDS, STALL_SECONDS))

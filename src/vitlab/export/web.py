@@ -155,7 +155,7 @@ def index(models: dict[str, Classifier], points: Sequence[Point], study: str | N
     entries = [
         {
             "id": model_id,
-            "name": one.name if names.count(one.name) == 1 else model_id,  # equal names are told apart by id
+            "name": one.name if names.count(one.name) == 1 else model_id,  # the id distinguishes equal names
             "test_top1": one.result["test_top1"],
             "train_seconds": one.result["train_seconds"],
             "params": count_parameters(one.model),

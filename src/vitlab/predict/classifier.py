@@ -94,7 +94,7 @@ class Classifier:
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
-        `preprocess` samples four pixels for each of its own and would miss the rest.
+        `preprocess` samples only four pixels for each pixel that it makes, and would miss the rest.
         """
         pixels = self.pixels(image)
         if self.drawing is not None:

@@ -1,6 +1,6 @@
 """Images of simultaneous requests are computed together: one thread per model takes whatever is waiting as one batch.
 
-Each image is a Job that holds the future of its own request, so answers cannot be mixed up.
+Each image is a Job that holds the future of its request, so answers cannot be mixed up.
 """
 
 from __future__ import annotations
