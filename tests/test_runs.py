@@ -15,6 +15,7 @@ from tests.tiny import tiny_config
 from vitlab import RunFolder
 from vitlab.errors import RunError, RunInUseError
 from vitlab.runs.folder import check_empty
+from vitlab.runs.result import Result
 from vitlab.training.loop import Hooks
 from vitlab.training.step import Checkpoint
 
@@ -147,3 +148,13 @@ def test_a_damaged_configuration_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(RunError, match=r"config\.json"):
         RunFolder(tmp_path).config()
+
+
+def test_a_result_reads_like_the_dictionary_in_its_file() -> None:
+    result = Result("done", test_top1=0.75)
+    assert dict(result) == {**result} == result.to_dict()
+    assert (result["test_top1"], result.get("test_top1"), result.get("nothing", 17)) == (0.75, 0.75, 17)
+    assert "status" in result
+    assert "nothing" not in result
+    with pytest.raises(KeyError):
+        result["to_dict"]

@@ -214,3 +214,10 @@ def test_a_narrow_terminal_gets_no_further_metrics(
     monkeypatch.setattr(table, "FURTHER", (table.Column("an extra score %", str),))
     print_table("title", [{"cell": "x" * 61, "an extra score %": "17.11", "failed": "3 stopped"}], [])
     assert ("extra score" in capsys.readouterr().out) is shown
+
+
+def test_a_metric_that_some_runs_lack_is_left_out() -> None:
+    """Rows that an earlier version wrote have no macro F1; a mean of the others would be that of fewer seeds."""
+    rows = [row("a", 0, 0.5, test_macro_f1=0.25, test_calibration_error=0.5), row("a", 1, 0.7, test_macro_f1=0.75)]
+    (line,) = summarize([cell("a")], rows)
+    assert (line.metrics["macro_f1"], line.metrics["calibration_error"]) == (0.5, None)

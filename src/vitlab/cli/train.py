@@ -93,7 +93,7 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
 
 def print_result(result: Result, path: Path) -> None:
     """The result for people; the last line names the run folder and the next command."""
-    test = {name.removeprefix("test_"): value for name, value in result.to_dict().items() if name.startswith("test_")}
+    test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"

@@ -238,7 +238,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "data": classifier.data_name,
         "params": count_parameters(classifier.model),
         **{name: result[name] for name in numbers},
-        "metrics": list(shown_metrics(result.to_dict())),
+        "metrics": list(shown_metrics(result)),
         "preset": config.preset,
         "sha256": classifier.digest,
     }

@@ -27,7 +27,7 @@ def answer(subject: Subject, others: Sequence[Subject]) -> Answer:
     result = subject.result
     accuracy, interval = subject.headline
     head = percent(result["params_by_part"].get("head", 0) / result["params"], 0)
-    metrics = shown_metrics(result.to_dict()) if subject.part == "test" else ()
+    metrics = shown_metrics(result) if subject.part == "test" else ()
     facts = [
         ("Training", f"{duration(result['train_seconds'])} on {subject.machine_line}"),
         *((label[0].upper() + label[1:], text) for label, text in metrics),
@@ -119,7 +119,7 @@ def card(subject: Subject, sections: Sequence[Section]) -> str:
     known = None if about.layout in ("folder", "npz") else CATALOGUE.get(about.name)  # a folder may be called mnist
     made = templates(False, lambda value: value if isinstance(value, Markup) else markdown(value))
     return made.get_template("card.md.j2").render(
-        mark=MARK_LINE, run=subject, known=known, metrics=list(shown_metrics(subject.result.to_dict())),
+        mark=MARK_LINE, run=subject, known=known, metrics=list(shown_metrics(subject.result)),
         caveats=caveats(subject), steps=preparation(subject),
         limits=[pictures[name].fact or pictures[name].text for name in LIMITS if name in pictures],
         shown=[pictures[name] for name in SHOWN if name in pictures],

@@ -43,8 +43,8 @@ def metric(compute: Compute, label: str, help: str, unit: str = "%") -> Any:
 
 
 @dataclass(frozen=True)
-class Result:
-    """How a run ended; None stands for what is not known (yet)."""
+class Result(Mapping[str, Any]):
+    """How a run ended, as attributes and as a mapping by name; None stands for what is not known (yet)."""
 
     status: str = field(metadata={"help": "done, diverged, interrupted, failed, failed:storage or failed:memory."})
     preset: str | None = fact("The named configuration it started from.")
@@ -94,6 +94,14 @@ class Result:
         if name not in KINDS:
             raise KeyError(name)
         return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, as in result.json."""
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        """The number of entries, known or not."""
+        return len(KINDS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, as in result.json."""

@@ -96,9 +96,9 @@ def accuracy_of(row: Row, split: str = "test") -> float | None:
 
 
 def mean(rows: Sequence[Row], name: str) -> float | None:
-    """The mean of a column, None if it is empty."""
+    """The mean of a column; None unless each row has it, which rows of earlier versions may not."""
     values = [row[name] for row in rows if row.get(name) is not None]
-    return statistics.mean(values) if values else None
+    return statistics.mean(values) if values and len(values) == len(rows) else None
 
 
 def median(rows: Sequence[Row], name: str) -> float | None:
