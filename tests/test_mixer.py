@@ -19,9 +19,8 @@ from tests.made_runs import make_run
 from tests.tiny import tiny_config, write_npz
 from vitlab import Reporter, RunFolder, evaluate_run, resume_run, train_run
 from vitlab.config import ModelConfig, RunConfig
-from vitlab.errors import ConfigError
+from vitlab.errors import ConfigError, RunError
 from vitlab.export.web import export_web
-from vitlab.export.whole import ExportError
 from vitlab.model import VIEWS, build_model, count_parameters
 from vitlab.predict import Classifier
 
@@ -161,6 +160,6 @@ def test_it_compares_looks_predicts_and_exports(tmp_path: Path, monkeypatch: pyt
 def test_the_page_refuses_it_by_name(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", arch="mixer")
     assert RunFolder(run).config().model.arch == "mixer"
-    with pytest.raises(ExportError, match="the page cannot compute an MLP-Mixer"):
+    with pytest.raises(RunError, match="the page cannot compute an MLP-Mixer"):
         export_web([Classifier.load(run)], tmp_path / "page")
     assert not (tmp_path / "page").exists()

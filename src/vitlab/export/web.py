@@ -50,13 +50,13 @@ def export_web(
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files. ConfigError if ``out`` is not empty; ExportError if there is no page, or for
-    a network that the page cannot compute.
+    ``page`` replaces the page's own files. ConfigError if ``out`` is not empty; ExportError if there is no page;
+    RunError for a network that the page cannot compute.
     """
     check_new(out, folder=True)
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
-            raise ExportError(f"{classifier.path}: {why_not}; leave it out")
+            raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
