@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tokenize
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,13 +26,13 @@ from vitlab.machine import (
     EXPLICIT_TOKENS_ON_CPU,
     Machine,
     Stopwatch,
-    available_cores,
     choose_machine,
     environment,
     gemm_gflops,
     private_randomness,
     seed_torch,
 )
+from vitlab.processor import available_cores
 
 CPU = Machine(
     torch.device("cpu"), "fp32", 1, attention="auto", kernels="auto", compile=False, allocator="system", reason="test"
@@ -79,25 +80,77 @@ def test_automatic_device_and_its_reason(
     assert (chosen.device.type, chosen.reason) == expected
 
 
-@pytest.mark.parametrize(
-    ("gain", "precision"), [(0.0, "fp32"), (0.02, "fp32"), (1.2, "fp32"), (1.4, "bf16"), (9.0, "bf16")]
-)
-def test_bf16_is_chosen_where_it_was_found_faster(monkeypatch: pytest.MonkeyPatch, gain: float, precision: str) -> None:
-    monkeypatch.setattr(module, "bf16_gain", lambda device: gain)
-    chosen = choose_machine(MachineConfig(device="cpu", threads=1))
-    assert chosen.precision == precision
+@pytest.mark.parametrize(("there", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_chosen_where_the_processor_multiplies_it_however_slow_it_is_now(
+    monkeypatch: pytest.MonkeyPatch, there: bool, precision: str
+) -> None:
+    """A busy machine: half of the products in bf16, or in fp32, take a hundred times as long."""
+    product, calls = torch.Tensor.__matmul__, itertools.count()
+
+    def slow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if (a.dtype is torch.bfloat16) is there or next(calls) % 2:
+            time.sleep(0.003)
+        return product(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", slow)
+    monkeypatch.setattr(module, "multiplies_bf16", lambda: there, raising=False)
+    for _ in range(5):
+        assert choose_machine(MachineConfig(device="cpu", threads=1)).precision == precision
     assert choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32")).precision == "fp32"
+    assert choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16")).precision == "bf16"
 
 
-def test_the_gain_of_bf16_is_a_ratio_of_durations(monkeypatch: pytest.MonkeyPatch) -> None:
-    durations = iter([6.0, 2.0])  # fp32, then bf16
-    monkeypatch.setattr(module, "best_seconds", lambda call: call() is not None and next(durations))
-    assert module.bf16_gain(torch.device("cpu")) == 3.0
+def test_bf16_that_torch_would_emulate_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_bf16", lambda: True, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert choose_machine(MachineConfig(device="cpu", threads=1)).precision == "fp32"
 
 
-def test_bf16_that_computes_nonsense_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "allclose", lambda *args, **options: False)
-    assert module.bf16_gain(torch.device("cpu")) == 0.0
+def test_fp32_means_float32_whatever_the_caller_chose_before() -> None:
+    torch.set_float32_matmul_precision("medium")
+    choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+TEAM = """
+import json, torch
+from vitlab.config import MachineConfig
+from vitlab.machine import choose_machine, environment
+found = []
+for threads in (2, None, None):
+    machine = choose_machine(MachineConfig(device="cpu", threads=threads, precision="bf16"))
+    ones = torch.ones(512, 512, dtype=torch.bfloat16)
+    product = (ones @ ones).float()
+    about = environment(machine)
+    found.append([about["threads"], torch.get_num_threads(), product.min().item(), machine.reason])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="GNU's OpenMP")
+@pytest.mark.parametrize(
+    ("variable", "least"),
+    [("OMP_THREAD_LIMIT=1", True), ("OMP_MAX_ACTIVE_LEVELS=0", True), ("OMP_DYNAMIC=true", False)],
+)
+def test_threads_are_those_that_openmp_starts_and_no_work_is_lost(variable: str, least: bool) -> None:
+    """All entries of the product of two matrices of ones of side 512 are 512. OMP_PROC_BIND must not matter."""
+    name, _, value = variable.partition("=")
+    environment = os.environ | {name: value, "OMP_PROC_BIND": "true"}
+    done = subprocess.run([sys.executable, "-c", TEAM], capture_output=True, text=True, check=True, env=environment)
+    asked, first, second = json.loads(done.stdout)
+    threads = 1 if least else 2
+    assert asked[:3] == [threads, threads, 512.0]
+    assert asked[3] == ("as asked" + least * f"; OpenMP starts only 1 of 2 threads because of {variable}")
+    assert first[:3] == second[:3] == [1 if least else available_cores()] * 2 + [512.0]
+
+
+def test_every_thread_flushes_denormals_also_one_that_was_there_before() -> None:
+    """A million numbers below 1e-38, which two threads share."""
+    choose_machine(MachineConfig(device="cpu", threads=2, precision="fp32", flush_denormals=False))
+    tiny = torch.full((1_000_000,), 1e-39)
+    assert (tiny * 1.0).count_nonzero() == len(tiny)
+    choose_machine(MachineConfig(device="cpu", threads=2, precision="fp32"))
+    assert (tiny * 1.0).count_nonzero() == 0
 
 
 def test_denormals_are_flushed_unless_kept() -> None:
@@ -155,14 +208,6 @@ def test_all_cores_that_the_process_may_use_unless_said_otherwise() -> None:
     assert chosen.threads == available_cores() == torch.get_num_threads() >= 1
 
 
-def test_cores_are_those_of_the_process_where_the_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 3, 7}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert available_cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert available_cores() == 64
-
-
 @pytest.mark.parametrize(
     ("attention", "device", "tokens", "fused"),
     [
@@ -184,6 +229,19 @@ def test_the_environment_can_be_kept_as_json() -> None:
     assert found["torch"] == torch.__version__
     assert (found["device"], found["precision"], found["threads"], found["attention"]) == ("cpu", "fp32", 1, "auto")
     assert None not in found.values()
+
+
+def test_the_environment_names_what_else_changes_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in module.MATH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    before = environment(CPU)
+    assert (before["math_variables"], before["flush_denormals"]) == ("none", True)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    chosen = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32", flush_denormals=False))
+    after = environment(chosen)
+    assert after["math_variables"] == "MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2"
+    assert after["flush_denormals"] is False
 
 
 # Generators

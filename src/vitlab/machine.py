@@ -9,30 +9,38 @@ import ctypes
 import os
 import platform
 import time
-import timeit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
+from vitlab import openmp
 from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
+from vitlab.processor import available_cores, cpu_name, multiplies_bf16
 from vitlab.randomness import derive_seed
 from vitlab.text import counted
 
 # Up to this many tokens, and always in bf16, attention on a CPU uses plain matrix products (docs/log.md).
 EXPLICIT_TOKENS_ON_CPU = 49
-# bf16 must be this many times as fast in the self-test, which keeps noise from choosing it.
-BF16_PAYS = 1.3
+# Variables with which a user can change the bits that torch's libraries compute.
+MATH_VARIABLES = (
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"),
+    *("ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was chosen for this process; ``reason`` says why in one phrase."""
+    """What was chosen for this process, as it is and not as it was wished; ``reason`` says why in one phrase.
+
+    ``kernels_digest`` and ``kernels_multiply_by`` describe the compiled kernels, where they are used.
+    """
 
     device: torch.device
     precision: str
@@ -42,6 +50,9 @@ class Machine:
     compile: bool
     allocator: str
     reason: str
+    flush_denormals: bool = True
+    kernels_digest: str | None = None
+    kernels_multiply_by: str | None = None
 
     @property
     def reads_are_synchronous(self) -> bool:
@@ -104,21 +115,58 @@ class Machine:
 
 
 def choose_machine(config: MachineConfig) -> Machine:
-    """Set up this process (allocator, threads, denormals); ConfigError for a GPU that does not exist."""
+    """Set up this process (allocator, threads, denormals); ConfigError for a GPU that does not exist.
+
+    Nothing is timed, so that the same machine always makes the same choice, however busy it is.
+    """
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
         raise ConfigError("torch finds no CUDA GPU for --device cuda; use --device cpu or auto")
     device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
-    allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
-    torch.set_flush_denormal(config.flush_denormals)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means float32; matrix products have it off already
-    threads = config.threads or available_cores()
-    torch.set_num_threads(threads)
     reason = "as asked" if config.device != "auto" else "CUDA GPU found" if device.type == "cuda" else "no CUDA GPU"
+    allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
+    # fp32 means float32, also after a caller's or a variable's wish for faster products
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    flush = torch.set_flush_denormal(config.flush_denormals) and config.flush_denormals
+    wanted = config.threads or available_cores()
+    threads = use_threads(wanted, flush)
+    if threads < wanted:
+        reason = f"{reason}; {openmp.shortage(threads, wanted)}"
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if bf16_gain(device) >= BF16_PAYS else "fp32"
-    return Machine(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason)
+        precision = "bf16" if has_bf16(device) else "fp32"
+    return Machine(
+        *(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason, flush)
+    )
+
+
+def use_threads(wanted: int, flush_denormals: bool | None = None) -> int:
+    """Let the calling thread compute with ``wanted`` threads, or with as many as OpenMP starts: their number.
+
+    All of them flush denormals or not, which is a setting of each thread; None leaves it as it is.
+    """
+    flush = None if flush_denormals is None else partial(torch.set_flush_denormal, flush_denormals)
+    torch.set_num_threads(wanted)
+    found = openmp.in_each_thread(wanted, flush)
+    if found < wanted:
+        torch.set_num_threads(found)
+    return found
+
+
+def use_available_threads() -> int:
+    """Let the calling thread compute with as many threads as torch wants, but no more than it can have."""
+    return use_threads(min(torch.get_num_threads(), available_cores()))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bf16 products, and torch uses them.
+
+    Other processors compute them too, but up to hundreds of times slower than in fp32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return multiplies_bf16() and torch.backends.mkldnn.is_available()
 
 
 def keep_freed_memory() -> bool:
@@ -132,33 +180,6 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(M_MMAP_MAX, 0)) and bool(libc.mallopt(M_TRIM_THRESHOLD, -1))
     except (OSError, AttributeError):
         return False
-
-
-def bf16_gain(device: torch.device) -> float:
-    """How many times faster bf16 matrix products are than fp32 on ``device``; 0 if they are wrong.
-
-    Measured, not looked up: processors without the instruction can be hundreds of times slower in bf16.
-    """
-    if device.type == "cuda":
-        return 2.0 if torch.cuda.is_bf16_supported(including_emulation=False) else 0.0
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(256, 256, generator=generator) for _ in range(2))
-    a16, b16 = a.to(torch.bfloat16), b.to(torch.bfloat16)
-    if not torch.allclose((a16 @ b16).float(), a @ b, rtol=0.02):
-        return 0.0
-    return best_seconds(lambda: a @ b) / best_seconds(lambda: a16 @ b16)
-
-
-def best_seconds(call: Callable[[], Any], repeats: int = 20) -> float:
-    """The shortest of a few durations, which other programs have disturbed least."""
-    return min(timeit.repeat(call, number=1, repeat=repeats))
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use; in a container there can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def seed_torch(seed: int, purpose: str, *counters: int) -> None:
@@ -227,26 +248,22 @@ class Stopwatch:
 def environment(machine: Machine) -> dict[str, Any]:
     """What a reader needs to interpret or repeat a number: versions, processor, threads, precision."""
     device = machine.device
-    return {
+    settings = [f"{name}={os.environ[name]}" for name in MATH_VARIABLES if name in os.environ]
+    chosen = ("threads", "precision", "attention", "kernels", "compile", "flush_denormals")
+    found = {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        **{name: getattr(machine, name) for name in ("threads", "precision", "attention", "kernels", "compile")},
+        **{name: getattr(machine, name) for name in chosen},
         "allocator": machine.allocator,
+        "math_variables": " ".join(settings) or "none",
+        "kernels_digest": machine.kernels_digest,
+        "kernels_multiply_by": machine.kernels_multiply_by,
     }
-
-
-def cpu_name() -> str:
-    """The processor's name as the system reports it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def gemm_gflops(machine: Machine, size: int = 1024, seconds: float = 0.5) -> float:

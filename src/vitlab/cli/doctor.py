@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from vitlab.cli import flags
+
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 
 def declare(children: flags.Children) -> None:
@@ -19,18 +21,18 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Show the versions, device, number format, kernels and folders that vitlab uses on this machine."""
     from vitlab.config import MachineConfig
     from vitlab.data.sources import cache_root
-    from vitlab.machine import bf16_gain, choose_machine, environment, gemm_gflops
+    from vitlab.machine import choose_machine, environment, gemm_gflops, has_bf16
     from vitlab.native.accelerate import load_kernels
 
-    why_plain: list[str] = []
-    kernels, machine = load_kernels(choose_machine(MachineConfig()), why_plain.append)
+    remarks: list[str] = []
+    _, machine = load_kernels(choose_machine(MachineConfig()), remarks.append)
     found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
-    gain = f"bf16 products are {bf16_gain(machine.device):.1f} times as fast as fp32"
-    found["chosen_because"] = "; ".join([machine.reason, gain, *why_plain])
-    if kernels is not None:
-        found["kernels_multiply_by"] = "AMX tiles" if kernels.library.use_tiles(True) else "AVX512-BF16"
-    found["gemm_fp32_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="fp32"))), 1)
-    found["gemm_bf16_gflops"] = round(gemm_gflops(choose_machine(MachineConfig(precision="bf16"))), 1)
+    fp32, bf16 = (gemm_gflops(choose_machine(MachineConfig(precision=one))) for one in PRECISIONS)
+    instructions = "has" if has_bf16(machine.device) else "lacks"
+    why = f"the {'GPU' if machine.device.type != 'cpu' else 'processor'} {instructions} bf16 instructions"
+    found["chosen_because"] = "; ".join([machine.reason, why, *remarks])
+    found |= {"gemm_fp32_gflops": round(fp32, 1), "gemm_bf16_gflops": round(bf16, 1)}
+    found["bf16_gain"] = round(bf16 / fp32, 1)
     found |= {"cache": str(cache_root()), "VITLAB_DATA": os.environ.get("VITLAB_DATA")}
     if arguments.json:
         flags.print_json(found)

@@ -218,7 +218,7 @@ def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executo
         from vitlab.studies.executors.ray import RayExecutor
 
         return RayExecutor(arguments.address, config.machine.threads or 1, int(config.machine.wants_gpu))
-    from vitlab.machine import available_cores
+    from vitlab.processor import available_cores
     from vitlab.studies.executors.local import LocalExecutor
 
     return LocalExecutor(arguments.workers or 1, available_cores())

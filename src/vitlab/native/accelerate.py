@@ -7,9 +7,14 @@ tests/test_accelerate.py compares the tables with the fields of `ModelConfig`, s
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,12 +23,14 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.errors import ConfigError, StorageError
 from vitlab.files import user_cache
-from vitlab.machine import Machine
+from vitlab.machine import Machine, use_threads
 from vitlab.model import Network, ViT
 from vitlab.model.block import Block
 from vitlab.native import ops
 from vitlab.native.build import Library, NativeError, load
 from vitlab.native.ops import LANES, MOST_CLASSES, BlockShape, Kernels
+from vitlab.native.private import make_private
+from vitlab.openmp import shortage
 from vitlab.text import value as shown
 
 Known = Callable[[Any], bool]
@@ -70,9 +77,10 @@ def unknown_to(table: Mapping[str, Known], config: ModelConfig) -> str | None:
 
 
 def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Kernels | None, Machine]:
-    """The compiled kernels, where this machine can use them, and the machine with ``kernels`` as it was decided.
+    """The compiled kernels, where this machine can use them, and the machine as it was decided.
 
-    ConfigError if they were asked for and are unavailable; ``note`` gets the reason where ``auto`` wanted them.
+    ConfigError if they were asked for and are unavailable; ``note`` gets the reason where ``auto`` wanted them. Another
+    VitlabError if they cannot be compiled now, but perhaps later: the choice is never left to chance.
     """
     reasons = {
         "--kernels plain was given": machine.kernels == "plain",
@@ -82,14 +90,29 @@ def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Kernels
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     if reason is None:
         try:
-            return Kernels(library(), machine.threads), replace(machine, kernels="native")
-        except (NativeError, StorageError) as error:
+            return with_kernels(library(), machine, note)
+        except NativeError as error:
             reason = str(error)
             if machine.kernels == "auto":
                 note(f"using torch's own operations instead of vitlab's kernels: {reason}")
     if machine.kernels == "native":
         raise ConfigError(f"native kernels are unavailable: {reason}; use --kernels plain or auto")
     return None, replace(machine, kernels="plain")
+
+
+def with_kernels(found: Library, machine: Machine, note: Callable[[str], None]) -> tuple[Kernels, Machine]:
+    """The kernels, and the machine that uses them; ``note`` gets what the library remarks, once a process."""
+    while found.remarks:
+        note(found.remarks.pop(0))
+    threads = found.team(machine.threads)
+    if threads < machine.threads:  # the kernels' OpenMP is not torch's
+        machine = replace(machine, threads=threads, reason=f"{machine.reason}; {shortage(threads, machine.threads)}")
+        use_threads(threads, machine.flush_denormals)
+        note(machine.describe())
+    by = found.multiplies_by
+    return Kernels(found, threads), replace(
+        machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by
+    )
 
 
 @cache
@@ -112,6 +135,7 @@ def accelerate(
     if isinstance(model, ViT):
         model.fuse_attention(machine.fuses_attention(model.config.grid**2))
     if machine.compile:
+        keep_compiled_code_private(note)
         model.compile()  # it cannot look into C kernels
     elif kernels is not None:
         use_native_dropout(model, kernels)
@@ -120,6 +144,20 @@ def accelerate(
         for reason in reasons_for_torch(model) if asked else ():
             note(reason)
     return model, kernels, machine
+
+
+def keep_compiled_code_private(note: Callable[[str], None]) -> None:
+    """Let torch.compile keep its code in the user's cache: its own folder in /tmp has a name that anyone can take."""
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    folder = user_cache() / "inductor"
+    try:
+        make_private(folder)
+    except StorageError as error:
+        note(f"compiling the network for this process alone: {error}")
+        folder = Path(tempfile.mkdtemp(prefix="vitlab-inductor-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def reasons_for_torch(model: nn.Module) -> list[str]:

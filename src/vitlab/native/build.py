@@ -1,26 +1,32 @@
 """Compile the C files of csrc/ for this processor, cache the library, and load it.
 
-The cached file's name is a digest of everything the library depends on: the sources, the flags, the compiler, and the
-processor's instructions. So it is never out of date, machines can share a cache folder, and processes that compile at
-the same time write identical files.
+The cached file's name has two digests. The first covers everything the library depends on: the sources, the flags, the
+compiler, and the processor's instructions. So a library is never out of date, machines can share a cache folder, and
+processes that compile at the same time write identical files. The second is that of its bytes, so that a damaged file
+is noticed before it runs. A file that another user may have written is never loaded.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from vitlab.errors import StorageError, VitlabError
-from vitlab.files import make_folder, publish
+from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, storage_error
+from vitlab.files import publish, remove, sha256
+from vitlab.native.private import check_private, make_private, read_private
 
 Kind = Literal["bf16", "float", "double"]
 
@@ -31,11 +37,15 @@ FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi"),
 )
-COMPILE_SECONDS = 120
+COMPILE_SECONDS = 1200  # it takes 10 on a quiet machine
+LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+# What a failing compiler or system says if the same command may succeed at another time.
+FULL = ("No space left on device", "Disk quota exceeded")
+BUSY = ("Killed", "Cannot allocate memory", "out of memory", "memory exhausted", "Resource temporarily unavailable")
 
 
 class NativeError(VitlabError):
-    """The kernels are unavailable on this machine; the message says why in one phrase."""
+    """The kernels are unavailable on this machine, today and tomorrow; the message says why in one phrase."""
 
 
 # The functions of the C library, without their prefix vitlab_, and the types of their results.
@@ -43,21 +53,25 @@ FUNCTIONS: dict[str, Any] = {
     **dict.fromkeys(("forward", "backward", "embed", "embed_gradients", "readout", "readout_gradients"), None),
     **dict.fromkeys(("muon", "dropout_mask", "affine"), None),
     **dict.fromkeys(("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"), ctypes.c_size_t),
-    "use_tiles": ctypes.c_int,
+    **dict.fromkeys(("use_tiles", "team"), ctypes.c_int),
 }
 
 
 class Library:
-    """The loaded kernels: ``dtype`` is that of inputs, outputs and weights; products run in ``kind``."""
+    """The loaded kernels: ``dtype`` is that of inputs, outputs and weights; products run in ``kind``.
 
-    def __init__(self, kind: Kind, path: Path) -> None:
+    ``digest`` is that of the file's bytes; ``remarks`` are lines about the cache that the user should see.
+    """
+
+    def __init__(self, kind: Kind, path: Path, remarks: Sequence[str] = ()) -> None:
         try:
+            self.digest = sha256(path.read_bytes())[:16]
             self.c = ctypes.CDLL(str(path))
             for name, result in FUNCTIONS.items():
                 getattr(self.c, f"vitlab_{name}").restype = result
         except (OSError, AttributeError) as error:
             raise NativeError(f"the compiled kernel {path} does not load: {error}") from error
-        self.path = path
+        self.path, self.remarks = path, list(remarks)
         self.dtype = torch.float64 if kind == "double" else torch.float32
         self._local = threading.local()
 
@@ -74,6 +88,18 @@ class Library:
         """
         return bool(self.c.vitlab_use_tiles(int(wanted)))
 
+    @property
+    def multiplies_by(self) -> str:
+        """What computes products at the start: AMX tiles where processor and system allow them."""
+        return "AMX tiles" if self.use_tiles(True) else "AVX512-BF16"
+
+    def team(self, threads: int) -> int:
+        """How many threads compute if ``threads`` are asked for; from here on, also when the machine is busy.
+
+        It can differ from torch's number if the compiler brings another OpenMP runtime.
+        """
+        return max(1, int(self.c.vitlab_team(threads)))
+
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes, for the calling thread alone, valid until its next call."""
         held: torch.Tensor | None = getattr(self._local, "workspace", None)
@@ -85,18 +111,51 @@ class Library:
 def load(kind: Kind, cache: Path) -> Library:
     """The kernels whose products run in ``kind``, compiled into the folder ``cache`` if they are not there yet.
 
-    NativeError if there is no compiler, if it fails, or if the processor lacks the instructions; StorageError if the
-    folder cannot be written.
+    If others can write to that folder or it cannot be used, they are compiled for this process alone. NativeError if
+    there is no compiler, if it fails, or if the processor lacks the instructions; another VitlabError if compiling
+    failed for a reason that may pass, such as a full disk.
     """
     compiler = _find_compiler()
     # The macros that the compiler defines for this processor: its own version and every instruction set.
     target = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
     if kind == "bf16" and "__AVX512BF16__" not in target:
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
-    path = cache / f"blocks-{kind}-{_digest(kind, compiler, target)}.so"
-    if not path.exists():
-        _compile(kind, compiler, path)
-    return Library(kind, path)
+    stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
+    try:
+        path = _find(cache, stem, remarks)
+        if path is None:
+            make_private(cache)
+            path = _compile(kind, compiler, cache, stem)
+        return Library(kind, path, remarks)
+    except StorageError as error:
+        remarks.append(f"compiling vitlab's kernels for this process alone: {error}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="vitlab-kernels-") as folder:
+            check_private(Path(folder))
+            return Library(kind, _compile(kind, compiler, Path(folder), stem), remarks)
+    except OSError as error:
+        raise NativeError(f"there is no folder to compile them in: {error.strerror}") from error
+
+
+def _find(cache: Path, stem: str, remarks: list[str]) -> Path | None:
+    """The cached library, checked; StorageError if the folder is not safe. Deletes what must not be loaded."""
+    if not cache.is_dir():
+        return None
+    if os.access(cache, os.W_OK):
+        make_private(cache)
+    check_private(cache)
+    for path in sorted(cache.glob(f"{stem}-*.so")):
+        data = read_private(path)
+        if isinstance(data, bytes) and path.name == _name(stem, data):
+            return path
+        why = data if isinstance(data, str) else "it is damaged (its SHA-256 is not the one in its name)"
+        remarks.append(f"{path} was not loaded: {why}; the kernels have been compiled again")
+        remove(path)
+    return None
+
+
+def _name(stem: str, data: bytes) -> str:
+    return f"{stem}-{sha256(data)[:32]}.so"
 
 
 def _find_compiler() -> str:
@@ -115,28 +174,50 @@ def _digest(kind: Kind, compiler: str, target: str) -> str:
     return state.hexdigest()[:16]
 
 
-def _compile(kind: Kind, compiler: str, path: Path) -> None:
-    """Compile all kernels to ``path``, atomically; NativeError if the compiler fails."""
-    make_folder(path.parent)
+def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
+    """Compile all kernels into ``folder``, atomically, and return the library's path; NativeError if that fails."""
     try:
-        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-")
+        place = tempfile.TemporaryDirectory(dir=folder, prefix=".build-")
     except OSError as error:
-        raise StorageError(f"cannot write to {path.parent}: {error.strerror}") from error
-    with folder as name:
-        built = Path(name) / path.name
+        raise storage_error("write to", folder, error) from error
+    with place as name:
+        built = Path(name) / "kernels.so"
         sources = map(str, sorted(SOURCES.glob("*.c")))
-        _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"])
+        # The compiler's own temporary files go there, too: one disk that can be full, not two.
+        _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], TMPDIR=name)
+        if sys.executable:  # a library that crashes costs that process, not this one
+            _run([sys.executable, "-I", "-S", "-c", LOAD, str(built)], what="loading the compiled kernels")
+        try:
+            os.chmod(built, 0o755)  # whatever the umask says
+            path = folder / _name(stem, built.read_bytes())
+        except OSError as error:
+            raise storage_error("write to", folder, error) from error
         publish(built, path)
+    return path
 
 
-def _run(command: list[str]) -> str:
-    """What ``command`` prints; NativeError with its first error message if it fails."""
+def _run(command: list[str], what: str = "", **environment: str) -> str:
+    """What ``command`` prints; NativeError with its first error message if it fails, and another VitlabError if it may
+    succeed at another time: whether kernels are used must not depend on how busy the machine is."""
+    what = what or f"the compiler {command[0]}"
+    later = "so vitlab's kernels cannot be compiled now; try again, or use --kernels plain"
+    environment = {**os.environ, **environment, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, errors="replace")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeError(f"the compiler {command[0]} cannot be run: {error}") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        complaint = next((line for line in lines if "error" in line), lines[0])
-        raise NativeError(f"the compiler {command[0]} failed: {complaint}")
-    return done.stdout
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMPILE_SECONDS, errors="replace", env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VitlabError(f"{what} has not finished after {COMPILE_SECONDS} s, {later}") from error
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            raise OutOfMemoryError(f"{what} cannot be started ({error.strerror}), {later}") from error
+        raise NativeError(f"{what} cannot be run: {error}") from error
+    if done.returncode == 0:
+        return done.stdout
+    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    complaint = next((line for line in lines if "error" in line.lower()), lines[0])
+    if any(sign in done.stderr for sign in FULL):
+        raise StorageError(f"{what} finds the disk full, {later}")
+    if done.returncode == -signal.SIGKILL or any(sign in done.stderr for sign in BUSY):
+        raise OutOfMemoryError(f"{what} was stopped ({complaint}), {later}")
+    raise NativeError(f"{what} failed: {complaint}")

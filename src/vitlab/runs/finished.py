@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitlab.config import RunConfig
 from vitlab.errors import DataError, RunError
-from vitlab.machine import private_randomness
+from vitlab.machine import private_randomness, use_available_threads
 from vitlab.model import Network, build_model
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
@@ -39,6 +39,7 @@ class FinishedRun:
 
     def network(self) -> Network:
         """The network in plain torch, on the CPU, in evaluation mode; needs no data set."""
+        use_available_threads()
         with private_randomness(torch.device("cpu")):
             model = build_model(self.config.model, self.data["channels"], len(self.classes))
         self.put_weights(model)

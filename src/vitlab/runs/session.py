@@ -24,7 +24,7 @@ from vitlab.errors import OutOfMemoryError, RunError, StorageError, VitlabError
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment
 from vitlab.model import count_parameters, parameters_by_part
-from vitlab.runs.folder import FINGERPRINT, RunFolder, check_empty
+from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
@@ -126,7 +126,8 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
     folder.check_same_data(prepared.dataset.digest)
     stored, now = folder.environment(), environment(prepared.task.machine)
-    drift = [f"{key} was {stored[key]}, is now {now[key]}" for key in FINGERPRINT if stored[key] != now[key]]
+    known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
+    drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
     if drift and not allow_drift:
         raise RunError(f"{'; '.join(drift)}: the resumed run would not be bit-exact; --allow-drift continues anyway")
     resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vitlab.machine import use_threads
 from vitlab.serve.answers import Refusal
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
@@ -74,7 +75,7 @@ class Batcher:
         self.thread.join()
 
     def _work(self) -> None:
-        torch.set_num_threads(self.threads)  # a setting of each thread
+        use_threads(self.threads)  # a setting of each thread
         while batch := self._next_batch():
             now = time.monotonic()
             if wanted := [job for job in batch if not job.future.done() and now < job.deadline]:

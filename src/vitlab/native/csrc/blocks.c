@@ -35,6 +35,17 @@
 // Multiply by AMX tiles where the processor has them, or by vectors; returns whether by tiles. For tests.
 API int vitlab_use_tiles(int wanted) { return use_tiles(wanted); }
 
+// How many threads a team has for which ``threads`` were asked. From here on, the runtime does not shrink teams of the
+// calling thread when the machine is busy.
+API int vitlab_team(int threads) {
+    int found = 1;
+    omp_set_dynamic(0);
+#pragma omp parallel num_threads(threads)
+#pragma omp master
+    found = omp_get_num_threads();
+    return found;
+}
+
 typedef struct {
     packed *weights;                // of each block
     uintptr_t threads;              // where the threads' own memory begins
