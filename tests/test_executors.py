@@ -46,6 +46,18 @@ def trained(folder: Path) -> bool:
     return any((folder / "checkpoints").glob("step-*.safetensors"))
 
 
+def test_a_unit_takes_no_module_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a shared one, such as /tmp. The unit ends by itself, because its configuration is wrong."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("vitlab.py", "json.py"):
+        Path(name).write_text("open('marker', 'w')\nraise SystemExit(77)\n")
+    executor = LocalExecutor(slots=1, cores=1)
+    wrong = {"machine": {"threads": 1}, "no such section": {}}
+    executor.begin(Unit("wrong", wrong, tmp_path / "wrong", tmp_path / "wrong.log"))
+    assert all_ended(executor, 1) == {"wrong": 2}
+    assert not Path("marker").exists()
+
+
 def test_units_end_as_train_would_and_leave_run_folders(tmp_path: Path) -> None:
     config = tiny_config(write_npz(tmp_path / "glyphs.npz"), epochs=1)
     units = [

@@ -11,9 +11,10 @@ import pytest
 from torch import Tensor
 
 from tests import killing
+from tests.command import finish, snapshot, start
 from tests.tiny import tiny_config, write_npz
 from vitlab import Reporter, RunFolder, files, resume_run, train_run
-from vitlab.errors import StorageError
+from vitlab.errors import RunError, StorageError
 from vitlab.training.step import Counters
 
 
@@ -91,3 +92,44 @@ def test_resuming_from_a_moment_between_the_last_checkpoint_and_the_result(tmp_p
         (tmp_path / "run" / name).unlink()
     resume_run(tmp_path / "run")
     assert killing.trace(tmp_path / "run") == before
+
+
+def test_a_smaller_team_of_threads_than_at_the_start_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    """OMP_THREAD_LIMIT makes it smaller, whatever is asked for; OMP_DYNAMIC is switched off."""
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), threads=2)
+    train_run(config, tmp_path / "whole")
+    run = tmp_path / "run"
+    interrupted_at(5, lambda reporter: train_run(config, run, reporter))
+    before = snapshot(run)
+    command = f"train --resume {run} --quiet"
+    answer = finish(start(command, OMP_THREAD_LIMIT="1"))
+    assert answer.code == 8
+    assert "threads was 2, is now 1: the resumed run would not be bit-exact; --allow-drift" in answer.error
+    assert snapshot(run) == before
+    assert finish(start(command, OMP_DYNAMIC="true")).code == 0
+    assert killing.trace(run) == killing.trace(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "now"),
+    [
+        ("math_variables", "MKL_CBWR=AVX2", "none"),
+        ("kernels_digest", "0123", "None"),
+        ("flush_denormals", False, "True"),
+    ],
+)
+def test_other_arithmetic_than_at_the_start_is_refused(
+    tmp_path: Path, name: str, was: object, now: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of an earlier version, which has not recorded it, goes on."""
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    run = RunFolder(tmp_path / "run")
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"))
+    interrupted_at(5, lambda reporter: train_run(config, run.path, reporter))
+    recorded = run.environment()
+    run.write("environment.json", recorded | {name: was})
+    with pytest.raises(RunError, match=f"{name} was {was}, is now {now}: .* not be bit-exact"):
+        resume_run(run.path)
+    run.write("environment.json", {key: value for key, value in recorded.items() if key != name})
+    assert resume_run(run.path)["status"] == "done"
+    assert run.environment()["resumed"][-1]["drift"] == []

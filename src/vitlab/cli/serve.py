@@ -54,14 +54,19 @@ def serve(arguments: argparse.Namespace) -> int:
     token = checked_token(token, arguments.host)
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
     with bind(arguments.host, arguments.port) as listener:
+        from vitlab.machine import use_threads
+        from vitlab.openmp import shortage
         from vitlab.serve.content import load
         from vitlab.serve.server import make_server
 
         classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)
         access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
         listen(listener)
-        server = make_server(classifiers, files, listener, access, limits, arguments.threads)
-        introduce(classifiers, arguments.threads)
+        threads = use_threads(arguments.threads)
+        if threads < arguments.threads:
+            say(shortage(threads, arguments.threads))
+        server = make_server(classifiers, files, listener, access, limits, threads)
+        introduce(classifiers, threads)
         hint = "?token=YOUR-TOKEN (needed once; then a cookie replaces it)" if token is not None else ""
         say(f"serving at {address_of(listener, arguments.host)}{hint}")
         server.guard.note = say

@@ -151,9 +151,11 @@ class MachineConfig:
 
     device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute; auto uses a CUDA GPU if there is one.")
     precision: Literal["auto", "fp32", "bf16"] = knob(
-        "auto", "Number format of matrix products; auto uses bf16 where a short test finds it faster, else fp32."
+        "auto",
+        "Number format of matrix products; auto uses bf16 where the processor or GPU has instructions for it, else "
+        "fp32.",
     )
-    threads: int | None = count(None, "CPU threads; none uses all cores available to this process.", 1024)
+    threads: int | None = count(None, "CPU threads; none uses all cores that this process may use.", 1024)
     attention: Literal["auto", "explicit", "fused"] = knob(
         "auto",
         "Compute attention with plain matrix products (explicit) or with torch's fused kernel; auto uses explicit for "

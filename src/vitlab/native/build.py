@@ -122,36 +122,37 @@ def load(kind: Kind, cache: Path) -> Library:
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
     stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
     try:
-        path = _find(cache, stem, remarks)
-        if path is None:
-            make_private(cache)
-            path = _compile(kind, compiler, cache, stem)
-        return Library(kind, path, remarks)
+        return Library(kind, _find_or_compile(kind, compiler, cache, stem, remarks), remarks)
     except StorageError as error:
         remarks.append(f"compiling vitlab's kernels for this process alone: {error}")
     try:
-        with tempfile.TemporaryDirectory(prefix="vitlab-kernels-") as folder:
-            check_private(Path(folder))
-            return Library(kind, _compile(kind, compiler, Path(folder), stem), remarks)
-    except OSError as error:
-        raise NativeError(f"there is no folder to compile them in: {error.strerror}") from error
+        place = tempfile.TemporaryDirectory(prefix="vitlab-kernels-")
+        check_private(Path(place.name))
+    except (OSError, StorageError) as error:
+        raise NativeError(f"there is no safe folder to compile them in: {error}") from error
+    with place as name:
+        return Library(kind, _compile(kind, compiler, Path(name), stem), remarks)
 
 
-def _find(cache: Path, stem: str, remarks: list[str]) -> Path | None:
-    """The cached library, checked; StorageError if the folder is not safe. Deletes what must not be loaded."""
-    if not cache.is_dir():
-        return None
-    if os.access(cache, os.W_OK):
+def _find_or_compile(kind: Kind, compiler: str, cache: Path, stem: str, remarks: list[str]) -> Path:
+    """The library in ``cache``, checked, or a new one that replaces it; StorageError if the folder is not safe or
+    cannot be written."""
+    if os.access(cache, os.W_OK) or not cache.exists():
         make_private(cache)
     check_private(cache)
+    refused: list[Path] = []
     for path in sorted(cache.glob(f"{stem}-*.so")):
         data = read_private(path)
         if isinstance(data, bytes) and path.name == _name(stem, data):
             return path
         why = data if isinstance(data, str) else "it is damaged (its SHA-256 is not the one in its name)"
         remarks.append(f"{path} was not loaded: {why}; the kernels have been compiled again")
-        remove(path)
-    return None
+        refused.append(path)
+    path = _compile(kind, compiler, cache, stem)
+    for other in refused:
+        if other != path:  # which is new, and perhaps in use by another process already
+            remove(other)
+    return path
 
 
 def _name(stem: str, data: bytes) -> str:
@@ -185,8 +186,7 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
         _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], TMPDIR=name)
-        if sys.executable:  # a library that crashes costs that process, not this one
-            _run([sys.executable, "-I", "-S", "-c", LOAD, str(built)], what="loading the compiled kernels")
+        _load_elsewhere(built)
         try:
             os.chmod(built, 0o755)  # whatever the umask says
             path = folder / _name(stem, built.read_bytes())
@@ -196,10 +196,19 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
     return path
 
 
-def _run(command: list[str], what: str = "", **environment: str) -> str:
+def _load_elsewhere(built: Path) -> None:
+    """NativeError if a process that loads the library crashes: better another one than this."""
+    if sys.executable:
+        command = [sys.executable, "-I", "-S", "-c", LOAD, str(built)]
+        code = subprocess.run(command, capture_output=True, check=False).returncode
+        if code in (-signal.SIGILL, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE):
+            raise NativeError(f"the compiled kernels crash when they are loaded ({signal.Signals(-code).name})")
+
+
+def _run(command: list[str], **environment: str) -> str:
     """What ``command`` prints; NativeError with its first error message if it fails, and another VitlabError if it may
     succeed at another time: whether kernels are used must not depend on how busy the machine is."""
-    what = what or f"the compiler {command[0]}"
+    what = f"the compiler {command[0]}"
     later = "so vitlab's kernels cannot be compiled now; try again, or use --kernels plain"
     environment = {**os.environ, **environment, "LC_ALL": "C"}
     try:

@@ -55,8 +55,10 @@ def start(config: dict[str, Any], folder: Path, threads: int, log: BinaryIO) -> 
     input is closed.
     """
     config = share(config, threads)
+    # -P: "-m" alone would look for modules in the working folder first, where anyone may have put some.
+    alone = [] if os.getcwd() in map(os.path.abspath, sys.path) else ["-P"]
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder)],
+        [sys.executable, *alone, "-m", __name__, str(folder)],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
