@@ -79,9 +79,17 @@ def test_failed_runs_are_counted_by_kind_and_spoil_nothing() -> None:
 
 
 def test_without_test_images_and_for_a_search_validation_counts() -> None:
-    rows = [row("a", 0, None), row("a", 1, 0.9)]
-    assert summarize([cell("a")], rows)[0].accuracy == pytest.approx((50 + 90) / 2)
-    assert summarize([cell("a")], rows, "val")[0].accuracy == pytest.approx(50)
+    (line,) = summarize([cell("a")], [row("a", 0, None), row("a", 1, None)])
+    assert (line.accuracy, line.split, line.images) == (
+        50,
+        "validation",
+        "validation images of mnist (a stratified 10 %)",
+    )
+    rows = [row("a", 0, 0.75), row("a", 1, 0.85)]
+    (line,) = summarize([cell("a")], rows, "validation")
+    assert (line.accuracy, line.split) == (50, "validation")
+    (line,) = summarize([cell("a")], rows)
+    assert (line.accuracy, line.split, line.images) == (80, "test", "test images of mnist")
 
 
 def test_ranks_and_what_cannot_be_told_from_the_best() -> None:
@@ -159,7 +167,7 @@ def test_json_is_plain() -> None:
 def test_circumstances_name_what_differs() -> None:
     where = circumstances([row("a", 0, 0.9), row("a", 1, 0.9, threads=1)], Path("no runs"))
     assert (where["threads"], where["device"], where["epochs"]) == ([1, 2], "cpu", 1.0)
-    assert "1 thread or 2 threads, 1 epoch, cpu" in table.notes(lines_of_two(), where, "test")[-1]
+    assert "1 thread or 2 threads, 1 epoch, cpu" in table.notes(lines_of_two(), where)[-1]
 
 
 def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
@@ -181,13 +189,15 @@ def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
 def test_pairs_are_compared_seed_by_seed() -> None:
     ours = [row("vit", s, top1, seconds) for s, top1, seconds in ((0, 0.991, 10), (1, 0.993, 10), (2, 0.995, 30))]
     theirs = [row("cnn", s, top1, 20.0) for s, top1 in ((0, 0.990), (1, 0.990), (2, 0.990))]
-    facts = pair("vit", "cnn", ours, [*theirs, failed("cnn", 3, "crashed")])
+    theirs.append(failed("cnn", 3, "crashed"))
+    vit, cnn = summarize([cell("vit"), cell("cnn")], [*ours, *theirs])
+    facts = pair(vit, cnn, ours, theirs)
     assert (facts["pairs"], facts["faster_in"], facts["times_faster"]) == (3, 2, 2.0)
     assert facts["accuracy_gain"] == pytest.approx(0.3)
     assert facts["accuracy_gain_half_interval"] == pytest.approx(4.302653 * 0.2 / math.sqrt(3), abs=1e-5)
     assert facts["sentence"] == (
-        "vit against cnn: faster in 2 of 3 pairs (2.00 times, median); accuracy +0.30 ± 0.50 points "
-        "(95 % interval of the mean of 3 pairs): not distinguishable."
+        "vit against cnn: faster in 2 of 3 pairs (2.00 times, median); accuracy on test images of mnist +0.30 ± "
+        "0.50 points (95 % interval of the mean of 3 pairs): not distinguishable."
     )
 
 
@@ -201,7 +211,15 @@ def test_pairs_are_compared_seed_by_seed() -> None:
     ],
 )
 def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: Any, end: str) -> None:
-    facts = {"ours": "a", "theirs": "b", "pairs": count, "faster_in": count, "times_faster": 2.0}
+    facts = {
+        "ours": "a",
+        "theirs": "b",
+        "our_images": "x",
+        "their_images": "x",
+        "pairs": count,
+        "faster_in": count,
+        "times_faster": 2.0,
+    }
     assert sentence(facts | {"accuracy_gain": gain, "accuracy_gain_half_interval": half}).endswith(end)
 
 
