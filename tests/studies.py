@@ -47,7 +47,7 @@ class Pretender:
 
     def begin(self, unit: Unit) -> None:
         config = RunConfig.from_dict(unit.config)
-        assert config.digest() == unit.name == unit.folder.name
+        assert config.digest() == unit.name == unit.folder.name[:12]
         self.began.append((config.model.depth, config.train.seed))
         self.running.append(unit)
         self.most = max(self.most, len(self.running))
@@ -63,8 +63,15 @@ class Pretender:
             unit.log.write_text(f"starting\n\nended with {code}\n")
         else:
             make_folder(unit.folder)
-            write_json(unit.folder / "result.json", result_of(config, self.score(config)))
+            digest = self.trained_on(unit)
+            data: dict[str, Any] = {"sha256": digest, "classes": [], "channels": 1, "preprocess": {}}
+            write_json(unit.folder / "data.json", data)
+            write_json(unit.folder / "result.json", result_of(config, self.score(config)) | {"data_sha256": digest})
         return code
+
+    def trained_on(self, unit: Unit) -> str | None:
+        """The digest of the images that it pretends to have used."""
+        return unit.data_sha256
 
     def stop(self) -> None:
         self.running, self.stopped = [], self.stopped + 1

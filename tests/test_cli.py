@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from PIL import Image
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs
 from vitlab import PRESETS, RunConfig, preset_config
-from vitlab.cli.train import default_folder
+from vitlab.cli.train import default_folders
+from vitlab.files import claimed
 
 RESULT_KEYS = {
     "status", "preset", "data", "seed", "params", "params_by_part", "flops_per_image", "epochs", "train_seconds",
@@ -131,12 +133,25 @@ def test_without_out_the_folder_is_named_after_date_preset_data_and_seed() -> No
     assert (made / "result.json").exists()
 
 
-def test_a_second_run_in_the_same_second_takes_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_start_in_the_same_second_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each claims its folder before the others have written anything."""
     monkeypatch.chdir(tmp_path)
-    for _ in range(3):
-        folder = default_folder(preset_config("small"))
-        assert "-small-mnist-s0" in folder.name
-        folder.mkdir(parents=True)  # fails if it is there
+    names = [Path("runs/now"), Path("runs/now-2"), Path("runs/now-3")]
+    with claimed(names) as first, claimed(names) as second, claimed(names) as third:
+        assert [first, second, third] == names
+        (second / "data.json").touch()
+    assert [path.exists() for path in names] == [False, True, False]  # an empty folder does not stay
+    first_name, second_name = itertools.islice(default_folders(preset_config("small")), 2)
+    assert re.fullmatch(r"runs/\d{8}-\d{6}-small-mnist-s0", str(first_name))
+    assert str(second_name) == f"{first_name}-2"
+
+
+def test_a_mistake_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert vitlab("train --data nowhere --quiet").code == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
 from vitlab import RunConfig, RunFolder, train_run
+from vitlab.files import sha256
 from vitlab.studies.executors.local import LocalExecutor
 from vitlab.studies.unit import Ending, Unit, share, tail
 
@@ -153,3 +155,29 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path: Path) -> None:
     assert all_ended(executor, 1) == {"run": 8}
     assert "holds another run" in tail(other.log)[-1]
     assert os.path.exists(tmp_path / "run" / "model.safetensors")
+
+
+def test_a_run_is_trained_on_the_images_that_the_study_means(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "glyphs.npz")
+    config, executor = tiny_config(data, epochs=1), LocalExecutor(2, 2)
+    right, wrong = sha256(data.read_bytes()), "0" * 64
+    for name, digest in (("right", right), ("wrong", wrong)):
+        executor.begin(replace(unit(tmp_path, name, config), data_sha256=digest))
+    assert all_ended(executor, 2) == {"right": 0, "wrong": 3}
+    assert "glyphs.npz has changed since the study began" in tail(tmp_path / "wrong.log")[-1]
+    assert not (tmp_path / "wrong").exists()
+    executor.begin(replace(unit(tmp_path, "right", config), data_sha256=wrong))  # the folder is taken
+    assert all_ended(executor, 1) == {"right": 3}
+
+
+def test_a_run_with_data_on_a_relative_path_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's own configuration names an absolute path, and the study's a relative one."""
+    monkeypatch.chdir(tmp_path)
+    write_npz(tmp_path / "glyphs.npz")
+    config = tiny_config("glyphs.npz", epochs=40)
+    executor, one = LocalExecutor(1, 1), unit(tmp_path, "run", config)
+    executor.begin(one)
+    wait_for(lambda: trained(one.folder))
+    executor.stop()
+    executor.begin(one)
+    assert all_ended(executor, 1) == {"run": 0}, tail(one.log)

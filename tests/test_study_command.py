@@ -106,6 +106,36 @@ def test_what_fails_is_a_row_with_its_reason(place: Path) -> None:
     assert "failed  lr 1e+06, seed 0 (diverged)" in vitlab("study --status out").out
 
 
+def test_nothing_of_a_study_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
+    """Names and logs of a stranger's study, with escape sequences and marks that reverse what is read."""
+    evil = "\x1b]0;PWNED\x07\x1b[2Jfine\u202e\n"
+    config = tiny_config("mnist").to_dict()
+    cells = [{"name": f"{one}{evil}", "varied": {}, "config": config} for one in "ab"]
+    about = {"name": evil, "digest": "0" * 12, "seeds": [0], "begun_utc": "2026-01-01T00:00:00Z", "cells": cells}
+    write_json(tmp_path / "study.json", about)
+    row = {"cell": f"a{evil}", "varied": {}, "seed": 0, "run": "0" * 12, "status": "crashed", "log": [evil]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    answer = vitlab(f"study --status {tmp_path}")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("\n") == 3
+    assert all(line.isprintable() for line in answer.out.splitlines())
+    assert answer.out.count(r"\x1b]0;PWNED\x07\x1b[2Jfine\u202e\n") == 4
+
+
+@pytest.mark.parametrize("command", ["study --status out", "look out", "export tiny --to web --study out --out page"])
+def test_damaged_rows_are_one_line_with_the_way_out(command: str, place: Path) -> None:
+    assert vitlab("study --config tiny.json --vary depth=1 --seeds 1 --out out --quiet").code == 0
+    (run,) = (place / "runs" / "by-configuration").iterdir()
+    run.rename(place / "tiny")
+    rows = place / "out" / "rows.jsonl"
+    for text in ("{torn", rows.read_text().replace(f'"{run.name}"', '"../.."')):
+        rows.write_text(text)
+        answer = vitlab(command)
+        assert answer.code == 8
+        assert "rows.jsonl is damaged" in answer.error
+        assert "run the study again with the same command: finished runs are kept" in answer.error
+
+
 def test_search_prints_its_settings_by_validation_accuracy(place: Path) -> None:
     pytest.importorskip("optuna")
     answer = vitlab("study --config tiny.json --vary lr=1e-4..1e-1 --search 3 --out out --val-fraction 0.3 --quiet")

@@ -12,7 +12,7 @@ from filelock import FileLock
 from tests.studies import Pretender, a_study, cells, timeless
 from vitlab.errors import RunError, RunInUseError
 from vitlab.studies import driver
-from vitlab.studies.driver import Driver, Progress, read_rows
+from vitlab.studies.driver import Driver, Progress, read_rows, read_study
 from vitlab.studies.grid import Study
 
 
@@ -127,6 +127,88 @@ def test_an_interrupted_study_goes_on_where_it_was(after: int, tmp_path: Path) -
     assert complete
     assert executor.began[:after] + again.began == [(1, 0), (2, 0), (1, 1), (2, 1)]
     assert timeless(rows) == timeless(whole)
+
+
+@pytest.mark.parametrize(
+    "left", [".study.json.a1b2c3d4.tmp", ".lock", ".rows.jsonl.x_.tmp", "logs/.12.txt.qwertyui.tmp"]
+)
+def test_what_a_killed_driver_leaves_is_no_obstacle(left: str, tmp_path: Path) -> None:
+    """A driver that dies while it writes study.json leaves a temporary file, and the same command goes on."""
+    (tmp_path / "study" / "logs").mkdir(parents=True)
+    (tmp_path / "study" / left).write_text("{")
+    rows, complete = drive(tmp_path, Pretender())
+    assert (len(rows), complete) == (4, True)
+    assert not list((tmp_path / "study").rglob(".*.tmp"))
+
+
+def test_of_two_drivers_that_start_at_once_one_wins(tmp_path: Path) -> None:
+    """Not even the temporary files of the first are touched by the second."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        (folder / ".study.json.a1b2c3d4.tmp").write_text("{")
+        with pytest.raises(RunInUseError, match="is in use by another vitlab study"):
+            drive(tmp_path, Pretender())
+        assert (folder / ".study.json.a1b2c3d4.tmp").exists()
+        assert not (folder / "study.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["", "{torn", '{"cell": 7}\n', "[]\n"])
+def test_damaged_rows_are_made_again_from_the_runs(damage: str, tmp_path: Path) -> None:
+    before, _ = drive(tmp_path, Pretender({(2, 1): [4]}))
+    rows, notes = tmp_path / "study" / "rows.jsonl", list[str]()
+    rows.write_text(damage or rows.read_text()[:99])
+    with pytest.raises(RunError, match=r"rows\.jsonl is damaged: .*; run the study again with the same command"):
+        read_rows(tmp_path / "study")
+    executor = Pretender({(2, 1): [4]})
+    after, complete = drive(tmp_path, executor, note=notes.append)
+    assert complete
+    assert executor.began == [(2, 1)]  # only what failed has no result to read
+    assert timeless(after) == timeless(before)
+    assert notes == [f"{rows} is damaged; it is made again from the finished runs"]
+
+
+BAD_ROWS: list[tuple[dict[str, Any], str]] = [
+    ({"run": "../.."}, "row 1: 'run' is '../..'"),
+    ({"run": "/etc"}, "row 1: 'run' is '/etc'"),
+    ({"run": "0123456789ab/.."}, "'run' is"),
+    ({"run": "0123456789ab\n"}, "'run' is"),
+    ({"run": ""}, "'run' is ''"),
+    ({"status": "finished"}, "row 1: 'status' is 'finished'"),
+    ({"test_top1": float("nan")}, "row 1: 'test_top1' is nan"),
+    ({"val_top1": float("inf")}, "row 1: 'val_top1' is inf"),
+    ({"params": 10**400}, "row 1: 'params' is 1000"),
+    ({"cell": ["depth 1"]}, "row 1: 'cell' is ['depth 1']"),
+    ({"seed": -1}, "row 1: 'seed' is -1"),
+    ({"seed": True}, "row 1: 'seed' is True"),
+    ({"log": "text"}, "row 1: 'log' is 'text'"),
+    ({"seed": 1}, "row 3 repeats an earlier one"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD_ROWS, ids=[said for _, said in BAD_ROWS])
+def test_rows_of_a_stranger_are_checked(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    first, *others = drive(tmp_path, Pretender())[0]
+    text = "".join(json.dumps(row) + "\n" for row in [first | change, *others])
+    (tmp_path / "study" / "rows.jsonl").write_text(text)
+    with pytest.raises(RunError) as caught:
+        read_rows(tmp_path / "study")
+    assert said in str(caught.value)
+    assert "run the study again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": 7}, {"seeds": [0.5]}, {"seeds": "01"}, {"cells": {}}, {"cells": [7]}, {"cells": [{"name": "x"}]}],
+    ids=str,
+)
+def test_a_study_of_a_stranger_is_checked(change: dict[str, Any], tmp_path: Path) -> None:
+    drive(tmp_path, Pretender())
+    path = tmp_path / "study" / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=r"study\.json is damaged: .*; delete .* finished runs are kept"):
+        read_study(tmp_path / "study")
 
 
 def test_folders_that_are_something_else(tmp_path: Path) -> None:

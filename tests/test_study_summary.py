@@ -13,11 +13,12 @@ import pytest
 
 from vitlab.cli.study import print_table
 from vitlab.config import RunConfig
+from vitlab.errors import RunError
 from vitlab.look import study as picture
 from vitlab.studies import table
 from vitlab.studies.compare import pair, sentence
 from vitlab.studies.grid import Cell
-from vitlab.studies.summary import Line, binomial_sd, circumstances, pareto, student, summarize, verdict
+from vitlab.studies.summary import Line, binomial_sd, circumstances, groups, pareto, student, summarize, verdict
 
 
 def cell(name: str, published: tuple[float, float] | None = None) -> Cell:
@@ -79,9 +80,81 @@ def test_failed_runs_are_counted_by_kind_and_spoil_nothing() -> None:
 
 
 def test_without_test_images_and_for_a_search_validation_counts() -> None:
-    rows = [row("a", 0, None), row("a", 1, 0.9)]
-    assert summarize([cell("a")], rows)[0].accuracy == pytest.approx((50 + 90) / 2)
-    assert summarize([cell("a")], rows, "val")[0].accuracy == pytest.approx(50)
+    (line,) = summarize([cell("a")], [row("a", 0, None), row("a", 1, None)])
+    assert (line.accuracy, line.split, line.images) == (
+        50,
+        "validation",
+        "validation images of mnist (a stratified 10 %)",
+    )
+    rows = [row("a", 0, 0.75), row("a", 1, 0.85)]
+    (line,) = summarize([cell("a")], rows, "validation")
+    assert (line.accuracy, line.split) == (50, "validation")
+    (line,) = summarize([cell("a")], rows)
+    assert (line.accuracy, line.split, line.images) == (80, "test", "test images of mnist")
+
+
+def on(data: str, name: str, published: tuple[float, float] | None = None, **knobs: Any) -> Cell:
+    return Cell(name, {}, RunConfig().with_knobs(data=data, **knobs), published)
+
+
+def test_only_accuracies_on_the_same_images_are_ranked() -> None:
+    """Two data sets, one without test images: each has its own ranks and its own front."""
+    made = [on("pets", "a"), on("birds", "b"), on("pets", "c"), on("birds", "d", (40.0, 9.0))]
+    tested = {"test_macro_f1": 0.25}
+    rows = [
+        row("a", 0, 0.6, 1.0, data_sha256="p" * 64, **tested),
+        row("b", 0, None, 2.0, data_sha256="b" * 64),
+        row("c", 0, 0.7, 4.0, data_sha256="p" * 64, **tested),
+        row("d", 0, None, 3.0, data_sha256="b" * 64, val_top1=0.4),
+    ]  # fmt: skip
+    a, b, c, d = lines = summarize(made, rows)
+    assert [(line.split, line.rank, line.on_front) for line in lines] == [
+        ("test", 2, True), ("validation", 1, True), ("test", 1, True), ("validation", 2, False),
+    ]  # fmt: skip
+    assert groups(lines) == [[a, c], [b, d]]
+    assert [line.metrics["macro_f1"] for line in lines] == [0.25, None, 0.25, None]
+    assert (d.published, d.verdict) == (None, None)  # what is published is about test images
+    text = table.markdown(lines, table.notes(lines, {}))
+    assert text.count("| cell |") == 2
+    assert "### Accuracy on test images of pets\n" in text
+    assert "### Accuracy on validation images of birds (a stratified 10 %)\n" in text
+    found = list(csv.DictReader(io.StringIO(table.comma_separated(lines))))
+    assert [line["split"] for line in found] == ["test", "validation", "test", "validation"]
+    plots = picture.accuracy_against_time(lines, "title").axes
+    assert [[text.get_text() for text in axes.texts] for axes in plots] == [["c", "a"], ["d", "b"]]
+    assert [axes.get_ylabel() for axes in plots] == [
+        f"accuracy on {split} images in percent (95 % interval)" for split in ("test", "validation")
+    ]
+
+
+def test_validation_images_that_differ_are_not_compared() -> None:
+    last = on("birds", "b", val_split="last")
+    lines = summarize([on("birds", "a"), last, on("birds", "c")], [row(name, 0, None) for name in "abc"])
+    assert [[line.cell for line in group] for group in groups(lines)] == [["a", "c"], ["b"]]
+    assert lines[1].images == "validation images of birds (the last 10 %)"
+    # The data set brings its own validation images, so the knobs that cut some off do not matter.
+    own = [row(name, 0, None, validation="its own") for name in "ab"]
+    first, second = lines = summarize([on("birds", "a"), last], own)
+    assert (len(groups(lines)), first.images, second.rank) == (1, "validation images of birds", 2)
+    tested = summarize([on("birds", "a"), last], [row("a", 0, 0.5), row("b", 0, 0.6)])
+    assert len(groups(tested)) == 1  # of test images
+
+
+def test_two_folders_of_one_name_are_two_data_sets() -> None:
+    rows = [row("a", 0, 0.5, data_sha256="1" * 64), row("b", 0, 0.5, data_sha256="2" * 64)]
+    lines = summarize([on("x/pets", "a"), on("y/pets", "b")], rows)
+    assert [line.images for line in lines] == [
+        "test images of pets, sha256 11111111",
+        "test images of pets, sha256 22222222",
+    ]
+    same = summarize([on("x/pets", "a"), on("y/pets", "b")], [one | {"data_sha256": "1" * 64} for one in rows])
+    assert len(groups(same)) == 1
+
+
+def test_a_data_set_that_is_two_is_refused() -> None:
+    rows = [row("a", 0, 0.5, data_sha256="1" * 64), row("a", 1, 0.5, data_sha256="2" * 64)]
+    with pytest.raises(RunError, match="pets has changed between the runs of this study; run the study again"):
+        summarize([on("x/pets", "a")], rows)
 
 
 def test_ranks_and_what_cannot_be_told_from_the_best() -> None:
@@ -159,7 +232,7 @@ def test_json_is_plain() -> None:
 def test_circumstances_name_what_differs() -> None:
     where = circumstances([row("a", 0, 0.9), row("a", 1, 0.9, threads=1)], Path("no runs"))
     assert (where["threads"], where["device"], where["epochs"]) == ([1, 2], "cpu", 1.0)
-    assert "1 thread or 2 threads, 1 epoch, cpu" in table.notes(lines_of_two(), where, "test")[-1]
+    assert "1 thread or 2 threads, 1 epoch, cpu" in table.notes(lines_of_two(), where)[-1]
 
 
 def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
@@ -181,14 +254,30 @@ def test_the_picture_shows_every_cell_with_its_interval_and_the_front() -> None:
 def test_pairs_are_compared_seed_by_seed() -> None:
     ours = [row("vit", s, top1, seconds) for s, top1, seconds in ((0, 0.991, 10), (1, 0.993, 10), (2, 0.995, 30))]
     theirs = [row("cnn", s, top1, 20.0) for s, top1 in ((0, 0.990), (1, 0.990), (2, 0.990))]
-    facts = pair("vit", "cnn", ours, [*theirs, failed("cnn", 3, "crashed")])
+    theirs.append(failed("cnn", 3, "crashed"))
+    vit, cnn = summarize([cell("vit"), cell("cnn")], [*ours, *theirs])
+    facts = pair(vit, cnn, ours, theirs)
     assert (facts["pairs"], facts["faster_in"], facts["times_faster"]) == (3, 2, 2.0)
     assert facts["accuracy_gain"] == pytest.approx(0.3)
     assert facts["accuracy_gain_half_interval"] == pytest.approx(4.302653 * 0.2 / math.sqrt(3), abs=1e-5)
     assert facts["sentence"] == (
-        "vit against cnn: faster in 2 of 3 pairs (2.00 times, median); accuracy +0.30 ± 0.50 points "
-        "(95 % interval of the mean of 3 pairs): not distinguishable."
+        "vit against cnn: faster in 2 of 3 pairs (2.00 times, median); accuracy on test images of mnist +0.30 ± "
+        "0.50 points (95 % interval of the mean of 3 pairs): not distinguishable."
     )
+
+
+def test_accuracies_on_different_images_are_not_compared() -> None:
+    rows = [row("a", 0, None, 10.0), row("b", 0, None, 20.0), row("c", 0, 0.9, 20.0)]
+    a, b, c = summarize([on("birds", "a"), on("birds", "b", val_split="last"), on("pets", "c")], rows)
+    facts = pair(a, b, rows[:1], rows[1:2])
+    assert (facts["times_faster"], facts["accuracy_gain"]) == (2.0, None)
+    assert facts["sentence"] == (
+        "a against b: faster in 1 of 1 pair (2.00 times, median); accuracy cannot be compared: a was measured on "
+        "validation images of birds (a stratified 10 %), b on validation images of birds (the last 10 %)."
+    )
+    facts = pair(a, c, rows[:1], rows[2:])
+    assert (facts["pairs"], facts["times_faster"]) == (0, None)
+    assert facts["sentence"].endswith("(a stratified 10 %), c on test images of pets.")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +290,15 @@ def test_pairs_are_compared_seed_by_seed() -> None:
     ],
 )
 def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: Any, end: str) -> None:
-    facts = {"ours": "a", "theirs": "b", "pairs": count, "faster_in": count, "times_faster": 2.0}
+    facts = {
+        "ours": "a",
+        "theirs": "b",
+        "our_images": "x",
+        "their_images": "x",
+        "pairs": count,
+        "faster_in": count,
+        "times_faster": 2.0,
+    }
     assert sentence(facts | {"accuracy_gain": gain, "accuracy_gain_half_interval": half}).endswith(end)
 
 

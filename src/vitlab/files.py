@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,32 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error("create the folder", path, error) from error
+
+
+@contextmanager
+def claimed(candidates: Iterable[Path]) -> Iterator[Path]:
+    """Create the first of these folders that does not exist yet; no other process gets the same one. It is deleted at
+    the end if it is still empty."""
+    path, made_parent = next(found for path in candidates if (found := _make_new(path)) is not None)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # it is not empty
+            path.rmdir()
+            if made_parent:
+                path.parent.rmdir()
+
+
+def _make_new(path: Path) -> tuple[Path, bool] | None:
+    """The new folder and whether its parent is new too; None if it exists already."""
+    made_parent = not path.parent.exists()
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise storage_error("create the folder", path, error) from error
+    return path, made_parent
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -171,6 +196,6 @@ def fits(value: Any, kind: Any) -> bool:
     if outer is list:
         return isinstance(value, list) and all(fits(one, inner[0]) for one in value)
     if kind in (int, float):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
         return is_number and (kind is float or (isinstance(value, int) and value >= 0))
     return kind is Any or isinstance(value, kind)

@@ -55,6 +55,12 @@ def value(what: Any, between: str = " ") -> str:
     return f"{what:g}" if isinstance(what, float) else str(what)
 
 
+def plain(text: str) -> str:
+    """``text`` with everything that is not printable as an escape: a terminal obeys control characters, and marks of
+    direction reorder what is read."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def quoted(path: Path | str) -> str:
     """A path as a shell takes it."""
     return shlex.quote(str(path))

@@ -11,13 +11,14 @@ from rich import progress as bars
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
-from vitlab.studies.summary import accuracy_of
-from vitlab.text import counted, duration, percent, say
+from vitlab.studies.summary import accuracy_of, split_of
+from vitlab.text import counted, duration, percent, plain, say
 from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
@@ -92,26 +93,25 @@ def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[
     elif sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, transient=True, refresh_per_second=4) as live:
-            yield console.print, lambda progress: live.update(live_table(progress))
+            yield lambda line: console.print(Text(plain(line))), lambda progress: live.update(live_table(progress))
     else:
-        yield say, Lines().show
+        yield lambda line: say(plain(line)), Lines().show
 
 
 class Lines:
     """Prints each run of a study once, when it has ended."""
 
     def __init__(self) -> None:
-        self.printed: int | None = None
+        self.printed: set[tuple[str, int]] | None = None  # cells and seeds
 
     def show(self, progress: Progress) -> None:
         """A line for what has ended since the last call; at the start, one for what was done before."""
-        ended = len(progress.rows)
+        ended = {(row["cell"], row["seed"]): row for row in progress.rows}
         if self.printed is None:
-            say(f"{ended} of {progress.total} runs were done before" if ended else counted(progress.total, "run"))
-        elif ended > self.printed:
-            newest = max(progress.rows, key=lambda row: row.get("ended_utc") or "")
-            say(f"{study_line(progress)}: {row_line(newest)}")
-        self.printed = ended
+            say(f"{len(ended)} of {progress.total} runs were done before" if ended else counted(progress.total, "run"))
+        for job in ended.keys() - (ended.keys() if self.printed is None else self.printed):
+            say(f"{study_line(progress)}: {row_line(ended[job], progress.split)}")
+        self.printed = set(ended)
 
 
 def study_line(progress: Progress) -> str:
@@ -121,20 +121,22 @@ def study_line(progress: Progress) -> str:
     return f"{len(progress.rows)}/{progress.total} ended{failed}{left}"
 
 
-def row_line(row: StudyRow) -> str:
-    """The result of a run of a study."""
-    name = f"{row['cell']}, seed {row['seed']}"
+def row_line(row: StudyRow, wanted: str) -> str:
+    """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
+    name = plain(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {row['log'][-1]}" if row.get("log") else "")
-    score = accuracy_of(row)
-    return f"{name}:{'' if score is None else f' {percent(score)}'} in {duration(row['train_seconds'])}"
+        return f"{name}: {row['status']}" + (f": {plain(row['log'][-1])}" if row.get("log") else "")
+    split = split_of([row], wanted)
+    score = accuracy_of(row, split)
+    accuracy = "" if score is None else f" {percent(score)} of {split} images"
+    return f"{name}:{accuracy} in {duration(row['train_seconds'])}"
 
 
 def live_table(progress: Progress) -> Table:
     """The runs that ended last, and those in progress."""
     table = Table(title=study_line(progress), title_justify="left", show_header=False)
     for row in progress.rows[-LAST_ROWS:]:
-        table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", row_line(row))
+        table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", Text(row_line(row, progress.split)))
     for name in progress.running:
-        table.add_row("running", name)
+        table.add_row("running", Text(plain(name)))
     return table

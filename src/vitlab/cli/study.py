@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from vitlab.cli import flags
 from vitlab.config import RunConfig
 from vitlab.config.presets import preset_config
-from vitlab.errors import ConfigError, Interrupted
+from vitlab.errors import ConfigError, DataError, Interrupted
 from vitlab.files import write_bytes, write_json
 from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, quoted
+from vitlab.text import counted, listed, plain, quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vitlab.studies.driver import Executor, Row
+    from vitlab.studies.images import Images
     from vitlab.studies.search import Search
+    from vitlab.studies.summary import Line
 
 STUDIES, DEFAULT_SEEDS = Path("runs/studies"), 3
 
@@ -76,10 +78,10 @@ def study(arguments: argparse.Namespace) -> int:
     from vitlab.studies import table
     from vitlab.studies.summary import circumstances, summarize
 
-    split = "validation" if search else "test"
-    lines = summarize(chosen.cells, rows, "val" if search else "test")
+    lines = summarize(chosen.cells, rows, "validation" if search else "test")
     where = circumstances(rows, arguments.runs or flags.RUNS)
-    notes = table.notes(lines, where, split)
+    notes = table.notes(lines, where)
+    split = listed(sorted({line.split for line in lines if line.split})) or "no"
     facts = {
         "study": chosen.name,
         "digest": chosen.digest(),
@@ -96,7 +98,7 @@ def study(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(facts)
     else:
-        print_table(chosen.name, table.grid_of(lines), notes)
+        print_tables(chosen.name, lines, table.grid_of(lines), notes)
         print(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
     return 0
 
@@ -113,6 +115,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
     from vitlab.studies import table
     from vitlab.studies.compare import comparison
+    from vitlab.studies.images import validation_cut
     from vitlab.studies.summary import circumstances, summarize
 
     runs = arguments.runs or flags.RUNS
@@ -124,9 +127,13 @@ def compare(arguments: argparse.Namespace) -> int:
     grid = table.grid_of(lines)
     for row, line in zip(grid, facts["lines"], strict=True):
         row |= {f"s to {bar}": table.number(seconds, 1) for bar, seconds in line["seconds_to"].items()}
-    print_table("side by side", grid, table.notes(lines, circumstances(rows, runs), "test"))
+    notes = table.notes(lines, circumstances(rows, runs))
+    notes.insert(1, "Seconds to an accuracy are those of training until the validation images first reached it.")
+    if len({validation_cut(cell.config) for cell in cells}) > 1:
+        notes.insert(2, "These presets validate on different images, so compare such seconds with care.")
+    print_tables("side by side", lines, grid, notes)
     for pair in facts["pairs"]:
-        print(pair["sentence"])
+        print(plain(pair["sentence"]))
     return 0
 
 
@@ -169,6 +176,9 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
             raise ConfigError(f"{dimension.name} is searched and fixed at the same time; leave out one of the two")
     base = flags.chosen_config(arguments.preset, arguments.config, {})
     with_time = arguments.objective == "accuracy-time"
+    for name in ("data", "val_fraction", "val_split"):
+        if any(dimension.name == name for dimension in dimensions):
+            raise ConfigError(f"a search compares settings by the same validation images; leave {name} out of --vary")
     search = Search(base, knobs, dimensions, arguments.search, arguments.workers or 1, 0, with_time)
     if search.config.data.val_fraction == 0:
         raise ConfigError("a search needs validation images to choose by; set --val-fraction 0.1")
@@ -181,27 +191,27 @@ def carry_out(
     """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
     a signal stops it, after all its processes have ended."""
     from vitlab.cli.progress import choose_watch
-    from vitlab.data import load_dataset
     from vitlab.interrupts import stop_on_signals
     from vitlab.studies.driver import Driver
+    from vitlab.studies.images import Images
 
     folder = arguments.out or STUDIES / f"{chosen.name}-{chosen.digest()[:8]}"
-    configs = [search.config] if search else [cell.config for cell in chosen.cells]
-    executor = choose_executor(arguments, configs[0])
+    cells = (Cell("", {}, search.config),) if search else chosen.cells
+    executor, images = choose_executor(arguments, cells[0].config), Images()
     try:
-        if arguments.executor == "local":  # missing images are an error before anything runs
-            for data in dict.fromkeys(config.data.data for config in configs):
-                load_dataset(data, lambda line: None)
+        untested = check_data(cells, images, may_be_elsewhere=arguments.executor == "ray")
         with choose_watch(arguments.quiet) as (note, show), stop_on_signals() as stop:
+            if untested and not search:
+                note(f"no test images in {listed(untested)}: accuracies are on validation images")
 
             def run_cells(cells: Sequence[Cell]) -> tuple[list[Row], bool]:
-                found = replace(chosen, cells=tuple(cells))
-                driver = Driver(found, folder, arguments.runs or flags.RUNS, executor, note, show, stop)
+                found, runs = replace(chosen, cells=tuple(cells)), arguments.runs or flags.RUNS
+                driver = Driver(found, folder, runs, executor, note, show, stop, images)
                 return driver.run(arguments.retry_failed)
 
             if search:
-                cells, rows, complete = search.run(run_cells)
-                chosen = replace(chosen, cells=tuple(cells))
+                tried, rows, complete = search.run(run_cells)
+                chosen = replace(chosen, cells=tuple(tried))
             else:
                 rows, complete = run_cells(chosen.cells)
     finally:
@@ -210,6 +220,35 @@ def carry_out(
         ended = f"interrupted after {counted(len(rows), 'run')}"
         raise Interrupted(f"{ended}; rerun the same command to continue ({quoted(folder)})", stop.signum)
     return chosen, folder, rows
+
+
+def check_data(cells: Sequence[Cell], images: Images, may_be_elsewhere: bool) -> list[str]:
+    """The data sets without test images. DataError or ConfigError, before anything runs, if images are missing or a
+    cell cannot use them; ``may_be_elsewhere``: missing images may be on a cluster."""
+    from vitlab.runs.prepare import cut
+    from vitlab.studies.images import short_name
+    from vitlab.training.augment import check_flip
+
+    untested = []
+    for data in dict.fromkeys(cell.config.data.data for cell in cells):
+        try:
+            dataset = images.load(data)
+        except DataError:
+            if may_be_elsewhere:
+                continue
+            raise
+        cuts = set()
+        for cell in (cell for cell in cells if cell.config.data.data == data):
+            try:
+                check_flip(cell.config.augment, dataset.card.may_flip, dataset.card.name)
+                if cell.config.data not in cuts:
+                    cut(dataset, cell.config)
+            except (ConfigError, DataError) as error:
+                raise type(error)(f"cell {cell.name}: {error}" if cell.name else str(error)) from error
+            cuts.add(cell.config.data)
+        if dataset.test is None:
+            untested.append(short_name(data))
+    return untested
 
 
 def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executor:
@@ -222,6 +261,18 @@ def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executo
     from vitlab.studies.executors.local import LocalExecutor
 
     return LocalExecutor(arguments.workers or 1, available_cores())
+
+
+def print_tables(title: str, lines: Sequence[Line], grid: list[dict[str, str]], notes: list[str]) -> None:
+    """A table for each of `summary.groups`; ``grid`` holds the texts of the lines, by heading."""
+    from vitlab.studies.summary import groups
+    from vitlab.studies.table import heading, without_empty
+
+    texts = {line.cell: row for line, row in zip(lines, grid, strict=True)}
+    tables = groups(lines)
+    for number, group in enumerate(tables, start=1):
+        rows = without_empty([texts[line.cell] for line in group])
+        print_table(f"{title}: {heading(group)}", rows, notes if number == len(tables) else [])
 
 
 def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> None:
@@ -244,14 +295,16 @@ def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Non
 def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
     """A table for the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     from vitlab.studies.table import TEXTS
 
-    shown = Table(title=title, caption="\n".join(notes), caption_justify="left", title_justify="left")
+    caption = Text("\n".join(map(plain, notes)))  # Text: names are no markup
+    shown = Table(title=Text(plain(title)), caption=caption, caption_justify="left", title_justify="left")
     for heading in rows[0]:
         shown.add_column(heading, justify="left" if heading in TEXTS else "right")
     for row in rows:
-        shown.add_row(*row.values())
+        shown.add_row(*(Text(plain(text)) for text in row.values()))
     return shown
 
 
@@ -259,20 +312,21 @@ def status(folder: Path, as_json: bool) -> int:
     """Print what is done, failed and left of a study, which may still be running."""
     from vitlab.studies.driver import read_rows, read_study
 
-    about, rows = read_study(folder), read_rows(folder)
-    total = len(about["cells"]) * len(about["seeds"])
-    ended = {(row["cell"], row["seed"]) for row in rows}
+    about, stored = read_study(folder), {(row["cell"], row["seed"]): row for row in read_rows(folder)}
+    jobs = [(cell["name"], seed) for seed in about["seeds"] for cell in about["cells"]]
+    rows = [stored[job] for job in jobs if job in stored]
     failed = [row for row in rows if row["status"] != "done"]
-    left = [f"{c['name']}, seed {s}" for s in about["seeds"] for c in about["cells"] if (c["name"], s) not in ended]
+    left = [f"{cell}, seed {seed}" for cell, seed in jobs if (cell, seed) not in stored]
     done = len(rows) - len(failed)
-    facts = dict(study=about["name"], runs=total, done=done, failed=len(failed), left=left)
+    facts = dict(study=about["name"], runs=len(jobs), done=done, failed=len(failed), left=left)
     if as_json:
         flags.print_json(facts)
         return 0
-    print(f"{about['name']}: {done} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
+    counts = f"{done} of {counted(len(jobs), 'run')} done, {len(failed)} failed, {len(left)} left"
+    print(plain(f"{about['name']}: {counts}"))
     for row in failed:
         reason = f": {row['log'][-1]}" if row.get("log") else ""
-        print(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
+        print(plain(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}"))
     for name in left:
-        print(f"left    {name}")
+        print(plain(f"left    {name}"))
     return 0

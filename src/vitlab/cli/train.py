@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
 from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DivergedError, Interrupted
-from vitlab.files import to_json
+from vitlab.files import claimed, to_json
 from vitlab.text import counted, percent, quoted
 
 if TYPE_CHECKING:
@@ -38,14 +40,16 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         return resume(arguments)
     config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
-    path = arguments.out or default_folder(config)
     if arguments.print_config:
         print(to_json(config.to_dict()))
         return 0
     from vitlab.cli.progress import choose_reporter
     from vitlab.runs.session import train_run
 
-    return conclude(train_run(config, path, choose_reporter(arguments.quiet)), path, arguments.json)
+    # Claimed at once: of several runs that start in the same second, each gets its own folder.
+    with nullcontext(arguments.out) if arguments.out else claimed(default_folders(config)) as path:
+        result = train_run(config, path, choose_reporter(arguments.quiet))
+    return conclude(result, path, arguments.json)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -63,13 +67,12 @@ def resume(arguments: argparse.Namespace) -> int:
     return conclude(result, arguments.resume, arguments.json)
 
 
-def default_folder(config: RunConfig) -> Path:
-    """runs/DATE-PRESET-DATA-sSEED, with a number after it if that is taken."""
+def default_folders(config: RunConfig) -> Iterator[Path]:
+    """runs/DATE-PRESET-DATA-sSEED, and the same with a number after it, for when that is taken."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     data = Path(config.data.data).stem or "data"
     path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
-    tries = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 1000))
-    return next(candidate for candidate in tries if not candidate.exists())
+    return (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10_000))
 
 
 def conclude(result: Result, path: Path, as_json: bool) -> int:

@@ -5,7 +5,7 @@ when something must be downloaded.
 """
 
 from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset
-from vitlab.data.load import check, fetch, load_dataset
+from vitlab.data.load import catalogue_digest, check, fetch, load_dataset
 from vitlab.data.splits import Split, cut_validation, limit
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DataFile",
     "Dataset",
     "Split",
+    "catalogue_digest",
     "check",
     "cut_validation",
     "fetch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -26,9 +26,10 @@ from vitlab.predict import Classifier
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.result import shown_metrics
-from vitlab.studies.driver import Row, read_rows, read_study
+from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
 from vitlab.studies.grid import Cell
-from vitlab.studies.summary import Line, summarize
+from vitlab.studies.images import digest_in, short_name
+from vitlab.studies.summary import Line, summarize, with_digests
 
 Note = Callable[[str], None]
 Point = tuple[Line, Classifier | None]  # a cell of a study, with the model of its first seed if its run exists
@@ -149,6 +150,7 @@ def index(models: dict[str, Classifier], points: Sequence[Point], study: str | N
             "accuracy": None if line.accuracy is None else line.accuracy / 100,
             "interval": None if line.interval is None else [bound / 100 for bound in line.interval],
             "on_front": line.on_front,
+            "on": line.images,
         }
         for line, classifier in points
     ]
@@ -157,6 +159,7 @@ def index(models: dict[str, Classifier], points: Sequence[Point], study: str | N
             "id": model_id,
             "name": one.name if names.count(one.name) == 1 else model_id,  # the id distinguishes equal names
             "test_top1": one.result["test_top1"],
+            "on": images_of(one, models.values()),
             "train_seconds": one.result["train_seconds"],
             "params": count_parameters(one.model),
             "arch": one.config.model.arch,
@@ -166,17 +169,24 @@ def index(models: dict[str, Classifier], points: Sequence[Point], study: str | N
     return {"format": FORMAT, "models": entries, "study": study and {"name": study, "points": rows}}
 
 
+def images_of(classifier: Classifier, others: Iterable[Classifier]) -> str:
+    """The images of a model's test accuracy, so that the page compares only models that were tested on the same."""
+    name, digest = short_name(classifier.config.data.data), str(classifier.result["data_sha256"])
+    alike = {str(one.result["data_sha256"]) for one in others if short_name(one.config.data.data) == name}
+    return f"test images of {name}{f', sha256 {digest[:8]}' if len(alike) > 1 else ''}"
+
+
 def study_points(folder: Path, runs: Path, note: Note) -> list[Point]:
     """A point for each cell that has an accuracy and a time; RunError if ``folder`` is not a study, or if none has."""
     if not (folder / "study.json").is_file():
         raise RunError(f"{folder} is not a study (no study.json); `vitlab study` names its folder at the end")
-    rows = read_rows(folder)
+    rows = with_digests(read_rows(folder), runs)
     try:
         stored = read_study(folder)["cells"]
         cells = [Cell(cell["name"], cell["varied"], RunConfig.from_dict(cell["config"])) for cell in stored]
         lines = [line for line in summarize(cells, rows) if line.accuracy is not None and line.seconds is not None]
     except (KeyError, TypeError, ConfigError):
-        raise RunError(f"{folder} is damaged; run the study again: finished runs are kept") from None
+        raise RunError(f"{folder} is damaged; {AGAIN}") from None
     if not lines:
         raise RunError(f"{folder} has no finished run yet; `vitlab study --status {folder}` shows its progress")
     chosen = sorted(lines, key=lambda line: (not line.on_front, line.rank or 0))[:MOST_MODELS]
@@ -186,10 +196,12 @@ def study_points(folder: Path, runs: Path, note: Note) -> list[Point]:
 
 def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier | None:
     """The model of a cell's first finished seed; None, with a note, if the page cannot have it."""
-    done = [row for row in rows if row["cell"] == cell and row["status"] == "done"]
+    row = next(row for row in rows if row["cell"] == cell and row["status"] == "done")
     try:
-        classifier = Classifier.load(runs / str(done[0]["run"]))
+        classifier = Classifier.load(runs / row["run"])
         why_not = classifier.model.describe().missing.get("page")
+        if row["data_sha256"] not in (None, digest_in(classifier.path)):
+            why_not = "its run was trained on other images since"
     except RunError as error:
         why_not = str(error)
     if why_not:

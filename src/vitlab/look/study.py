@@ -1,10 +1,13 @@
-"""A study: accuracy against training time, one point per cell, and the report with its table and links to its runs."""
+"""A study: accuracy against training time, one point per cell, and the report with its table and links to its runs.
+
+Cells whose accuracies are on different images (`summary.groups`) share neither a plot nor a table.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote
@@ -14,24 +17,18 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from vitlab import files
-from vitlab.errors import RunError
+from vitlab.config import RunConfig
+from vitlab.errors import ConfigError, RunError
 from vitlab.look import style
 from vitlab.look.report import Answer, Picture, Section, Table
 from vitlab.look.style import BLUE, GREY, RED, run_name
 from vitlab.studies import table
-from vitlab.studies.driver import read_rows
-from vitlab.studies.summary import Line, accuracy_of
+from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
+from vitlab.studies.grid import Cell
+from vitlab.studies.summary import Line, accuracy_of, groups, ranked, summarize, with_digests
 from vitlab.text import duration, listed
 
 LETTER, LINE_HEIGHT = 4.8, 8.5  # points: about the width of a letter and the height of a name
-AGAIN = "run the study again: its runs are kept"
-
-# The types of the entries of rows.jsonl.
-ROW: dict[str, Any] = {
-    **dict.fromkeys(("cell", "status", "run"), str),
-    **dict.fromkeys(("train_seconds", "test_top1", "val_top1"), float | None),
-    "seed": int,
-}
 
 Point = tuple[float, float, Line]  # training seconds, accuracy in percent
 
@@ -42,8 +39,8 @@ def points(lines: Sequence[Line]) -> list[Point]:
     return [(seconds, score, line) for seconds, score, line in found if seconds is not None and score is not None]
 
 
-def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
-    """What table.json says about the study, and its lines; RunError if it is damaged or not there yet."""
+def read_lines(folder: Path, runs: Path) -> tuple[dict[str, Any], list[Line], list[Row]]:
+    """What table.json says about the study, its lines, and its rows; RunError if it is damaged or not there yet."""
     path = folder / "table.json"
     if not path.exists():
         raise RunError(f"{folder} is a study that has not finished; rerun the same command to complete it")
@@ -54,26 +51,68 @@ def read_lines(folder: Path) -> tuple[dict[str, Any], list[Line]]:
             values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in row.items()}
             lines.append(Line(**{field.name: values[field.name] for field in fields(Line) if field.name in values}))
         facts = {name: about[name] for name in ("study", "accuracy_on", "circumstances")}
+        searched = facts["accuracy_on"] == "validation"
     except (KeyError, TypeError, AttributeError):
         raise RunError(f"{path} is damaged; {AGAIN}") from None
     if not lines or not isinstance(facts["circumstances"], dict):
         raise RunError(f"{path} is damaged: it holds no cells or no circumstances; {AGAIN}")
     for number, line in enumerate(lines, start=1):
         files.check_table(path, vars(line), get_type_hints(Line), AGAIN, f"line {number}: ")
-    return facts, lines
+    rows = with_digests(read_rows(folder), runs)
+    return facts, checked_lines(folder, lines, rows, "validation" if searched else "test"), rows
+
+
+def checked_lines(folder: Path, lines: list[Line], rows: list[Row], split: str) -> list[Line]:
+    """The lines of a table with what the rows say about their images, which tables of earlier versions do not; RunError
+    if the rows are of several versions of a data set, or not those that the table was made from."""
+    path = folder / "study.json"
+    try:
+        stored = read_study(folder)["cells"]
+        cells = [Cell(cell["name"], cell["varied"], RunConfig.from_dict(cell["config"])) for cell in stored]
+    except ConfigError as error:
+        raise RunError(f"{path} is damaged: {error}; delete it and {AGAIN}") from None
+    made = {line.cell: line for line in summarize(cells, rows, split)}
+    if {line.cell for line in lines} != made.keys():
+        raise RunError(f"{folder / 'table.json'} does not fit {path.name}; {AGAIN}")
+    found = []
+    for line in lines:
+        own = made[line.cell]
+        same = line.accuracy is None or own.accuracy is None or abs(line.accuracy - own.accuracy) < 1e-6
+        if line.done != own.done or not same:
+            raise RunError(f"{folder / 'table.json'} does not fit rows.jsonl; {AGAIN}")
+        published = line.published if own.split in ("test", None) else None
+        facts = {name: getattr(own, name) for name in ("data", "data_sha256", "split", "validation", "metrics")}
+        found.append(replace(line, **facts, published=published, verdict=line.verdict if published else None))
+    return ranked(found)
 
 
 @style.applied
 def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
-    """The `points` of a study with their intervals, and the Pareto front: those that no other one beats in both.
-    Published values are crosses. ValueError without points."""
-    drawn = points(lines)
+    """The `points` of a study with their intervals, and the Pareto front: those that no other one beats in both; one
+    plot for each of `groups`. Published values are crosses. ValueError without points."""
+    drawn = [group for group in groups(lines) if points(group)]
     if not drawn:
         raise ValueError("no cell has both an accuracy and a time")
-    figure, axes = style.subplots(style.WIDTH, 5)
+    figure, plots = style.subplots(style.WIDTH, 5 * len(drawn), rows=len(drawn), squeeze=False)
+    for group, axes in zip(drawn, plots[:, 0], strict=True):
+        plot_group(axes, group)
+        name_points(axes, points(group))
+        if len(drawn) > 1:
+            images = table.heading(group)
+            axes.set_title(run_name(f"{images[0].upper()}{images[1:]}", 100))
+    if len(drawn) == 1:
+        plots[0, 0].set_title(run_name(title, 100))
+    else:
+        figure.suptitle(run_name(title, 100))
+    return figure
+
+
+def plot_group(axes: Axes, lines: Sequence[Line]) -> None:
+    """The plot of the lines of one group."""
+    drawn = points(lines)
     front = sorted((seconds, score) for seconds, score, line in drawn if line.on_front)
     if front:
-        steps = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
+        steps: dict[str, Any] = {"where": "post", "color": GREY, "linewidth": 1.2, "zorder": 1}
         axes.step(*zip(*front, strict=True), **steps, label="best for its time")
     published = [line.published[::-1] for _, _, line in drawn if line.published]
     for seconds, score, line in drawn:
@@ -87,12 +126,10 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
     digits = "125" if max(times) > 10 * min(times) else "123456789"  # plain numbers, not too many of them
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else "")
-    axes.set(xlabel="training time in seconds (median)", ylabel="accuracy in percent (95 % interval)")
-    axes.set_title(run_name(title, 100))
+    accuracy = f"accuracy on {lines[0].split} images in percent (95 % interval)"
+    axes.set(xlabel="training time in seconds (median)", ylabel=accuracy)
     axes.grid(which="both")
     axes.legend(loc="lower right")
-    name_points(axes, drawn)
-    return figure
 
 
 def save(figure: Figure, folder: Path) -> None:
@@ -118,66 +155,88 @@ def name_points(axes: Axes, points: Sequence[Point]) -> None:
         axes.annotate(name, (seconds, score), (box.x0 - x, box.y0 - y), textcoords="offset points", fontsize=8)
 
 
-def answer(about: dict[str, Any], lines: list[Line]) -> Answer:
-    """The most accurate cell, the cells that cannot be distinguished from it, and the Pareto front."""
-    order = sorted((line for line in lines if line.accuracy is not None), key=lambda line: line.rank or 0)
-    if not order:
+def answer(lines: list[Line]) -> Answer:
+    """The most accurate cell of each group, the cells that cannot be distinguished from it, and the Pareto front."""
+    measured = [group for group in groups(lines) if any(line.accuracy is not None for line in group)]
+    if not measured:
         return Answer("no result", "No run of this study has finished.", [], [])
-    best = order[0]
-    interval = f" (95 % interval {table.interval_text(best.interval)} %)" if best.interval else ""
-    images = f"{about['accuracy_on']} images"
-    sentence = f"of {images} are classified correctly by {best.cell}{interval}, the best of {len(lines)} cells."
+    runs = f"{sum(line.done for line in lines)} done, {sum(sum(line.failed.values()) for line in lines)} failed"
+    if len(measured) > 1:
+        best = [by_rank(group)[0] for group in measured]
+        sentence = "on different images, so cells of different tables are not ranked against each other."
+        said = [f"Best on {line.images}: {line.cell} ({line.accuracy:.2f} %)." for line in best]
+        return Answer(f"{len(measured)} tables", sentence, [("Runs", runs)], said)
+    (group,) = measured
+    best_line, *others = by_rank(group)
+    interval = f" (95 % interval {table.interval_text(best_line.interval)} %)" if best_line.interval else ""
+    sentence = (
+        f"of {best_line.images} are classified correctly by {best_line.cell}{interval}, the best of {len(group)} cells."
+    )
     facts = [
-        ("Training of the best", "unknown" if best.seconds is None else duration(best.seconds)),
-        ("Parameters of the best", table.number(best.params) or "unknown"),
-        ("Runs", f"{sum(line.done for line in lines)} done, {sum(sum(line.failed.values()) for line in lines)} failed"),
+        ("Training of the best", "unknown" if best_line.seconds is None else duration(best_line.seconds)),
+        ("Parameters of the best", table.number(best_line.params) or "unknown"),
+        ("Runs", runs),
     ]
-    alike = [line.cell for line in order[1:] if line.distinguishable is False]
+    alike = [line.cell for line in others if line.distinguishable is False]
     said = []
     if alike:
         said.append(f"Not distinguishable from it: {listed(alike)}.")
-    elif len(order) > 1:
+    elif others:
         said.append("It is better than every other cell by more than chance.")
-    front = sorted((line for line in lines if line.on_front), key=lambda line: line.seconds or 0.0)
+    front = sorted((line for line in group if line.on_front), key=lambda line: line.seconds or 0.0)
     named = [f"{line.cell} ({line.accuracy:.2f} % in {duration(line.seconds or 0.0)})" for line in front]
-    return Answer(f"{best.accuracy:.2f} %", sentence, facts, [*said, f"Best accuracy for their time: {listed(named)}."])
+    text = [*said, f"Best accuracy for their time: {listed(named)}."]
+    return Answer(f"{best_line.accuracy:.2f} %", sentence, facts, text)
+
+
+def by_rank(lines: Sequence[Line]) -> list[Line]:
+    """The lines with an accuracy, the best first."""
+    return sorted((line for line in lines if line.accuracy is not None), key=lambda line: line.rank or 0)
 
 
 def sections(lines: list[Line]) -> list[Section]:
     """The picture of accuracy against time, if any line has both."""
-    drawn = points(lines)
+    drawn = [points(group) for group in groups(lines) if points(group)]
     if not drawn:
         return []
-    (short, low, fast), (long, high, slow) = (choose(drawn, key=lambda point: point[0]) for choose in (min, max))
-    text = (
-        f"Up and to the left is better; grey steps join the cells that no other cell beats in both. From {fast.cell} "
-        f"to {slow.cell}, training time grows by a factor of {long / max(short, 1e-9):.1f} and accuracy changes by "
-        f"{high - low:+.2f} points."
-    )
-    alt = f"Accuracy against training time of {len(drawn)} cells, with intervals"
-    picture = Picture("picture", "", accuracy_against_time(lines, ""), alt, text, vector=True)
+    said = ["Up and to the left is better; grey steps join the cells that no other cell beats in both."]
+    for group in drawn:
+        (short, low, fast), (long, high, slow) = (choose(group, key=lambda point: point[0]) for choose in (min, max))
+        on = f" On {fast.images}:" if len(drawn) > 1 else ""
+        said.append(
+            f"{on.lstrip()} From {fast.cell} to {slow.cell}, training time grows by a factor of "
+            f"{long / max(short, 1e-9):.1f} and accuracy changes by {high - low:+.2f} points.".lstrip()
+        )
+    alt = f"Accuracy against training time of {sum(map(len, drawn))} cells, with intervals"
+    picture = Picture("picture", "", accuracy_against_time(lines, ""), alt, " ".join(said), vector=True)
     return [Section("Accuracy against time", [picture])]
 
 
-def tables(folder: Path, runs: Path, lines: list[Line]) -> dict[str, list[Table]]:
-    """All cells, and all runs with links to their reports or folders; RunError if a row is damaged."""
-    cells = table.grid_of(lines)
-    place = list(cells[0]).index("accuracy %")
-    best = frozenset((number, place) for number, line in enumerate(lines) if line.on_front)
-    title = "Bold: no other cell is both faster and more accurate"
+def tables(folder: Path, runs: Path, lines: list[Line], rows: list[Row]) -> dict[str, list[Table]]:
+    """All cells, a table for each group, and all runs with links to their reports or folders."""
+    cells = [table_of_cells(group) for group in groups(lines)]
+    splits = {line.cell: line.split for line in lines}
     texts, links = [], {}
-    for number, row in enumerate(read_rows(folder)):
-        files.check_table(folder / "rows.jsonl", row, ROW, AGAIN, f"row {number + 1}: ")
-        score = accuracy_of({"val_top1": None, "test_top1": None} | row) if row["status"] == "done" else None
+    for number, row in enumerate(rows):
+        split = splits.get(row["cell"])
+        score = accuracy_of(row, split) if row["status"] == "done" else None
         seconds = row.get("train_seconds")
-        measured = ["" if score is None else f"{100 * score:.2f}", "" if seconds is None else f"{seconds:,.1f}"]
+        measured = ["" if score is None else f"{100 * score:.2f}", "" if score is None else str(split)]
+        measured.append("" if seconds is None else f"{seconds:,.1f}")
         texts.append([row["cell"], str(row["seed"]), row["status"], *measured, row["run"]])
         run = runs / row["run"]
         if run.is_dir():
             report = run / "report.html" if (run / "report.html").exists() else run
-            links[number, 5] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
-    head = ["cell", "seed", "status", "accuracy %", "training s", "run"]
-    return {
-        "All cells": [Table(title, list(cells[0]), [list(row.values()) for row in cells], best)],
-        "All runs": [Table("", head, texts, links=links)],
-    }
+            links[number, len(texts[-1]) - 1] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
+    head = ["cell", "seed", "status", "accuracy %", "on", "training s", "run"]
+    return {"All cells": cells, "All runs": [Table("", head, texts, links=links)]}
+
+
+def table_of_cells(group: Sequence[Line]) -> Table:
+    """The table of one group."""
+    cells = table.grid_of(group)
+    place = list(cells[0]).index("accuracy %")
+    best = frozenset((number, place) for number, line in enumerate(group) if line.on_front)
+    images = table.heading(group)
+    title = f"{images[0].upper()}{images[1:]}. Bold: no other cell is both faster and more accurate"
+    return Table(title, list(cells[0]), [list(row.values()) for row in cells], best)

@@ -22,7 +22,7 @@ from vitlab.look.summary import MARK, answer, card
 from vitlab.runs.prepare import memory_errors
 from vitlab.studies.driver import read_study
 from vitlab.studies.table import notes
-from vitlab.text import counted, value
+from vitlab.text import counted, listed, value
 
 Note = Callable[[str], None]
 # Every picture of a run that may exist.
@@ -95,15 +95,16 @@ def look_at_data(data: str, out: Path, note: Note) -> Written:
 
 def look_at_study(folder: Path, runs: Path) -> Written:
     """Write the report of a study from its table and its rows; its own picture, of the same name, stays."""
-    about, lines = study.read_lines(folder)
+    about, lines, rows = study.read_lines(folder, runs)
+    measured = listed(sorted({line.split for line in lines if line.split})) or "no"
     return write_report(
         folder,
         study.sections(lines),
         title=f"Study {read_study(folder)['name']}",
-        subtitle=f"{counted(len(lines), 'cell')}, accuracy on {about['accuracy_on']} images",
-        answer=study.answer(about, lines),
-        tables=study.tables(folder, runs, lines),
-        footer=" ".join(notes(lines, about["circumstances"], about["accuracy_on"])),
+        subtitle=f"{counted(len(lines), 'cell')}, accuracy on {measured} images",
+        answer=study.answer(lines),
+        tables=study.tables(folder, runs, lines, rows),
+        footer=" ".join(notes(lines, about["circumstances"])),
     )
 
 

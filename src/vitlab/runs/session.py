@@ -20,7 +20,7 @@ from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset
-from vitlab.errors import OutOfMemoryError, RunError, StorageError, VitlabError
+from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment
 from vitlab.model import count_parameters, parameters_by_part
@@ -47,13 +47,15 @@ class Reporter:
 SILENT = Reporter()
 
 
-def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Result:
+def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT, *, data_sha256: str | None = None) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
-    wrong."""
+    wrong, or if the images do not have the digest ``data_sha256``: DataError."""
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
         prepared = prepare(config, reporter.note)
+    if data_sha256 not in (None, prepared.dataset.digest):
+        raise DataError(f"{config.data.data} has changed since the study began (another SHA-256); run the study again")
     check_free_space(path, prepared)
     folder = RunFolder(path)
     files.make_folder(path)

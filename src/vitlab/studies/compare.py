@@ -38,21 +38,27 @@ def comparison(lines: Sequence[Line], rows: Sequence[Row], runs: Path) -> dict[s
     first, *others = lines
     return {
         "lines": [line.to_dict() | {"seconds_to": median_seconds_to_bars(own[line.cell], runs)} for line in lines],
-        "pairs": [pair(first.cell, other.cell, own[first.cell], own[other.cell]) for other in others],
+        "pairs": [pair(first, other, own[first.cell], own[other.cell]) for other in others],
     }
 
 
-def pair(ours: str, theirs: str, our_rows: Sequence[Row], their_rows: Sequence[Row]) -> dict[str, Any]:
-    """Differences seed by seed, and the sentence that they support."""
+def pair(ours: Line, theirs: Line, our_rows: Sequence[Row], their_rows: Sequence[Row]) -> dict[str, Any]:
+    """Differences seed by seed, and the sentence that they support. Times are compared on the same data only, and
+    accuracies on the same images only."""
     mine, other = (
-        {row["seed"]: row for row in finished(rows) if accuracy_of(row) is not None} for rows in (our_rows, their_rows)
+        {row["seed"]: row for row in finished(rows) if accuracy_of(row, line.split) is not None}
+        for line, rows in ((ours, our_rows), (theirs, their_rows))
     )
-    pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys())]
+    same_data = (ours.data_sha256 or ours.data) == (theirs.data_sha256 or theirs.data)
+    pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys()) if same_data]
     ratios = [b["train_seconds"] / a["train_seconds"] for a, b in pairs]
-    gains = [100 * ((accuracy_of(a) or 0.0) - (accuracy_of(b) or 0.0)) for a, b in pairs]
+    comparable = pairs if ours.group == theirs.group else []
+    gains = [100 * ((accuracy_of(a, ours.split) or 0.0) - (accuracy_of(b, ours.split) or 0.0)) for a, b in comparable]
     facts: dict[str, Any] = {
-        "ours": ours,
-        "theirs": theirs,
+        "ours": ours.cell,
+        "theirs": theirs.cell,
+        "our_images": ours.images if ours.split else None,
+        "their_images": theirs.images if theirs.split else None,
         "pairs": len(pairs),
         "faster_in": sum(ratio > 1 for ratio in ratios),
         "times_faster": statistics.median(ratios) if ratios else None,
@@ -65,12 +71,18 @@ def pair(ours: str, theirs: str, our_rows: Sequence[Row], their_rows: Sequence[R
 def sentence(facts: dict[str, Any]) -> str:
     """The conclusion with its evidence."""
     ours, theirs, pairs = facts["ours"], facts["theirs"], counted(facts["pairs"], "pair")
+    images, others = facts["our_images"], facts["their_images"]
+    differ = f"{ours} was measured on {images}, {theirs} on {others}" if images != others else ""
     if not facts["pairs"]:
-        return f"{ours} and {theirs} cannot be compared: no seed is done for both."
+        why = differ if images and others and differ else "no seed is done for both"
+        return f"{ours} and {theirs} cannot be compared: {why}."
     ratio, gain, half = facts["times_faster"], facts["accuracy_gain"], facts["accuracy_gain_half_interval"]
     speed = f"{ours} against {theirs}: faster in {facts['faster_in']} of {pairs} ({ratio:.2f} times, median)"
+    if gain is None:
+        return f"{speed}; accuracy cannot be compared: {differ}."
+    accuracy = f"accuracy on {images} {gain:+.2f}"
     if half is None:
-        return f"{speed}; accuracy {gain:+.2f} points in a single pair, which proves nothing."
-    evidence = f"accuracy {gain:+.2f} ± {half:.2f} points (95 % interval of the mean of {pairs})"
+        return f"{speed}; {accuracy} points in a single pair, which proves nothing."
+    evidence = f"{accuracy} ± {half:.2f} points (95 % interval of the mean of {pairs})"
     verdict = "not distinguishable" if abs(gain) <= half else "more accurate" if gain > 0 else "less accurate"
     return f"{speed}; {evidence}: {verdict}."

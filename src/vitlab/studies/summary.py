@@ -1,5 +1,8 @@
 """From the rows of a study to its results: one line for each cell, with spread, rank and verdict. Numbers only.
 
+Only accuracies on the same images are ranked against each other: those on the test images of one data set, or on the
+same validation images where there are no test images.
+
 Accuracies are in percent. Of several seeds: mean, standard deviation, and the 95 % confidence interval of the mean
 (Student's t). Of one seed: the interval of its accuracy on that many test images (Wilson).
 """
@@ -14,20 +17,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vitlab.errors import RunError
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.result import METRICS
-from vitlab.studies.driver import Row
+from vitlab.studies.driver import AGAIN, Row
 from vitlab.studies.grid import Cell
+from vitlab.studies.images import OWN, digest_in, short_name, validation_cut
 from vitlab.training.evaluate import wilson_interval
 
 TELLING = 1.0  # points: a wider interval cannot call anything reproduced
 Z95 = 1.96
 USUAL = ("top1", "top5", "loss")  # metrics that the table of a study shows in its own columns, or not at all
+FURTHER = tuple(name for name in METRICS if name not in USUAL)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A cell of the table. Accuracy is on test images, or on validation images where there are no test images."""
+    """A cell of the table. Accuracy is on the images of ``split``: test images, or validation images in a search and
+    where there are no test images. Published values are about test images."""
 
     cell: str
     varied: dict[str, Any]
@@ -47,6 +54,21 @@ class Line:
     rank: int | None = None
     distinguishable: bool | None = None  # from the best
     on_front: bool = False
+    data: str | None = None  # the data set; of a user's own only the last part of its path
+    data_sha256: str | None = None
+    split: str | None = None  # "test" or "validation"; None if no run on this data is done
+    validation: str | None = None  # which images these are, if the split is "validation"
+
+    @property
+    def images(self) -> str:
+        """The images that the accuracy is on: test images of pets."""
+        cut = f" ({self.validation})" if self.validation not in (None, OWN) else ""
+        return f"{self.split} images of {self.data}{cut}"
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Equal for lines that may be ranked against each other."""
+        return self.data_sha256 or self.data, self.split, self.validation
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,17 +76,74 @@ class Line:
 
 
 def summarize(cells: Sequence[Cell], rows: Sequence[Row], split: str = "test") -> list[Line]:
-    """One line for each cell, in their order, ranked by mean accuracy on the split "test" or "val"."""
-    return ranked([line_of(cell, [row for row in rows if row["cell"] == cell.name], split) for cell in cells])
+    """One line for each cell, in their order, ranked within each of `groups`. ``split`` "validation": use validation
+    images even where there are test images. RunError if one data set is two, since it has changed."""
+    data = {cell.name: cell.config.data.data for cell in cells}
+    done = [row for row in finished(rows) if row["cell"] in data]
+    splits = {name: split_of([row for row in done if data[row["cell"]] == name], split) for name in data.values()}
+    digests = {name: one_digest(name, [row for row in rows if data.get(row["cell"]) == name]) for name in splits}
+    labels = data_labels(digests)
+    lines = []
+    for cell in cells:
+        own, name = [row for row in rows if row["cell"] == cell.name], data[cell.name]
+        cut = validation_of(cell, own) if splits[name] == "validation" else None
+        line = line_of(cell, own, splits[name])
+        lines.append(replace(line, data=labels[name], data_sha256=digests[name], validation=cut))
+    return ranked(lines)
 
 
-def line_of(cell: Cell, rows: Sequence[Row], split: str) -> Line:
+def split_of(rows: Sequence[Row], wanted: str = "test") -> str | None:
+    """The split that finished runs on one data set are compared by; None without an accuracy."""
+    if wanted == "test" and any(row.get("test_top1") is not None for row in rows):
+        return "test"
+    return "validation" if any(row.get("val_top1") is not None for row in rows) else None
+
+
+def one_digest(data: str, rows: Sequence[Row]) -> str | None:
+    """The digest of the images that the rows are about, None if no row has one; RunError if there are several."""
+    digests = {row["data_sha256"] for row in rows if row.get("data_sha256")}
+    if len(digests) > 1:
+        raise RunError(f"{short_name(data)} has changed between the runs of this study; {AGAIN}")
+    return next(iter(digests), None)
+
+
+def data_labels(digests: dict[str, str | None]) -> dict[str, str]:
+    """A short name for each data set: of a user's own the last part of its path, and more if two are alike."""
+    short = {data: short_name(data) for data in digests}
+    alike = {data: {digests[other] or other for other in short if short[other] == name} for data, name in short.items()}
+    return {
+        data: name if len(alike[data]) == 1 else f"{name}, sha256 {str(digests[data])[:8]}" if digests[data] else data
+        for data, name in short.items()
+    }
+
+
+def validation_of(cell: Cell, rows: Sequence[Row]) -> str | None:
+    """Which images the runs of a cell validate on; rows of earlier versions do not say."""
+    return next((row["validation"] for row in rows if row.get("validation")), validation_cut(cell.config))
+
+
+def groups(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines by the images that their accuracy is on. Each group is a table, with its own ranks."""
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.group, []).append(line)
+    return list(found.values())
+
+
+def with_digests(rows: Sequence[Row], runs: Path) -> list[Row]:
+    """The rows with the digests of their images, which rows of earlier versions lack, from the run folders if these
+    are in ``runs``."""
+    return [row | {"data_sha256": row.get("data_sha256") or digest_in(runs / row["run"])} for row in rows]
+
+
+def line_of(cell: Cell, rows: Sequence[Row], split: str | None) -> Line:
     """The line of one cell."""
     done = finished(rows)
     failed = Counter(row["status"] for row in rows if row["status"] != "done")
     scores = [100 * score for row in done if (score := accuracy_of(row, split)) is not None]
     first: Row = done[0] if done else {}
-    images = first.get("test_images" if split == "test" and first.get("test_images") else "val_images") or 0
+    images = first.get("test_images" if split == "test" else "val_images") or 0
+    published = cell.published if split in ("test", None) else None
     return Line(
         cell=cell.name,
         varied=cell.varied,
@@ -78,9 +157,10 @@ def line_of(cell: Cell, rows: Sequence[Row], split: str) -> Line:
         interval=mean_interval(scores, images) if scores else None,
         seconds=median(done, "train_seconds"),
         images_per_second=median(done, "images_per_second"),
-        published=cell.published,
-        verdict=verdict(scores, images, cell.published[0]) if scores and cell.published else None,
-        metrics={name: mean(done, f"test_{name}") for name in METRICS if name not in USUAL},
+        published=published,
+        verdict=verdict(scores, images, published[0]) if scores and published else None,
+        metrics={name: mean(done, f"test_{name}") if split == "test" else None for name in FURTHER},
+        split=split,
     )
 
 
@@ -89,10 +169,9 @@ def finished(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["status"] == "done"]
 
 
-def accuracy_of(row: Row, split: str = "test") -> float | None:
-    """Test top-1 as a fraction; validation top-1 for the split "val" and where there are no test images."""
-    score: float | None = row["val_top1"] if row["test_top1"] is None or split == "val" else row["test_top1"]
-    return score
+def accuracy_of(row: Row, split: str | None) -> float | None:
+    """Top-1 accuracy on the images of a split as a fraction."""
+    return row.get({"test": "test_top1", "validation": "val_top1"}[split]) if split else None
 
 
 def mean(rows: Sequence[Row], name: str) -> float | None:
@@ -158,7 +237,14 @@ def verdict(scores: list[float], images: int, published: float) -> str | None:
 
 
 def ranked(lines: list[Line]) -> list[Line]:
-    """The lines with their rank, whether each differs from the best beyond its interval, and the Pareto front."""
+    """The lines with their rank, whether each differs from the best beyond its interval, and the Pareto front; each
+    among the lines of its group."""
+    made = {line.cell: line for group in groups(lines) for line in ranked_group(group)}
+    return [made[line.cell] for line in lines]
+
+
+def ranked_group(lines: list[Line]) -> list[Line]:
+    """The same for the lines of one group."""
     order = sorted((line for line in lines if line.accuracy is not None), key=lambda line: -(line.accuracy or 0.0))
     ranks = {line.cell: number for number, line in enumerate(order, start=1)}
     front = pareto([(line.cell, line.seconds, line.accuracy) for line in lines])

@@ -10,8 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 from vitlab.runs.result import METRICS
-from vitlab.studies.summary import USUAL, Line
-from vitlab.text import counted, listed, percent
+from vitlab.studies.summary import USUAL, Line, groups
+from vitlab.text import counted, listed, percent, plain
 
 TEXTS = ("cell", "verdict", "failed")  # the columns that hold no numbers
 
@@ -113,24 +113,45 @@ COLUMNS = (
     Column("verdict", lambda line: line.verdict or "", own("verdict"), optional=True),
     Column("failed", lambda line: ", ".join(f"{n} {status}" for status, n in line.failed.items()), optional=True),
 )
-CSV_ONLY = own("on_front")
+CSV_ONLY = own("on_front", "data", "split", "validation", "data_sha256")
 CIRCUMSTANCES = (
     *("threads", "epochs", "device_name", "device", "precision", "train_images", "torch", "beside", "date"),
 )
 
 
+def heading(group: Sequence[Line]) -> str:
+    """Which images the accuracies of a table are on."""
+    line = group[0]
+    return f"accuracy on {line.images}" if line.split else f"no accuracy on {line.data}"
+
+
 def grid_of(lines: Sequence[Line]) -> list[dict[str, str]]:
-    """Texts by heading, one row for each line."""
+    """Texts by heading, one row for each line of a table."""
     shown = [column for column in COLUMNS if not column.optional or any(map(column.text, lines))]
     return [{column.heading: column.text(line) for column in shown} for line in lines]
 
 
+def without_empty(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The texts without the optional columns that are empty in these rows."""
+    empty = {
+        column.heading for column in COLUMNS if column.optional and not any(row.get(column.heading) for row in rows)
+    }
+    return [{heading: text for heading, text in row.items() if heading not in empty} for row in rows]
+
+
 def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
-    """A Markdown table with its notes below."""
-    rows = grid_of(lines)
-    made = ["| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|"]
-    made += ["| " + " | ".join(text.replace("|", "\\|") for text in row.values()) + " |" for row in rows]
-    return "\n".join([*made, "", *notes]) + "\n"
+    """A Markdown table for each of `groups`, with a heading if there are several, and the notes below."""
+    tables = groups(lines)
+    made: list[str] = []
+    for group in tables:
+        rows = grid_of(group)
+        if len(tables) > 1:
+            title = heading(group)
+            made += [f"### {title[0].upper()}{title[1:]}", ""]
+        made += ["| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|"]
+        made += ["| " + " | ".join(plain(text).replace("|", "\\|") for text in row.values()) + " |" for row in rows]
+        made.append("")
+    return "\n".join([*made, *notes]) + "\n"
 
 
 def comma_separated(lines: Sequence[Line]) -> str:
@@ -143,9 +164,17 @@ def comma_separated(lines: Sequence[Line]) -> str:
     return out.getvalue()
 
 
-def notes(lines: Sequence[Line], where: dict[str, Any], split: str) -> list[str]:
+def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
     """How to read the table, and how its rows were made: ``where`` holds their `summary.circumstances`."""
-    made = [f"Accuracy on {split} images: mean ± standard deviation over seeds, and 95 % interval of the mean."]
+    measured = [group[0] for group in groups(lines) if group[0].split]
+    spread = "mean ± standard deviation over seeds, and 95 % interval of the mean."
+    one = len(measured) == 1
+    made = [f"Accuracy on {measured[0].images}: {spread}" if one else f"Accuracy: {spread}"]
+    if len(measured) > 1:
+        images = listed([line.images for line in measured])
+        made.append(f"Cells are ranked only against those on the same images: {images}.")
+    if any(line.split == "validation" for line in measured):
+        made.append("Validation images are no test: training may have chosen its best epoch by them.")
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
         made.append("A rank with = is not distinguishable from the best: the intervals overlap.")
     if any(line.published for line in lines):

@@ -1,6 +1,8 @@
 """One run of a study in a process: how an executor starts it, and what that process does.
 
-    python -m vitlab.studies.unit FOLDER      with the configuration as one line of JSON on standard input
+    python -m vitlab.studies.unit FOLDER [SHA256]   with the configuration as one line of JSON on standard input
+
+SHA256 is the digest of the images that the run must be trained on.
 
 The process trains the configuration into the run folder, from the start or from its last checkpoint, and exits with the
 codes of `vitlab train`. When its standard input ends, because the process that started it has died, it saves its state
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unit:
-    """A run to compute: its configuration as plain values, its run folder, and the file that its output goes to."""
+    """A run to compute: its configuration as plain values, its run folder, the file that its output goes to, and the
+    digest of the images that it must be trained on, if that is known."""
 
     name: str
     config: dict[str, Any]
     folder: Path
     log: Path
+    data_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,19 @@ class Ending:
     code: int
 
 
-def start(config: dict[str, Any], folder: Path, threads: int, log: BinaryIO) -> subprocess.Popen[bytes]:
+def start(
+    config: dict[str, Any], folder: Path, threads: int, log: BinaryIO, data_sha256: str | None = None
+) -> subprocess.Popen[bytes]:
     """Start the process that trains ``config`` into ``folder`` and writes its output to ``log``.
 
-    ``threads`` applies if the configuration names no number. The process ends when the caller's end of its standard
-    input is closed.
+    ``data_sha256`` is the digest of the images that it must be trained on. ``threads`` applies if the configuration
+    names no number. The process ends when the caller's end of its standard input is closed.
     """
     config = share(config, threads)
     # -P: "-m" alone would look for modules in the working folder first, where anyone may have put some.
     alone = [] if os.getcwd() in map(os.path.abspath, sys.path) else ["-P"]
     process = subprocess.Popen(
-        [sys.executable, *alone, "-m", __name__, str(folder)],
+        [sys.executable, *alone, "-m", __name__, str(folder), *([data_sha256] if data_sha256 else [])],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
@@ -93,7 +99,8 @@ def main() -> int:
     values = json.loads(sys.stdin.readline())
     threading.Thread(target=stop_with_parent, daemon=True).start()
     try:
-        result = begin_or_continue(RunConfig.from_dict(values), Path(sys.argv[1]))
+        digest = sys.argv[2] if len(sys.argv) > 2 else None
+        result = begin_or_continue(RunConfig.from_dict(values), Path(sys.argv[1]), digest)
     except VitlabError as error:
         say(f"vitlab: {error}")
         return error.exit_code
@@ -108,20 +115,23 @@ def stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def begin_or_continue(config: RunConfig, path: Path) -> Result:
-    """Train what is missing of the run of ``config`` in ``path``."""
+def begin_or_continue(config: RunConfig, path: Path, data_sha256: str | None = None) -> Result:
+    """Train what is missing of the run of ``config`` in ``path``; DataError unless its images have that digest."""
     from vitlab.runs.folder import RunFolder
-    from vitlab.runs.session import Reporter, resume_run, train_run
+    from vitlab.runs.session import Reporter, absolute, resume_run, train_run
 
     reporter, folder = Reporter(note=say), RunFolder(path)
     if not (path / "config.json").exists():
-        return train_run(config, path, reporter)
-    if folder.config().digest() != config.digest():
+        return train_run(config, path, reporter, data_sha256=data_sha256)
+    # A run stores where its images were, and a study may name the same ones relative to another working folder.
+    if folder.config().with_knobs(data=config.data.data).digest() != config.digest():
         raise RunError(f"{path} holds another run; choose another --runs")
+    if data_sha256 is not None:
+        folder.check_same_data(data_sha256)
     result = folder.result()
     if result is not None and result.status == "diverged":
         return result
-    return resume_run(path, reporter)
+    return resume_run(path, reporter, asked={"data": absolute(config.data.data)})
 
 
 if __name__ == "__main__":

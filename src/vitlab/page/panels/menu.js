@@ -6,7 +6,13 @@ import { byId, el, setAttribute, setText, svg } from "../dom.js";
 /** @import { Store } from "../state.js" */
 /**
  * models.json. id: null for a cell of the study whose network is not here.
- * @typedef {{ id: string, name: string, test_top1: number | null, train_seconds: number | null }} Entry
+ * on: the images that the accuracy is on. Only accuracies on the same ones share a plot.
+ * @typedef {object} Entry
+ * @property {string} id
+ * @property {string} name
+ * @property {number | null} test_top1
+ * @property {number | null} train_seconds
+ * @property {string} [on]
  * @typedef {object} Point
  * @property {string | null} id
  * @property {string} cell
@@ -14,6 +20,7 @@ import { byId, el, setAttribute, setText, svg } from "../dom.js";
  * @property {number | null} accuracy
  * @property {[number, number] | null} interval
  * @property {boolean} on_front
+ * @property {string} [on]
  * @typedef {{ name: string, points: Point[] }} Study
  * @typedef {{ models: Entry[], study: Study | null }} MenuFile
  *
@@ -33,7 +40,7 @@ export function createMenu(store, models, study) {
   second.addEventListener("change", () => store.set({ compare: second.value || null }));
   const list = models.map(({ id, name }) => ({ id, name }));
   const points = (study?.points ?? models.map(asPoint)).filter(isPlaced);
-  const groups = points.length > 1 ? scatter(points, study, store) : new Map();
+  const groups = points.length > 1 ? scatters(points, study, store) : new Map();
 
   return {
     /**
@@ -69,8 +76,8 @@ function fill(select, entries, value) {
  * @param {Entry} entry
  * @returns {Point}
  */
-function asPoint({ id, name, train_seconds: seconds, test_top1: accuracy }) {
-  return { id, cell: name, seconds, accuracy, interval: null, on_front: false };
+function asPoint({ id, name, train_seconds: seconds, test_top1: accuracy, on }) {
+  return { id, cell: name, seconds, accuracy, interval: null, on_front: false, on };
 }
 
 /**
@@ -83,10 +90,10 @@ function isPlaced(point) {
 }
 
 /**
- * Draws the plot; the groups of the points that load a network, by its id.
+ * Draws a plot for each set of images; the groups of the points that load a network, by its id.
  * @param {Placed[]} points @param {Study | null} study @param {Store} store
  */
-function scatter(points, study, store) {
+function scatters(points, study, store) {
   byId("menu").hidden = false;
   setText(byId("menu-title"), study ? `Study ${study.name}` : "Accuracy against training time");
   setText(
@@ -95,6 +102,23 @@ function scatter(points, study, store) {
       ? "Click a filled point to load its network; the others were only measured. The line joins the best for their time."
       : "Click a point to load its network.",
   );
+  const groups = new Map();
+  /** @type {Element[]} */
+  const shown = [];
+  for (const on of new Set(points.map((p) => p.on))) {
+    if (on) shown.push(el("p", { class: "small" }, `Accuracy on ${on}`));
+    const own = points.filter((p) => p.on === on);
+    shown.push(scatter(own, store, groups));
+  }
+  byId("scatter").replaceChildren(...shown);
+  return groups;
+}
+
+/**
+ * The plot of accuracies on the same images; adds the groups of the points that load a network to `groups`.
+ * @param {Placed[]} points @param {Store} store @param {Map<string, SVGElement>} groups
+ */
+function scatter(points, store, groups) {
   const log = scale(
     points.map((p) => Math.log(p.seconds)),
     LEFT,
@@ -107,7 +131,8 @@ function scatter(points, study, store) {
     HEIGHT - BOTTOM,
     TOP,
   );
-  const label = "Networks by accuracy and training time";
+  const on = points[0].on ? `accuracy on ${points[0].on}` : "accuracy";
+  const label = `Networks by ${on} and training time`;
   const plot = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group", "aria-label": label });
   plot.append(...axes(points, x, y));
   const front = points.filter((p) => p.on_front).sort((a, b) => a.seconds - b.seconds);
@@ -115,7 +140,6 @@ function scatter(points, study, store) {
     const corners = front.map((p) => `${x(p.seconds)},${y(p.accuracy)}`).join(" ");
     plot.append(svg("polyline", { class: "front", points: corners }));
   }
-  const groups = new Map();
   for (const point of points) {
     const parts = mark(point, x(point.seconds), y, points.length <= FEW);
     const { id } = point;
@@ -127,8 +151,7 @@ function scatter(points, study, store) {
       plot.append(group);
     }
   }
-  byId("scatter").replaceChildren(plot);
-  return groups;
+  return plot;
 }
 
 /**

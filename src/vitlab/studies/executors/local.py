@@ -24,7 +24,7 @@ class LocalExecutor:
         """Start the unit's process, which appends its output to the unit's log."""
         try:
             with open(unit.log, "ab") as log:
-                self.running.append((unit, start(unit.config, unit.folder, self.threads, log)))
+                self.running.append((unit, start(unit.config, unit.folder, self.threads, log, unit.data_sha256)))
         except OSError as error:
             raise storage_error("start a run with the log", unit.log, error) from error
 

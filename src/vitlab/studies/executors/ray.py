@@ -40,7 +40,7 @@ class RayExecutor:
 
     def begin(self, unit: Unit) -> None:
         """Submit the unit to the cluster."""
-        self.running[self.task.remote(unit.config, self.cpus)] = unit
+        self.running[self.task.remote(unit.config, self.cpus, unit.data_sha256)] = unit
 
     def ended(self, seconds: float) -> list[Ending]:
         """The units that have ended since the last call, after writing their files here; waits at most ``seconds``."""
@@ -99,11 +99,12 @@ def connect(address: str) -> Any:
     return ray
 
 
-def run_there(config: dict[str, Any], threads: int) -> tuple[int, bytes, dict[str, bytes]]:
-    """On a node of the cluster: train the configuration in a process; its exit code, its output, its files."""
+def run_there(config: dict[str, Any], threads: int, data_sha256: str | None) -> tuple[int, bytes, dict[str, bytes]]:
+    """On a node of the cluster: train the configuration in a process, if the node's images have the digest; its exit
+    code, its output, its files."""
     with tempfile.TemporaryDirectory(prefix="vitlab-") as name:
         folder, log = Path(name) / "run", Path(name) / "log.txt"
         with open(log, "wb") as output:
-            code = start(config, folder, threads, output).wait()
+            code = start(config, folder, threads, output, data_sha256).wait()
         returned = {name: (folder / name).read_bytes() for name in RETURNED if (folder / name).exists()}
         return code, log.read_bytes(), returned
