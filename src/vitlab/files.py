@@ -108,6 +108,11 @@ def is_ordinary(path: Path) -> bool:
     return _status(path) == stat.S_IFREG
 
 
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder and no link to one."""
+    return _status(path) == stat.S_IFDIR
+
+
 def _status(path: Path) -> int:
     """What kind of thing is at ``path`` (S_IFLNK if it is a link); 0 if there is nothing."""
     try:

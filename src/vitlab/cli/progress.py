@@ -6,18 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich import progress as bars
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
 from vitlab.studies.summary import accuracy_of
-from vitlab.text import counted, duration, percent, say
+from vitlab.text import counted, duration, percent, printable, say
 from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
@@ -62,7 +64,7 @@ class LiveBar:
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self.bar.console.print(line, markup=False, soft_wrap=True)
+        self.bar.console.print(printable(line), markup=False, soft_wrap=True)
 
     def begin(self, task: Task) -> None:
         """Show the bar."""
@@ -92,7 +94,8 @@ def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[
     elif sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, transient=True, refresh_per_second=4) as live:
-            yield console.print, lambda progress: live.update(live_table(progress))
+            note = partial(console.print, markup=False, soft_wrap=True)
+            yield lambda line: note(printable(line)), lambda progress: live.update(live_table(progress))
     else:
         yield say, Lines().show
 
@@ -134,7 +137,12 @@ def live_table(progress: Progress) -> Table:
     """The runs that ended last, and those in progress."""
     table = Table(title=study_line(progress), title_justify="left", show_header=False)
     for row in progress.rows[-LAST_ROWS:]:
-        table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", row_line(row))
+        table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", plain(row_line(row)))
     for name in progress.running:
-        table.add_row("running", name)
+        table.add_row("running", plain(name))
     return table
+
+
+def plain(words: str) -> Text:
+    """Text for a table: nothing in it is markup, or anything else that a terminal obeys."""
+    return Text(printable(words))

@@ -14,7 +14,7 @@ from vitlab.config.presets import preset_config
 from vitlab.errors import ConfigError, Interrupted
 from vitlab.files import write_bytes, write_json
 from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, quoted
+from vitlab.text import counted, printable, quoted, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,7 +97,7 @@ def study(arguments: argparse.Namespace) -> int:
         flags.print_json(facts)
     else:
         print_table(chosen.name, table.grid_of(lines), notes)
-        print(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
+        show(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
     return 0
 
 
@@ -126,7 +126,7 @@ def compare(arguments: argparse.Namespace) -> int:
         row |= {f"s to {bar}": table.number(seconds, 1) for bar, seconds in line["seconds_to"].items()}
     print_table("side by side", grid, table.notes(lines, circumstances(rows, runs), "test"))
     for pair in facts["pairs"]:
-        print(pair["sentence"])
+        show(pair["sentence"])
     return 0
 
 
@@ -244,14 +244,16 @@ def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Non
 def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
     """A table for the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     from vitlab.studies.table import TEXTS
 
-    shown = Table(title=title, caption="\n".join(notes), caption_justify="left", title_justify="left")
+    caption = Text("\n".join(map(printable, notes)))
+    shown = Table(title=Text(printable(title)), caption=caption, caption_justify="left", title_justify="left")
     for heading in rows[0]:
         shown.add_column(heading, justify="left" if heading in TEXTS else "right")
     for row in rows:
-        shown.add_row(*row.values())
+        shown.add_row(*(Text(printable(text)) for text in row.values()))
     return shown
 
 
@@ -269,10 +271,10 @@ def status(folder: Path, as_json: bool) -> int:
     if as_json:
         flags.print_json(facts)
         return 0
-    print(f"{about['name']}: {done} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
+    show(f"{about['name']}: {done} of {counted(total, 'run')} done, {len(failed)} failed, {len(left)} left")
     for row in failed:
         reason = f": {row['log'][-1]}" if row.get("log") else ""
-        print(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
+        show(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
     for name in left:
-        print(f"left    {name}")
+        show(f"left    {name}")
     return 0

@@ -275,29 +275,38 @@ class RunFolder:
     def load_checkpoint(
         self, config_digest: str, shapes: Shapes | None = None, best: Shapes | None = None
     ) -> tuple[Checkpoint | None, list[Path]]:
-        """The newest intact checkpoint (None: start again), and the damaged ones that are newer. It must hold tensors
-        with these ``shapes``, and either all or none of ``best``.
+        """The newest intact checkpoint (None: start again), and the damaged ones that are newer; see
+        `read_checkpoint`."""
+        damaged: list[Path] = []
+        for path in self.checkpoints():
+            checkpoint = self.read_checkpoint(path, config_digest, shapes, best)
+            if checkpoint is not None:
+                return checkpoint, damaged
+            damaged.append(path)
+        return None, damaged
+
+    def read_checkpoint(
+        self, path: Path, config_digest: str, shapes: Shapes | None = None, best: Shapes | None = None
+    ) -> Checkpoint | None:
+        """One of `checkpoints`; None if it does not have the SHA-256 in its name. It must hold tensors with these
+        ``shapes``, and either all or none of ``best``.
 
         RunError for a checkpoint of another version of vitlab, or of another configuration.
         """
-        damaged: list[Path] = []
-        for path in self.checkpoints():
-            data = files.read_bytes(path, most_bytes(shapes) + most_bytes(best), CHECKPOINT_ADVICE)
-            if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
-                damaged.append(path)
-                continue
-            tensors, metadata = _unpack(data, path)
-            if metadata.get("format") != CHECKPOINT_FORMAT:
-                advice = "resume it with that version, or start a new run"
-                raise RunError(f"{path} is from another version of vitlab; {advice}")
-            if metadata.get("config_digest") != config_digest:
-                advice = "restore it, or start a new run"
-                raise RunError(f"config.json has been changed since {path} was written; {advice}")
-            if shapes is not None:
-                check_shapes(path, tensors, {**shapes, **(best or {})} if any(map(is_best, tensors)) else shapes)
-            check_finite(path, tensors, [name for name in tensors if not name.startswith("optim/")])
-            return Checkpoint(tensors, self._counters(path, metadata)), damaged
-        return None, damaged
+        data = files.read_bytes(path, most_bytes(shapes) + most_bytes(best), CHECKPOINT_ADVICE)
+        if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
+            return None
+        tensors, metadata = _unpack(data, path)
+        if metadata.get("format") != CHECKPOINT_FORMAT:
+            advice = "resume it with that version, or start a new run"
+            raise RunError(f"{path} is from another version of vitlab; {advice}")
+        if metadata.get("config_digest") != config_digest:
+            advice = "restore it, or start a new run"
+            raise RunError(f"config.json has been changed since {path} was written; {advice}")
+        if shapes is not None:
+            check_shapes(path, tensors, {**shapes, **(best or {})} if any(map(is_best, tensors)) else shapes)
+        check_finite(path, tensors, [name for name in tensors if not name.startswith("optim/")])
+        return Checkpoint(tensors, self._counters(path, metadata))
 
     def _counters(self, path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         """The counters in a checkpoint's metadata."""

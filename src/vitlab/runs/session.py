@@ -92,7 +92,8 @@ def resume_run(
         stored = folder.environment()
         here = {name: stored[name] for name in ("threads", "precision", "kernels")} | machine_knobs(asked)
         with memory_errors("preparing the run"):
-            checkpoint, damaged = load_checkpoint(folder, config)  # first: if it does not fit, nothing is allocated
+            shapes = shapes_in_checkpoint(folder, config)
+            checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
             prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
         check_place(folder, prepared.task, checkpoint)
         for file in damaged:
@@ -104,13 +105,12 @@ def resume_run(
         return carry_out(folder, prepared, reporter, checkpoint)
 
 
-def load_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[Checkpoint | None, list[Path]]:
-    """The state to continue from and the damaged ones; RunError unless it has the tensors of ``config``."""
+def shapes_in_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors that a checkpoint of ``config`` always holds, and those that it holds after the best epoch."""
     data = folder.data()
     network = outline(config.model, data["channels"], len(data["classes"]))
-    keeps_best = config.train.select == "best"
-    best = {f"best/{name}": one for name, one in network.state_dict().items()} if keeps_best else {}
-    return folder.load_checkpoint(config.digest(), checkpoint_shapes(network, config.optim), best)
+    weights = network.state_dict() if config.train.select == "best" else {}
+    return checkpoint_shapes(network, config.optim), {f"best/{name}": one for name, one in weights.items()}
 
 
 def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) -> None:
