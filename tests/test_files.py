@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,19 @@ import pytest
 
 from vitlab.errors import RunError, StorageError
 from vitlab.files import (
+    digest_of,
+    exists,
+    inner_folder,
+    locked,
     make_folder,
+    names_in,
     publish,
     read_bytes,
     read_json,
+    read_json_lines,
     remove,
     sha256,
+    sweep,
     to_json,
     write_bytes,
     write_json,
@@ -52,10 +61,26 @@ def test_writing_replaces_the_whole_file_and_leaves_nothing_else(target: Path) -
     write_bytes(target, NEW)
     assert target.read_bytes() == NEW
     assert names(target.parent) == ["state.bin"]
-    assert target.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664), (0o077, 0o600)])
+def test_new_files_have_the_rights_that_the_umask_leaves(tmp_path: Path, umask: int, rights: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "state.bin", NEW)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state.bin").stat().st_mode & 0o777 == rights
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(target: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(target)
+    write_bytes(link, NEW)
+    assert (link.is_symlink(), link.read_bytes(), target.read_bytes()) == (False, NEW, OLD)
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "disk is full"), (errno.EIO, "input/output"), (errno.EROFS, "read-only")]
 )
@@ -234,9 +259,145 @@ def test_damaged_json_is_a_run_error_that_names_the_file(target: Path, data: byt
 
 
 def test_a_missing_file_is_a_run_error_and_an_unreadable_one_a_storage_error(target: Path) -> None:
-    for read in (read_bytes, read_json):
+    for read in (read_bytes, read_json, read_json_lines, digest_of):
         with pytest.raises(RunError, match=r"absent is missing"):
             read(target.parent / "absent")
+        with pytest.raises(RunError, match="is missing"):
+            read(target.parent / "with\0zero")
         with pytest.raises(StorageError, match="cannot read"):
-            read(target.parent)
+            read(target / "below")
     assert read_bytes(target) == OLD
+
+
+def strange_things(folder: Path) -> dict[str, Path]:
+    """What may stand where a file should, by its word in a message; reading some of them would never end."""
+    made = {"a folder": folder / "folder", "a pipe": folder / "pipe", "a link": folder / "link"}
+    made["a folder"].mkdir()
+    os.mkfifo(made["a pipe"])
+    made["a link"].symlink_to("/dev/zero")
+    made["a device or socket"] = folder / "socket"
+    with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(folder):  # a socket's path must be short
+        one.bind("socket")
+    return made
+
+
+def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
+    for word, path in strange_things(tmp_path).items():
+        for read in (read_bytes, read_json, read_json_lines, digest_of):
+            with pytest.raises(RunError, match=f"is {word}, not an ordinary file; ") as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(1 << 40)  # holes take no room
+    with pytest.raises(RunError, match="larger than 64,000,000 bytes"):
+        read_json(tmp_path / "huge")
+    (tmp_path / "seven").write_bytes(b"7" * 7)
+    assert read_bytes(tmp_path / "seven", most=7) == b"7" * 7
+    with pytest.raises(RunError, match="larger than 6 bytes"):
+        read_bytes(tmp_path / "seven", most=6)
+
+
+# What Python's json takes although no writer of ours makes it.
+NOT_JSON = {
+    "a name twice": '{"a": 1, "b": {"c": 1, "c": 2}}',
+    "NaN": '{"a": NaN}',
+    "infinity": "[-Infinity]",
+    "a number that becomes infinite": "[1e999]",
+    "a number with a thousand digits": f"[{'9' * 1000}]",
+    "half a character": r'["\ud83d"]',
+    "half a character as a name": r'{"\udc00": 1}',
+    "deep nesting": "[" * 100_000 + "]" * 100_000,
+    "deep objects": '{"a":' * 10_000 + "1" + "}" * 10_000,
+    "bytes that are no text": b'["\xff"]'.decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_json_is_read_strictly(tmp_path: Path, name: str) -> None:
+    for end, read in (("", read_json), ("\n", read_json_lines)):
+        (tmp_path / "a.json").write_bytes((NOT_JSON[name] + end).encode("latin-1"))
+        with pytest.raises(RunError, match=r"a\.json.* is damaged: it is not valid JSON") as caught:
+            read(tmp_path / "a.json")
+        assert len(str(caught.value)) < 200 + len(str(tmp_path))
+
+
+def test_whole_characters_and_bytes_of_paths_are_text(tmp_path: Path) -> None:
+    value = {"emoji \U0001f600": ["\udcff", 10**29]}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+# Folders
+
+
+def test_an_inner_folder_is_made_but_a_link_to_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "pictures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="pictures is a link, not a folder; "):
+        inner_folder(tmp_path / "run" / "pictures")
+    for path in strange_things(tmp_path / "run").values():
+        if not path.is_dir():
+            with pytest.raises(RunError, match="not a folder; "):
+                inner_folder(path)
+    assert inner_folder(tmp_path / "run" / "checkpoints").is_dir()
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path: Path, target: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").symlink_to(target)
+    with pytest.raises(RunError, match=r"\.lock is not an ordinary file"), locked(run, "busy"):
+        pass
+    assert target.read_bytes() == OLD
+
+
+def test_each_folder_that_is_made_is_flushed_into_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr("vitlab.files._flush_folder", flushed.append)
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert sorted(flushed) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert len(flushed) == 3
+
+
+def test_sweeping_deletes_temporary_files_of_ours_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("vitlab.files.remove", lambda path: None)  # as if killed before the end
+        patch.setattr("vitlab.files.publish", failing(StorageError("full")))
+        with pytest.raises(StorageError):
+            write_bytes(tmp_path / "state.bin", NEW)
+    (left,) = names(tmp_path)
+    kept = ["notes.tmp", "state.bin.part", ".hidden", ".tmp"]
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".a.b0000000.tmp").mkdir()
+    sweep(tmp_path)
+    assert left not in names(tmp_path)
+    assert names(tmp_path) == sorted([*kept, ".a.b0000000.tmp"])
+    sweep(tmp_path / "missing")
+
+
+def test_a_disk_that_fails_while_a_folder_is_listed_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "listdir", failing(OSError(errno.EIO, "io")))
+    with pytest.raises(StorageError, match=r"cannot list .*input/output"):
+        names_in(tmp_path)
+    monkeypatch.setattr(os, "lstat", failing(OSError(errno.EIO, "io")))
+    with pytest.raises(StorageError, match=r"cannot read .*input/output"):
+        exists(tmp_path)
+
+
+def test_what_is_not_there_has_no_names_and_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("absent", "n" * 300, "loop/below", "a\0b"):
+        assert not exists(tmp_path / name)
+    assert names_in(tmp_path / "absent") == []
+    assert exists(tmp_path / "loop")

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs, tiny_config, write_npz
+from vitlab import RunFolder
 from vitlab.runs.session import Reporter, train_run
 
 # ---------------------------------------------------------------- the stage: a folder with data and three runs
@@ -551,8 +552,10 @@ def test_drift_is_accepted_when_asked_for_and_written_down(stage: Path) -> None:
 
 def test_a_run_is_resumed_with_the_threads_that_it_began_with(stage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine would choose by itself: only so are the bits the same."""
-    config = Path("unfinished/config.json")
-    config.write_text(config.read_text().replace('"threads": 1', '"threads": null'))
+    run = RunFolder(Path("unfinished"))
+    config, data, about = run.config().with_knobs(threads=None), run.data(), run.environment()
+    gone("unfinished/result.json")(Props(monkeypatch, contextlib.ExitStack()))
+    run.begin(config, data, about)
     monkeypatch.setattr("vitlab.machine.available_cores", lambda: 2)
     assert vitlab("train --resume unfinished").code == 0
     environment = json.loads(Path("unfinished/environment.json").read_text())

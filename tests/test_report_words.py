@@ -299,6 +299,9 @@ def test_articles() -> None:
 def test_markdown_of_names_from_outside_means_nothing() -> None:
     assert markdown("7 taken for 2: 5 times, 0.49 %.") == "7 taken for 2: 5 times, 0.49 %."
     assert markdown("a_b *c* [d](e) <img src=x> `f` |g| \\h #i $j$") == (
-        r"a\_b \*c\* \[d\](e) \<img src=x\> \`f\` \|g\| \\h \#i \$j\$"
+        r"a\_b \*c\* \[d\](e) &lt;img src=x&gt; &#96;f&#96; \|g\| \\h \#i \$j\$"
+    )
+    assert markdown("&lt; \x1b[2J \u202e https://e.com WWW.e.com") == (
+        r"&amp;lt; \\x1b\[2J \\u202e https\://e.com WWW\.e.com"
     )
     assert markdown("two\nlines\t here") == "two lines here"

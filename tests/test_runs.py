@@ -17,7 +17,7 @@ from vitlab.errors import RunError, RunInUseError
 from vitlab.runs.folder import check_empty
 from vitlab.runs.result import Result
 from vitlab.training.loop import Hooks
-from vitlab.training.step import Checkpoint
+from vitlab.training.step import Checkpoint, Counters
 
 
 def new_run(folder: Path) -> RunFolder:
@@ -27,7 +27,7 @@ def new_run(folder: Path) -> RunFolder:
 
 def checkpoint(step: int) -> Checkpoint:
     tensors = {"model/w": torch.full((7, 5), float(step)), "optim/w/step": torch.tensor(3.0)}
-    return Checkpoint(tensors, {"step": step, "rows": [{"epoch": 1, "val_loss": None}]})
+    return Checkpoint(tensors, vars(Counters(step, rows=[{"epoch": 1, "train_seconds": 1.5, "train_top1": 0.5}])))
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

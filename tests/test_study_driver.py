@@ -175,7 +175,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"run": "0123456789ab\n"}, "'run' is"),
     ({"run": ""}, "'run' is ''"),
     ({"status": "finished"}, "row 1: 'status' is 'finished'"),
-    ({"test_top1": float("nan")}, "row 1: 'test_top1' is nan"),
+    ({"test_top1": float("nan")}, "cannot be read as JSON"),
     ({"val_top1": float("inf")}, "row 1: 'val_top1' is inf"),
     ({"params": 10**400}, "row 1: 'params' is 1000"),
     ({"cell": ["depth 1"]}, "row 1: 'cell' is ['depth 1']"),

@@ -1,16 +1,23 @@
-"""The only place that writes to the disk. Every write is atomic.
+"""The only place that writes to the disk, and the one that reads the files of runs and studies.
 
-It goes to a temporary file in the target's folder, which is flushed to the disk and renamed over the target; then the
-folder is flushed. So a reader sees the old bytes or the new ones, never a mixture, even after SIGKILL or a power cut.
-Flushing the folder follows "All file systems are not created equal" (Pillai et al. 2014).
+Every write is atomic. It goes to a temporary file in the target's folder, which is flushed to the disk and renamed over
+the target; then the folder is flushed. So a reader sees the old bytes or the new ones, never a mixture, even after
+SIGKILL or a power cut. Flushing the folder follows "All file systems are not created equal" (Pillai et al. 2014).
+
+A run folder may come from a stranger. So reading follows no links, waits for no pipe, and reads no more than a limit;
+JSON must be strict; and folders inside a run folder must not be links.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
-import tempfile
+import re
+import secrets
+import stat
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +26,16 @@ from pathlib import Path
 from typing import Any
 
 from vitlab.errors import RunError, RunInUseError, storage_error
+
+AGAIN = "restore it from a backup, or train again"
+MOST_BYTES = 64_000_000  # of a file, unless its reader knows better
+MOST_DIGITS = 30  # of a whole number in JSON
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]+\.tmp")  # what a killed process may leave behind
+# An entry is not there, or has a name that no file can have.
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFREG: "a file"}
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those between stand for bytes of a path
 
 
 def user_cache() -> Path:
@@ -33,7 +50,10 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
     """Lock ``folder`` for this process; RunInUseError(busy) if another one holds the lock, which ends with it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    path = folder / ".lock"
+    if exists(path) and not is_ordinary(path):
+        raise RunError(f"{path} is not an ordinary file; delete it")  # locking a link would empty the file behind it
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -47,9 +67,17 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Create ``path`` and its parents; StorageError when the file system refuses."""
+    """Create ``path`` and its parents, durably; StorageError when the file system refuses."""
     try:
+        new = []
+        for folder in (path, *path.parents):
+            if folder.is_dir():
+                break
+            new.append(folder)
         path.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            with suppress(PermissionError):  # a folder that may be written to, but not read
+                _flush_folder(folder.parent)
     except OSError as error:
         raise storage_error("create the folder", path, error) from error
 
@@ -71,8 +99,11 @@ def claimed(candidates: Iterable[Path]) -> Iterator[Path]:
 def _make_new(path: Path) -> tuple[Path, bool] | None:
     """The new folder and whether its parent is new too; None if it exists already."""
     made_parent = not path.parent.exists()
+    make_folder(path.parent)
     try:
-        path.mkdir(parents=True)
+        path.mkdir()
+        with suppress(PermissionError):
+            _flush_folder(path.parent)
     except FileExistsError:
         return None
     except OSError as error:
@@ -80,20 +111,87 @@ def _make_new(path: Path) -> tuple[Path, bool] | None:
     return path, made_parent
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically and durably; after a StorageError, ``path`` is the old file or the new."""
-    temporary: str | None = None
+def inner_folder(path: Path) -> Path:
+    """``path``, a folder inside a run or study folder, created if it is missing. RunError if it is a link, which could
+    lead to anybody's files."""
+    check_inner_folder(path)
+    make_folder(path)
+    return path
+
+
+def check_inner_folder(path: Path) -> None:
+    """RunError if ``path`` is there, but not a folder: a link, for example."""
+    kind = _status(path)
+    if kind not in (0, stat.S_IFDIR):
+        raise RunError(f"{path} is {KINDS.get(kind, 'a device or socket')}, not a folder; delete it, or move it")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file, folder, link or anything else; StorageError when the disk does not say."""
+    return bool(_status(path))
+
+
+def is_ordinary(path: Path) -> bool:
+    """Whether ``path`` is a file that `read_bytes` reads."""
+    return _status(path) == stat.S_IFREG
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder and no link to one."""
+    return _status(path) == stat.S_IFDIR
+
+
+def _status(path: Path) -> int:
+    """What kind of thing is at ``path`` (S_IFLNK if it is a link); 0 if there is nothing."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        return stat.S_IFMT(os.lstat(path).st_mode)
+    except ValueError:  # a name that no file can have
+        return 0
+    except OSError as error:
+        if error.errno in ABSENT:
+            return 0
+        raise storage_error("read", path, error) from error
+
+
+def names_in(folder: Path) -> list[str]:
+    """The sorted names in ``folder``; none if it is missing."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise storage_error("list", folder, error) from error
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes have left in ``folder``: temporary files of `write_bytes`, and nothing else."""
+    for name in names_in(folder):
+        if TEMPORARY.fullmatch(name) and is_ordinary(folder / name):
+            remove(folder / name)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically and durably; after a StorageError, ``path`` is the old file or the new. A
+    link at ``path`` is replaced, not followed."""
+    temporary: Path | None = None
+    try:
+        handle, temporary = _new_file(path)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)
-        publish(Path(temporary), path)
+        publish(temporary, path)
     except OSError as error:
         raise storage_error("write", path, error) from error
     finally:
         if temporary is not None:
-            remove(Path(temporary))
+            remove(temporary)
+
+
+def _new_file(path: Path) -> tuple[int, Path]:
+    """A new file beside ``path``, with the rights that the user's umask leaves."""
+    while True:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        with suppress(FileExistsError):
+            return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | NO_LINK, 0o666), temporary
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -116,7 +214,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete ``path`` if it exists."""
+    """Delete the file ``path``, or the link itself, if it exists."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -133,9 +231,14 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(value, indent=indent, allow_nan=False)  # ASCII, because a path need not be valid UTF-8
 
 
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return (to_json(value) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_bytes(path, (to_json(value) + "\n").encode())
+    write_bytes(path, json_bytes(value))
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
@@ -143,30 +246,104 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     write_bytes(path, "".join(to_json(row, indent=None) + "\n" for row in rows).encode())
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of ``path``; RunError if it is missing."""
+def read_bytes(path: Path, most: int = MOST_BYTES, advice: str = AGAIN) -> bytes:
+    """The bytes of the ordinary file ``path``; RunError if it is missing, a link, a pipe or the like, or has more than
+    ``most`` bytes."""
+    with _ordinary(path, advice) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise RunError(f"{path} is damaged: it is larger than {most:,} bytes; {advice}")
+        return file.read(size)
+
+
+def digest_of(path: Path, advice: str = AGAIN) -> str:
+    """The SHA-256 of the ordinary file ``path``, of any size; errors as for `read_bytes`."""
+    with _ordinary(path, advice) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _ordinary(path: Path, advice: str) -> Iterator[io.BufferedReader]:
+    """An ordinary file, open for reading. Opening follows no link and does not wait for the other end of a pipe."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing; restore it from a backup, or train again") from error
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NO_LINK | getattr(os, "O_NONBLOCK", 0))
+        try:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                with os.fdopen(handle, "rb", closefd=False) as file:
+                    yield file
+                    return
+        finally:
+            os.close(handle)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a name that no file can have
+        raise RunError(f"{path} is missing; {advice}") from error
     except OSError as error:
-        raise storage_error("read", path, error) from error
+        if _status(path) in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise storage_error("read", path, error) from error
+    raise RunError(f"{path} is {KINDS.get(_status(path), 'a device or socket')}, not an ordinary file; {advice}")
 
 
-def read_json_lines(path: Path) -> list[Any]:
+def read_json_lines(path: Path, most: int = MOST_BYTES, advice: str = AGAIN) -> list[Any]:
     """The JSON values in the lines of ``path``; RunError when it is missing or not JSON."""
-    try:
-        return [json.loads(line) for line in read_bytes(path).decode(errors="replace").splitlines()]
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: it is not valid JSON") from error
+    *lines, last = read_bytes(path, most, advice).split(b"\n")
+    return [
+        parse_json(line, f"{path}: line {n}", advice) for n, line in enumerate([*lines, last] if last else lines, 1)
+    ]
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MOST_BYTES, advice: str = AGAIN) -> Any:
     """The JSON value in ``path``; RunError when it is missing or not JSON."""
+    return parse_json(read_bytes(path, most, advice), str(path), advice)
+
+
+def parse_json(data: bytes | str, where: str, advice: str = AGAIN) -> Any:
+    """A JSON value, read strictly: no NaN or infinity, no name twice, no endless number, and text that is text.
+    RunError that begins with ``where`` for anything else."""
     try:
-        return json.loads(read_bytes(path).decode())
+        value = json.loads(
+            data if isinstance(data, str) else data.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_int=_whole,
+            parse_float=_finite,
+        )
+        _check_text(value)
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: it is not valid JSON; restore it from a backup, or train again") from error
+        raise RunError(f"{where} is damaged: it is not valid JSON; {advice}") from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return table
+
+
+def _refuse(word: str) -> typing.NoReturn:
+    raise ValueError(f"JSON has no {word}")
+
+
+def _whole(digits: str) -> int:
+    return int(digits) if len(digits) <= MOST_DIGITS else _refuse("number of that length")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if abs(number) < float("inf") else _refuse("infinite number")
+
+
+def _check_text(value: Any) -> None:
+    """ValueError if a text holds half a character, which no program can print or send."""
+    if isinstance(value, str):
+        if LONE_SURROGATE.search(value):
+            _refuse("half a character")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_text(name)
+            _check_text(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_text(inner)
 
 
 def check_table(path: Path, table: Any, kinds: Mapping[str, Any], advice: str, place: str = "") -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""How vitlab writes numbers, names and times for people, and how it speaks on standard error."""
+"""How vitlab writes numbers, names and times for people, and how it prints lines.
+
+Every line that vitlab prints goes through `show` or `say`, because names in it may come from a stranger's run folder.
+"""
 
 from __future__ import annotations
 
 import shlex
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,18 +59,33 @@ def value(what: Any, between: str = " ") -> str:
     return f"{what:g}" if isinstance(what, float) else str(what)
 
 
-def plain(text: str) -> str:
-    """``text`` with everything that is not printable as an escape: a terminal obeys control characters, and marks of
-    direction reorder what is read."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
 def quoted(path: Path | str) -> str:
     """A path as a shell takes it."""
     return shlex.quote(str(path))
 
 
+def printable(words: str) -> str:
+    r"""``words`` on one line, with everything escaped that a terminal could obey: control characters (\x1b), marks that
+    change the direction of text (\u202e), line breaks. Letters and signs of any script stay."""
+    return words if words.isprintable() else "".join(map(_visible, words))
+
+
+def _visible(letter: str) -> str:
+    if letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs":
+        return letter
+    return letter.encode("unicode_escape").decode()
+
+
+JOINERS = "\u200c\u200d"  # of letters, for example in Persian, and of emoji
+
+
+def show(*lines: str) -> None:
+    """Lines on standard output, at once; nowhere if that is closed."""
+    if sys.stdout is not None:
+        print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
+
+
 def say(line: str) -> None:
     """A line on standard error, at once; nowhere if that is closed."""
     if sys.stderr is not None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        print(printable(line), file=sys.stderr, flush=True)  # noqa: T201

@@ -6,6 +6,7 @@ import argparse
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
+from vitlab.text import show
 
 
 def declare(children: flags.Children) -> None:
@@ -36,7 +37,7 @@ def data(arguments: argparse.Namespace) -> int:
         found = [(name, *row) for name in names for row in check(name)]
         rows = [dict(data=name, file=file, place=place, state=state) for name, file, place, state in found]
     for row in [] if arguments.json else rows:
-        print("  ".join(row.values()))
+        show("  ".join(row.values()))
     if arguments.json:
         flags.print_json(rows)
     bad = sum(row.get("state", "ok") != "ok" for row in rows)
@@ -67,6 +68,6 @@ def list_data(as_json: bool) -> int:
         flags.print_json(rows)
         return 0
     for row in rows:
-        print(f"{row['name']:<16}  {row['image']:<11}  {row['classes']:>3} classes  {row['title']} ({row['licence']})")
-    print("also: any folder of PNG or JPEG images with a sub-folder for each class, and .npz files")
+        show(f"{row['name']:<16}  {row['image']:<11}  {row['classes']:>3} classes  {row['title']} ({row['licence']})")
+    show("also: any folder of PNG or JPEG images with a sub-folder for each class, and .npz files")
     return 0

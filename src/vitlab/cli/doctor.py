@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any, Literal
 
 from vitlab.cli import flags
+from vitlab.text import show
 
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
@@ -39,5 +40,5 @@ def doctor(arguments: argparse.Namespace) -> int:
         return 0
     width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name:<{width}}  {value}")
+        show(f"{name:<{width}}  {value}")
     return 0

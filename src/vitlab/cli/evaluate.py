@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
-from vitlab.text import between, counted, percent
+from vitlab.text import between, counted, percent, show
 
 
 def declare(children: flags.Children) -> None:
@@ -34,7 +34,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     else:
-        print(accuracy_line(numbers["split"], numbers))
+        show(accuracy_line(numbers["split"], numbers))
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
-from vitlab.text import counted, quoted
+from vitlab.text import counted, quoted, show
 
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
@@ -46,7 +46,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(facts)
     else:
-        print(summary(facts))
+        show(*summary(facts))
     return 0
 
 
@@ -78,15 +78,15 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
     raise AssertionError(f"nothing writes --to {arguments.to}")
 
 
-def summary(facts: dict[str, Any]) -> str:
-    """The result for people."""
+def summary(facts: dict[str, Any]) -> tuple[str, str]:
+    """The result for people, in two lines."""
     path = Path(facts["path"])
     if facts["to"] == "web":
         size = f"{facts['bytes'] / 1e6:.1f} MB in {counted(facts['files'], 'file')}"
         serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         models = counted(facts["models"], "model")
-        return f"{path}: the page with {models}, {size}\nnext: {serve}   and open http://127.0.0.1:8000"
+        return f"{path}: the page with {models}, {size}", f"next: {serve}   and open http://127.0.0.1:8000"
     shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
     data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
     batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
-    return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}\nlargest difference from torch: {batches}"
+    return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}", f"largest difference from torch: {batches}"

@@ -17,7 +17,7 @@ from vitlab.config.presets import DEFAULT_PRESET, preset_config
 from vitlab.config.run import read_value
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
-from vitlab.text import say, value
+from vitlab.text import say, show, value
 
 RUNS = Path("runs/by-configuration")  # of studies
 
@@ -91,7 +91,7 @@ def add_runs(parser: OneLineParser, dest: str = "runs") -> None:
 
 def print_json(result: Any) -> None:
     """One line of JSON on standard output."""
-    print(to_json(result, indent=None), flush=True)
+    show(to_json(result, indent=None))
 
 
 def notes(quiet: bool) -> Callable[[str], None]:

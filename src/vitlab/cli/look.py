@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
-from vitlab.text import counted
+from vitlab.files import exists
+from vitlab.text import counted, show
 
 if TYPE_CHECKING:
     from vitlab.look.write import Written
@@ -47,7 +48,7 @@ def look(arguments: argparse.Namespace) -> int:
             raise ConfigError("vitlab look needs a run folder, a study's folder, or --data NAME")
         refuse(arguments, "a data set", "beside", "image", "patch", "runs")
         written = write.look_at_data(knobs["data"], arguments.out or DATA_OUT / Path(knobs["data"]).stem, note)
-    elif (folder / "study.json").is_file():
+    elif exists(folder / "study.json"):
         refuse(arguments, "a study", "beside", "image", "patch", "out")
         if "data" in knobs:
             raise ConfigError("--data does not apply to a study; leave it out")
@@ -73,11 +74,11 @@ def conclude(written: Written, as_json: bool) -> int:
         flags.print_json(facts | {name: facts[name] and str(facts[name]) for name in ("report", "card")})
         return 0
     for title, reason in written.left_out.items():
-        print(f"not drawn: {title.lower()}: {reason}")
+        show(f"not drawn: {title.lower()}: {reason}")
     if written.pictures:
-        print(f"{counted(len(written.pictures), 'picture')} in {written.pictures[0].parent}")
+        show(f"{counted(len(written.pictures), 'picture')} in {written.pictures[0].parent}")
     if written.card:
-        print(f"model card: {written.card}")
+        show(f"model card: {written.card}")
     if written.report:
-        print(f"report: {written.report}")
+        show(f"report: {written.report}")
     return 0

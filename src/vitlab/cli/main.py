@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from vitlab.cli import data, doctor, evaluate, export, look, predict, presets, serve, study, train
+from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
 from vitlab.cli.flags import EXIT_CODES, OneLineParser
 from vitlab.errors import StorageError, VitlabError, storage_error
-from vitlab.text import say
+from vitlab.text import say, show
 
-COMMANDS = (train, evaluate, look, predict, export, serve, study, data, presets, doctor)
+COMMANDS = (train, evaluate, look, predict, export, serve, study, data, check, presets, doctor)
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
@@ -71,7 +71,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
 
     def version_or_help(arguments: argparse.Namespace) -> int:
         if arguments.version:
-            print(f"vitlab {metadata.version('vitlab')}")
+            show(f"vitlab {metadata.version('vitlab')}")
         else:
             parser.print_help()
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
-from vitlab.text import percent, say
+from vitlab.text import percent, say, show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def predict(arguments: argparse.Namespace) -> int:
         if arguments.json:
             flags.print_json(as_row(name, answer, classifier))
         elif not isinstance(answer, str):
-            print(as_line(printable(name).ljust(width), answer))
+            show(as_line(printable(name).ljust(width), answer))
     return DataError.exit_code if failed else 0
 
 

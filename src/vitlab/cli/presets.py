@@ -7,6 +7,7 @@ import argparse
 from vitlab.cli import flags
 from vitlab.config.presets import PRESETS, preset_config
 from vitlab.files import to_json
+from vitlab.text import show
 
 
 def declare(children: flags.Children) -> None:
@@ -24,8 +25,8 @@ def presets(arguments: argparse.Namespace) -> int:
             flags.print_json(config)
             return 0
         preset = PRESETS[arguments.name]
-        print(f"{arguments.name}: {preset.about}\nsource: {preset.source}\nexpected: {preset.expected}")
-        print(to_json(config))
+        show(f"{arguments.name}: {preset.about}", f"source: {preset.source}", f"expected: {preset.expected}")
+        show(*to_json(config).splitlines())
         return 0
     if arguments.json:
         about = {name: {"about": p.about, "source": p.source, "expected": p.expected} for name, p in PRESETS.items()}
@@ -33,5 +34,5 @@ def presets(arguments: argparse.Namespace) -> int:
         return 0
     width = max(map(len, PRESETS))
     for name, preset in PRESETS.items():
-        print(f"{name:<{width}}  {preset.about}\n{'':<{width}}  expected: {preset.expected}")
+        show(f"{name:<{width}}  {preset.about}", f"{'':<{width}}  expected: {preset.expected}")
     return 0

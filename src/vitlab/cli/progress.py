@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich import progress as bars
 from rich.console import Console
@@ -18,7 +19,7 @@ from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
 from vitlab.studies.summary import accuracy_of, split_of
-from vitlab.text import counted, duration, percent, plain, say
+from vitlab.text import counted, duration, percent, printable, say
 from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
@@ -63,7 +64,7 @@ class LiveBar:
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self.bar.console.print(line, markup=False, soft_wrap=True)
+        self.bar.console.print(printable(line), markup=False, soft_wrap=True)
 
     def begin(self, task: Task) -> None:
         """Show the bar."""
@@ -93,9 +94,10 @@ def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[
     elif sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, transient=True, refresh_per_second=4) as live:
-            yield lambda line: console.print(Text(plain(line))), lambda progress: live.update(live_table(progress))
+            note = partial(console.print, markup=False, soft_wrap=True)
+            yield lambda line: note(printable(line)), lambda progress: live.update(live_table(progress))
     else:
-        yield lambda line: say(plain(line)), Lines().show
+        yield say, Lines().show
 
 
 class Lines:
@@ -123,9 +125,9 @@ def study_line(progress: Progress) -> str:
 
 def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
-    name = plain(f"{row['cell']}, seed {row['seed']}")
+    name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {plain(row['log'][-1])}" if row.get("log") else "")
+        return f"{name}: {row['status']}" + (f": {printable(row['log'][-1])}" if row.get("log") else "")
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"
@@ -138,5 +140,5 @@ def live_table(progress: Progress) -> Table:
     for row in progress.rows[-LAST_ROWS:]:
         table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", Text(row_line(row, progress.split)))
     for name in progress.running:
-        table.add_row("running", Text(plain(name)))
+        table.add_row("running", Text(printable(name)))
     return table

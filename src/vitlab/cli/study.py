@@ -14,7 +14,7 @@ from vitlab.config.presets import preset_config
 from vitlab.errors import ConfigError, DataError, Interrupted
 from vitlab.files import write_bytes, write_json
 from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, listed, plain, quoted
+from vitlab.text import counted, listed, printable, quoted, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,7 +99,7 @@ def study(arguments: argparse.Namespace) -> int:
         flags.print_json(facts)
     else:
         print_tables(chosen.name, lines, table.grid_of(lines), notes)
-        print(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
+        show(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
     return 0
 
 
@@ -133,7 +133,7 @@ def compare(arguments: argparse.Namespace) -> int:
         notes.insert(2, "These presets validate on different images, so compare such seconds with care.")
     print_tables("side by side", lines, grid, notes)
     for pair in facts["pairs"]:
-        print(plain(pair["sentence"]))
+        show(pair["sentence"])
     return 0
 
 
@@ -299,12 +299,12 @@ def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Tab
 
     from vitlab.studies.table import TEXTS
 
-    caption = Text("\n".join(map(plain, notes)))  # Text: names are no markup
-    shown = Table(title=Text(plain(title)), caption=caption, caption_justify="left", title_justify="left")
+    caption = Text("\n".join(map(printable, notes)))  # Text: names are no markup
+    shown = Table(title=Text(printable(title)), caption=caption, caption_justify="left", title_justify="left")
     for heading in rows[0]:
         shown.add_column(heading, justify="left" if heading in TEXTS else "right")
     for row in rows:
-        shown.add_row(*(Text(plain(text)) for text in row.values()))
+        shown.add_row(*(Text(printable(text)) for text in row.values()))
     return shown
 
 
@@ -323,10 +323,10 @@ def status(folder: Path, as_json: bool) -> int:
         flags.print_json(facts)
         return 0
     counts = f"{done} of {counted(len(jobs), 'run')} done, {len(failed)} failed, {len(left)} left"
-    print(plain(f"{about['name']}: {counts}"))
+    show(f"{about['name']}: {counts}")
     for row in failed:
         reason = f": {row['log'][-1]}" if row.get("log") else ""
-        print(plain(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}"))
+        show(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
     for name in left:
-        print(plain(f"left    {name}"))
+        show(f"left    {name}")
     return 0

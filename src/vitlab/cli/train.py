@@ -14,7 +14,7 @@ from vitlab.cli.evaluate import accuracy_line
 from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DivergedError, Interrupted
 from vitlab.files import claimed, to_json
-from vitlab.text import counted, percent, quoted
+from vitlab.text import counted, percent, quoted, show
 
 if TYPE_CHECKING:
     from vitlab.runs.result import Result
@@ -41,7 +41,7 @@ def train(arguments: argparse.Namespace) -> int:
         return resume(arguments)
     config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
     if arguments.print_config:
-        print(to_json(config.to_dict()))
+        show(*to_json(config.to_dict()).splitlines())
         return 0
     from vitlab.cli.progress import choose_reporter
     from vitlab.runs.session import train_run
@@ -100,7 +100,7 @@ def print_result(result: Result, path: Path) -> None:
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
-    print(line)
+    show(line)
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
-    print(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
-    print(f"saved in {path}   next: vitlab look {quoted(path)}")
+    show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
+    show(f"saved in {path}   next: vitlab look {quoted(path)}")

@@ -20,6 +20,7 @@ from vitlab.data import CATALOGUE, Split, load_dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
+from vitlab.export.check import SUMS, sums
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -61,6 +62,7 @@ def export_web(
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note)
     content |= shown
+    content[SUMS] = sums(content)
     # What a browser opens first is written last: an incomplete folder shows nothing.
     for name in sorted(content, key=lambda name: (name == "index.html", name)):
         files.make_folder((out / name).parent)
@@ -178,7 +180,7 @@ def images_of(classifier: Classifier, others: Iterable[Classifier]) -> str:
 
 def study_points(folder: Path, runs: Path, note: Note) -> list[Point]:
     """A point for each cell that has an accuracy and a time; RunError if ``folder`` is not a study, or if none has."""
-    if not (folder / "study.json").is_file():
+    if not files.exists(folder / "study.json"):
         raise RunError(f"{folder} is not a study (no study.json); `vitlab study` names its folder at the end")
     rows = with_digests(read_rows(folder), runs)
     try:

@@ -98,5 +98,9 @@ def no_break(sentence: str) -> str:
 
 
 def markdown(words: Any) -> str:
-    """Text for one line of Markdown, with everything that Markdown would interpret escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", " ".join(str(words).split()))
+    """Text for one line of Markdown, with everything escaped that Markdown, HTML or a terminal would obey, among it
+    what looks like an address of the web."""
+    plain = text.printable(" ".join(str(words).split()))
+    marked = re.sub(r"([\\*_{}\[\]|~$#])", r"\\\1", plain.replace("&", "&amp;"))
+    marked = marked.replace("<", "&lt;").replace(">", "&gt;").replace("`", "&#96;")
+    return re.sub(r"(www)\.", r"\1\\.", marked.replace("://", r"\://"), flags=re.IGNORECASE)

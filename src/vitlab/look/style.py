@@ -19,6 +19,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from vitlab.text import printable
+
 Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
 
@@ -155,7 +157,7 @@ def label_mosaic(axes: Axes, rows: Sequence[str], columns: Sequence[str], sides:
 
 def escaped(name: str) -> str:
     """A user's name for matplotlib, where a dollar starts a formula and a first underscore hides a label."""
-    return (" " + name if name.startswith("_") else name).replace("$", r"\$")
+    return printable(" " + name if name.startswith("_") else name).replace("$", r"\$")
 
 
 def short(name: str, most: int = 14) -> str:

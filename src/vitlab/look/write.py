@@ -20,9 +20,10 @@ from vitlab.look.run import Subject, check_comparable, open_run, shown_images
 from vitlab.look.style import to_bytes, undrawable
 from vitlab.look.summary import MARK, answer, card
 from vitlab.runs.prepare import memory_errors
+from vitlab.runs.seal import SEAL
 from vitlab.studies.driver import read_study
 from vitlab.studies.table import notes
-from vitlab.text import counted, listed, value
+from vitlab.text import counted, listed, printable, value
 
 Note = Callable[[str], None]
 # Every picture of a run that may exist.
@@ -63,7 +64,9 @@ def look_at_run(
     numbers = shown_images(subject, image)
     started, version = subject.environment["started_utc"][:10], subject.environment["vitlab"]
     files_of_run = {"environment.json": subject.environment, "result.json": subject.result.to_dict()}
-    environment = [Table(name, (), rows_of(values, _readable)) for name, values in files_of_run.items()]
+    shown = {name: {key: it for key, it in values.items() if key not in SEAL} for name, values in files_of_run.items()}
+    environment = [Table(name, (), rows_of(values, _readable)) for name, values in shown.items()]
+    files.check_inner_folder(path / "pictures")  # before minutes of drawing
     with memory_errors("drawing"):
         sections = sections_of_run(subject, others, numbers, query)
         written = write_report(
@@ -79,12 +82,17 @@ def look_at_run(
         if old not in written.pictures:
             files.remove(old)  # of an earlier look; other files are the user's
     readme = path / "README.md"
-    if readme.exists() and MARK not in files.read_bytes(readme).decode(errors="replace"):
-        note(f"{readme} was edited; leaving it unchanged")
+    if files.exists(readme) and not is_ours(readme):
+        note(f"{readme} was edited, or is not an ordinary file; leaving it unchanged")
     else:
         files.write_bytes(readme, card(subject, sections).encode("utf-8", "replace"))
         written.card = readme
     return written
+
+
+def is_ours(readme: Path) -> bool:
+    """Whether a model card is as `vitlab look` wrote it."""
+    return files.is_ordinary(readme) and MARK in files.read_bytes(readme).decode(errors="replace")
 
 
 def look_at_data(data: str, out: Path, note: Note) -> Written:
@@ -135,9 +143,10 @@ def note_letters(section: Section, names: Sequence[str]) -> Section:
 
 def write_report(folder: Path, sections: Sequence[Section], **parts: Any) -> Written:
     """Write report.html, with the other ``parts`` that its template names, and its pictures into pictures/."""
-    written, images = write_pictures(sections, folder / "pictures")
+    written, images = write_pictures(sections, files.inner_folder(folder / "pictures"))
     written.report = folder / "report.html"
-    page = templates(autoescape=True).get_template("report.html.j2").render(parts, sections=sections, images=images)
+    made = templates(True, lambda value: printable(value) if type(value) is str else value)
+    page = made.get_template("report.html.j2").render(parts, sections=sections, images=images)
     files.write_bytes(written.report, page.encode("utf-8", "replace"))
     return written
 

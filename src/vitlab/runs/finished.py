@@ -14,6 +14,7 @@ from vitlab.config import RunConfig
 from vitlab.errors import DataError, RunError
 from vitlab.machine import private_randomness, use_available_threads
 from vitlab.model import Network, build_model
+from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
@@ -68,16 +69,21 @@ def open_run(path: Path) -> FinishedRun:
     """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
     folder = RunFolder(path)
     config, data = folder.config(), folder.data()
-    weights, result = folder.load_weights(config.digest())
-    settings = data["preprocess"]
-    try:
-        if data["channels"] not in (1, 3):
-            raise ValueError("images have 1 or 3 channels")
-        mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
-        preprocess = Preprocess(int(settings["image_size"]), mean, std, config.model.input_side)
-    except (KeyError, TypeError, ValueError):
-        raise RunError(f"{path / 'data.json'} is damaged: values are missing or wrong; train again") from None
+    preprocess = stored_preprocess(folder, config, data)
+    shapes = outline(config.model, data["channels"], len(data["classes"])).state_dict()
+    weights, result = folder.load_weights(config.digest(), shapes)
     return FinishedRun(folder, config, result, data, weights, preprocess)
+
+
+def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]) -> Preprocess:
+    """The preprocessing in ``data``, which is data.json; RunError unless it is for the network of ``config``."""
+    settings, side = data["preprocess"], config.model.input_side
+    mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
+    if settings["image_size"] != config.model.image_size or settings.get("crop", side) not in (None, side):
+        raise RunError(
+            f"{folder.path / 'data.json'} is damaged: its image_size or crop is not that of config.json; train again"
+        )
+    return Preprocess(config.model.image_size, mean, std, side)
 
 
 def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:

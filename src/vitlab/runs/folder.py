@@ -1,34 +1,38 @@
 """A run folder: what one training run leaves on the disk, written atomically and checked when it is read.
 
     config.json         the configuration, every knob
-    environment.json    versions, processor, threads, git commit
+    environment.json    versions, processor, threads, git commit; digests of config.json and data.json
     data.json           classes, preprocessing, digest of the data
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
     model.safetensors   the selected weights
-    result.json         how it ended: status, accuracy, times, parameters, digest of the weights
+    result.json         how it ended: status, accuracy, times, parameters, digests of all files
 
-A run without result.json is still going on or was killed; `--resume` continues it in either case.
+A run without result.json is still going on or was killed; `--resume` continues it in either case. Every file is read
+here, and a file from a stranger or a failing disk ends in a RunError: it is an ordinary file of a limited size, it has
+its digest (seal.py), it has its schema, and tensors have the names, shapes and types that the configuration implies.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.errors import ConfigError, DataError, RunError, storage_error
+from vitlab.errors import ConfigError, DataError, RunError
+from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
+from vitlab.runs.seal import SEAL, check_seal, seal
 from vitlab.text import quoted
 from vitlab.training.step import Checkpoint
 
@@ -58,13 +62,28 @@ ENVIRONMENT: dict[str, Any] = (
     }
 )
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
+PREPROCESS: dict[str, Any] = {"image_size": int, "mean": list[float], "std": list[float], "crop": int | None}
 # What result.json must also hold if the run is done.
 ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
 EPOCH: dict[str, Any] = {
     **dict.fromkeys(("epoch", "train_seconds", "train_top1"), float),
     **dict.fromkeys(("lr", "train_loss", "val_loss", "val_top1"), float | None),
 }
-AGAIN = "restore it from a backup, or train again"
+# `Counters`, which every checkpoint holds.
+COUNTERS: dict[str, Any] = {
+    **dict.fromkeys(("loss_sum", "correct_sum", "best_top1", "train_seconds", "wall_seconds"), float),
+    **dict.fromkeys(("step", "best_epoch"), int),
+    "rows": list[dict[str, Any]],
+}
+# The largest size in bytes of each kind of file that a run may have.
+MOST = {"config.json": 1_000_000, "environment.json": 4_000_000, "data.json": 16_000_000, "history.jsonl": 64_000_000}
+MOST_RESULT = 4_000_000
+MOST_HEADER = 8_000_000  # bytes of a safetensors file that are not numbers
+MOST_TENSORS = 1 << 40  # bytes of tensors, where no configuration says how many there should be
+MOST_CLASSES = 100_000
+CHECKPOINT_ADVICE = "delete it, and the run continues from an older one"
+
+Shapes = Mapping[str, Tensor]  # the tensors that a file should hold; only names, shapes and types matter
 
 
 @dataclass(frozen=True)
@@ -86,22 +105,39 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
-        if not os.path.isfile(self.path / "config.json"):  # unlike Path.is_file, False for impossible names
+        path = self.path / "config.json"
+        if not files.exists(path):
             raise RunError(
                 f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
             )
+        data = files.read_bytes(path, MOST["config.json"])
         try:
-            return RunConfig.from_dict(files.read_json(self.path / "config.json"))
+            config = RunConfig.from_dict(files.parse_json(data, str(path)))
         except ConfigError as error:
-            raise RunError(f"{self.path / 'config.json'} is damaged: {error}; {AGAIN}") from error
+            raise RunError(f"{path} is damaged: {error}; {AGAIN}") from error
+        self._check_digest(path.name, data)
+        return config
 
     def environment(self) -> dict[str, Any]:
         """environment.json; RunError when it is missing or damaged, as for every file below."""
-        return self._table("environment.json", ENVIRONMENT)
+        path = self.path / "environment.json"
+        table = self._table(path.name, ENVIRONMENT | SEAL)
+        check_seal(path, table, AGAIN)
+        return table
 
     def data(self) -> dict[str, Any]:
         """data.json: the classes, the preprocessing and the digest of the images."""
-        return self._table("data.json", DATA)
+        path = self.path / "data.json"
+        data = files.read_bytes(path, MOST[path.name])
+        table = files.check_table(path, files.parse_json(data, str(path)), DATA, AGAIN)
+        channels, classes = table["channels"], len(table["classes"])
+        settings = files.check_table(path, table["preprocess"], PREPROCESS, AGAIN, "preprocess: ")
+        if channels not in (1, 3) or not 2 <= classes <= MOST_CLASSES:
+            raise RunError(f"{path} is damaged: {channels} channels and {classes} classes cannot be; {AGAIN}")
+        if not len(settings["mean"]) == len(settings["std"]) == channels or min(settings["std"]) <= 0:
+            raise RunError(f"{path} is damaged: 'mean' and 'std' need {channels} numbers, std above 0; {AGAIN}")
+        self._check_digest(path.name, data)
+        return table
 
     def check_same_data(self, digest: str) -> None:
         """DataError unless ``digest`` is that of the images that the run began with."""
@@ -112,19 +148,45 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """result.json, or None while the run has not ended."""
-        if not (self.path / "result.json").exists():
+        path = self.path / "result.json"
+        if not files.exists(path):
             return None
         advice = f"delete it, and {self._resume} makes it again"
-        result = Result.from_dict(self._table("result.json", KINDS, advice))
+        table = self._table(path.name, KINDS, advice)
+        result = Result.from_dict(table)
         if result.status == "done":
-            self._table("result.json", ENDED, advice)
+            files.check_table(path, table, ENDED, advice)
         if result.params == 0:
-            raise RunError(f"{self.path / 'result.json'} is damaged: 'params' is 0; {advice}")
+            raise RunError(f"{path} is damaged: 'params' is 0; {advice}")
+        check_seal(path, table, advice)
         return result
 
     def _table(self, name: str, kinds: dict[str, Any], advice: str = AGAIN) -> dict[str, Any]:
         path = self.path / name
-        return files.check_table(path, files.read_json(path), kinds, advice)
+        return files.check_table(path, files.read_json(path, MOST.get(name, MOST_RESULT), advice), kinds, advice)
+
+    def digests(self) -> dict[str, str] | None:
+        """The SHA-256 of the run's files by name, from result.json once the run has ended, before that from
+        environment.json; None for a run of an earlier version, which has none."""
+        result = self.result()
+        if result is not None:
+            return result.files
+        return self.environment().get("files") if files.exists(self.path / "environment.json") else None
+
+    def _check_digest(self, name: str, data: bytes) -> None:
+        """RunError unless ``data``, read from the file ``name``, are what vitlab wrote there."""
+        known = self.digests()
+        if known is None or (name not in known and name == "history.jsonl"):  # it grows until the run ends
+            return
+        if files.sha256(data) != known.get(name):
+            what = "has been changed" if name == "config.json" else "is damaged: its SHA-256 has changed"
+            raise RunError(f"{self.path / name} {what} since vitlab wrote it; {AGAIN}")
+
+    def read(self, name: str, most: int = files.MOST_BYTES) -> bytes:
+        """A further file of the run, by its name; RunError unless it has its digest."""
+        data = files.read_bytes(self.path / name, most)
+        self._check_digest(name, data)
+        return data
 
     @property
     def _resume(self) -> str:
@@ -133,8 +195,37 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl, one per epoch."""
         path = self.path / "history.jsonl"
-        rows = files.read_json_lines(path)
+        rows = self._rows(files.read_json_lines(path, MOST[path.name]), path)
+        self._check_digest(path.name, files.read_bytes(path, MOST[path.name]))
+        return rows
+
+    def _rows(self, rows: list[Any], path: Path) -> list[dict[str, Any]]:
         return [files.check_table(path, row, EPOCH, AGAIN, f"row {n}: ") for n, row in enumerate(rows, start=1)]
+
+    def begin(self, config: RunConfig, data: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Write the files of a run that begins; config.json last: from then on `--resume` continues it."""
+        written = {"data.json": data, "config.json": config.to_dict()}
+        digests = {name: files.sha256(files.json_bytes(value)) for name, value in written.items()}
+        self.write("data.json", data)
+        self.write("environment.json", seal(environment, digests))
+        self.write("config.json", written["config.json"])
+
+    def go_on(self, environment: dict[str, Any]) -> None:
+        """Write environment.json of a run that is resumed; the result of its interruption is void, and goes first,
+        because it vouches for the old one."""
+        files.remove(self.path / "result.json")
+        names = ("data.json", "config.json")
+        digests = {name: files.sha256(files.read_bytes(self.path / name, MOST[name])) for name in names}
+        self.write("environment.json", seal(environment, environment.get("files") or digests))
+
+    def write_result(self, result: Result) -> Result:
+        """Write result.json, with the digests of all files of the run; return what it holds."""
+        names = ["data.json", "config.json", "environment.json", "history.jsonl"]
+        names += [name for name in files.names_in(self.path) if name.endswith(".safetensors")]
+        digests = {name: files.digest_of(self.path / name) for name in names if files.is_ordinary(self.path / name)}
+        sealed = seal(result.to_dict(), digests | (self.environment().get("files") or {}))
+        self.write("result.json", sealed)
+        return Result.from_dict(sealed)
 
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write one of the JSON files."""
@@ -150,9 +241,9 @@ class RunFolder:
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
-    def load_weights(self, config_digest: str) -> tuple[dict[str, Tensor], Result]:
+    def load_weights(self, config_digest: str, shapes: Shapes | None = None) -> tuple[dict[str, Tensor], Result]:
         """The selected weights, on the CPU, and the result; RunError unless weights and configuration have the digests
-        in result.json."""
+        in result.json, and the weights are finite and have the ``shapes``."""
         result = self.result()
         if result is None or result.model_sha256 is None:
             if result is not None and result.status == "diverged":
@@ -162,18 +253,19 @@ class RunFolder:
             raise RunError(
                 f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
-        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
-        if not self.model_path.exists():
-            raise RunError(f"{self.model_path} is missing; {advice}")
-        data = files.read_bytes(self.model_path)
+        path, advice = self.model_path, f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        data = files.read_bytes(path, most_bytes(shapes), advice)
         if files.sha256(data) != result.model_sha256:
-            raise RunError(f"{self.model_path} is damaged: its SHA-256 has changed; {advice}")
-        return _unpack(data, self.model_path)[0], result
+            raise RunError(f"{path} is damaged: its SHA-256 has changed; {advice}")
+        weights = _unpack(data, path)[0]
+        if shapes is not None:
+            check_shapes(path, weights, shapes)
+        check_finite(path, weights, weights)
+        return weights, result
 
     def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
         """Write a resumable state, then delete all but the newest few."""
-        folder = self.path / "checkpoints"
-        files.make_folder(folder)
+        folder = files.inner_folder(self.path / "checkpoints")
         counters = files.to_json(checkpoint.counters, indent=None)
         metadata = {"format": CHECKPOINT_FORMAT, "config_digest": config_digest, "counters": counters}
         data = _pack(checkpoint.tensors, metadata)
@@ -185,45 +277,95 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, newest (by step, not by date) first."""
-        found = (self.path / "checkpoints").glob("step-*.safetensors")
-        return sorted((path for path in found if CHECKPOINT_NAME.fullmatch(path.name)), reverse=True)
+        folder = self.path / "checkpoints"
+        files.check_inner_folder(folder)
+        return [folder / name for name in reversed(files.names_in(folder)) if CHECKPOINT_NAME.fullmatch(name)]
 
-    def load_checkpoint(self, config_digest: str) -> tuple[Checkpoint | None, list[Path]]:
-        """The newest intact checkpoint (None: start again), and the damaged ones that are newer.
+    def load_checkpoint(
+        self, config_digest: str, shapes: Shapes | None = None, best: Shapes | None = None
+    ) -> tuple[Checkpoint | None, list[Path]]:
+        """The newest intact checkpoint (None: start again), and the damaged ones that are newer; see
+        `read_checkpoint`."""
+        damaged: list[Path] = []
+        for path in self.checkpoints():
+            checkpoint = self.read_checkpoint(path, config_digest, shapes, best)
+            if checkpoint is not None:
+                return checkpoint, damaged
+            damaged.append(path)
+        return None, damaged
+
+    def read_checkpoint(
+        self, path: Path, config_digest: str, shapes: Shapes | None = None, best: Shapes | None = None
+    ) -> Checkpoint | None:
+        """One of `checkpoints`; None if it does not have the SHA-256 in its name. It must hold tensors with these
+        ``shapes``, and either all or none of ``best``.
 
         RunError for a checkpoint of another version of vitlab, or of another configuration.
         """
-        damaged: list[Path] = []
-        for path in self.checkpoints():
-            data = files.read_bytes(path)
-            if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
-                damaged.append(path)
-                continue
-            tensors, metadata = _unpack(data, path)
-            if metadata.get("format") != CHECKPOINT_FORMAT:
-                advice = "resume it with that version, or start a new run"
-                raise RunError(f"{path} is from another version of vitlab; {advice}")
-            if metadata.get("config_digest") != config_digest:
-                advice = "restore it, or start a new run"
-                raise RunError(f"config.json has been changed since {path} was written; {advice}")
-            return Checkpoint(tensors, json.loads(metadata["counters"])), damaged
-        return None, damaged
+        data = files.read_bytes(path, most_bytes(shapes) + most_bytes(best), CHECKPOINT_ADVICE)
+        if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
+            return None
+        tensors, metadata = _unpack(data, path)
+        if metadata.get("format") != CHECKPOINT_FORMAT:
+            advice = "resume it with that version, or start a new run"
+            raise RunError(f"{path} is from another version of vitlab; {advice}")
+        if metadata.get("config_digest") != config_digest:
+            advice = "restore it, or start a new run"
+            raise RunError(f"config.json has been changed since {path} was written; {advice}")
+        if shapes is not None:
+            check_shapes(path, tensors, {**shapes, **(best or {})} if any(map(is_best, tensors)) else shapes)
+        check_finite(path, tensors, [name for name in tensors if not name.startswith("optim/")])
+        return Checkpoint(tensors, self._counters(path, metadata))
 
-    def sweep(self, damaged: list[Path]) -> None:
+    def _counters(self, path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+        """The counters in a checkpoint's metadata."""
+        read = files.parse_json(str(metadata.get("counters")), str(path), CHECKPOINT_ADVICE)
+        counters = files.check_table(path, read, COUNTERS, CHECKPOINT_ADVICE)
+        self._rows(counters["rows"], path)
+        if counters["step"] != int(path.name.split("-")[1]) or counters.keys() != COUNTERS.keys():
+            raise RunError(f"{path} is damaged: its counters are not those of its step; {CHECKPOINT_ADVICE}")
+        return counters
+
+    def sweep(self, damaged: Iterable[Path] = ()) -> None:
         """Delete damaged checkpoints, which would count as the newest, and temporary files of a killed process."""
-        for path in [*damaged, *self.path.rglob(".*.tmp")]:
+        for path in damaged:
             files.remove(path)
+        files.check_inner_folder(self.path / "checkpoints")
+        for folder in (self.path, self.path / "checkpoints"):
+            files.sweep(folder)
+
+
+def is_best(name: str) -> bool:
+    """Whether a tensor of a checkpoint belongs to the best epoch's weights."""
+    return name.startswith("best/")
 
 
 def check_empty(path: Path) -> None:
     """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
-    try:
-        names = [entry.name for entry in path.iterdir()] if os.path.lexists(path) else []
-    except OSError as error:
-        raise storage_error("use the folder", path, error) from error
-    if any(name not in BEFORE_CONFIG and not name.endswith(".tmp") for name in names):
+    if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
         advice = f"choose another --out, or continue that run with --resume {quoted(path)}"
         raise RunError(f"{path} is not empty; {advice}")
+
+
+def most_bytes(shapes: Shapes | None) -> int:
+    """The largest size of a safetensors file with these tensors; a generous one if they are not known."""
+    return MOST_TENSORS if shapes is None else MOST_HEADER + sum(one.numel() * one.itemsize for one in shapes.values())
+
+
+def check_shapes(path: Path, tensors: Shapes, shapes: Shapes) -> None:
+    """RunError unless the tensors of ``path`` have exactly these names, shapes and types."""
+    wrong = sorted(tensors.keys() ^ shapes.keys()) or [
+        name for name, one in shapes.items() if (tensors[name].shape, tensors[name].dtype) != (one.shape, one.dtype)
+    ]
+    if wrong:
+        raise RunError(f"config.json does not match {path} ({wrong[0]}); restore the file that was changed")
+
+
+def check_finite(path: Path, tensors: Shapes, names: Iterable[str]) -> None:
+    """RunError if one of the tensors ``names`` holds NaN or infinity."""
+    for name in names:
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise RunError(f"{path} is damaged: {name} holds numbers that are not finite; train again with a lower lr")
 
 
 def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
@@ -236,7 +378,7 @@ def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]
     """Tensors and metadata of a safetensors file: 8 bytes of header length, a JSON header, raw numbers."""
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError, TypeError) as error:
         raise RunError(f"{path} is damaged: it is not a safetensors file; {AGAIN}") from error
+    header = files.parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], str(path))
     return tensors, header.get("__metadata__", {})

@@ -88,6 +88,9 @@ class Result(Mapping[str, Any]):
     steps: int | None = fact("Number of completed training steps.")
     signal: int | None = fact("The signal that interrupted the run.")
     error: str | None = fact("Why the run failed.")
+    format: int | None = fact("Version of the run folder's format.")
+    files: dict[str, str] | None = fact("SHA-256 of every other file of the run.")
+    sha256: str | None = fact("SHA-256 of all entries above, as JSON with sorted names and without spaces.")
 
     def __getitem__(self, name: str) -> Any:
         """An entry by its name in result.json; KeyError for an unknown one."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -20,15 +22,16 @@ from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset
-from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError
+from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError, storage_error
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment
 from vitlab.model import count_parameters, parameters_by_part
-from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty
+from vitlab.model.outline import outline
+from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
-from vitlab.training.loop import Hooks, Outcome, fit
+from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
 
@@ -61,10 +64,10 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT, *, dat
     files.make_folder(path)
     with folder.locked():
         check_empty(path)  # again: another process may have been faster
+        folder.sweep()
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
-        folder.write("data.json", data_record(prepared.dataset, prepared.task.preprocess))
-        folder.write("environment.json", environment(prepared.task.machine) | origin() | circumstances)
-        folder.write("config.json", config.to_dict())  # last: from here on it is a run that --resume continues
+        about = environment(prepared.task.machine) | origin() | circumstances
+        folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess), about)
         return carry_out(folder, prepared, reporter, None)
 
 
@@ -91,8 +94,10 @@ def resume_run(
         stored = folder.environment()
         here = {name: stored[name] for name in ("threads", "precision", "kernels")} | machine_knobs(asked)
         with memory_errors("preparing the run"):
+            shapes = shapes_in_checkpoint(folder, config)
+            checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
             prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
-        checkpoint, damaged = folder.load_checkpoint(config.digest())
+        check_place(folder, prepared.task, checkpoint)
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
         if checkpoint is None and damaged:
@@ -100,6 +105,35 @@ def resume_run(
         record_resume(folder, prepared, allow_drift)
         folder.sweep(damaged)
         return carry_out(folder, prepared, reporter, checkpoint)
+
+
+def shapes_in_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors that a checkpoint of ``config`` always holds, and those that it holds after the best epoch."""
+    data = folder.data()
+    network = outline(config.model, data["channels"], len(data["classes"]))
+    weights = network.state_dict() if config.train.select == "best" else {}
+    return checkpoint_shapes(network, config.optim), {f"best/{name}": one for name, one in weights.items()}
+
+
+def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) -> None:
+    """RunError unless the checkpoint's counters are those of a moment of this training."""
+    if checkpoint is None:
+        return
+    counters = Counters(**checkpoint.counters)
+    epochs, epoch = len(counters.rows), task.steps_per_epoch
+    fits = 0 < counters.step <= task.total_steps and epochs * epoch <= counters.step <= (epochs + 1) * epoch
+    done = counters.step == task.total_steps and epochs == math.ceil(task.total_steps / epoch)
+    has_best = any(map(is_best, checkpoint.tensors))
+    if not (fits or done) or counters.best_epoch > epochs or (has_best and not counters.best_epoch):
+        raise RunError(f"{folder.path}: the checkpoint of step {counters.step} does not fit its run; start a new run")
+
+
+def check_record(folder: RunFolder, record: dict[str, Any]) -> None:
+    """RunError unless data.json describes the data as ``record`` does: a run of an earlier version has no digest of
+    it."""
+    stored, names = folder.data(), ("channels", "classes", "preprocess")
+    if [stored[name] for name in names] != [json.loads(files.to_json(record[name])) for name in names]:
+        raise RunError(f"{folder.path / 'data.json'} is damaged: it does not describe the run's data; {files.AGAIN}")
 
 
 def machine_knobs(asked: dict[str, Any]) -> dict[str, Any]:
@@ -127,14 +161,14 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
     folder.check_same_data(prepared.dataset.digest)
+    check_record(folder, data_record(prepared.dataset, prepared.task.preprocess))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
     drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
     if drift and not allow_drift:
         raise RunError(f"{'; '.join(drift)}: the resumed run would not be bit-exact; --allow-drift continues anyway")
     resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
-    folder.write("environment.json", stored | {"resumed": resumed})
-    files.remove(folder.path / "result.json")  # the run goes on
+    folder.go_on(stored | {"resumed": resumed})
 
 
 def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None) -> Result:
@@ -187,8 +221,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
             result = replace(result, **{f"test_{name}": value for name, value in numbers.items()})
     if outcome.status != "interrupted" and outcome.weights:
         result = replace(result, model_sha256=folder.save_weights(outcome.weights))
-    folder.write("result.json", result.to_dict())
-    return result
+    return folder.write_result(result)
 
 
 def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:
@@ -217,8 +250,8 @@ def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:
 def record_failure(folder: RunFolder, prepared: Prepared, failure: VitlabError) -> None:
     """Write a result.json that names the failure, if the disk still allows it."""
     kind = {StorageError: "failed:storage", OutOfMemoryError: "failed:memory"}.get(type(failure), "failed")
-    with contextlib.suppress(StorageError):  # the first error is the one to report
-        folder.write("result.json", facts(prepared, kind, str(failure)).to_dict())
+    with contextlib.suppress(VitlabError):  # the first error is the one to report
+        folder.write_result(facts(prepared, kind, str(failure)))
 
 
 def check_free_space(path: Path, prepared: Prepared) -> None:
@@ -229,7 +262,10 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
     needed = count_parameters(prepared.model) * 4 * (3 * copies + 1) + 1_000_000
     absolute_path = path.absolute()
     existing = next(folder for folder in (absolute_path, *absolute_path.parents) if os.path.exists(folder))
-    free = shutil.disk_usage(existing).free
+    try:
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise storage_error("use the folder", existing, error) from error
     if free < needed:
         raise StorageError(
             f"{path} has {free / 1e6:.1f} MB of free space, but this run may need {needed / 1e6:.1f} MB; "

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vitlab.config import OptimConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
@@ -170,6 +171,25 @@ def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
     state.sums.copy_(torch.tensor([state.counters.loss_sum, state.counters.correct_sum], dtype=torch.float64))
     state.clock = task.machine.stopwatch(state.counters.train_seconds)
     state.wall = task.machine.stopwatch(state.counters.wall_seconds)
+
+
+def checkpoint_shapes(outline: Network, config: OptimConfig) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of a network with these shapes, but for the best epoch's weights. Only their names,
+    shapes and types matter."""
+    weights = outline.state_dict()
+    muon = outline.describe().matrices if config.optimizer == "muon" else {}
+    shapes = {f"{part}/{name}": one for part in parts_of(config) for name, one in weights.items()}
+    for name, parameter in outline.named_parameters():
+        names = ("momentum",) if name in muon else ("exp_avg", "exp_avg_sq")
+        shapes |= {f"optim/{name}/{entry}": parameter for entry in names}
+        if name not in muon:
+            shapes[f"optim/{name}/step"] = torch.empty(())
+    return shapes
+
+
+def parts_of(config: OptimConfig) -> tuple[str, ...]:
+    """The parts of a checkpoint that hold a network's weights and are always there."""
+    return ("model", "average") if config.ema_decay else ("model",)
 
 
 def is_finite(model: nn.Module) -> bool:
