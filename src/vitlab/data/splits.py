@@ -19,6 +19,7 @@ from vitlab.text import counted
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
+UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,15 @@ def _describe(array: npt.NDArray[Any]) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[Split, Split | None]:
+def cut_validation(
+    split: Split, fraction: float, how: str, seed: int, is_new: bool = True
+) -> tuple[Split, Split | None]:
     """Cut ``split`` into training and validation images; fraction 0 gives (split, None).
 
     ``how`` "last" keeps the first int(N * (1 - fraction)) images for training, unshuffled, as in Keras' fit.
     "stratified" draws as many validation images, with the same share of every class, by ``seed``. ConfigError when a
-    part would be empty or an argument is out of range.
+    part would be empty, an argument is out of range, or "last" leaves classes out of the validation images because the
+    images are sorted by class. That last reason does not hold for a run that began with such a cut (``is_new`` False).
     """
     if how not in ("last", "stratified"):
         raise ConfigError(f"val_split {how!r} is unknown; choose stratified or last")
@@ -85,7 +89,28 @@ def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[
             f"val_split {how} leaves {counted(len(lost), 'class')} without a training image, such as class {lost[0]}; "
             "use val_split stratified or val_fraction 0"
         )
+    if how == "last" and is_new:
+        _refuse_sorted(train, val)
     return train, val
+
+
+def _refuse_sorted(train: Split, val: Split) -> None:
+    """ConfigError if the validation images lack a class that images in random order would have shown.
+
+    In random order, the chance that none of a class's images is among the validation images is below
+    (1 - v)^n, v their share and n the size of the class. Summed over the missing classes, it bounds the chance to
+    refuse images that are in random order.
+    """
+    sizes = np.bincount(train.labels)
+    missing = np.setdiff1d(train.labels, val.labels)
+    chances = (len(train) / (len(train) + len(val))) ** sizes[missing]
+    unlikely = missing[chances * np.count_nonzero(sizes) < UNLIKELY]
+    if len(unlikely):
+        shown, total = len(np.unique(val.labels)), np.count_nonzero(sizes)
+        raise ConfigError(
+            f"val_split last takes the last {counted(len(val), 'image')} for validation, and they show only {shown} of "
+            f"{counted(int(total), 'class')}: the images are sorted by class; use --val-split stratified"
+        )
 
 
 def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -111,6 +136,15 @@ def limit(split: Split, count: int, seed: int) -> Split:
     if count >= len(split):
         return split
     return split.take(numpy_generator(seed, "limit").permutation(len(split))[:count])
+
+
+def count_constant(images: Images) -> int:
+    """How many images [N, H, W, C] have one colour all over."""
+    count = 0
+    for start in range(0, len(images), 1024):
+        some = images[start : start + 1024]
+        count += int((some == some[:, :1, :1]).all(axis=(1, 2, 3)).sum())
+    return count
 
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
