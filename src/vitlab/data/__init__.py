@@ -4,7 +4,7 @@ NumPy only: PyTorch is used in batches.py, which is not imported here, and the n
 when something must be downloaded.
 """
 
-from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset
+from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
 from vitlab.data.load import check, fetch, load_dataset
 from vitlab.data.splits import Split, cut_validation, limit
 
@@ -13,6 +13,7 @@ __all__ = [
     "Card",
     "DataFile",
     "Dataset",
+    "Reading",
     "Split",
     "check",
     "cut_validation",

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from vitlab import files
 from vitlab.config import RunConfig
+from vitlab.data import Dataset
 from vitlab.errors import ConfigError, DataError, RunError, storage_error
 from vitlab.runs.result import KINDS, Result
 from vitlab.text import quoted
@@ -94,12 +95,15 @@ class RunFolder:
         """data.json: the classes, the preprocessing and the digest of the images."""
         return self._table("data.json", DATA)
 
-    def check_same_data(self, digest: str) -> None:
-        """DataError unless ``digest`` is that of the images that the run began with."""
-        if digest != self.data()["sha256"]:
+    def check_same_data(self, dataset: Dataset) -> None:
+        """DataError unless ``dataset`` has the images and the classes that the run began with."""
+        record = self.data()
+        if dataset.digest != record["sha256"]:
             raise DataError(
                 f"the data of {self.path} has changed since the run began (another SHA-256); start a new run"
             )
+        if list(dataset.card.classes) != record["classes"]:
+            raise DataError(f"{self.path / 'data.json'} does not name the classes of its data; restore it")
 
     def result(self) -> Result | None:
         """result.json, or None while the run has not ended."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
-from vitlab.data import CATALOGUE, Dataset
+from vitlab.data import CATALOGUE, Dataset, Reading
 from vitlab.errors import OutOfMemoryError, RunError, StorageError, VitlabError
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment
@@ -89,7 +89,7 @@ def resume_run(
         stored = folder.environment()
         here = {name: stored[name] for name in ("threads", "precision", "kernels")} | machine_knobs(asked)
         with memory_errors("preparing the run"):
-            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
+            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"), Reading.of(folder.data()))
         checkpoint, damaged = folder.load_checkpoint(config.digest())
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
@@ -124,7 +124,7 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
-    folder.check_same_data(prepared.dataset.digest)
+    folder.check_same_data(prepared.dataset)
     stored, now = folder.environment(), environment(prepared.task.machine)
     drift = [f"{key} was {stored[key]}, is now {now[key]}" for key in FINGERPRINT if stored[key] != now[key]]
     if drift and not allow_drift:
@@ -245,6 +245,8 @@ def data_record(dataset: Dataset, preprocess: Preprocess) -> dict[str, Any]:
         "sha256": dataset.digest,
         "origin": dataset.origin,
         "unreadable": list(dataset.unreadable),
+        "size": [card.height, card.width],
+        "background": dataset.background,
     }
 
 
