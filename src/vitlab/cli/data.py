@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
@@ -14,7 +15,12 @@ def declare(children: flags.Children) -> None:
     parser = flags.add_command(children, data, "list, fetch or check data sets", usage)
     actions = ("list", "fetch", "check")
     parser.add_argument("action", choices=actions, nargs="?", default="list", help="what to do [list]")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="data sets to fetch or check")
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="data sets to fetch or check; your own folders or .npz files to check",
+    )
     flags.add_output(parser)
 
 
@@ -27,6 +33,11 @@ def data(arguments: argparse.Namespace) -> int:
         return list_data(arguments.json)
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
+    own = [name for name in names if is_own(name)]
+    if action == "check" and own:
+        if len(own) < len(names):
+            raise ConfigError("check your own data and data sets of the catalogue one after the other")
+        return check_own(own, arguments.json)
     from vitlab.data import check, fetch
 
     if action == "fetch":
@@ -44,6 +55,32 @@ def data(arguments: argparse.Namespace) -> int:
         raise DataError(
             f"{bad} of {len(rows)} files are missing or damaged; `vitlab data fetch` replaces those in the cache"
         )
+    return 0
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a folder or file, and not of the catalogue."""
+    from vitlab.data import CATALOGUE
+
+    return name not in CATALOGUE and os.path.exists(os.path.expanduser(name))
+
+
+def check_own(places: list[str], as_json: bool) -> int:
+    """What folders and .npz files hold, and what may be wrong with them; DataError for a place that is no data set."""
+    from vitlab.data.inspection import inspect, summary
+
+    found = {place: inspect(place) for place in places}
+    if as_json:
+        rows = [
+            {"data": place, "classes": one.classes, "problems": one.problems(), "unreadable": one.unreadable}
+            for place, one in found.items()
+        ]
+        flags.print_json(rows)
+        return 0
+    for place, one in found.items():
+        print(f"{place}: {summary(one)}")
+        for line in one.problems():
+            print(f"  {line}")
     return 0
 
 

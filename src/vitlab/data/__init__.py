@@ -5,6 +5,7 @@ when something must be downloaded.
 """
 
 from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
+from vitlab.data.inspection import check_data, inspect
 from vitlab.data.load import check, fetch, load_dataset
 from vitlab.data.splits import Split, cut_validation, limit
 
@@ -16,8 +17,10 @@ __all__ = [
     "Reading",
     "Split",
     "check",
+    "check_data",
     "cut_validation",
     "fetch",
+    "inspect",
     "limit",
     "load_dataset",
 ]

@@ -121,15 +121,14 @@ def _files_of(part: str, folder: Path, layout: Layout) -> Iterator[Found]:
 
 
 def _files_of_class(part: str, folder: Path, layout: Layout) -> list[Found]:
-    files = []
-    for entry in layout.inside(folder):
-        if entry.kind == "file":
-            files.append(_look_at(entry.path, one_form(folder.name), part))
-        else:
-            layout.skip(entry.path, "is not a file")
+    entries = list(layout.inside(folder))
+    files = [_look_at(one.path, one_form(folder.name), part) for one in entries if one.kind == "file"]
     if not any(one.is_image for one in files):
         layout.leave_out(folder, NO_IMAGE)
         return []
+    for one in entries:
+        if one.kind != "file":
+            layout.skip(one.path, "is not a file")
     return files
 
 

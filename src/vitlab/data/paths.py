@@ -82,7 +82,10 @@ def _kind(entry: os.DirEntry[str], root: Path) -> Kind:
 
 def junk_folders(folder: Path) -> list[Path]:
     """The folders in ``folder`` that systems leave, without hidden ones."""
-    names = sorted(name for name in os.listdir(folder) if name.lower() in JUNK_FOLDERS)
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.lower() in JUNK_FOLDERS)
+    except OSError:  # `contents` says why
+        return []
     return [folder / name for name in names if os.path.isdir(folder / name)]
 
 
@@ -98,7 +101,7 @@ def is_junk(name: str) -> bool:
 
 def is_run(folder: Path) -> bool:
     """Whether vitlab has written a run into ``folder``."""
-    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in OF_A_RUN)
+    return os.path.isfile(folder / "config.json") and any(os.path.isfile(folder / name) for name in OF_A_RUN)
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

@@ -19,6 +19,7 @@ from vitlab.text import counted
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
+FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
@@ -90,22 +91,21 @@ def cut_validation(
             "use val_split stratified or val_fraction 0"
         )
     if how == "last" and is_new:
-        _refuse_sorted(train, val)
+        _refuse_sorted(split.labels, train, val)
     return train, val
 
 
-def _refuse_sorted(train: Split, val: Split) -> None:
-    """ConfigError if the validation images lack a class that images in random order would have shown.
+def _refuse_sorted(labels: Labels, train: Split, val: Split) -> None:
+    """ConfigError if the validation images lack a class, and not by chance.
 
-    In random order, the chance that none of a class's images is among the validation images is below
-    (1 - v)^n, v their share and n the size of the class. Summed over the missing classes, it bounds the chance to
-    refuse images that are in random order.
+    That is so where the images of each class follow each other, and where a class would have been seen in random order:
+    the chance that none of its n images is among the validation images is below (1 - v)^n, v being their share.
     """
     sizes = np.bincount(train.labels)
     missing = np.setdiff1d(train.labels, val.labels)
     chances = (len(train) / (len(train) + len(val))) ** sizes[missing]
-    unlikely = missing[chances * np.count_nonzero(sizes) < UNLIKELY]
-    if len(unlikely):
+    is_sorted = len(labels) >= FEW and np.count_nonzero(np.diff(labels)) == np.count_nonzero(sizes) - 1
+    if len(missing) and (is_sorted or (chances * np.count_nonzero(sizes) < UNLIKELY).any()):
         shown, total = len(np.unique(val.labels)), np.count_nonzero(sizes)
         raise ConfigError(
             f"val_split last takes the last {counted(len(val), 'image')} for validation, and they show only {shown} of "
