@@ -238,6 +238,21 @@ def test_an_old_run_on_sizes_and_labels_as_they_were_read(tmp_path: Path) -> Non
     assert (new.card.classes, new.train.labels.tolist()) == (("1", "2"), [0, 1, 0])
 
 
+def test_an_old_run_sees_the_files_that_it_saw(tmp_path: Path) -> None:
+    """Without valid/ and without photos of more than 4 million pixels; its digest stays the same."""
+    from vitlab.data import Reading
+
+    root = put(tmp_path, below("train"))
+    digest = load_dataset(root).digest
+    photo = saved(Image.new("L", (2001, 2000), 7), "JPEG")
+    put(tmp_path, below("valid") | {"train/a/photo.jpg": photo})
+    (old, new) = (load_dataset(root, reading=reading) for reading in (Reading(("a", "b")), None))
+    assert (old.digest, old.val, len(old.train)) == (digest, None, 4)
+    assert new.val is not None
+    assert (len(new.val), len(new.train)) == (4, 5)
+    assert new.digest != digest
+
+
 def test_a_cut_that_new_runs_may_not_have_stays_with_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bars(tmp_path / "data")
     config = tiny_config(data, val_split="last", val_fraction=0.2, epochs=1)

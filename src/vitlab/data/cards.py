@@ -101,6 +101,11 @@ class Reading:
     background: int = 0
     size: tuple[int, int] | None = None
 
+    @property
+    def is_old(self) -> bool:
+        """Whether it is that of a version that knew fewer names of parts and smaller photos."""
+        return self.size is None
+
     @classmethod
     def of(cls, record: dict[str, Any]) -> Reading:
         """That of data.json."""

@@ -56,6 +56,11 @@ class Found:
     size: Size | None
     is_image: bool
 
+    @property
+    def pixels(self) -> int:
+        """How many it has, as far as is known."""
+        return self.size[0] * self.size[1] if self.size else 0
+
 
 @dataclass
 class Harvest:
@@ -78,8 +83,9 @@ def load_folder(
     ``side``: of the squares that the network sees; photos that are much larger are reduced to it. ``reading``: as the
     run read them that they are loaded for.
     """
-    layout = find_parts(root)
-    found = {part: list(_files_of(part, folder, layout)) for part, folder in layout.parts.items()}
+    is_old = reading is not None and reading.is_old
+    layout = find_parts(root, is_old)
+    found = {part: list(_files_of(folder, layout)) for part, folder in layout.parts.items()}
     if reading is None:
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
@@ -88,7 +94,10 @@ def load_folder(
     for part, files in found.items():
         harvest.images[part] = []
         for one in files:
-            _read_image(part, one, size, layout, harvest)
+            if is_old and one.pixels > MAX_PIXELS:
+                layout.skip(one.path, "has more than 4 million pixels")
+            else:
+                _read_image(part, one, size, layout, harvest)
     _report(layout, harvest, size, why, log)
     _check_counts(layout, harvest)
     classes = _class_names(layout, harvest, found, reading)
@@ -108,7 +117,7 @@ def load_folder(
 # ---- which files ----
 
 
-def _files_of(part: str, folder: Path, layout: Layout) -> Iterator[Found]:
+def _files_of(folder: Path, layout: Layout) -> Iterator[Found]:
     """The files in the sub-folders of the classes, sorted by folder and name; folders without images are left out."""
     layout.leave_out_junk(folder)
     for entry in layout.inside(folder):
@@ -117,12 +126,12 @@ def _files_of(part: str, folder: Path, layout: Layout) -> Iterator[Found]:
         elif is_run(entry.path) or (entry.name in OWN_FOLDERS and is_run(folder)):
             layout.leave_out(entry.path, "a run of vitlab")
         else:
-            yield from _files_of_class(part, entry.path, layout)
+            yield from _files_of_class(entry.path, layout)
 
 
-def _files_of_class(part: str, folder: Path, layout: Layout) -> list[Found]:
+def _files_of_class(folder: Path, layout: Layout) -> list[Found]:
     entries = list(layout.inside(folder))
-    files = [_look_at(one.path, one_form(folder.name), part) for one in entries if one.kind == "file"]
+    files = [_look_at(one.path, one_form(folder.name)) for one in entries if one.kind == "file"]
     if not any(one.is_image for one in files):
         layout.leave_out(folder, NO_IMAGE)
         return []
@@ -132,14 +141,14 @@ def _files_of_class(part: str, folder: Path, layout: Layout) -> list[Found]:
     return files
 
 
-def _look_at(path: Path, label: str, part: str) -> Found:
-    """What the first bytes of a file tell; only training images decide on the size."""
+def _look_at(path: Path, label: str) -> Found:
+    """What the first bytes of a file tell."""
     try:
         with open_regular(path) as file:
             head = file.read(HEAD)
     except OSError:  # reported when it is read
         head = b""
-    return Found(path, label, size_of(head, path) if part == "train" else None, looks_like_an_image(head, path.name))
+    return Found(path, label, size_of(head, path), looks_like_an_image(head, path.name))
 
 
 def _refuse_unreadable(files: list[Found], layout: Layout) -> None:

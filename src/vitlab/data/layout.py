@@ -68,17 +68,20 @@ class Layout:
                 yield entry
 
 
-def find_parts(root: Path) -> Layout:
+def find_parts(root: Path, is_old: bool = False) -> Layout:
     """The parts of the folder ``root``: train/ with val/ and test/ if they exist, else everything is for training.
-    DataError when there are no sub-folders, two folders for one part, or parts without training images."""
+    ``is_old``: as versions found them that knew no other names. DataError when there are no sub-folders, two folders
+    for one part, or parts without training images."""
     layout = Layout(root)
-    top = _unwrapped(root, root)
+    top = root if is_old else _unwrapped(root, root)
     folders = sub_folders(top, root)
     if not folders:
         raise DataError(f"{top} has no sub-folders; put the images of each class into a sub-folder")
-    nested = {path: part for path, part in _named(folders).items() if sub_folders(path, root)}
-    if not nested:
+    named = {path: path.name for path in folders if path.name in PARTS} if is_old else _named(folders)
+    nested = {path: part for path, part in named.items() if sub_folders(path, root)}
+    if not nested and not is_old:
         _refuse_parts_without_classes(top, folders)
+    if not nested:
         layout.parts = {"train": top}
         return layout
     for part in PARTS:
@@ -87,7 +90,7 @@ def find_parts(root: Path) -> Layout:
             names = listed([f"{printable(path.name)}/" for path in same])
             raise DataError(f"{top} has {names} for the {part} images; join them, or rename those that you do not use")
         if same:
-            layout.parts[part] = _unwrapped_part(same[0], root)
+            layout.parts[part] = same[0] if is_old else _unwrapped_part(same[0], root)
     if "train" not in layout.parts:
         raise DataError(f"{top} has {min(nested).name}/ but no train/ with a sub-folder for each class; add it")
     for entry in layout.inside(top):
