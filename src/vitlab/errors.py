@@ -76,7 +76,7 @@ class Interrupted(VitlabError):
         self.exit_code = 128 + signum
 
 
-MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "failed to map segment")
+MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "failed to map segment", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
@@ -33,13 +32,13 @@ def data(arguments: argparse.Namespace) -> int:
         return list_data(arguments.json)
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
-    own = [name for name in names if is_own(name)]
+    from vitlab.data import CATALOGUE, check, fetch
+
+    own = [name for name in names if name not in CATALOGUE]
     if action == "check" and own:
         if len(own) < len(names):
-            raise ConfigError("check your own data and data sets of the catalogue one after the other")
+            raise ConfigError("check your own data and those of the catalogue in two commands")
         return check_own(own, arguments.json)
-    from vitlab.data import check, fetch
-
     if action == "fetch":
         note = flags.notes(arguments.quiet)
         rows = [dict(data=name, file=file, place=place) for name in names for file, place in fetch(name, note)]
@@ -56,13 +55,6 @@ def data(arguments: argparse.Namespace) -> int:
             f"{bad} of {len(rows)} files are missing or damaged; `vitlab data fetch` replaces those in the cache"
         )
     return 0
-
-
-def is_own(name: str) -> bool:
-    """Whether a name is that of a folder or file, and not of the catalogue."""
-    from vitlab.data import CATALOGUE
-
-    return name not in CATALOGUE and os.path.exists(os.path.expanduser(name))
 
 
 def check_own(places: list[str], as_json: bool) -> int:

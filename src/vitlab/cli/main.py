@@ -39,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("vitlab: interrupted")
         return 130
-    except (MemoryError, ImportError) as error:
+    except (MemoryError, ImportError, RuntimeError) as error:
         if debug or not is_out_of_memory(error):
             raise
         say("vitlab: out of memory; free some and try again")

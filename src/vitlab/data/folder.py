@@ -280,7 +280,8 @@ def _report(layout: Layout, harvest: Harvest, size: Size, why: str, log: Callabl
 
 def _check_counts(layout: Layout, harvest: Harvest) -> None:
     """DataError when a part has too few images."""
-    first = f" ({layout.skipped[0]})" if layout.skipped else ""
+    left_out = f" (left out: {layout.told()})" if layout.left_out else ""
+    first = f" ({layout.skipped[0]})" if layout.skipped else left_out
     for part, folder in layout.parts.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:

@@ -166,7 +166,7 @@ def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
     import PIL.Image
 
     try:
-        if head.startswith(PNG) and b"eXIf" not in head:
+        if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:
             width, height = struct.unpack(">II", head[16:24])
         elif head.startswith((PNG, JPEG)):
             with _quiet, warnings.catch_warnings(), open_regular(path) as file:
