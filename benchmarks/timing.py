@@ -131,8 +131,10 @@ def optional(module: str) -> Any:
     """Import a module that vitlab itself does not need; exit with a one-line message if it is missing."""
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ModuleNotFoundError as error:
         name = module.split(".")[0]
+        if error.name not in (name, module):
+            raise
         raise SystemExit(f"{name} is missing, and this benchmark needs it; run: pip install -e '.[bench]'") from None
 
 

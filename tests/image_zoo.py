@@ -162,6 +162,7 @@ def readable_png() -> Iterator[Case]:
     yield Case("too-few-rows.png", png(WIDTH, HEIGHT, rows(seven()[:9])), 200, "something")
     yield Case("4-megapixels-rgba.png", saved(colours(2000)), 200, "something")
     yield Case("4-megapixels.jpg", saved(colours(2000).convert("RGB"), "JPEG"), 200, "something")
+    yield Case("12-megapixels.jpg", saved(Image.new("RGB", (4032, 3024), BLUE), "JPEG"), 200, "something")
     yield Case("blue-ink.png", saved(see_through(BLUE, BLUE)), 200, "something")
     yield Case("1x1.png", saved(Image.new("L", (1, 1), 255)), 200, "blank")
     yield Case("1x4000.png", saved(Image.new("L", (1, 4000), 7)), 200, "blank")
@@ -231,6 +232,8 @@ def too_large() -> Iterator[Case]:
     yield Case("2000x2001.png", saved(Image.new("1", (2000, 2001))), 413)
     yield Case("largest-numbers.png", png(2**31 - 1, 2**31 - 1, b"\0"), 413)
     yield Case("bomb.jpg", resized(photo, 65_500, 65_500), 413)
+    many = saved(Image.new("RGB", (16, 16)), "JPEG", progressive=True, subsampling=0)  # all of it is held at once
+    yield Case("progressive-bomb.jpg", resized(many, 11_000, 11_000), 413)
 
 
 def other_kinds() -> Iterator[Case]:
@@ -300,5 +303,5 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def resized(photo: bytes, width: int, height: int) -> bytes:
     """A JPEG whose header claims another size (in its start of frame, after length and precision)."""
-    at = photo.index(b"\xff\xc0") + 5
+    at = photo.index(b"\xff\xc2" if b"\xff\xc2" in photo else b"\xff\xc0") + 5
     return photo[:at] + struct.pack(">HH", height, width) + photo[at + 4 :]

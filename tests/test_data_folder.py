@@ -102,9 +102,10 @@ def test_grey_pictures_stored_as_colour_are_grey(tmp_path: Path) -> None:
 
 def test_other_sizes_are_resized_to_the_most_common_one(tmp_path: Path) -> None:
     even = np.full((11, 13), 90, np.uint8)
+    even[:, 7:] = 30
     lines: list[str] = []
     dataset = load_dataset(put(tmp_path, {"a/0.png": GREY, "a/1.png": even, "b/0.png": GREY}), lines.append)
-    np.testing.assert_array_equal(dataset.train.images[1], np.full((5, 7, 1), 90))
+    np.testing.assert_array_equal(dataset.train.images[1, :, :3, 0], np.full((5, 3), 90))
     np.testing.assert_array_equal(dataset.train.images[2, ..., 0], GREY)
     assert lines == ["resized 1 of 3 images to 5 x 7, the most common size"]
 
@@ -166,14 +167,6 @@ def test_what_does_not_belong_is_reported_and_hidden_files_are_not(tmp_path: Pat
     assert dataset.card.classes == ("a", "b")
 
 
-@pytest.mark.parametrize("gone", [None, "a"])
-def test_a_class_without_images_keeps_its_number(tmp_path: Path, gone: str | None) -> None:
-    put(tmp_path, {"a/0.png": GREY, "b/0.png": GREY, "b/1.png": GREY})
-    if gone:
-        (tmp_path / gone / "0.png").unlink()
-    assert load_dataset(str(tmp_path)).train.labels.tolist()[-2:] == [1, 1]
-
-
 def test_links_that_lead_out_are_skipped_and_those_inside_are_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     root = tmp_path / "root"
@@ -210,10 +203,14 @@ def test_a_part_that_is_a_link_out_is_not_followed(tmp_path: Path, part: str) ->
 
 
 def test_a_folder_that_is_no_part_is_reported(tmp_path: Path) -> None:
-    files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "validation") for name in "ab" for i in "01"}
-    dataset = load_dataset(put(tmp_path, files | {"README": b"x"}))
+    files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "unseen") for name in "ab" for i in "01"}
+    lines: list[str] = []
+    dataset = load_dataset(put(tmp_path, files | {"README": b"x", "pred/0.png": GREY}), lines.append)
     assert (len(dataset.train), dataset.val) == (4, None)
-    assert dataset.unreadable == ("validation is not train, val or test with classes in it",)
+    assert lines == ["left out: pred and unseen (not train, val or test with classes in it)"]
+    assert dataset.unreadable == tuple(
+        f"{name} is left out: not train, val or test with classes in it" for name in ("pred", "unseen")
+    )
 
 
 def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
@@ -297,8 +294,8 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (png_of_size(60_000, 60_000), "4 million pixels"),
-        (png_of_size(2001, 2000), "2001 x 2000 pixels, more than 4 million"),
+        (png_of_size(60_000, 60_000), "64 million pixels"),
+        (png_of_size(8001, 8000), "8001 x 8000 pixels, more than 64 million"),
         (png_of_size(20, 20), "damaged"),
         (png_of_size(0, 0), "damaged|no pixels"),
         (encoded(GREY, "BMP"), "not a PNG or JPEG"),
@@ -317,12 +314,14 @@ def test_size_is_judged_before_pixels_are_decoded(monkeypatch: pytest.MonkeyPatc
     from PIL import ImageFile
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("pixels were decoded"))
-    with pytest.raises(DataError, match="4 million"):
-        decode(png_of_size(3000, 3000))
+    with pytest.raises(DataError, match="64 million"):
+        decode(png_of_size(9000, 9000))
+    with pytest.raises(DataError, match="more than 4 million"):
+        images.decode(png_of_size(2001, 2000), "0.png")
 
 
 ONLY_IN_FOLDERS = ("cut-at-the-end.png", "only-the-checksum-is-wrong.png", "lying-length.png", "animated.png",
-                   "4000000x1.png", "1x70000.png")  # fmt: skip
+                   "4000000x1.png", "1x70000.png", "2000x2001.png")  # fmt: skip
 
 
 def test_folders_read_all_that_strangers_may_send_and_some_more() -> None:

@@ -364,3 +364,99 @@ def test_npz_larger_than_memory_is_refused_by_its_header(tmp_path: Path, monkeyp
     monkeypatch.setattr("vitlab.data.npz.MAX_BYTES", 100)
     with pytest.raises(DataError, match="GiB"):
         load_dataset(save(tmp_path, images=IMAGES, labels=LABELS))
+
+
+def npz_loaded(tmp_path: Path, **arrays: Any) -> tuple[Dataset, list[str]]:
+    lines: list[str] = []
+    return load_dataset(save(tmp_path, **arrays), lines.append), lines
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers", "told"),
+    [
+        (LABELS + 1, ("1", "2", "3"), LABELS, "1, 2 and 3 are 3 classes"),
+        (LABELS * 450, ("0", "450", "900"), LABELS, "0, 450 and 900 are 3 classes"),
+        (np.arange(7) + 1, ("1", "2", "3", "4", "5", "6", "7"), np.arange(7), "1, 2, 3 ... 7 are 7 classes"),
+        ((LABELS * 9 + 2).astype(np.uint64), ("2", "11", "20"), LABELS, "2, 11 and 20 are 3 classes"),
+        (LABELS, ("0", "1", "2"), LABELS, None),
+    ],
+)
+def test_npz_classes_are_the_labels_that_occur(
+    tmp_path: Path, labels: Any, classes: tuple[str, ...], numbers: Any, told: str | None
+) -> None:
+    dataset, lines = npz_loaded(tmp_path, x_train=IMAGES, y_train=labels, x_test=IMAGES[3:], y_test=labels[3:])
+    assert dataset.card.classes == classes
+    np.testing.assert_array_equal(dataset.train.labels, numbers)
+    assert dataset.test is not None
+    np.testing.assert_array_equal(dataset.test.labels, numbers[3:])
+    assert dataset.train.labels.dtype == np.int64
+    assert len(lines) == (told is not None)
+    assert told is None or told in lines[0]
+
+
+def test_npz_labels_index_the_names_that_are_given(tmp_path: Path) -> None:
+    names = np.array(["x", "y", "z", "never"])
+    dataset, lines = npz_loaded(tmp_path, images=IMAGES, labels=LABELS, classes=names)
+    assert dataset.card.classes == tuple(names)
+    assert lines == ["no training image shows 'never': the network cannot learn it"]
+    with pytest.raises(DataError, match="a training label is 4"):
+        npz_loaded(tmp_path, images=IMAGES, labels=LABELS * 2, classes=names)
+    with pytest.raises(DataError, match=r"test images of 'never', but no training images"):
+        npz_loaded(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:1], y_test=[3], classes=names)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint16, np.int32])
+def test_npz_whole_numbers_from_0_to_255_are_pixels(tmp_path: Path, kind: Any) -> None:
+    dataset, _ = npz_loaded(tmp_path, images=IMAGES.astype(kind), labels=LABELS)
+    np.testing.assert_array_equal(dataset.train.images[..., 0], IMAGES)
+
+
+def test_npz_booleans_are_black_and_white(tmp_path: Path) -> None:
+    dataset, _ = npz_loaded(tmp_path, images=IMAGES > 50, labels=LABELS)
+    np.testing.assert_array_equal(dataset.train.images[..., 0], np.where(IMAGES > 50, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("images", "advice"),
+    [
+        (IMAGES.astype(int) * 16, "from 0 to 1,664: scale them"),
+        (IMAGES.astype(int) - 1, "from -1 to 103: scale them"),
+        (IMAGES / 104, "np.round(x * 255).astype(np.uint8)"),
+        (IMAGES.astype(np.float32), "np.round(x).astype(np.uint8)"),
+        (IMAGES / 52 - 1, "np.round((x + 1) * 127.5)"),
+        (IMAGES * 3.5, "from 0 to 364: scale them"),
+        (np.where(IMAGES == 3, np.nan, 0.5), "np.nan_to_num"),
+        (IMAGES.astype(complex), "numbers from 0 to 255"),
+        (IMAGES.astype(str), "numbers from 0 to 255"),
+    ],
+)
+def test_npz_advice_fits_the_pixels(tmp_path: Path, images: Any, advice: str) -> None:
+    """Followed literally, it must give the picture: `x * 255` for whole numbers would turn 255 into 1."""
+    with pytest.raises(DataError) as caught:
+        npz_loaded(tmp_path, images=images, labels=LABELS)
+    assert advice in str(caught.value)
+    assert ("x * 255" in str(caught.value)) == (advice == "np.round(x * 255).astype(np.uint8)")
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (LABELS / 1, "y.astype(int)"),
+        (LABELS > 0, "y.astype(int)"),
+        (np.eye(3)[LABELS], "y.argmax(1)"),
+        (LABELS[:, None], "y.ravel()"),
+        (np.array(["a", "b", "c"])[LABELS], "np.unique(y, return_inverse=True)"),
+    ],
+)
+def test_npz_advice_fits_the_labels(tmp_path: Path, labels: Any, advice: str) -> None:
+    with pytest.raises(DataError, match="must be integers") as caught:
+        npz_loaded(tmp_path, images=IMAGES, labels=labels)
+    assert advice in str(caught.value)
+
+
+def test_npz_that_asks_for_more_memory_than_it_fills_is_damaged(tmp_path: Path) -> None:
+    """Or a short header would make numpy ask for a petabyte, and memory would seem to be short."""
+    content = {"images.npy": npy_header((10**15,)), "labels.npy": npy(LABELS)}
+    (tmp_path / "mine.npz").write_bytes(zipped(content))
+    with pytest.raises(DataError, match="states the shape"):
+        load_dataset(str(tmp_path / "mine.npz"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitlab.data import Split, cut_validation, limit
-from vitlab.data.splits import pixel_statistics
+from vitlab.data.splits import count_constant, pixel_statistics
 from vitlab.errors import ConfigError, DataError
 from vitlab.randomness import numpy_generator
 
@@ -76,6 +76,34 @@ def test_a_class_is_never_left_without_training_images(how: str, labels: list[in
     """The best epoch would be chosen on a class that nobody has learned."""
     with pytest.raises(ConfigError, match="stratified"):
         cut_validation(numbered(labels), 0.1, how, seed=0)
+
+
+def test_last_refuses_images_that_are_sorted_by_class() -> None:
+    """One class would choose the best epoch; by chance that happens to few images only."""
+    for labels in ([0] * 40 + [1] * 60, [1] * 40 + [0] * 60, [0] * 9 + [2] * 9 + [1] * 9, [0, 1] * 100 + [1] * 23):
+        with pytest.raises(ConfigError, match=r"show only 1 of \d classes: .* use --val-split stratified"):
+            cut_validation(numbered(labels), 0.1, "last", seed=0)
+        train, val = cut_validation(numbered(labels), 0.1, "last", seed=0, is_new=False)  # a run that began so
+        assert val is not None
+        assert numbers(train) + numbers(val) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_last_takes_images_in_random_order(seed: int) -> None:
+    """Even where small classes, each of six images, are missing by chance."""
+    labels = np.random.default_rng(seed).permutation(np.arange(120) % 20)
+    _, val = cut_validation(numbered(labels.tolist()), 0.1, "last", seed=0)
+    assert val is not None
+    assert 1 < len(np.unique(val.labels)) < 20
+
+
+def test_images_of_one_colour_are_counted() -> None:
+    images = np.zeros((1031, 3, 5, 3), np.uint8)
+    images[::2] = (7, 8, 9)
+    assert count_constant(images) == 1031
+    images[1030, 2, 4, 2] = 1
+    images[7, 0, 0, 0] = 1
+    assert count_constant(images) == 1029
 
 
 def test_stratified_leaves_every_class_an_image_to_learn_from() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tests.image_zoo import saved, seven, zoo
 from tests.made_runs import make_run
 from vitlab import Classifier
 from vitlab.cli import predict
+from vitlab.data.paths import natural
 from vitlab.predict import Label
 
 WHITE = saved(Image.fromarray(seven()))
@@ -72,11 +74,15 @@ def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path
     """The whole zoo in a folder: a line on standard output for each that can be read, on standard error for others."""
     for case in zoo():
         (here / case.name).write_bytes(case.data)
-    here_too = sorted(case.name for case in zoo() if case.name.lower().endswith((".png", ".jpg", ".jpeg")))
+    here_too = sorted((case.name for case in zoo() if case.name.endswith((".png", ".jpg", ".jpeg"))), key=natural)
+    assert all(case.name in here_too for case in zoo() if case.data.startswith((b"\x89PNG", b"\xff\xd8\xff")) and
+               case.name != "no-ending")  # fmt: skip
+    here_too.insert(sum(natural(name) < natural("no-ending") for name in here_too), "no-ending")
     answer = vitlab(f"predict {run} .")
     assert answer.code == 3
-    expected = {case.name: case.status for case in zoo()}
-    reported = answer.err.splitlines()
+    expected = {case.name: case.status for case in zoo()} | {"2000x2001.png": 200}  # one's own file may be larger
+    skipped, *reported = answer.err.splitlines()
+    assert skipped.startswith("skipped in ., since they are no PNG or JPEG images: animated.gif, drawing.svg, ")
     assert all(line.startswith("vitlab: ") for line in reported)
     assert "Traceback" not in answer.err
     assert [line.split()[1] for line in reported] == [name for name in here_too if expected[name] != 200]
@@ -88,13 +94,23 @@ def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path
 
 
 def test_a_folder_is_read_in_order_and_without_what_is_no_picture(run: Path, here: Path) -> None:
-    for name in ("b.PNG", "a.jpeg", "c.jpg", ".hidden.png", "notes.txt"):
-        (here / "in" / name).parent.mkdir(exist_ok=True)
+    """As image folders are: by content, or by a name that claims it; what systems leave behind is not mentioned."""
+    pictures = ("10.png", "9.PNG", "a.jpeg", "b/deep/er/2.jfif", "b/deep/er/10.jfif", "no-ending", "really.txt")
+    for name in (*pictures, ".hidden.png", "b/._2.jfif", "@eaDir/1.png"):
+        (here / "in" / name).parent.mkdir(exist_ok=True, parents=True)
         (here / "in" / name).write_bytes(WHITE)
+    (here / "in" / "notes.txt").write_text("notes")
+    (here / "in" / "Thumbs.db").write_text("x")
     (here / "in" / "folder.png").mkdir()
+    (here / "in" / "b" / "up").symlink_to("..")
+    os.mkfifo(here / "in" / "pipe.png")
     answer = vitlab(f"predict {run} in")
-    assert [line.split()[0] for line in answer.out.splitlines()] == ["in/a.jpeg", "in/b.PNG", "in/c.jpg"]
-    assert answer.code == 0
+    assert [line.split()[0] for line in answer.out.splitlines()] == [
+        f"in/{name}"
+        for name in ("9.PNG", "10.png", "a.jpeg", "b/deep/er/2.jfif", "b/deep/er/10.jfif", "no-ending", "really.txt")
+    ]
+    skipped = "in/b/up, in/notes.txt and in/pipe.png"
+    assert (answer.code, answer.err) == (0, f"skipped in in, since they are no PNG or JPEG images: {skipped}\n")
     (here / "empty").mkdir()
     answer = vitlab(f"predict {run} empty")
     assert answer.error == "vitlab: empty is a folder without a PNG or JPEG image; name another one"

@@ -16,6 +16,8 @@ A message says what happened, why, and what to do, in one line: it is all that t
 from __future__ import annotations
 
 import errno
+import importlib
+from types import ModuleType
 
 
 class VitlabError(Exception):
@@ -72,6 +74,36 @@ class Interrupted(VitlabError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "failed to map segment", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: MemoryError, or the words of torch, of the system and its loader."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError | OSError) and any(
+        sign in str(error).lower() for sign in MEMORY_SIGNS
+    )
+
+
+def import_optional(name: str, missing: VitlabError) -> ModuleType:
+    """The module ``name``; ``missing`` if that is not installed, OutOfMemoryError or VitlabError if it cannot load."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            raise missing from error
+        reason: Exception = error
+    except (ImportError, MemoryError, OSError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"out of memory while loading {name}; free some memory and try again") from error
+        reason = error
+    text = (str(reason).splitlines() or [type(reason).__name__])[0]
+    raise VitlabError(f"{name} is installed but cannot be loaded ({text}); reinstall it") from reason
 
 
 STORAGE_HINTS = {

@@ -41,6 +41,11 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
 
 
+def few(words: Sequence[str], most: int = 3) -> str:
+    """a, b, c and 4 more."""
+    return listed([*words[:most], f"{len(words) - most:,} more"] if len(words) > most + 1 else words)
+
+
 def with_article(name: str, article: str = "a") -> str:
     """a cat, an owl, an 8: as the name is spoken."""
     spoken = name.lower()

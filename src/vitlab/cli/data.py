@@ -15,7 +15,12 @@ def declare(children: flags.Children) -> None:
     parser = flags.add_command(children, data, "list, fetch or check data sets", usage)
     actions = ("list", "fetch", "check")
     parser.add_argument("action", choices=actions, nargs="?", default="list", help="what to do [list]")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="data sets to fetch or check")
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="data sets to fetch or check; your own folders or .npz files to check",
+    )
     flags.add_output(parser)
 
 
@@ -28,8 +33,13 @@ def data(arguments: argparse.Namespace) -> int:
         return list_data(arguments.json)
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
-    from vitlab.data import check, fetch
+    from vitlab.data import CATALOGUE, check, fetch
 
+    own = [name for name in names if name not in CATALOGUE]
+    if action == "check" and own:
+        if len(own) < len(names):
+            raise ConfigError("check your own data and those of the catalogue in two commands")
+        return check_own(own, arguments.json)
     if action == "fetch":
         note = flags.notes(arguments.quiet)
         rows = [dict(data=name, file=file, place=place) for name in names for file, place in fetch(name, note)]
@@ -45,6 +55,25 @@ def data(arguments: argparse.Namespace) -> int:
         raise DataError(
             f"{bad} of {len(rows)} files are missing or damaged; `vitlab data fetch` replaces those in the cache"
         )
+    return 0
+
+
+def check_own(places: list[str], as_json: bool) -> int:
+    """What folders and .npz files hold, and what may be wrong with them; DataError for a place that is no data set."""
+    from vitlab.data.inspection import inspect, summary
+
+    found = {place: inspect(place) for place in places}
+    if as_json:
+        rows = [
+            {"data": place, "classes": one.classes, "problems": one.problems(), "unreadable": one.unreadable}
+            for place, one in found.items()
+        ]
+        flags.print_json(rows)
+        return 0
+    for place, one in found.items():
+        show(f"{place}: {summary(one)}")
+        for line in one.problems():
+            show(f"  {line}")
     return 0
 
 

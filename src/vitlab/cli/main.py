@@ -14,7 +14,7 @@ from importlib import metadata
 
 from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
 from vitlab.cli.flags import EXIT_CODES, OneLineParser
-from vitlab.errors import StorageError, VitlabError, storage_error
+from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
 from vitlab.text import say, show
 
 COMMANDS = (train, evaluate, look, predict, export, serve, study, data, check, presets, doctor)
@@ -39,6 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("vitlab: interrupted")
         return 130
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        say("vitlab: out of memory; free some and try again")
+        return OutOfMemoryError.exit_code
     except OSError as error:
         if error.filename is not None or error.errno not in OUTPUT_ERRORS:
             raise

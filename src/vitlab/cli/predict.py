@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
-from vitlab.text import percent, say, show
+from vitlab.text import few, percent, say, show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vitlab.predict import Classifier, Label
 
 STANDARD_INPUT = "-"
-SUFFIXES = (".png", ".jpg", ".jpeg")
 TOGETHER = 64  # pictures that go through the network at once
 
 
@@ -76,16 +75,23 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def pictures_in(word: str) -> list[str]:
-    """The sorted PNG and JPEG files in a folder; a file, or a folder without any, as it is."""
+    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. What
+    is skipped is said in one line."""
+    from vitlab.data.images import is_picture, printable
+    from vitlab.data.paths import files_below
+
     folder = Path(word)
     try:
         if not word or not folder.is_dir():
             return [word]
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    except (OSError, ValueError):  # a name or folder that cannot be read: reported when it is opened
+        entries = list(files_below(folder))
+    except (OSError, ValueError):  # a name that cannot be read: reported when it is opened
         return [word]
-    found = [str(folder / name) for name in names if name.lower().endswith(SUFFIXES)]
-    return [place for place in found if not Path(place).is_dir()] or [word]
+    found = [str(entry.path) for entry in entries if entry.kind == "file" and is_picture(entry.path)]
+    skipped = [printable(str(entry.path)) for entry in entries if str(entry.path) not in set(found)]
+    if skipped and found:
+        say(f"skipped in {printable(word)}, since they are no PNG or JPEG images: {few(skipped)}")
+    return found or [word]
 
 
 def answers(
@@ -114,13 +120,13 @@ def answers(
 def picture_at(place: str, classifier: Classifier) -> Any:
     """What the classifier takes: the pixels on standard input, else the path; ImageError says why not."""
     from vitlab.data.images import MAX_BYTES
-    from vitlab.predict import ImageError, decode
+    from vitlab.predict import ImageError
 
     if place == STANDARD_INPUT:
         if sys.stdin is None:  # as after `<&-`
             raise ImageError("standard input is closed; name a PNG or JPEG file")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return decode(data, "standard input", drawing=classifier.drawing is not None)
+        return classifier.decode(data, "standard input", is_local=True)
     if not place:
         raise ImageError("a picture's name is empty; name a PNG or JPEG file")
     if Path(place).is_dir():

@@ -4,7 +4,8 @@ NumPy only: PyTorch is used in batches.py, which is not imported here, and the n
 when something must be downloaded.
 """
 
-from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset
+from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
+from vitlab.data.inspection import check_data, inspect
 from vitlab.data.load import catalogue_digest, check, fetch, load_dataset
 from vitlab.data.splits import Split, cut_validation, limit
 
@@ -13,11 +14,14 @@ __all__ = [
     "Card",
     "DataFile",
     "Dataset",
+    "Reading",
     "Split",
     "catalogue_digest",
     "check",
+    "check_data",
     "cut_validation",
     "fetch",
+    "inspect",
     "limit",
     "load_dataset",
 ]

@@ -92,12 +92,35 @@ def own_card(
     return Card(name, title, height, width, channels, classes, True, "unknown", source, layout)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
+    numbers, the grey that transparency became, and (height, width) of its images, None where that was not recorded."""
+
+    classes: tuple[str, ...]
+    background: int = 0
+    size: tuple[int, int] | None = None
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is that of a version that knew fewer names of parts and smaller photos."""
+        return self.size is None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Reading:
+        """That of data.json."""
+        size, background = record.get("size") or [], record.get("background")
+        is_size = isinstance(size, list) and len(size) == 2 and all(type(one) is int and one > 0 for one in size)
+        under = background if type(background) is int and 0 <= background <= 255 else 0
+        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in memory, checked: DataError when its parts do not match the card.
 
     ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
-    ``unreadable`` lists the files that were skipped, each with the reason.
+    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became.
     """
 
     card: Card
@@ -107,6 +130,7 @@ class Dataset:
     digest: str
     origin: str
     unreadable: tuple[str, ...] = ()
+    background: int = 0
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)

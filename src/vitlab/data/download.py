@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vitlab.data.cards import DataFile
-from vitlab.errors import DataError, storage_error
+from vitlab.errors import DataError, is_out_of_memory, storage_error
 
 START_SECONDS = 3.0  # from the request to the response
 STALL_SECONDS = 5.0  # within which the next MIN_BYTES must arrive
@@ -85,6 +85,8 @@ def _receive(transfer: Chunks) -> Chunks:
             if item is None:
                 return
             if isinstance(item, Exception):
+                if is_out_of_memory(item):
+                    raise MemoryError from item
                 raise DataError(_reason(item)) from item
             yield item
             arrived += len(item)

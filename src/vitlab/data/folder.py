@@ -1,9 +1,8 @@
-"""A folder of PNG and JPEG images as a data set: each class is a sub-folder.
+"""A folder of PNG and JPEG images as a data set: each class is a sub-folder. layout.py finds the sub-folders.
 
-    pets/cat/*.png  pets/dog/*.jpg                        everything is for training
-    pets/train/cat/*.png ...  pets/test/cat/*.png ...     train/, optionally val/ and test/
-
-A file is recognised by its content, never by its name. Files that cannot be used are skipped and reported.
+A file is recognised by its content, never by its name. Files that cannot be used are skipped and reported. The headers
+are read first, because they give the size that all images get; then each image is decoded and resized at once, so that
+photos of any size take no more memory than what is kept of them.
 """
 
 from __future__ import annotations
@@ -15,129 +14,247 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlab.data.cards import Dataset, own_card
-from vitlab.data.images import ImageError, Pixels, decode, printable, read_file, resize
+from vitlab.data.cards import Dataset, Reading, own_card
+from vitlab.data.images import (
+    MAX_PIXELS,
+    ImageError,
+    Layers,
+    Pixels,
+    decode_layers,
+    looks_like_an_image,
+    over,
+    read_file,
+    resize,
+    size_of,
+)
+from vitlab.data.layout import NO_IMAGE, Layout, find_parts
+from vitlab.data.paths import is_run, natural, one_form, open_regular
 from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
 from vitlab.text import counted
 
-PARTS = ("train", "val", "test")
-LEADS_OUT = "is a link that leads out of the folder"
+HEAD = 4096  # bytes of a file that tell what it is
+SPARE = 4  # images up to this many times as large as the network's are kept as they are
+PHOTO_SIDE = 256  # what is kept of larger photos when no network is known
+BACKGROUNDS = (0, 255, 127)  # what transparency may become, the first that shows the ink
+FAINT = 40.0  # ink that differs less from the background, in grey levels, cannot be seen
+CLEAR = 0.05  # share of an image that must be transparent for its ink to be asked
+STRAYS = 0.01  # share of such images whose ink may vanish
+
+OWN_FOLDERS = ("checkpoints", "pictures")  # of a run
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file in the folder of a class: its name in one form, and its size if it looks readable."""
+
+    path: Path
+    label: str
+    size: Size | None
+    is_image: bool
+
+    @property
+    def pixels(self) -> int:
+        """How many it has, as far as is known."""
+        return self.size[0] * self.size[1] if self.size else 0
 
 
 @dataclass
 class Harvest:
-    """What has been read so far: for each part its uint8 images [H, W, C] of any size with their labels; the digest of
-    every image file; why other files were skipped."""
+    """The images that were read, by part: uint8 [H, W, C] of one size; the transparency of those that have some; the
+    brightness of their ink; the digest of every image file."""
 
-    root: Path
-    images: dict[str, list[tuple[Pixels, int]]] = field(default_factory=dict)
+    images: dict[str, list[tuple[Pixels, str]]] = field(default_factory=dict)
+    alphas: dict[tuple[str, int], Pixels] = field(default_factory=dict)
+    inks: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    num_resized: int = 0
     num_bytes: int = 0
 
-    def name(self, path: Path) -> str:
-        """The path within the folder, on one line."""
-        return printable(path.relative_to(self.root).as_posix())
 
-    def skip(self, path: Path, reason: str) -> None:
-        self.skipped.append(f"{self.name(path)} {reason}")
+def load_folder(
+    root: Path, log: Callable[[str], None], side: int | None = None, reading: Reading | None = None
+) -> Dataset:
+    """Read the images below ``root``; DataError when they do not make a data set.
 
-    def inside(self, folder: Path) -> Iterator[Path]:
-        """The contents of ``folder``, without links that lead out of the root."""
-        for path in _entries(folder):
-            if _leads_out(path, self.root):
-                self.skip(path, LEADS_OUT)
+    ``side``: of the squares that the network sees; photos that are much larger are reduced to it. ``reading``: as the
+    run read them that they are loaded for.
+    """
+    is_old = reading is not None and reading.is_old
+    layout = find_parts(root, is_old)
+    found = {part: list(_files_of(folder, layout)) for part, folder in layout.parts.items()}
+    if reading is None:
+        _refuse_unreadable(found["train"], layout)
+    sizes = [one.size for one in found["train"] if one.size]
+    size, why = choose_size(sizes, sum(map(len, found.values())), side, reading)
+    harvest = Harvest()
+    for part, files in found.items():
+        harvest.images[part] = []
+        for one in files:
+            if is_old and one.pixels > MAX_PIXELS:
+                layout.skip(one.path, "has more than 4 million pixels")
             else:
-                yield path
-
-
-def load_folder(root: Path, log: Callable[[str], None]) -> Dataset:
-    """Read the images below ``root``; DataError when they do not make a data set."""
-    harvest = Harvest(root)
-    folders = _part_folders(harvest)
-    classes = _class_names(folders["train"], root)
-    for part, folder in folders.items():
-        _read_part(part, folder, classes, harvest)
-    _check_counts(folders, harvest, log)
-    splits = _to_splits(harvest, log)
+                _read_image(part, one, size, layout, harvest)
+    _report(layout, harvest, size, why, log)
+    _check_counts(layout, harvest)
+    classes = _class_names(layout, harvest, found, reading)
+    under = reading.background if reading else _choose_background(harvest, log)
+    splits = _to_splits(layout, classes, harvest, size, under)
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
     digest = sha256("\n".join(harvest.digests).encode(errors="surrogateescape"))
-    origin, skipped = f"the folder {root}", tuple(harvest.skipped)
-    return Dataset(card, splits["train"], splits.get("val"), splits.get("test"), digest, origin, skipped)
+    origin, skipped = (
+        f"the folder {root}",
+        (*layout.skipped, *(f"{name} is left out: {why}" for name, why in layout.left_out)),
+    )
+    val, test = splits.get("val"), splits.get("test")
+    return Dataset(card, splits["train"], val, test, digest, origin, skipped, under)
 
 
-def _part_folders(harvest: Harvest) -> dict[str, Path]:
-    """The folder of each part: train/ with val/ and test/ if they exist, else the root as train."""
-    root = harvest.root
-    folders = {folder.name: folder for folder in _sub_folders(root, root)}
-    if not folders:
-        raise DataError(f"{root} has no sub-folders; put the images of each class into a sub-folder")
-    nested = {name for name in PARTS if name in folders and _sub_folders(folders[name], root)}
-    if not nested:
-        return {"train": root}
-    if "train" not in nested:
-        raise DataError(f"{root} has {min(nested)}/ but no train/ with a sub-folder for each class; add it")
-    for path in _entries(root):
-        if path.is_dir() and path.name not in nested:
-            harvest.skip(path, "is not train, val or test with classes in it" if path.name in folders else LEADS_OUT)
-    return {name: folders[name] for name in PARTS if name in nested}
+# ---- which files ----
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The contents of ``folder``, sorted, without hidden entries."""
+def _files_of(folder: Path, layout: Layout) -> Iterator[Found]:
+    """The files in the sub-folders of the classes, sorted by folder and name; folders without images are left out."""
+    layout.leave_out_junk(folder)
+    for entry in layout.inside(folder):
+        if entry.kind != "folder":
+            layout.skip(entry.path, "is not in the sub-folder of a class")
+        elif is_run(entry.path) or (entry.name in OWN_FOLDERS and is_run(folder)):
+            layout.leave_out(entry.path, "a run of vitlab")
+        else:
+            yield from _files_of_class(entry.path, layout)
+
+
+def _files_of_class(folder: Path, layout: Layout) -> list[Found]:
+    entries = list(layout.inside(folder))
+    files = [_look_at(one.path, one_form(folder.name)) for one in entries if one.kind == "file"]
+    if not any(one.is_image for one in files):
+        layout.leave_out(folder, NO_IMAGE)
+        return []
+    for one in entries:
+        if one.kind != "file":
+            layout.skip(one.path, "is not a file")
+    return files
+
+
+def _look_at(path: Path, label: str) -> Found:
+    """What the first bytes of a file tell."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"cannot list the folder {folder}: {error.strerror}; check its permissions") from error
+        with open_regular(path) as file:
+            head = file.read(HEAD)
+    except OSError:  # reported when it is read
+        head = b""
+    return Found(path, label, size_of(head, path), looks_like_an_image(head, path.name))
 
 
-def _sub_folders(folder: Path, root: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_dir() and not _leads_out(path, root)]
+def _refuse_unreadable(files: list[Found], layout: Layout) -> None:
+    """DataError for a class of which no training image can be read, before much time is spent on the others."""
+    readable = Counter(one.label for one in files if one.size)
+    lost = [one for one in files if one.is_image and one.label not in readable]
+    if lost and readable.total() > 1:
+        raise _no_image(lost[0].label, _reason(lost[0].path, layout))
 
 
-def _leads_out(path: Path, root: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-
-
-def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
-    names = tuple(path.name for path in _sub_folders(folder, root))
-    for name in names:
-        if not name.isprintable():
-            raise DataError(f"{folder} has a class {name!a} whose name cannot be printed; rename it")
-    if len(names) < 2:
-        raise DataError(f"{folder} has only one class, {names[0]!r}; a classifier needs two or more sub-folders")
-    return names
-
-
-def _read_part(part: str, folder: Path, classes: tuple[str, ...], harvest: Harvest) -> None:
-    harvest.images[part] = []
-    for entry in harvest.inside(folder):
-        if not entry.is_dir():
-            harvest.skip(entry, "is not in the sub-folder of a class")
-            continue
-        if entry.name not in classes:
-            raise DataError(f"{entry} is a class that {harvest.root / 'train'} lacks; add it there or remove it")
-        for path in harvest.inside(entry):
-            if path.is_file():
-                _read_image(part, path, classes.index(entry.name), harvest)
-            else:
-                harvest.skip(path, "is not a file")
-
-
-def _read_image(part: str, path: Path, label: int, harvest: Harvest) -> None:
+def _reason(path: Path, layout: Layout) -> str:
     try:
-        data = read_file(path)
-        image = decode(data, harvest.name(path), drawing=False, strict=False)
+        decode_layers(read_file(path), layout.name(path), strict=False)
     except ImageError as error:
-        harvest.skipped.append(str(error))
+        return str(error)
+    return f"{layout.name(path)} states no size"
+
+
+def _no_image(label: str, reason: str) -> DataError:
+    return DataError(f"no training image of the class {label!r} can be read ({reason}); or remove the folder")
+
+
+def _class_names(
+    layout: Layout, harvest: Harvest, found: dict[str, list[Found]], reading: Reading | None
+) -> tuple[str, ...]:
+    """The classes in natural order, or as the run has them; DataError for a class without training images."""
+    labels = {one.label for files in found.values() for one in files}
+    if reading and labels <= set(map(one_form, reading.classes)):
+        return reading.classes
+    shown = {label for _, label in harvest.images["train"]}
+    train = layout.parts["train"]
+    for one in found["train"]:
+        if one.label not in shown:
+            first = next((text for text in layout.skipped if text.startswith(layout.name(one.path.parent))), "")
+            raise _no_image(one.label, first)
+    for one in (one for part, files in found.items() if part != "train" for one in files):
+        if one.label not in shown:
+            raise DataError(f"{one.path.parent} is a class that {train} lacks; add it there or remove it")
+    for label in shown:
+        if not label.isprintable():
+            raise DataError(f"{train} has a class {label!a} whose name cannot be printed; rename it")
+    if len(shown) < 2:
+        rest = f"; left out: {layout.told()}" if layout.left_out else ""
+        raise DataError(f"{train} has only one class, {min(shown)!r}{rest}; a classifier needs two or more sub-folders")
+    return tuple(sorted(shown, key=natural))
+
+
+# ---- their size and their pixels ----
+
+
+def choose_size(sizes: list[Size], count: int, side: int | None, reading: Reading | None) -> tuple[Size, str]:
+    """(height, width) that ``count`` images get, and what it is, from the ``sizes`` of the training images.
+
+    That of the majority, else the medians of heights and widths; of photos that are much larger than the network's
+    ``side``, or too many for the memory, what the network sees.
+    """
+    if reading and reading.size:
+        return reading.size, "as in training"
+    (height, width), most = Counter(sizes).most_common(1)[0] if sizes else ((1, 1), 0)
+    why = "the most common size"
+    if reading:  # of a run that did not record the size
+        return (height, width), why
+    if 2 * most < len(sizes):
+        middle = (len(sizes) - 1) // 2
+        height, width = (sorted(values)[middle] for values in zip(*sizes, strict=True))
+        why = "the median size"
+    is_large = side is not None and max(height, width) > SPARE * side
+    if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MAX_BYTES:
+        most = side or PHOTO_SIDE
+        height, width = min(height, most), min(width, most)
+        why = "which is what the network sees" if side else "since they are large"
+    return (height, width), why
+
+
+def _read_image(part: str, one: Found, size: Size, layout: Layout, harvest: Harvest) -> None:
+    try:
+        data = read_file(one.path)
+        layers = decode_layers(data, layout.name(one.path), strict=False, least=max(size))
+    except ImageError as error:
+        layout.skipped.append(str(error))
         return
-    harvest.images[part].append((image, label))
-    harvest.digests.append(f"{sha256(data)} {path.relative_to(harvest.root).as_posix()}")
+    image = resize(layers.pixels, *size)
+    _keep_transparency(part, layers, size, harvest)
+    harvest.num_resized += image is not layers.pixels
+    harvest.images[part].append((image, one.label))
+    harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}")
     harvest.num_bytes += image.nbytes
-    _check_memory(harvest.num_bytes, harvest.root)
+    _check_memory(harvest.num_bytes, layout.root)
+
+
+def _keep_transparency(part: str, layers: Layers, size: Size, harvest: Harvest) -> None:
+    if layers.alpha is None:
+        return
+    harvest.alphas[part, len(harvest.images[part])] = resize(layers.alpha[..., np.newaxis], *size)[..., 0]
+    if part == "train" and layers.alpha.any() and layers.alpha.mean() <= 255 * (1 - CLEAR):
+        harvest.inks.append(layers.ink)
+
+
+def _choose_background(harvest: Harvest, log: Callable[[str], None]) -> int:
+    """One grey for all transparency: black if it shows the ink of (almost) all images, else white, else grey."""
+    hidden = {under: sum(abs(ink - under) < FAINT for ink in harvest.inks) for under in BACKGROUNDS}
+    fine = [under for under in BACKGROUNDS[:2] if hidden[under] <= STRAYS * len(harvest.inks)]
+    under = fine[0] if fine else min(BACKGROUNDS, key=lambda one: hidden[one])
+    if under:
+        log(f"transparency becomes {'white' if under == 255 else 'grey'}, since ink would be invisible on black")
+    return under
 
 
 def _check_memory(num_bytes: int, root: Path) -> None:
@@ -148,34 +265,42 @@ def _check_memory(num_bytes: int, root: Path) -> None:
         )
 
 
-def _check_counts(folders: dict[str, Path], harvest: Harvest, log: Callable[[str], None]) -> None:
-    """Report what was skipped; DataError when a part has too few images."""
-    skipped = harvest.skipped
+def _report(layout: Layout, harvest: Harvest, size: Size, why: str, log: Callable[[str], None]) -> None:
+    """Say what was left out, skipped and resized."""
+    skipped, read = layout.skipped, len(harvest.digests)
+    if layout.left_out:
+        log(f"left out: {layout.told()}")
     if skipped:
         more = f". And {len(skipped) - 3:,} more" if len(skipped) > 3 else ""
-        total = counted(len(skipped) + len(harvest.digests), "file")
-        log(f"skipped {len(skipped):,} of {total} in {harvest.root}: {'. '.join(skipped[:3])}{more}")
-    first = f" ({skipped[0]})" if skipped else ""
-    for part, folder in folders.items():
+        total = counted(len(skipped) + read, "file")
+        log(f"skipped {len(skipped):,} of {total} in {layout.root}: {'. '.join(skipped[:3])}{more}")
+    if harvest.num_resized:
+        log(f"resized {harvest.num_resized:,} of {counted(read, 'image')} to {size[0]} x {size[1]}, {why}")
+
+
+def _check_counts(layout: Layout, harvest: Harvest) -> None:
+    """DataError when a part has too few images."""
+    left_out = f" (left out: {layout.told()})" if layout.left_out else ""
+    first = f" ({layout.skipped[0]})" if layout.skipped else left_out
+    for part, folder in layout.parts.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:
             raise DataError(f"{folder} has {counted(count, 'readable image')}{first}; {part} needs at least {least}")
 
 
-def _to_splits(harvest: Harvest, log: Callable[[str], None]) -> dict[str, Split]:
-    """One Split for each part; all images get the most common size of training images and the same channels."""
-    height, width = Counter(image.shape[:2] for image, _ in harvest.images["train"]).most_common(1)[0][0]
-    shapes = [image.shape for pairs in harvest.images.values() for image, _ in pairs]
-    channels = max(shape[2] for shape in shapes)
-    _check_memory(len(shapes) * height * width * channels, harvest.root)
-    num_resized = sum(shape[:2] != (height, width) for shape in shapes)
-    if num_resized:
-        total = counted(len(shapes), "image")
-        log(f"resized {num_resized:,} of {total} to {height} x {width}, the most common size")
+def _to_splits(layout: Layout, classes: tuple[str, ...], harvest: Harvest, size: Size, under: int) -> dict[str, Split]:
+    """One Split for each part, all with the same channels; what was read is freed on the way."""
+    channels = max(image.shape[2] for pairs in harvest.images.values() for image, _ in pairs)
+    total = sum(map(len, harvest.images.values()))
+    _check_memory(total * size[0] * size[1] * channels, layout.root)
+    numbers = {one_form(name): number for number, name in enumerate(classes)}
     splits = {}
-    for part, pairs in harvest.images.items():
-        images = np.empty((len(pairs), height, width, channels), dtype=np.uint8)
-        for row, (image, _) in enumerate(pairs):
-            images[row] = resize(image, height, width)  # grey [H, W, 1] fills all channels
-        splits[part] = Split(images, np.array([label for _, label in pairs], dtype=np.int64))
+    for part in layout.parts:
+        pairs = harvest.images.pop(part)
+        labels = np.array([numbers[label] for _, label in pairs], dtype=np.int64)
+        images = np.empty((len(pairs), *size, channels), dtype=np.uint8)
+        for row in range(len(pairs) - 1, -1, -1):
+            image = over(pairs.pop()[0], harvest.alphas.get((part, row)), under)
+            images[row] = image  # grey [H, W, 1] fills all channels
+        splits[part] = Split(images, labels)
     return splits

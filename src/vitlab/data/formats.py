@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitlab.data.cards import Card, DataFile
+from vitlab.data.paths import open_regular
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
@@ -32,7 +33,7 @@ CIFAR_SHAPE = (3, 32, 32)  # channels first
 def read_parts(path: Path, file: DataFile) -> list[bytes]:
     """The raw parts of the file at ``path``, in the order of its members; DataError gives the reason only."""
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > file.limit:
                 raise DataError(f"it has {size:,} bytes, more than {file.limit:,}")

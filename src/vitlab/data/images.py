@@ -1,15 +1,17 @@
 """One picture as pixels: a PNG or JPEG file of any mode, checked before a pixel is decoded.
 
 Image folders, `vitlab predict` and `vitlab serve` all read pictures here. Pillow is imported when the first one comes.
+A picture of more than MAX_PIXELS is reduced while it is decoded, so photos need little memory.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import warnings
 import zlib
-from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.paths import open_regular
 from vitlab.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,8 +27,12 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
-MAX_BYTES = 64 * 2**20  # of an encoded file
-MAX_PIXELS = 4_000_000
+MAX_BYTES = 256 * 2**20  # of an encoded file
+MAX_PIXELS = 4_000_000  # of a decoded picture; a JPEG of more is decoded at 1/2, 1/4 or 1/8
+MAX_JPEG_PIXELS = 128_000_000
+MAX_LOCAL_PIXELS = 64_000_000  # of a PNG on this machine's disk, which is decoded as a whole before it is reduced
+MAX_COEFFICIENTS = 96 * 2**20  # bytes that a JPEG of several scans makes the decoder hold
+MAX_LOCAL_COEFFICIENTS = 512 * 2**20
 MAX_SIDE = 65_535  # as in JPEG: resizing a row of millions of pixels takes a gigabyte of weights
 MAX_SCANS = 100  # of a JPEG: ten are usual, and each goes over the whole picture even if it is 14 bytes long
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +52,9 @@ OTHERS = (
     (0, b"PK", "a zip archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
 )
+IMAGE_KINDS = frozenset(kind for _, _, kind in OTHERS if kind.endswith(" image")) | {"a HEIC, AVIF or video file"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+ORIENTATION = 0x0112  # in EXIF: how the camera was held
 # Silencing Pillow's warnings affects the whole process, so only one thread may do it at a time.
 _quiet = threading.Lock()
 
@@ -58,11 +68,30 @@ class ImageError(DataError):
         self.status = status
 
 
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """A decoded picture before its transparency is filled: uint8 ``pixels`` [H, W, 1 or 3] over black; ``alpha``, uint8
+    [H, W], None if nothing is transparent; ``ink``, the mean brightness of what is not."""
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    ink: float = 0.0
+
+
+def over(black_HWC: Pixels, alpha_HW: Pixels | None, under: int) -> Pixels:
+    """Pixels with transparency ``alpha_HW`` that lie over black, over a background of the grey ``under``."""
+    if alpha_HW is None or not under:
+        return black_HWC
+    added = (under * (255 - alpha_HW.astype(np.uint16)) + 127) // 255
+    mixed: Pixels = np.minimum(black_HWC + added[..., np.newaxis], 255).astype(np.uint8)
+    return mixed
+
+
 def read_file(path: str | Path) -> bytes:
     """The bytes of an image file, enough of them for `decode` to notice that there are too many; ImageError when it
     cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
@@ -71,13 +100,32 @@ def read_file(path: str | Path) -> bytes:
         ) from error
 
 
-def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) -> Pixels:
+def decode(
+    data: bytes,
+    name: str,
+    drawing: bool = True,
+    strict: bool = True,
+    local: bool = False,
+    least: int | None = None,
+    under: int = 0,
+) -> Pixels:
     """uint8 [H, W, C] of a PNG or JPEG file; C is 1 when every pixel is grey, else 3.
 
-    EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes black, except in a ``drawing``, where
-    it becomes white under dark ink, so strokes never vanish. ``strict``, for pictures from outside, also refuses
-    animations, checksum errors, a missing end and extreme shapes; without it whatever Pillow can read is accepted, and
-    of an animation the first frame. ImageError in one line that begins with ``name``.
+    EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes the grey ``under``, except in a
+    ``drawing``, where it becomes white under dark ink and black under bright ink, so strokes never vanish. ``strict``,
+    for pictures from outside, also refuses animations, checksum errors, a missing end and extreme shapes; without it
+    whatever Pillow can read is accepted, and of an animation the first frame. For ``local`` and ``least`` see
+    `decode_layers`. ImageError in one line that begins with ``name``.
+    """
+    layers = decode_layers(data, name, strict, local or not strict, least)
+    return over(layers.pixels, layers.alpha, (255 if layers.ink <= 127 else 0) if drawing else under)
+
+
+def decode_layers(data: bytes, name: str, strict: bool, local: bool = True, least: int | None = None) -> Layers:
+    """The same before transparency is filled.
+
+    A picture of more than MAX_PIXELS is reduced below it: a JPEG while it is decoded, further if both sides stay at
+    ``least`` or above; a PNG afterwards, which is why only a ``local`` file may be such a PNG.
     """
     import PIL.Image
     import PIL.ImageOps
@@ -86,24 +134,122 @@ def decode(data: bytes, name: str, drawing: bool = True, strict: bool = True) ->
     check_format(data, shown)
     if strict:
         if data.startswith(PNG):
-            data = checked_png(data, shown)
+            data = checked_png(data, shown, local)
         elif data.count(SCAN) > MAX_SCANS:
             raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities that do not prevent reading
             picture: Image = PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG"))
-            check_size(picture.width, picture.height, shown, strict)
+            check_size(picture.width, picture.height, shown, strict, _most(data, local))
+            if picture.width * picture.height > MAX_PIXELS:
+                picture = _reduced(picture, data, shown, local, least)
             picture.load()
-            with suppress(Exception):  # how the camera was held is a free-form note; the pixels are intact
+            try:
                 picture = PIL.ImageOps.exif_transpose(picture)
-            return _to_array(picture, drawing)
-    except ImageError:
+            except MemoryError:
+                raise
+            except Exception:  # how the camera was held is a free-form note; the pixels are intact
+                pass
+            return _to_layers(picture)
+    except (ImageError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{shown} has more than {MAX_PIXELS // 1_000_000} million pixels; shrink it", 413) from None
+        most = _most(data, local) // 1_000_000
+        raise ImageError(f"{shown} has more than {most} million pixels; shrink it", 413) from None
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
         raise _damaged(shown) from error
+
+
+def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
+    """(height, width) of a PNG or JPEG file as it is seen, from its first bytes or header; None if it has none."""
+    import PIL.Image
+
+    try:
+        if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:
+            width, height = struct.unpack(">II", head[16:24])
+        elif head.startswith((PNG, JPEG)):
+            with _quiet, warnings.catch_warnings(), open_regular(path) as file:
+                warnings.simplefilter("ignore")
+                picture: Image = PIL.Image.open(file, formats=("PNG", "JPEG"))
+                width, height = picture.size
+                if PIL.Image.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8):
+                    width, height = height, width
+        else:
+            return None
+    except MemoryError:
+        raise
+    except Exception:  # the file is damaged, which is reported when it is decoded
+        return None
+    return (height, width) if height and width else None
+
+
+def looks_like_an_image(head: bytes, name: str) -> bool:
+    """Whether a file is or claims to be an image of any kind, readable here or not."""
+    marks = any(head[at : at + len(mark)] == mark for at, mark, kind in OTHERS if kind in IMAGE_KINDS)
+    return marks or head.startswith((PNG, JPEG)) or name.lower().endswith(SUFFIXES)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a PNG or JPEG, or its name claims that it is one."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(len(PNG))
+    except OSError:  # its name decides whether that is reported
+        head = b""
+    return head.startswith((PNG, JPEG)) or path.name.lower().endswith(SUFFIXES[:4])
+
+
+def _most(data: bytes, local: bool) -> int:
+    """The largest number of pixels that a file may state."""
+    if data.startswith(JPEG):
+        return MAX_JPEG_PIXELS
+    return MAX_LOCAL_PIXELS if local else MAX_PIXELS
+
+
+def _reduced(picture: Image, data: bytes, name: str, local: bool, least: int | None) -> Image:
+    """A picture of many pixels at a fraction of its size, so that MAX_PIXELS or fewer are left."""
+    width, height = picture.size
+    if data.startswith(PNG):
+        factor = math.ceil(math.sqrt(width * height / MAX_PIXELS))
+        while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
+            factor += 1
+        return _plain(picture).reduce(factor)
+    held, most = held_coefficients(data), MAX_LOCAL_COEFFICIENTS if local else MAX_COEFFICIENTS
+    if held is None:
+        raise _damaged(name)
+    scans = data.count(SCAN) if held else 1
+    if held > most or (not local and scans * width * height > MAX_SCANS * MAX_PIXELS):
+        raise ImageError(f"{name} is a progressive JPEG of {width} x {height} pixels; shrink it", 413)
+    factors = [factor for factor in (2, 4, 8) if -(-width // factor) * -(-height // factor) <= MAX_PIXELS]
+    fine = [factor for factor in factors if least and min(width, height) // factor >= least]
+    factor = max([factors[0], *fine]) if factors else 8
+    picture.draft(None, (max(1, width // factor), max(1, height // factor)))
+    return picture
+
+
+def held_coefficients(data: bytes) -> int | None:
+    """How many bytes of coefficients a decoder must hold at once, because a JPEG's scans each go over the whole picture
+    (ITU-T T.81, annexes B and G): 0 if one scan holds everything, None if there is no frame or scan."""
+    place, held, components, progressive = 2, 0, 0, False
+    while place + 4 <= len(data):
+        mark, kind = data[place], data[place + 1]
+        if mark != 0xFF or kind in (0x00, 0x01, 0xFF) or 0xD0 <= kind <= 0xD8:
+            place += 1
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        part = data[place + 4 : place + 2 + length]
+        if kind == 0xDA and part:
+            is_whole = part[0] == components
+            return None if not components else 0 if is_whole and not progressive else held
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(part) >= 6:
+            progressive, components = kind not in (0xC0, 0xC1), part[5]
+            height, width = int.from_bytes(part[1:3], "big"), int.from_bytes(part[3:5], "big")
+            factors = [divmod(byte, 16) for byte in part[7 : 6 + 3 * components : 3]]
+            largest = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
+            held = 2 * width * height * sum(across * down for across, down in factors) // max(1, largest)
+        place += 2 + length
+    return None
 
 
 def printable(name: str) -> str:
@@ -130,18 +276,18 @@ def check_format(data: bytes, name: str) -> None:
     raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a PNG or JPEG image; save it as PNG", 415)
 
 
-def check_size(width: int, height: int, name: str, strict: bool = True) -> None:
-    """ImageError for no pixels or more than MAX_PIXELS and, if ``strict``, for a side above MAX_SIDE."""
+def check_size(width: int, height: int, name: str, strict: bool = True, most: int = MAX_PIXELS) -> None:
+    """ImageError for no pixels or more than ``most`` and, if ``strict``, for a side above MAX_SIDE."""
     size = f"{name} has {width} x {height} pixels"
     if width == 0 or height == 0:
         raise ImageError(f"{size}; save it again")
     if strict and max(width, height) > MAX_SIDE:
         raise ImageError(f"{size}, more than {MAX_SIDE:,} on one side; crop it", 413)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{size}, more than {MAX_PIXELS // 1_000_000} million; shrink it", 413)
+    if width * height > most:
+        raise ImageError(f"{size}, more than {most // 1_000_000} million; shrink it", 413)
 
 
-def checked_png(data: bytes, name: str) -> bytes:
+def checked_png(data: bytes, name: str, local: bool = False) -> bytes:
     """The same file reduced to the chunks that pixels depend on: no texts or profiles that swell when unpacked.
 
     ImageError unless size, frame count and the checksums of those chunks are in order.
@@ -149,7 +295,7 @@ def checked_png(data: bytes, name: str) -> bytes:
     if data[12:16] != b"IHDR" or len(data) < 33:
         raise _damaged(name)
     width, height = struct.unpack(">II", data[16:24])
-    check_size(width, height, name)
+    check_size(width, height, name, True, _most(data, local))
     kept, kind, end = [PNG], b"", len(PNG)
     while kind != b"IEND":  # each chunk: length, kind, content, checksum (PNG specification, 5.3)
         start = end
@@ -166,26 +312,44 @@ def checked_png(data: bytes, name: str) -> bytes:
     return b"".join(kept)
 
 
-def _to_array(picture: Image, drawing: bool) -> Pixels:
+def _to_layers(picture: Image) -> Layers:
     if picture.mode.startswith("I"):  # 16 bits of grey
-        values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-        return ((values + 128) // 257).astype(np.uint8)[..., np.newaxis]
-    if picture.has_transparency_data:
-        pixels = _without_alpha(np.array(picture.convert("RGBA")), drawing)
-    else:
-        pixels = np.array(picture.convert("RGB"))
-    is_grey = (pixels == pixels[..., :1]).all()
-    return pixels[..., :1].copy() if is_grey else pixels
+        return Layers(_eight_bits(picture)[..., np.newaxis])
+    if not picture.has_transparency_data:
+        return Layers(_grey_if_all_is(np.array(picture.convert("RGB"))))
+    return _split_alpha(np.array(picture.convert("RGBA")))
 
 
-def _without_alpha(pixels_HW4: Pixels, drawing: bool) -> Pixels:
-    """Red, green, blue over black; in a drawing with dark ink, over white."""
+def _plain(picture: Image) -> Image:
+    """In a mode that can be reduced: grey, colour, or colour with transparency."""
+    import PIL.Image
+
+    if picture.mode.startswith("I"):
+        return PIL.Image.fromarray(_eight_bits(picture))
+    if picture.mode in ("L", "RGB", "RGBA"):
+        picture.load()
+        return picture if not picture.info.get("transparency") else picture.convert("RGBA")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _eight_bits(picture: Image) -> Pixels:
+    values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+    return ((values + 128) // 257).astype(np.uint8)
+
+
+def _grey_if_all_is(pixels_HW3: Pixels) -> Pixels:
+    is_grey = (pixels_HW3 == pixels_HW3[..., :1]).all()
+    return pixels_HW3[..., :1].copy() if is_grey else pixels_HW3
+
+
+def _split_alpha(pixels_HW4: Pixels) -> Layers:
+    """Red, green, blue over black, with the transparency and the brightness of the ink."""
     colour, alpha = pixels_HW4[..., :3], pixels_HW4[..., 3]
     weight = int(alpha.sum(dtype=np.int64))
-    brightness = (to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight if weight else 0.0
-    under = 255 if drawing and brightness <= 127 else 0
-    mixed = colour.astype(np.uint16) * alpha[..., np.newaxis] + under * (255 - alpha[..., np.newaxis].astype(np.uint16))
-    return ((mixed + 127) // 255).astype(np.uint8)
+    ink = float((to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight) if weight else 0.0
+    mixed = (colour.astype(np.uint16) * alpha[..., np.newaxis] + 127) // 255
+    is_opaque = weight == 255 * alpha.size
+    return Layers(_grey_if_all_is(mixed.astype(np.uint8)), None if is_opaque else alpha.copy(), ink)
 
 
 def to_grey(pixels_HWC: Pixels) -> Pixels:

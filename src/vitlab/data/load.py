@@ -10,40 +10,73 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlab.data.cards import CATALOGUE, Card, Dataset
+from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
 from vitlab.data.npz import load_npz
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
-from vitlab.data.splits import Split, pixel_statistics
-from vitlab.errors import DataError
+from vitlab.data.splits import Split, count_constant, pixel_statistics
+from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
+from vitlab.text import counted, few
 
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
 
 
-def load_dataset(name: str, log: Log = lambda line: None) -> Dataset:
+def load_dataset(
+    name: str, log: Log = lambda line: None, *, side: int | None = None, reading: Reading | None = None
+) -> Dataset:
     """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
+    ``side``: of the squares that the network sees; a folder's photos that are much larger are reduced to it.
+    ``reading``: how the run read the images that they are loaded for; classes then keep their numbers.
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
     """
-    dataset = _load(name, log)
+    try:
+        dataset = _load(name, log, side, reading)
+        if dataset.card.layout in ("folder", "npz"):
+            _check_own(dataset, log, is_new=reading is None)
+    except (MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"out of memory while reading {name}; free some, or use fewer images") from error
     if dataset.card.mean is not None and dataset.card.std is not None:
         return dataset
     mean, std = pixel_statistics(dataset.train.images)
     return replace(dataset, card=replace(dataset.card, mean=mean, std=std))
 
 
-def _load(name: str, log: Log) -> Dataset:
+def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dataset:
     if name in CATALOGUE:
         return _load_card(CATALOGUE[name], log)
     path = os.path.expanduser(name)
     if path.endswith(".npz"):
-        return load_npz(Path(path))
+        return load_npz(Path(path), log, reading)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
-        return load_folder(Path(path), log)
+        return load_folder(Path(path), log, side, reading)
     raise DataError(_unknown(name))
+
+
+def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
+    """Say what is odd about a user's own images. DataError, unless a run began with them, for a class that is only in
+    validation or test images."""
+    classes, shown = dataset.card.classes, np.unique(dataset.train.labels)
+    for part, split in (("validation", dataset.val), ("test", dataset.test)):
+        only = [] if split is None else np.setdiff1d(split.labels, shown).tolist()
+        if only and is_new:
+            names = few([repr(classes[label]) for label in only])
+            raise DataError(
+                f"{dataset.origin}: there are {part} images of {names}, but no training images; add some, "
+                f"or remove those {part} images"
+            )
+    absent = [repr(name) for label, name in enumerate(classes) if label not in shown]
+    if absent:
+        log(f"no training image shows {few(absent)}: the network cannot learn {'it' if len(absent) == 1 else 'them'}")
+    constant = count_constant(dataset.train.images)
+    if constant:
+        verb = "is" if constant == 1 else "are"
+        log(f"{constant:,} of {counted(len(dataset.train), 'training image')} {verb} of one colour all over")
 
 
 def _unknown(name: str) -> str:
@@ -73,11 +106,8 @@ def _load_card(card: Card, log: Log) -> Dataset:
 
 def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:
     """The 1,797 digits that come with scikit-learn: 8 x 8 pixels, values 0 to 16 scaled to 0 to 255."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError(f"{card.name} comes with scikit-learn, which is missing: pip install scikit-learn") from error
-    bunch = load_digits()
+    missing = DataError(f"{card.name} comes with scikit-learn, which is missing: pip install scikit-learn")
+    bunch = import_optional("sklearn.datasets", missing).load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)
     if sha256(images.tobytes() + labels.astype(np.uint8).tobytes()) != card.files[0].sha256:

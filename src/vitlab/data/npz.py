@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vitlab.data.cards import Dataset, own_card
+from vitlab.data.cards import Dataset, Reading, own_card
+from vitlab.data.paths import open_regular
 from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
+from vitlab.text import counted, listed
 
 KEYS = {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
 SHORT_KEYS = {"train": ("images", "labels")}
@@ -21,15 +26,16 @@ MAX_CLASSES = 10_000
 Array = npt.NDArray[Any]
 
 
-def load_npz(path: Path) -> Dataset:
+def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading: Reading | None = None) -> Dataset:
     """Read the arrays in ``path``; DataError when they do not make a data set.
 
-    Keys are x_train, y_train and, optionally, x_val, y_val, x_test, y_test; or images, labels. Images are uint8
-    [N, H, W] or [N, H, W, C], labels integers [N]. Class names come from an array of strings ``classes`` if there is
-    one, else they are the numbers 0 to the highest training label.
+    Keys are x_train, y_train and, optionally, x_val, y_val, x_test, y_test; or images, labels. Images are uint8 (or
+    other whole numbers from 0 to 255) [N, H, W] or [N, H, W, C], labels integers [N]. With an array of strings
+    ``classes``, labels are places in it; without it, the classes are the training labels that occur. ``reading``: as
+    the run read them that they are loaded for.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             found, arrays = _read_arrays(file, path)
@@ -39,16 +45,17 @@ def load_npz(path: Path) -> Dataset:
             f"cannot read {str(path)!r}: {reason}; choose an .npz file that exists and can be read"
         ) from error
     keys = SHORT_KEYS if "images" in arrays and "x_train" not in arrays else KEYS
-    splits: dict[str, Split] = {}
+    pairs: dict[str, tuple[Array, Array]] = {}
     for part, (images, labels) in keys.items():
         if images in arrays and labels in arrays:
-            splits[part] = _split(arrays[images], arrays[labels], path)
+            pairs[part] = _pixels(arrays[images], path), _labels(arrays[labels], path)
         elif part == "train":
             raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {found}")
         elif images in arrays or labels in arrays:
             raise DataError(f"{path} must hold both {images} and {labels}, or neither; it holds {found}")
+    classes, values = _classes(arrays.get("classes"), pairs["train"][1], path, log, reading)
+    splits = {part: _split(images, labels, values, part, path) for part, (images, labels) in pairs.items()}
     train = splits["train"]
-    classes = _class_names(arrays.get("classes"), train, path)
     card = own_card(path.stem, f"arrays of {path.name}", train.images, classes, str(path), "npz")
     return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}")
 
@@ -59,17 +66,21 @@ def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise DataError(
-                f"{path} unpacks to {size / 2**30:.1f} GiB; vitlab keeps data in memory, at most 4 GiB: make it smaller"
-            )
+            if size > MAX_BYTES:
+                raise DataError(
+                    f"{path} unpacks to {size / 2**30:.1f} GiB; vitlab keeps data in memory, at most 4 GiB: "
+                    "make it smaller"
+                )
+            for member in archive.infolist():
+                if member.filename.removesuffix(".npy") in known:
+                    with archive.open(member) as stream:
+                        _check_claim(stream, member.file_size)
         file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if key in known}
-            return ", ".join(sorted(archive.files)) or "nothing", {
-                key: array for key, array in arrays.items() if isinstance(array, np.ndarray)
+        with np.load(file, allow_pickle=False) as arrays:
+            return ", ".join(sorted(arrays.files)) or "nothing", {
+                key: array for key in arrays.files if key in known and isinstance(array := arrays[key], np.ndarray)
             }
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # NumPy and zipfile have a dozen types for damage
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -79,31 +90,108 @@ def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
         raise DataError(f"{path} is not a readable .npz file ({reason}); {advice}") from error
 
 
-def _split(images: Array, labels: Array, path: Path) -> Split:
-    if images.dtype != np.uint8:
-        raise DataError(
-            f"{path} contains images of {images.dtype}; they must be uint8 from 0 to 255 "
-            "(pixels from 0 to 1: np.round(x * 255).astype(np.uint8))"
+def _check_claim(stream: IO[bytes], size: int) -> None:
+    """ValueError when an array claims more values than its ``size`` in bytes can hold: memory would be asked for it."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"it states the shape {shape} but holds {size:,} bytes")
+
+
+def _pixels(images: Array, path: Path) -> Array:
+    """Pixels as uint8; DataError with the advice that fits their type and range."""
+    if images.dtype == np.uint8:
+        return images
+    kind, lowest, highest = images.dtype.kind, 0.0, 0.0
+    if kind in "iuf" and images.size:
+        lowest, highest = float(images.min()), float(images.max())
+    if kind == "b":
+        return images.astype(np.uint8) * 255
+    if kind in "iu" and lowest >= 0 and highest <= 255:
+        return images.astype(np.uint8)
+    advice = "save them as numbers from 0 to 255"
+    if kind in "iu":
+        advice = f"they go from {lowest:,.0f} to {highest:,.0f}: scale them to 0 to 255, then .astype(np.uint8)"
+    elif kind == "f" and not (math.isfinite(lowest) and math.isfinite(highest)):
+        advice = "some are not finite numbers: np.nan_to_num(x) replaces them"
+    elif kind == "f" and lowest >= 0 and highest <= 1:
+        advice = "pixels from 0 to 1: np.round(x * 255).astype(np.uint8)"
+    elif kind == "f" and lowest >= 0 and highest <= 255:
+        advice = "pixels from 0 to 255: np.round(x).astype(np.uint8)"
+    elif kind == "f" and lowest >= -1 and highest <= 1:
+        advice = "pixels from -1 to 1: np.round((x + 1) * 127.5).astype(np.uint8)"
+    elif kind == "f":
+        advice = f"they go from {lowest:g} to {highest:g}: scale them to 0 to 255, then np.round(x).astype(np.uint8)"
+    raise DataError(f"{path} contains images of {images.dtype}; they must be uint8 from 0 to 255 ({advice})")
+
+
+def _labels(labels: Array, path: Path) -> Array:
+    """Integer labels [N]; DataError with the advice that fits others."""
+    if labels.dtype.kind in "iu" and labels.ndim == 1:
+        return labels
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        advice = "one-hot: y.argmax(1)"
+    elif labels.ndim != 1:
+        advice = "a column: y.ravel()"
+    elif labels.dtype.kind == "U":
+        advice = "names: classes, y = np.unique(y, return_inverse=True), and save classes too"
+    elif labels.dtype.kind in "fb":
+        advice = "whole numbers: y.astype(int)"
+    else:
+        advice = "number the classes from 0"
+    raise DataError(
+        f"{path} contains labels of {labels.dtype} {list(labels.shape)}; they must be integers [N] ({advice})"
+    )
+
+
+def _classes(
+    names: Array | None, labels: Array, path: Path, log: Callable[[str], None], reading: Reading | None
+) -> tuple[tuple[str, ...], Array]:
+    """The names of the classes, and the value [K] that a label of each has in the file."""
+    if len(labels) == 0:
+        raise DataError(f"{path} has no training images")
+    if labels.min() < 0:
+        raise DataError(f"{path}: labels must not be negative, but one is {labels.min()}; number the classes from 0")
+    if names is not None:
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise DataError(f"{path}: classes must be an array of strings [K], not {names.dtype} {list(names.shape)}")
+        if len(names) < 2:
+            raise DataError(f"{path} has only {counted(len(names), 'class')}; a classifier needs two or more")
+        return tuple(map(str, names)), np.arange(len(names))
+    values = np.unique(labels)
+    known = reading.classes if reading else ()
+    if {str(value) for value in values.tolist()} <= set(known) and all(re.fullmatch("[0-9]+", name) for name in known):
+        return known, np.array([int(name) for name in known])
+    if len(values) > MAX_CLASSES:
+        raise DataError(f"{path} has {len(values):,} different labels; vitlab takes up to {MAX_CLASSES:,} classes")
+    if values[-1] != len(values) - 1:
+        log(
+            f"the labels {_few(values)} are {counted(len(values), 'class')}, named by them; "
+            "numbers that no training image has are no classes"
         )
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+    return tuple(map(str, values.tolist())), values
+
+
+def _few(values: Array) -> str:
+    """0, 100, 200 ... 900."""
+    texts = [f"{value}" for value in values.tolist()]
+    return listed(texts) if len(texts) <= 4 else f"{', '.join(texts[:3])} ... {texts[-1]}"
+
+
+def _split(images: Array, labels: Array, values: Array, part: str, path: Path) -> Split:
+    """A part whose labels are the places of its values in ``values``, which is sorted unless a run gave it."""
+    order = np.argsort(values, kind="stable")
+    places = np.searchsorted(values, labels, sorter=order)
+    numbers = order[np.minimum(places, len(values) - 1)].astype(np.int64)
+    unknown = labels[values[numbers] != labels]
+    if len(unknown):
+        word = {"train": "training", "val": "validation", "test": "test"}[part]
         raise DataError(
-            f"{path} contains labels of {labels.dtype} {list(labels.shape)}; they must be integers [N] "
-            "(a column: y.ravel(); one-hot: y.argmax(1))"
+            f"{path} has {counted(len(values), 'class')}, but a {word} label is {unknown[0]}, which is none of "
+            f"{_few(values)}; correct the labels, or add training images"
         )
     try:
-        return Split(images[..., np.newaxis] if images.ndim == 3 else images, labels.astype(np.int64))
+        return Split(images[..., np.newaxis] if images.ndim == 3 else images, numbers)
     except DataError as error:
         raise DataError(f"{path}: {error}; correct the arrays and save them again") from error
-
-
-def _class_names(names: Array | None, train: Split, path: Path) -> tuple[str, ...]:
-    if len(train) == 0:
-        raise DataError(f"{path} has no training images")
-    if names is None:
-        highest = int(train.labels.max())
-        if highest >= MAX_CLASSES:
-            raise DataError(f"{path} has the label {highest}; number the classes from 0, up to {MAX_CLASSES:,}")
-        return tuple(str(label) for label in range(highest + 1))
-    if names.dtype.kind != "U" or names.ndim != 1:
-        raise DataError(f"{path}: classes must be an array of strings [K], not {names.dtype} {list(names.shape)}")
-    return tuple(str(name) for name in names)

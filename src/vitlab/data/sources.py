@@ -59,7 +59,7 @@ def _named_folders() -> list[str]:
     return [named for named in os.environ.get("VITLAB_DATA", "").split(os.pathsep) if named]
 
 
-def local_paths(card: Card, file: DataFile) -> list[tuple[Path, str]]:
+def local_paths(card: Card, file: DataFile, log: Log = lambda line: None) -> list[tuple[Path, str]]:
     """(path, origin) of every existing copy of ``file`` on this machine, in order of preference."""
     places: list[tuple[Path, str]] = []
     for named in _named_folders():
@@ -68,6 +68,9 @@ def local_paths(card: Card, file: DataFile) -> list[tuple[Path, str]]:
     places.append((cache_folder(card), "the cache"))
     places += [(Path(system), "a system folder") for system in card.system_folders]
     candidates = [(place / name, origin) for place, origin in places for name in _names(file)]
+    for path, _ in candidates:
+        if os.path.lexists(path) and not os.path.isfile(path):
+            log(f"{path} is not a file that can be read; ignoring it")
     return [(path, origin) for path, origin in candidates if os.path.isfile(path)]
 
 
@@ -76,7 +79,7 @@ def _names(file: DataFile) -> list[str]:
 
 
 def _find(card: Card, file: DataFile, log: Log) -> Found | None:
-    for path, origin in local_paths(card, file):
+    for path, origin in local_paths(card, file, log):
         try:
             return Found(path, origin, read_parts(path, file))
         except DataError as error:

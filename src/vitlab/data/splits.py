@@ -19,6 +19,8 @@ from vitlab.text import counted
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
+FEW = 10  # images that may be in the order of their classes by chance
+UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +56,15 @@ def _describe(array: npt.NDArray[Any]) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[Split, Split | None]:
+def cut_validation(
+    split: Split, fraction: float, how: str, seed: int, is_new: bool = True
+) -> tuple[Split, Split | None]:
     """Cut ``split`` into training and validation images; fraction 0 gives (split, None).
 
     ``how`` "last" keeps the first int(N * (1 - fraction)) images for training, unshuffled, as in Keras' fit.
     "stratified" draws as many validation images, with the same share of every class, by ``seed``. ConfigError when a
-    part would be empty or an argument is out of range.
+    part would be empty, an argument is out of range, or "last" leaves classes out of the validation images because the
+    images are sorted by class. That last reason does not hold for a run that began with such a cut (``is_new`` False).
     """
     if how not in ("last", "stratified"):
         raise ConfigError(f"val_split {how!r} is unknown; choose stratified or last")
@@ -85,7 +90,27 @@ def cut_validation(split: Split, fraction: float, how: str, seed: int) -> tuple[
             f"val_split {how} leaves {counted(len(lost), 'class')} without a training image, such as class {lost[0]}; "
             "use val_split stratified or val_fraction 0"
         )
+    if how == "last" and is_new:
+        _refuse_sorted(split.labels, train, val)
     return train, val
+
+
+def _refuse_sorted(labels: Labels, train: Split, val: Split) -> None:
+    """ConfigError if the validation images lack a class, and not by chance.
+
+    That is so where the images of each class follow each other, and where a class would have been seen in random order:
+    the chance that none of its n images is among the validation images is below (1 - v)^n, v being their share.
+    """
+    sizes = np.bincount(train.labels)
+    missing = np.setdiff1d(train.labels, val.labels)
+    chances = (len(train) / (len(train) + len(val))) ** sizes[missing]
+    is_sorted = len(labels) >= FEW and np.count_nonzero(np.diff(labels)) == np.count_nonzero(sizes) - 1
+    if len(missing) and (is_sorted or (chances * np.count_nonzero(sizes) < UNLIKELY).any()):
+        shown, total = len(np.unique(val.labels)), np.count_nonzero(sizes)
+        raise ConfigError(
+            f"val_split last takes the last {counted(len(val), 'image')} for validation, and they show only {shown} of "
+            f"{counted(int(total), 'class')}: the images are sorted by class; use --val-split stratified"
+        )
 
 
 def _draw_stratified(labels: Labels, num_val: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -111,6 +136,15 @@ def limit(split: Split, count: int, seed: int) -> Split:
     if count >= len(split):
         return split
     return split.take(numpy_generator(seed, "limit").permutation(len(split))[:count])
+
+
+def count_constant(images: Images) -> int:
+    """How many images [N, H, W, C] have one colour all over."""
+    count = 0
+    for start in range(0, len(images), 1024):
+        some = images[start : start + 1024]
+        count += int((some == some[:, :1, :1]).all(axis=(1, 2, 3)).sum())
+    return count
 
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,7 +16,7 @@ import torch
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.data import CATALOGUE, Split, load_dataset
+from vitlab.data import CATALOGUE, Reading, Split, load_dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
@@ -266,8 +266,9 @@ def own_examples(classifier: Classifier) -> Split | None:
     if card is not None and card.layout != "sklearn" and not all(local_paths(card, file) for file in card.files):
         return None
     try:
-        dataset = load_dataset(name)
-        if dataset.digest != RunFolder(classifier.path).data()["sha256"]:
+        record = RunFolder(classifier.path).data()
+        dataset = load_dataset(name, side=classifier.preprocess.image_size, reading=Reading.of(record))
+        if dataset.digest != record["sha256"] or list(dataset.card.classes) != record["classes"]:
             return None
         return dataset.test or cut(dataset, config).val
     except DataError:

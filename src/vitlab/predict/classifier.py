@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitlab.config import RunConfig
-from vitlab.data import CATALOGUE
+from vitlab.data import CATALOGUE, Reading
 from vitlab.data.images import ImageError, Pixels, decode, read_file, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
@@ -49,7 +49,7 @@ class Classifier:
 
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
-    name of its data set.
+    name of its data set; ``background`` the grey that transparency becomes.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Classifier:
     digest: str
     path: Path
     data_name: str
+    background: int = 0
 
     @classmethod
     def load(cls, run: Path | str) -> Classifier:
@@ -81,6 +82,7 @@ class Classifier:
             digest=opened.result["model_sha256"],
             path=path,
             data_name=str(data.get("name", "unknown")),
+            background=Reading.of(data).background,
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
@@ -109,11 +111,19 @@ class Classifier:
         if isinstance(image, np.ndarray):
             pixels = checked(image)
         else:
+            is_local = not isinstance(image, bytes)
             data, name = (image, "the image") if isinstance(image, bytes) else (read_file(image), str(image))
-            pixels = decode(data, name, drawing=self.drawing is not None)
+            pixels = self.decode(data, name, is_local)
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+    def decode(self, data: bytes, name: str, is_local: bool) -> Pixels:
+        """uint8 [H, W, 1 or 3] of the bytes of a file, as the images of the data set were decoded. ``is_local``: the
+        user's own file, which may take more memory than a stranger's."""
+        drawing = self.drawing is not None
+        least = None if drawing else max(self.stored_size)
+        return decode(data, name, drawing, local=is_local, least=least, under=self.background)
 
     @property
     def stored_size(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.config import RunConfig
+from vitlab.data import Reading
 from vitlab.errors import DataError, RunError
 from vitlab.machine import private_randomness, use_available_threads
 from vitlab.model import Network, build_model
@@ -50,8 +51,8 @@ class FinishedRun:
         """The run with images and trained weights; DataError if the images have changed.
         ``machine`` holds changes of the machine's knobs, ``data`` where the images are now, if they have moved."""
         with memory_errors(doing):
-            prepared = prepare(self.config.with_knobs(**machine), note, data)
-            self.folder.check_same_data(prepared.dataset.digest)
+            prepared = prepare(self.config.with_knobs(**machine), note, data, Reading.of(self.data))
+            self.folder.check_same_data(prepared.dataset)
             self.put_weights(prepared.model)
         return prepared
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from vitlab import files
 from vitlab.config import RunConfig
+from vitlab.data import Dataset
 from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
@@ -139,7 +140,13 @@ class RunFolder:
         self._check_digest(path.name, data)
         return table
 
-    def check_same_data(self, digest: str) -> None:
+    def check_same_data(self, dataset: Dataset) -> None:
+        """DataError unless ``dataset`` has the images and the classes that the run began with."""
+        self.check_same_digest(dataset.digest)
+        if list(dataset.card.classes) != self.data()["classes"]:
+            raise DataError(f"{self.path / 'data.json'} does not name the classes of its data; restore it")
+
+    def check_same_digest(self, digest: str) -> None:
         """DataError unless ``digest`` is that of the images that the run began with."""
         if digest != self.data()["sha256"]:
             raise DataError(

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from vitlab.config import RunConfig
-from vitlab.data import Dataset, cut_validation, limit, load_dataset
+from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
-from vitlab.errors import OutOfMemoryError
+from vitlab.errors import OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
 from vitlab.native.accelerate import accelerate
-from vitlab.text import counted, percent
+from vitlab.text import counted, few, percent
 from vitlab.training.augment import check_flip
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Task
@@ -32,14 +32,18 @@ class Prepared:
     model: Network
 
 
-def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = None) -> Prepared:
+def prepare(
+    config: RunConfig, note: Callable[[str], None], data: str | None = None, reading: Reading | None = None
+) -> Prepared:
     """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
-    ``data`` says where the images are now, if they have moved.
+    ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new.
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
-    dataset = cut(load_dataset(data or config.data.data, note), config)
+    whole = load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
+    dataset = cut(whole, config, is_new=reading is None)
+    note_coverage(whole, dataset, note)
     card = dataset.card
     check_flip(config.augment, card.may_flip, card.name)
     note(data_line(dataset))
@@ -56,14 +60,27 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     return Prepared(config, dataset, task, model.to(machine.device))
 
 
-def cut(dataset: Dataset, config: RunConfig) -> Dataset:
-    """The data set with validation images split off (unless it has some) and its training images limited."""
+def cut(dataset: Dataset, config: RunConfig, is_new: bool = False) -> Dataset:
+    """The data set with validation images split off (unless it has some) and its training images limited. ``is_new``:
+    ConfigError for validation images that a new run should not have (`cut_validation`)."""
     train, val, seed = dataset.train, dataset.val, config.train.seed
     if val is None:
-        train, val = cut_validation(train, config.data.val_fraction, config.data.val_split, seed)
+        train, val = cut_validation(train, config.data.val_fraction, config.data.val_split, seed, is_new)
     if config.data.limit_train is not None:
         train = limit(train, config.data.limit_train, seed)
     return replace(dataset, train=train, val=val)
+
+
+def note_coverage(whole: Dataset, dataset: Dataset, note: Callable[[str], None]) -> None:
+    """A line about each part of ``dataset``, cut from ``whole``, that lacks classes of the training images."""
+    expected = set(whole.train.labels.tolist())
+    for part, split in {"training": dataset.train, "validation": dataset.val, "test": dataset.test}.items():
+        absent = sorted(expected.difference([] if split is None else split.labels.tolist()))
+        if split is not None and absent:
+            names = few([repr(dataset.card.classes[label]) for label in absent])
+            then = "which cannot be learned" if part == "training" else "so accuracy says nothing about the rest"
+            shown = f"{len(expected) - len(absent)} of {counted(len(expected), 'class')}"
+            note(f"the {part} images show only {shown}, without {names}, {then}")
 
 
 def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
@@ -97,9 +114,8 @@ def memory_errors(doing: str) -> Iterator[None]:
     """Turn a failed allocation, which torch reports as a RuntimeError, into OutOfMemoryError."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        signs = ("out of memory", "can't allocate memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not is_out_of_memory(error):
             raise
         advice = "free some, or use a smaller model, --batch-size, --eval-batch-size or --image-size"
         raise OutOfMemoryError(f"out of memory while {doing}; {advice}") from error

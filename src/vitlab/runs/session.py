@@ -21,7 +21,7 @@ from torch import Tensor
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
-from vitlab.data import CATALOGUE, Dataset
+from vitlab.data import CATALOGUE, Dataset, Reading
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError, storage_error
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment
@@ -96,7 +96,7 @@ def resume_run(
         with memory_errors("preparing the run"):
             shapes = shapes_in_checkpoint(folder, config)
             checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
-            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"))
+            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"), Reading.of(folder.data()))
         check_place(folder, prepared.task, checkpoint)
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
@@ -160,7 +160,7 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
-    folder.check_same_data(prepared.dataset.digest)
+    folder.check_same_data(prepared.dataset)
     check_record(folder, data_record(prepared.dataset, prepared.task.preprocess))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
@@ -284,6 +284,8 @@ def data_record(dataset: Dataset, preprocess: Preprocess) -> dict[str, Any]:
         "sha256": dataset.digest,
         "origin": dataset.origin,
         "unreadable": list(dataset.unreadable),
+        "size": [card.height, card.width],
+        "background": dataset.background,
     }
 
 

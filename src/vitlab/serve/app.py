@@ -203,7 +203,7 @@ def predict_extra(ids: list[str]) -> dict[str, Any]:
     picture = {
         "type": "string",
         "contentMediaType": "image/png",
-        "description": "at most 1 MiB, at most 4 million pixels",
+        "description": "at most 1 MiB; a PNG of at most 4 million pixels, a JPEG of at most 128 million",
     }
     pixel = {"type": "integer", "minimum": 0, "maximum": 255}
     side = {"type": "array", "minItems": 1, "maxItems": LARGEST_SIDE}

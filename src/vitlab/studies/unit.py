@@ -127,7 +127,7 @@ def begin_or_continue(config: RunConfig, path: Path, data_sha256: str | None = N
     if folder.config().with_knobs(data=config.data.data).digest() != config.digest():
         raise RunError(f"{path} holds another run; choose another --runs")
     if data_sha256 is not None:
-        folder.check_same_data(data_sha256)
+        folder.check_same_digest(data_sha256)
     result = folder.result()
     if result is not None and result.status == "diverged":
         return result

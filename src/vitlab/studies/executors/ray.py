@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitlab import files
-from vitlab.errors import ConfigError, VitlabError
+from vitlab.errors import ConfigError, VitlabError, import_optional
 from vitlab.studies.unit import Ending, Unit, start
 
 ANSWER_SECONDS = 5.0
@@ -75,10 +75,8 @@ class RayExecutor:
 
 def connect(address: str) -> Any:
     """The module ray, connected; ConfigError if it is not installed or no cluster answers."""
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("--executor ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+    missing = ConfigError("--executor ray needs Ray, which is not installed: pip install -e '.[ray]'")
+    ray: Any = import_optional("ray", missing)
     host, colon, port = address.rpartition(":")
     try:
         if colon and port.isdigit():  # Ray itself would try for a minute
