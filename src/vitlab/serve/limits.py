@@ -13,6 +13,7 @@ OWN_DESCRIPTORS = 32  # files, sockets and pipes of the process itself
 class Limits:
     """Sizes in bytes, times in seconds, the rest counts."""
 
+    head: int = 1 << 15  # request line and headers
     body: int = MIB
     held: int = 64 * MIB  # bodies of all requests together
     header_seconds: float = 10.0  # from the first byte (or the connection) to the end of the headers
