@@ -58,7 +58,7 @@ def serve(arguments: argparse.Namespace) -> int:
         from vitlab.serve.server import make_server
 
         classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)
-        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
+        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token, note=say)
         listen(listener)
         server = make_server(classifiers, files, listener, access, limits, arguments.threads)
         introduce(classifiers, arguments.threads)
