@@ -41,7 +41,8 @@ GOOD_HOSTS = ("127.0.0.1:{}", "localhost:{}", "LOCALHOST:{}", "[::1]:{}", "vitla
               "localhost:9000", "127.0.0.1:1", "[::1]:65535", "localhost", "127.0.0.1")  # fmt: skip
 BAD_HOSTS = ("evil.example", "evil.example:{}", "EVIL.example:{}", "localhost.evil.example:{}", "127.0.0.1.nip.io:{}",
              "127.0.0.1:{}.evil.example", "", "127.0.0.2:{}", "evil@localhost:{}", "localhost:{}/x",
-             "localhost:9000@evil", "localhost.:{}", "localhost:", "localhost:0", "localhost:65536", "localhost:+1", "vitlab.example:x",
+             "localhost:9000@evil", "localhost.:{}", "localhost:", "localhost:0", "localhost:65536", "localhost:+1",
+             "vitlab.example:x",
              "[::1", "::1:{}", "localhost:{}:1", ".localhost:{}", "127.1:{}", "2130706433:{}")  # fmt: skip
 
 
