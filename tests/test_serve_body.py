@@ -183,10 +183,32 @@ def test_requests_sent_without_waiting_are_answered_in_their_order(server: Runni
     chunked = head(server, CHUNKED, "Content-Type: image/png") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
     sized = head(server, f"Content-Length: {len(data)}", "Content-Type: image/png") + data
     get, last = (head(server, *more, start="GET /livez HTTP/1.1") for more in ([], ["Connection: close"]))
-    answer = server.raw(chunked + get + sized + get * 23 + last)
-    assert answer.count(b"HTTP/1.1 200") == 27
+    answer = server.raw(chunked + get + sized + get * 5 + last)
+    assert answer.count(b"HTTP/1.1 200") == 9
     assert answer.count(b'"labels"') == 2
     assert answer.index(b"alive") > answer.index(b'"labels"')
+
+
+def test_a_client_that_never_waits_for_answers_is_refused(server: Running, parsed: list[int]) -> None:
+    get = head(server, start="GET /livez HTTP/1.1")
+    answer = server.raw(get * 1000)
+    assert answer.count(b"HTTP/1.1 200") == len(parsed) == 17
+    assert b"HTTP/1.1 429 " in answer
+
+
+def test_refusals_take_turns_and_answers_do_not(tiny: Classifier) -> None:
+    """A turn of a second: the first refusal comes at once, the next one waits, and meanwhile pictures are answered."""
+    with running({"tiny": tiny}, refusal_seconds=1.0) as server:
+        assert server.ask("GET", "/nonsense").status == 404
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+            wire.sendall(head(server, "Connection: close", start="GET /nonsense HTTP/1.1"))
+            for data in pictures(7):
+                assert server.predict(data).status == 200
+            wire.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                wire.recv(1)
+            wire.setblocking(True)
+            assert status(read_all(wire)) == 404
 
 
 def test_a_refused_client_that_goes_on_sending_is_cut_off(server: Running) -> None:

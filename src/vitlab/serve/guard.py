@@ -30,6 +30,7 @@ SECURITY: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
 ]
+MOST_PATIENCE = 1.0  # seconds that a refusal may wait
 REASONS = {401: "token", 403: "origin", 408: "slow", 413: "large"}  # 503 and 504 are counted where they arise
 
 
@@ -45,6 +46,7 @@ class Guard:
         self.draining = False
         self.unanswered = 0  # requests that were cut off when the server stopped
         self.held = 0  # bytes of bodies in memory
+        self.next_refusal = 0.0  # when the next refusal may be sent
         self.ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -70,6 +72,14 @@ class Guard:
                 await request.refuse(Refusal(500))
         finally:
             self.held -= request.held
+
+    async def wait_for_turn(self) -> None:
+        """Refusals take turns: clients that cause nothing else must not use the time of others."""
+        now = time.monotonic()
+        turn = max(now, self.next_refusal)
+        self.next_refusal = turn + self.limits.refusal_seconds
+        if turn > now:
+            await asyncio.sleep(min(turn - now, MOST_PATIENCE))
 
 
 class Request:
@@ -122,6 +132,8 @@ class Request:
         """To the client, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if 400 <= self.status < 500:
+                await self.guard.wait_for_turn()
             own: Headers = [*SECURITY, (b"x-request-id", self.id.encode())]
             if self.guard.draining or not self.is_read:
                 own.append((b"connection", b"close"))

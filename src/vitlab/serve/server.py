@@ -34,6 +34,8 @@ from vitlab.serve.models import Models
 
 POLL_SECONDS = 0.02  # between two checks whether all connections have ended
 REST_SECONDS = 0.005  # between two reads from a client that was refused
+AHEAD_SECONDS = 0.02  # for which a request waits that did not wait for the answer before
+MOST_AHEAD = 16
 SPARE = 16  # connections beyond the limit that are refused with an answer
 PREDICT = b"POST /v1/predict"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?=\r\n)", re.IGNORECASE)
@@ -73,6 +75,7 @@ class Connection(H11Protocol):
         self.discarded = 0  # bytes after the refusal
         self.received = bytearray()  # and not yet given to h11
         self.searched = 0  # bytes of it in which no head ends
+        self.ahead = 0  # requests in a row that did not wait for the answer before
         self.body: Body | None = None  # of the request that is being answered
         self.header_timer: asyncio.TimerHandle  # of the request that is arriving, or has arrived last
         self.write_timer: asyncio.TimerHandle | None = None
@@ -152,14 +155,18 @@ class Connection(H11Protocol):
         """The guard wants the body, or wants no more of it."""
         if self.cycle.waiting_for_100_continue and self.body is not None and not self.body.is_shut:
             self.cycle.waiting_for_100_continue = False
-            if not self.received:
-                self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])))
+            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])))
         self.flow.resume_reading()
         self._advance()
 
     def on_response_complete(self) -> None:
+        """Go on with the next request; one that did not wait for this answer, which browsers never send, waits now."""
         super().on_response_complete()
-        self._advance()
+        self.ahead = self.ahead + 1 if self.received else 0
+        if self.ahead > MOST_AHEAD and not self.transport.is_closing():
+            self._refuse(429)
+        elif self.received:
+            self.loop.call_later(AHEAD_SECONDS, self._advance)
 
     def _discard(self, size: int) -> None:
         """Count what a refused client still sends."""
