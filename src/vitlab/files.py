@@ -11,22 +11,48 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitlab.errors import RunError, RunInUseError, storage_error
+from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
 
 
 def user_cache() -> Path:
-    """The folder for what can be made or downloaded again: VITLAB_CACHE, else the system's cache folder."""
+    """The folder for what can be made or downloaded again: VITLAB_CACHE, else the system's cache folder, else, where no
+    home folder can be written, a private folder beside temporary files; ConfigError if another user could write it."""
     import platformdirs
 
-    return Path(os.path.expanduser(os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")))
+    if named := os.environ.get("VITLAB_CACHE"):
+        return Path(os.path.expanduser(named))
+    try:
+        usual = Path(platformdirs.user_cache_dir("vitlab"))
+    except (RuntimeError, KeyError):  # neither HOME nor an entry in /etc/passwd
+        return _private_folder()
+    if not usual.is_absolute():
+        return _private_folder()
+    nearest = next(folder for folder in (usual, *usual.parents) if os.path.lexists(folder))
+    return usual if nearest == usual or os.access(nearest, os.W_OK | os.X_OK) else _private_folder()
+
+
+def _private_folder() -> Path:
+    """A folder of this user in the folder for temporary files, where anybody may have made one before."""
+    advice = "set VITLAB_CACHE to a folder of your own"
+    try:
+        path = Path(tempfile.gettempdir()) / f"vitlab-{os.geteuid()}"
+        with suppress(FileExistsError):
+            path.mkdir(0o700)
+        found = path.lstat()
+    except OSError as error:
+        raise ConfigError(f"there is no folder for temporary files ({error.strerror}); {advice}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ConfigError(f"{path} is not a private folder of yours; {advice}")
+    return path
 
 
 @contextmanager

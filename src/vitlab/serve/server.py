@@ -76,6 +76,7 @@ class Connection(H11Protocol):
         self.received = bytearray()  # and not yet given to h11
         self.searched = 0  # bytes of it in which no head ends
         self.ahead = 0  # requests in a row that did not wait for the answer before
+        self.is_resting = False  # so the next of them waits
         self.body: Body | None = None  # of the request that is being answered
         self.header_timer: asyncio.TimerHandle  # of the request that is arriving, or has arrived last
         self.write_timer: asyncio.TimerHandle | None = None
@@ -108,9 +109,9 @@ class Connection(H11Protocol):
             if self.body is not None and not self.body.is_complete:
                 if not self._take_body(self.body):
                     return
-            elif self.cycle is not None and not self.cycle.response_complete:
+            elif self.is_resting or (self.cycle is not None and not self.cycle.response_complete):
                 if len(self.received) > self.limits.head:  # requests that do not wait for the answer
-                    self.flow.pause_reading()
+                    self.transport.abort()
                 return
             elif not self._take_head():
                 return
@@ -166,7 +167,12 @@ class Connection(H11Protocol):
         if self.ahead > MOST_AHEAD and not self.transport.is_closing():
             self._refuse(429)
         elif self.received:
-            self.loop.call_later(AHEAD_SECONDS, self._advance)
+            self.is_resting = True
+            self.loop.call_later(AHEAD_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self.is_resting = False
+        self._advance()
 
     def _discard(self, size: int) -> None:
         """Count what a refused client still sends."""
