@@ -197,19 +197,22 @@ def test_a_client_that_never_waits_for_answers_is_refused(server: Running, parse
     assert server.raw(get * 10_000).count(b"HTTP/1.1 ") <= 1, "so much ahead of the answer ends the connection"
 
 
-def test_refusals_take_turns_and_answers_do_not(tiny: Classifier) -> None:
-    """A turn of a second: the first refusal comes at once, the next one waits, and meanwhile pictures are answered."""
+@pytest.mark.parametrize(("lines", "expected"), [([], 404), (["a: b"] * 200, 400)])
+def test_refusals_take_turns_and_answers_do_not(tiny: Classifier, lines: list[str], expected: int) -> None:
+    """A turn of a second: the first refusal comes at once, the next one waits, and meanwhile pictures are answered.
+    A head that is refused unparsed waits, too."""
     with running({"tiny": tiny}, refusal_seconds=1.0) as server:
+        request = head(server, *lines, "Connection: close", start="GET /nonsense HTTP/1.1")
         assert server.ask("GET", "/nonsense").status == 404
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
-            wire.sendall(head(server, "Connection: close", start="GET /nonsense HTTP/1.1"))
+            wire.sendall(request)
             for data in pictures(7):
                 assert server.predict(data).status == 200
             wire.setblocking(False)
             with pytest.raises(BlockingIOError):
                 wire.recv(1)
             wire.setblocking(True)
-            assert status(read_all(wire)) == 404
+            assert status(read_all(wire)) == expected
 
 
 def test_a_refused_client_that_goes_on_sending_is_cut_off(server: Running) -> None:

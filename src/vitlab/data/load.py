@@ -22,13 +22,13 @@ from vitlab.files import sha256
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
 
 
-def load_dataset(name: str, log: Log = lambda line: None) -> Dataset:
+def load_dataset(name: str | os.PathLike[str], log: Log = lambda line: None) -> Dataset:
     """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
     """
-    dataset = _load(name, log)
+    dataset = _load(os.fspath(name), log)
     if dataset.card.mean is not None and dataset.card.std is not None:
         return dataset
     mean, std = pixel_statistics(dataset.train.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,9 @@ class FinishedRun:
             ) from None
 
 
-def open_run(path: Path) -> FinishedRun:
+def open_run(path: str | os.PathLike[str]) -> FinishedRun:
     """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     config, data = folder.config(), folder.data()
     weights, result = folder.load_weights(config.digest())
     settings = data["preprocess"]
@@ -75,11 +76,11 @@ def open_run(path: Path) -> FinishedRun:
         mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
         preprocess = Preprocess(int(settings["image_size"]), mean, std, config.model.input_side)
     except (KeyError, TypeError, ValueError):
-        raise RunError(f"{path / 'data.json'} is damaged: values are missing or wrong; train again") from None
+        raise RunError(f"{folder.path / 'data.json'} is damaged: values are missing or wrong; train again") from None
     return FinishedRun(folder, config, result, data, weights, preprocess)
 
 
-def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:
     """A finished run's network (on the CPU, in evaluation mode), its preprocessing and the names of its classes.
 
     Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
@@ -89,7 +90,7 @@ def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:
 
 
 def evaluate_run(
-    path: Path,
+    path: str | os.PathLike[str],
     split: str = "test",
     reporter: Reporter = SILENT,
     *,
@@ -109,4 +110,4 @@ def evaluate_run(
         others = [f"; use --split {name}" for name, other in images.items() if other is not None]
         raise DataError(f"{path} has no {split} images{''.join(others)}")
     with memory_errors("evaluating"):
-        return {"run": str(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)
+        return {"run": os.fspath(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)

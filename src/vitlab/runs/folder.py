@@ -58,11 +58,14 @@ EPOCH: dict[str, Any] = {
 AGAIN = "restore it from a backup, or train again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RunFolder:
-    """The files of one run under ``path``."""
+    """The files of one run under ``path``, which may also be given as a str."""
 
     path: Path
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     @property
     def model_path(self) -> Path:

@@ -50,9 +50,10 @@ GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-
 GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES")
 
 
-def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Result:
+def train_run(config: RunConfig, path: str | os.PathLike[str], reporter: Reporter = SILENT) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
     wrong."""
+    path = Path(path)
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
@@ -70,7 +71,11 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Res
 
 
 def resume_run(
-    path: Path, reporter: Reporter = SILENT, *, asked: dict[str, Any] | None = None, allow_drift: bool = False
+    path: str | os.PathLike[str],
+    reporter: Reporter = SILENT,
+    *,
+    asked: dict[str, Any] | None = None,
+    allow_drift: bool = False,
 ) -> Result:
     """Continue the run in ``path``; if it is done, only return its result.
 
@@ -78,6 +83,7 @@ def resume_run(
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
     refused unless ``allow_drift``.
     """
+    path = Path(path)
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)

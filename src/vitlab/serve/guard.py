@@ -46,7 +46,7 @@ class Guard:
         self.draining = False
         self.unanswered = 0  # requests that were cut off when the server stopped
         self.held = 0  # bytes of bodies in memory
-        self.next_refusal = 0.0  # when the next refusal may be sent
+        self.turns = Turns(limits.refusal_seconds)
         self.ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -73,13 +73,19 @@ class Guard:
         finally:
             self.held -= request.held
 
-    async def wait_for_turn(self) -> None:
-        """Refusals take turns: clients that cause nothing else must not use the time of others."""
+
+class Turns:
+    """Refusals take turns: clients that cause nothing else must not use the time of others."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.next = seconds, 0.0
+
+    def wait(self) -> float:
+        """Take a turn; the seconds until then."""
         now = time.monotonic()
-        turn = max(now, self.next_refusal)
-        self.next_refusal = turn + self.limits.refusal_seconds
-        if turn > now:
-            await asyncio.sleep(min(turn - now, MOST_PATIENCE))
+        turn = max(now, self.next)
+        self.next = min(turn, now + MOST_PATIENCE) + self.seconds
+        return min(turn - now, MOST_PATIENCE)
 
 
 class Request:
@@ -133,7 +139,7 @@ class Request:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if 400 <= self.status < 500:
-                await self.guard.wait_for_turn()
+                await asyncio.sleep(self.guard.turns.wait())
             own: Headers = [*SECURITY, (b"x-request-id", self.id.encode())]
             if self.guard.draining or not self.is_read:
                 own.append((b"connection", b"close"))

@@ -27,7 +27,7 @@ from vitlab.serve.answers import Refusal
 from vitlab.serve.app import make_app, route_of
 from vitlab.serve.body import HEAD_END, Body, framing
 from vitlab.serve.content import File
-from vitlab.serve.guard import Guard
+from vitlab.serve.guard import Guard, Turns
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
 from vitlab.serve.models import Models
@@ -68,9 +68,11 @@ class Connection(H11Protocol):
     so nothing is parsed that belongs to a refused request.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics, is_full: Callable[[], bool], **uvicorn: Any) -> None:
+    def __init__(
+        self, limits: Limits, metrics: Metrics, is_full: Callable[[], bool], turns: Turns, **uvicorn: Any
+    ) -> None:
         super().__init__(**uvicorn)
-        self.limits, self.metrics, self.is_full = limits, metrics, is_full
+        self.limits, self.metrics, self.is_full, self.turns = limits, metrics, is_full, turns
         self.refused = False
         self.discarded = 0  # bytes after the refusal
         self.received = bytearray()  # and not yet given to h11
@@ -212,9 +214,18 @@ class Connection(H11Protocol):
             self._refuse(408)
 
     def _refuse(self, status: int) -> None:
-        """Answer without looking at the request, then end the connection."""
-        self.transport.write(canned(status, close=True))
+        """Answer without looking at the request, then end the connection; when it is the turn of this refusal, but of
+        connections that are too many at once."""
         self.refused = True
+        if status == 503:
+            self._say(status)
+        else:
+            self.loop.call_later(self.turns.wait(), self._say, status)
+
+    def _say(self, status: int) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(canned(status, close=True))
         if len(self.connections) > self.limits.connections + SPARE:
             self.transport.close()
             return
@@ -335,7 +346,7 @@ def make_server(
     models = Models(classifiers, limits, metrics, threads)
     app = make_app(models, files, metrics, lambda: guard.draining)
     guard = Guard(app, access, limits, metrics, lambda path: route_of(path, files))
-    connect = partial(Connection, limits, metrics, lambda: all(models.full) and not guard.draining)
+    connect = partial(Connection, limits, metrics, lambda: all(models.full) and not guard.draining, guard.turns)
     server = VitlabServer(guard, models, limits, listener, connect)
     metrics.connections.set_function(lambda: len(server.server_state.connections))
     return server
