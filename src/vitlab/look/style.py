@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.style.core import STYLE_BLACKLIST
 
 Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
@@ -79,11 +78,12 @@ STYLE: Any = {
     "svg.hashsalt": "vitlab",  # the same figure gives the same file
     "savefig.dpi": DPI,
 }
+WINDOWS = ("backend", "interactive", "keymap", "macosx", "tk", "toolbar", "webagg")  # no matter of figures in files
 
 
 def whole_style() -> Any:
     """STYLE over matplotlib's own defaults, so that neither a matplotlibrc nor the process changes a figure."""
-    return {key: value for key, value in mpl.rcParamsDefault.items() if key not in STYLE_BLACKLIST} | STYLE
+    return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(WINDOWS)} | STYLE
 
 
 applied = mpl.rc_context(whole_style())  # decorates a function that draws
