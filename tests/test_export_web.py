@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from tests.command import snapshot, vitlab
 from tests.made_runs import make_run
 from tests.studies import a_study
 from tests.tiny import tiny_config, write_npz
-from vitlab import Classifier, Split, load_dataset, train_run
-from vitlab.errors import ConfigError, RunError
+from vitlab import Classifier, Split, files, load_dataset, train_run
+from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.export import web
 from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
@@ -207,7 +209,76 @@ def test_without_a_page_there_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="has no page"):
         export_web([classifier], tmp_path / "out", page=tmp_path / "page")
     assert not (tmp_path / "out").exists()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
+
+
+def test_an_export_that_was_killed_can_be_repeated(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after each file: beside the folder if it is new, in it if it was there and empty."""
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    export_web([classifier], tmp_path / "whole", page=page)
+    whole = snapshot(tmp_path / "whole")
+    write = files.write_bytes
+
+    class Killed(BaseException):
+        pass
+
+    for there in (False, True):
+        for most in range(len(files_in(tmp_path / "whole"))):
+            out = tmp_path / f"{there}-{most}"
+            if there:
+                out.mkdir()
+            written: list[Path] = []
+
+            def dying(path: Path, data: bytes, most: int = most, written: list[Path] = written) -> None:
+                if len(written) == most:
+                    (path.parent / f".{path.name}.abcd_123.tmp").write_bytes(data[:3])
+                    raise Killed
+                written.append(path)
+                write(path, data)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "write_bytes", dying)
+                patch.setattr("shutil.rmtree", lambda *args, **options: None)  # a killed process clears nothing
+                with pytest.raises(Killed):
+                    export_web([classifier], out, page=page)
+            assert out.exists() == there, "a new folder is complete or absent"
+            export_web([classifier], out, page=page)
+            assert snapshot(out) == whole
+            assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "main.js", "models/run/config.json", ".main.js.swp", "index.html"])
+def test_a_folder_with_a_file_of_the_users_is_left_alone(tmp_path: Path, page: Path, name: str) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    (out / "style.css").write_bytes((page / "style.css").read_bytes())
+    before = snapshot(out)
     with pytest.raises(ConfigError, match="already exists"):
-        export_web([classifier], tmp_path / "full", page=tmp_path / "page")
+        export_web([classifier], out, page=page)
+    assert snapshot(out) == before
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    before = snapshot(tmp_path)
+
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    with pytest.raises(StorageError):
+        export_web([classifier], tmp_path / "out", page=page)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_export_that_is_running_is_not_swept_away(tmp_path: Path, page: Path) -> None:
+    classifier = Classifier.load(make_run(tmp_path / "run"))
+    running, killed = (tmp_path / f".out.{letter * 12}.part" for letter in "ab")
+    for folder in (running, killed):
+        (folder / "models").mkdir(parents=True)
+    handle = os.open(running, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    export_web([classifier], tmp_path / "out", page=page)
+    os.close(handle)
+    assert (running.exists(), killed.exists()) == (True, False)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vitlab.errors import RunError, StorageError
+from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.files import (
     digest_of,
     exists,
@@ -30,6 +30,7 @@ from vitlab.files import (
     sha256,
     sweep,
     to_json,
+    user_cache,
     write_bytes,
     write_json,
     write_json_lines,
@@ -401,3 +402,63 @@ def test_what_is_not_there_has_no_names_and_does_not_exist(tmp_path: Path) -> No
         assert not exists(tmp_path / name)
     assert names_in(tmp_path / "absent") == []
     assert exists(tmp_path / "loop")
+
+
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither HOME nor an entry in /etc/passwd; the private folder."""
+    for name in ("VITLAB_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    return tmp_path / f"vitlab-{os.geteuid()}"
+
+
+def test_without_a_home_the_cache_is_a_private_folder(homeless: Path) -> None:
+    for _ in range(2):
+        assert user_cache() == homeless
+        assert stat.S_IMODE(homeless.stat().st_mode) == 0o700
+
+
+def test_a_home_that_cannot_be_written_counts_as_none(
+    homeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's --user gives HOME=/."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert user_cache() == home / ".cache" / "vitlab"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert user_cache() == homeless
+    (home / ".cache" / "vitlab").mkdir(parents=True)
+    assert user_cache() == home / ".cache" / "vitlab", "it may hold what can be read"
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "file", "foreign"])
+def test_a_private_folder_that_others_prepared_is_refused(
+    homeless: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "open":
+        homeless.mkdir()
+        homeless.chmod(0o770)
+    elif kind == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        homeless.symlink_to(tmp_path / "theirs")
+    elif kind == "file":
+        homeless.touch()
+    else:
+        homeless.mkdir(mode=0o700)
+        lstat = Path.lstat
+        monkeypatch.setattr(Path, "lstat", lambda path: os.stat_result((*lstat(path)[:4], 54321, *lstat(path)[5:])))
+    with pytest.raises(ConfigError, match="VITLAB_CACHE"):
+        user_cache()
+
+
+def test_the_cache_that_is_named_is_taken(homeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITLAB_CACHE", str(tmp_path / "mine"))
+    assert user_cache() == tmp_path / "mine"
+    assert not homeless.exists()

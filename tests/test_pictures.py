@@ -8,10 +8,13 @@ from __future__ import annotations
 import ast
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import PIL.Image
 import pytest
@@ -241,6 +244,36 @@ def test_a_hundred_classes_and_one_are_drawn() -> None:
     for figure in figures:
         assert style.to_bytes(figure).startswith(b"\x89PNG")
     assert "the worst 30 of 100 classes" in words(figures[2])
+
+
+def test_settings_of_the_process_change_no_figure() -> None:
+    """A matplotlibrc is read into these settings when matplotlib is imported."""
+    plain = style.to_bytes(mistakes.draw_confusion(np.diag([3, 5]), ("a", "b")))
+    own = {"text.usetex": True, "font.size": 40, "figure.facecolor": "red", "lines.linewidth": 9, "savefig.dpi": 10,
+           "savefig.bbox": "tight", "axes.grid": True, "image.origin": "lower",
+           "text.color": "blue", "axes.labelsize": 30, "xtick.labelsize": 30, "savefig.transparent": True}  # fmt: skip
+    with mpl.rc_context(own):  # type: ignore[arg-type]
+        assert style.to_bytes(mistakes.draw_confusion(np.diag([3, 5]), ("a", "b"))) == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"text.usetex: True\nbackend: nonsense\nfont.size: large\n", 0), (b"\xff\xfe", 2)],
+)
+def test_a_matplotlibrc_in_the_folder(tmp_path: Path, content: bytes, code: int) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(content)
+    program = (
+        "import sys\nfrom vitlab.errors import VitlabError\ntry:\n    from vitlab.look import style, mistakes\n"
+        "except VitlabError as error:\n    sys.exit(f'vitlab: {error}')\n"
+        "import numpy as np\nstyle.to_bytes(mistakes.draw_confusion(np.diag([3, 5]), ('a', 'b')))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = found.stderr.splitlines()
+    if code:
+        assert len(lines) == 1
+        assert "matplotlibrc" in lines[0]
+    else:
+        assert (found.returncode, lines) == (0, [])
 
 
 def test_a_perfect_network_and_an_empty_bin_are_drawn() -> None:

@@ -131,7 +131,7 @@ def test_pictures_of_many_sizes_go_through_the_network_together(coloured: Classi
     [
         np.zeros((3, 3)),
         np.zeros(9, np.uint8),
-        np.zeros((3, 3, 4), np.uint8),
+        np.zeros((3, 3, 5), np.uint8),
         np.zeros((0, 3), np.uint8),
         np.zeros((1, 3, 3, 1), np.uint8),
     ],

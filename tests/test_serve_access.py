@@ -37,9 +37,13 @@ def closed(tiny: Classifier) -> Iterator[Running]:
         yield made
 
 
-GOOD_HOSTS = ("127.0.0.1:{}", "localhost:{}", "LOCALHOST:{}", "[::1]:{}", "vitlab.example", "vitlab.example:1")
-BAD_HOSTS = ("evil.example", "evil.example:{}", "127.0.0.1", "127.0.0.1:1", "localhost", "localhost.evil.example:{}",
-             "127.0.0.1:{}.evil.example", "", "127.0.0.2:{}", "evil@localhost:{}", "localhost:{}/x")  # fmt: skip
+GOOD_HOSTS = ("127.0.0.1:{}", "localhost:{}", "LOCALHOST:{}", "[::1]:{}", "vitlab.example", "vitlab.example:1",
+              "localhost:9000", "127.0.0.1:1", "[::1]:65535", "localhost", "127.0.0.1")  # fmt: skip
+BAD_HOSTS = ("evil.example", "evil.example:{}", "EVIL.example:{}", "localhost.evil.example:{}", "127.0.0.1.nip.io:{}",
+             "127.0.0.1:{}.evil.example", "", "127.0.0.2:{}", "evil@localhost:{}", "localhost:{}/x",
+             "localhost:9000@evil", "localhost.:{}", "localhost:", "localhost:0", "localhost:65536", "localhost:+1",
+             "vitlab.example:x",
+             "[::1", "::1:{}", "localhost:{}:1", ".localhost:{}", "127.1:{}", "2130706433:{}")  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
@@ -71,6 +75,35 @@ def test_a_browser_that_says_the_request_is_cross_site_is_believed(server: Runni
     for site, expected in (("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)):
         assert server.ask("POST", "/v1/predict", data, PNG | {"Sec-Fetch-Site": site}).status == expected
     assert server.ask("GET", "/livez", headers={"Sec-Fetch-Site": "cross-site"}).status == 200
+
+
+@pytest.mark.parametrize("port", [9000, 8080])
+def test_the_page_works_through_a_forwarded_port(server: Running, port: int) -> None:
+    """`ssh -L 9000:localhost:8000`: Host and Origin name the port of the tunnel."""
+    (data,) = pictures(1)
+    host = {"Host": f"localhost:{port}", "Sec-Fetch-Site": "same-origin"} | PNG
+    assert server.ask("GET", "/livez", headers=host).status == 200
+    for origin, expected in ((f"http://localhost:{port}", 200), ("http://localhost:1", 403), ("http://evil", 403)):
+        reply = server.ask("POST", "/v1/predict", data, host | {"Origin": origin})
+        assert reply.status == expected
+        assert expected == 200 or "Origin header" in reply.json["error"]
+
+
+def test_a_refused_host_is_explained_to_the_client_and_once_to_the_operator(tiny: Classifier) -> None:
+    with running({"tiny": tiny}) as server:
+        notes: list[str] = []
+        object.__setattr__(server.server.guard.access, "note", notes.append)
+        for host in ("lab.example:8000", "lab.example:9", "\x1b[2Jx", "a$b", "x" * 300, "LAB.example"):
+            reply = server.ask("GET", "/", headers={"Host": host})
+            assert reply.status == 403
+            assert "Host header" in reply.json["error"]
+            assert "--allow-host" in reply.json["error"]
+            assert "lab" not in reply.json["error"].replace("vitlab", "")
+        assert len(notes) == 1
+        assert "--allow-host lab.example" in notes[0]
+        for number in range(100):
+            server.ask("GET", "/", headers={"Host": f"h{number}.example"})
+        assert len(notes) == 20
 
 
 def test_two_hosts_or_none_are_refused(server: Running) -> None:
@@ -136,7 +169,7 @@ def test_which_addresses_may_do_without_a_token(host: str, token: str | None, al
             checked_token(token, host)
 
 
-def test_hosts_without_a_port_are_for_port_80() -> None:
-    assert "localhost" in allowed_hosts("127.0.0.1", 80, [])
-    assert "localhost" not in allowed_hosts("127.0.0.1", 8000, [])
+def test_a_given_host_without_a_port_is_for_port_80() -> None:
+    assert "vitlab.lan" in allowed_hosts("vitlab.lan", 80, [])
+    assert "vitlab.lan" not in allowed_hosts("vitlab.lan", 8000, [])
     assert "[fe80::1]:8000" in allowed_hosts("fe80::1", 8000, [])

@@ -22,14 +22,15 @@ from tests.serving import Running, ask, running, tiny_classifier, wait_for
 from vitlab.serve.server import Connection, VitlabServer
 
 CONNECTION_HOOKS = {"connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing",
-                    "send_400_response"}  # fmt: skip
-CONNECTION_NAMES = {"connections", "transport", "loop", "conn", "cycle", "timeout_keep_alive",
+                    "send_400_response", "on_response_complete"}  # fmt: skip
+CONNECTION_NAMES = {"app_state", "flow", "connections", "transport", "loop", "conn", "cycle", "timeout_keep_alive",
                     "timeout_keep_alive_task", "timeout_keep_alive_handler",
                     "_unset_keepalive_if_required"}  # fmt: skip
 SERVER_HOOKS = {"handle_exit", "shutdown"}
 SERVER_NAMES = {"run", "config", "servers", "server_state", "should_exit"}
 ARGUMENTS = {"config", "server_state", "app_state"}  # of a connection that is made by hand
-OTHERS = ("server_state.connections", "cycle.response_complete", "conn.their_state", "conn.trailing_data")
+OTHERS = ("server_state.connections", "cycle.response_complete", "cycle.waiting_for_100_continue",
+          "flow.pause_reading", "flow.resume_reading", "conn.their_state")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

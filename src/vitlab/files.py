@@ -11,21 +11,27 @@ JSON must be strict; and folders inside a run folder must not be links.
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitlab.errors import RunError, RunInUseError, storage_error
+from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
+
+HALF_MADE = ".part"
 
 AGAIN = "restore it from a backup, or train again"
 MOST_BYTES = 64_000_000  # of a file, unless its reader knows better
@@ -39,10 +45,35 @@ LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those between sta
 
 
 def user_cache() -> Path:
-    """The folder for what can be made or downloaded again: VITLAB_CACHE, else the system's cache folder."""
+    """The folder for what can be made or downloaded again: VITLAB_CACHE, else the system's cache folder, else, where no
+    home folder can be written, a private folder beside temporary files; ConfigError if another user could write it."""
     import platformdirs
 
-    return Path(os.path.expanduser(os.environ.get("VITLAB_CACHE") or platformdirs.user_cache_dir("vitlab")))
+    if named := os.environ.get("VITLAB_CACHE"):
+        return Path(os.path.expanduser(named))
+    try:
+        usual = Path(platformdirs.user_cache_dir("vitlab"))
+    except (RuntimeError, KeyError):  # neither HOME nor an entry in /etc/passwd
+        return _private_folder()
+    if not usual.is_absolute():
+        return _private_folder()
+    nearest = next(folder for folder in (usual, *usual.parents) if os.path.lexists(folder))
+    return usual if nearest == usual or os.access(nearest, os.W_OK | os.X_OK) else _private_folder()
+
+
+def _private_folder() -> Path:
+    """A folder of this user in the folder for temporary files, where anybody may have made one before."""
+    advice = "set VITLAB_CACHE to a folder of your own"
+    try:
+        path = Path(tempfile.gettempdir()) / f"vitlab-{os.geteuid()}"
+        with suppress(FileExistsError):
+            path.mkdir(0o700)
+        found = path.lstat()
+    except OSError as error:
+        raise ConfigError(f"there is no folder for temporary files ({error.strerror}); {advice}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ConfigError(f"{path} is not a private folder of yours; {advice}")
+    return path
 
 
 @contextmanager
@@ -203,6 +234,81 @@ def publish(temporary: Path, path: Path) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         raise storage_error("write", path, error) from error
+
+
+def write_folder(path: Path, content: Mapping[str, bytes], last: str) -> None:
+    """Write files by relative name into ``path``: a new folder appears complete, or not at all.
+
+    Into a folder that exists they are written one by one, ``last`` at the end; see `is_half_made`.
+    """
+    names = sorted(content, key=lambda name: (name == last, name))
+    make_folder(path.parent)
+    if os.path.lexists(path):
+        _remove_temporary(path, names)
+        _fill(path, names, content)
+        return
+    _sweep(path)
+    half_made = path.parent / f".{path.name}.{secrets.token_hex(6)}{HALF_MADE}"
+    make_folder(half_made)
+    try:
+        with _held(half_made):
+            _fill(half_made, names, content)
+            try:
+                os.rename(half_made, path)
+                _flush_folder(path.parent)
+            except OSError as error:
+                raise storage_error("write", path, error) from error
+    except BaseException:
+        shutil.rmtree(half_made, ignore_errors=True)
+        raise
+
+
+def is_half_made(path: Path, content: Mapping[str, bytes], last: str) -> bool:
+    """Whether ``path`` is what `write_folder` leaves when it is killed: without ``last``, and every file in it has the
+    bytes that would be written now, or is a temporary file of one of them."""
+    temporary = {file for name in content for file in _temporary(path / name)}
+    for folder, _, files in os.walk(path):
+        for file in (Path(folder) / name for name in files):
+            name = file.relative_to(path).as_posix()
+            same = name in content and not file.is_symlink() and file.is_file() and read_bytes(file) == content[name]
+            if name == last or not (same or file in temporary):
+                return False
+    return not (path.is_symlink() or any(folder.is_symlink() for folder in path.rglob("*")))
+
+
+def _fill(path: Path, names: Sequence[str], content: Mapping[str, bytes]) -> None:
+    for name in names:
+        make_folder((path / name).parent)
+        write_bytes(path / name, content[name])
+
+
+def _temporary(path: Path) -> list[Path]:
+    """Temporary files of `write_bytes` for ``path`` whose writer was killed."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.????????.tmp")) if path.parent.is_dir() else []
+
+
+def _remove_temporary(path: Path, names: Sequence[str]) -> None:
+    for name in names:
+        for file in _temporary(path / name):
+            remove(file)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed calls of `write_folder` for ``path`` have left beside it."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 12}{HALF_MADE}"):
+        with suppress(OSError), _held(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a lock on ``folder`` that leaves no file; OSError if another process holds it, or if it is no folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _flush_folder(folder: Path) -> None:

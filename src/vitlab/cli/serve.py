@@ -60,7 +60,7 @@ def serve(arguments: argparse.Namespace) -> int:
         from vitlab.serve.server import make_server
 
         classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)
-        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token)
+        access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token, note=say)
         listen(listener)
         threads = use_threads(arguments.threads)
         if threads < arguments.threads:

@@ -24,7 +24,11 @@ NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for
 
 
 def load_dataset(
-    name: str, log: Log = lambda line: None, *, side: int | None = None, reading: Reading | None = None
+    name: str | os.PathLike[str],
+    log: Log = lambda line: None,
+    *,
+    side: int | None = None,
+    reading: Reading | None = None,
 ) -> Dataset:
     """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
 
@@ -34,7 +38,7 @@ def load_dataset(
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
     """
     try:
-        dataset = _load(name, log, side, reading)
+        dataset = _load(os.fspath(name), log, side, reading)
         if dataset.card.layout in ("folder", "npz"):
             _check_own(dataset, log, is_new=reading is None)
     except (MemoryError, OSError) as error:

@@ -36,6 +36,7 @@ Note = Callable[[str], None]
 Point = tuple[Line, Classifier | None]  # a cell of a study, with the model of its first seed if its run exists
 
 FORMAT = 1
+START = "index.html"
 STATIC = (".html", ".js", ".css", ".svg", ".png", ".json", ".webmanifest")
 MOST_EXAMPLES = 100
 MOST_MODELS = 24  # models of a study on a page; those with the best trade of accuracy for time come first
@@ -52,10 +53,11 @@ def export_web(
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files. ConfigError if ``out`` is not empty; ExportError if there is no page;
-    RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files. ConfigError if ``out`` is neither empty nor what a killed export of the same
+    page has left; ExportError if there is no page; RunError for a network that the page cannot compute.
     """
-    check_new(out, folder=True)
+    if (out / START).exists() or not out.is_dir():
+        check_new(out, folder=True)
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
@@ -63,10 +65,9 @@ def export_web(
     models, content = gather(classifiers, study, runs, note)
     content |= shown
     content[SUMS] = sums(content)
-    # What a browser opens first is written last: an incomplete folder shows nothing.
-    for name in sorted(content, key=lambda name: (name == "index.html", name)):
-        files.make_folder((out / name).parent)
-        files.write_bytes(out / name, content[name])
+    if not files.is_half_made(out, content, START):
+        check_new(out, folder=True)
+    files.write_folder(out, content, START)  # what a browser opens first is written last
     size = sum(map(len, content.values()))
     return {"to": "web", "path": str(out), "models": len(models), "files": len(content), "bytes": size}
 
@@ -97,7 +98,7 @@ def page_files(page: Traversable | None = None) -> dict[str, bytes]:
     """Every file of the page (by default the one in this package) by its address; ExportError without index.html."""
     page = page or resources.files("vitlab") / "page"
     found = dict(walk(page, "")) if page.is_dir() else {}
-    if "index.html" not in found:
+    if START not in found:
         raise ExportError("this installation of vitlab has no page (vitlab/page/index.html); install it again")
     return found
 

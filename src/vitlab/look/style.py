@@ -80,7 +80,15 @@ STYLE: Any = {
     "svg.hashsalt": "vitlab",  # the same figure gives the same file
     "savefig.dpi": DPI,
 }
-applied = mpl.rc_context(STYLE)  # decorates a function that draws: it uses this style whatever the process has set
+WINDOWS = ("backend", "interactive", "keymap", "macosx", "tk", "toolbar", "webagg")  # no matter of figures in files
+
+
+def whole_style() -> Any:
+    """STYLE over matplotlib's own defaults, so that neither a matplotlibrc nor the process changes a figure."""
+    return {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(WINDOWS)} | STYLE
+
+
+applied = mpl.rc_context(whole_style())  # decorates a function that draws
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -98,7 +106,7 @@ def subplots(width: float, height: float, rows: int = 1, columns: int = 1, **opt
 def to_bytes(figure: Figure, kind: str = "png") -> bytes:
     """The figure as a file's bytes; the same figure gives the same bytes."""
     out = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(whole_style()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # class names may be in any script
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(out, format=kind, metadata=metadata)

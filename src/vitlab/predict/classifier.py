@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
-from vitlab.data.images import ImageError, Pixels, decode, read_file, resize, to_grey
+from vitlab.data.images import Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
+from vitlab.predict.inputs import to_pixels
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
 from vitlab.training.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from vitlab.predict.inputs import Picture
+
 NOT_SURE = 0.5  # below this probability an answer should not be trusted
 DRAWN = ("mnist",)  # the data sets whose images are normalised drawings
-
-Picture = bytes | str | Path | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Classifier:
     background: int = 0
 
     @classmethod
-    def load(cls, run: Path | str) -> Classifier:
+    def load(cls, run: str | os.PathLike[str]) -> Classifier:
         """The network of a finished run, checked against its digests, on the CPU; RunError if there is none."""
         opened = open_run(Path(run))
         path, config, data = opened.folder.path, opened.config, opened.data
@@ -86,13 +89,13 @@ class Classifier:
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
-        """The ``top`` most likely labels of a picture, best first: the bytes or the path of a PNG or JPEG file, or an
-        array as described at `prepare`. ImageError when it cannot be read."""
+        """The ``top`` most likely labels of a picture, best first: the path or the bytes of a PNG or JPEG file, a PIL
+        image, or a uint8 array or tensor (see `inputs.to_pixels`). ImageError when it cannot be read."""
         return self.labels(self.logits(self.prepare(image, center)), top)[0]
 
     def prepare(self, image: Picture, center: bool | None = None) -> Tensor:
         """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
-        (28 x 28) if it was trained on drawings. An array is uint8 [H, W], [H, W, 1] or [H, W, 3].
+        (28 x 28) if it was trained on drawings.
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
@@ -108,12 +111,7 @@ class Classifier:
 
     def pixels(self, image: Picture) -> Pixels:
         """uint8 [H, W, C] with the network's number of channels, otherwise unchanged."""
-        if isinstance(image, np.ndarray):
-            pixels = checked(image)
-        else:
-            is_local = not isinstance(image, bytes)
-            data, name = (image, "the image") if isinstance(image, bytes) else (read_file(image), str(image))
-            pixels = self.decode(data, name, is_local)
+        pixels = to_pixels(image, partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview)))
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
@@ -158,12 +156,3 @@ class Classifier:
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
-
-
-def checked(array: npt.NDArray[Any]) -> Pixels:
-    """An array of pixels as uint8 [H, W, C]; otherwise ImageError."""
-    pixels: Pixels = array[..., np.newaxis] if array.ndim == 2 else array
-    if array.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-        shape = f"{array.dtype} {list(array.shape)}"
-        raise ImageError(f"pixels must be uint8 [H, W], [H, W, 1] or [H, W, 3] with at least one pixel, not {shape}")
-    return pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,9 @@ class FinishedRun:
             ) from None
 
 
-def open_run(path: Path) -> FinishedRun:
+def open_run(path: str | os.PathLike[str]) -> FinishedRun:
     """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     config, data = folder.config(), folder.data()
     preprocess = stored_preprocess(folder, config, data)
     shapes = outline(config.model, data["channels"], len(data["classes"])).state_dict()
@@ -87,7 +88,7 @@ def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]
     return Preprocess(config.model.image_size, mean, std, side)
 
 
-def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:
     """A finished run's network (on the CPU, in evaluation mode), its preprocessing and the names of its classes.
 
     Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
@@ -97,7 +98,7 @@ def load_model(path: Path) -> tuple[Network, Preprocess, tuple[str, ...]]:
 
 
 def evaluate_run(
-    path: Path,
+    path: str | os.PathLike[str],
     split: str = "test",
     reporter: Reporter = SILENT,
     *,
@@ -117,4 +118,4 @@ def evaluate_run(
         others = [f"; use --split {name}" for name, other in images.items() if other is not None]
         raise DataError(f"{path} has no {split} images{''.join(others)}")
     with memory_errors("evaluating"):
-        return {"run": str(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)
+        return {"run": os.fspath(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)

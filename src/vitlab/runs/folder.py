@@ -15,6 +15,7 @@ its digest (seal.py), it has its schema, and tensors have the names, shapes and 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -87,11 +88,14 @@ CHECKPOINT_ADVICE = "delete it, and the run continues from an older one"
 Shapes = Mapping[str, Tensor]  # the tensors that a file should hold; only names, shapes and types matter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RunFolder:
-    """The files of one run under ``path``."""
+    """The files of one run under ``path``, which may also be given as a str."""
 
     path: Path
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     @property
     def model_path(self) -> Path:

@@ -48,11 +48,17 @@ class Reporter:
 
 
 SILENT = Reporter()
+# Whoever wrote a checkout's configuration must not choose what runs here.
+GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "--no-pager")
+GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES")
 
 
-def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT, *, data_sha256: str | None = None) -> Result:
+def train_run(
+    config: RunConfig, path: str | os.PathLike[str], reporter: Reporter = SILENT, *, data_sha256: str | None = None
+) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
     wrong, or if the images do not have the digest ``data_sha256``: DataError."""
+    path = Path(path)
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
@@ -72,7 +78,11 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT, *, dat
 
 
 def resume_run(
-    path: Path, reporter: Reporter = SILENT, *, asked: dict[str, Any] | None = None, allow_drift: bool = False
+    path: str | os.PathLike[str],
+    reporter: Reporter = SILENT,
+    *,
+    asked: dict[str, Any] | None = None,
+    allow_drift: bool = False,
 ) -> Result:
     """Continue the run in ``path``; if it is done, only return its result.
 
@@ -80,6 +90,7 @@ def resume_run(
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
     refused unless ``allow_drift``.
     """
+    path = Path(path)
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)
@@ -295,16 +306,31 @@ def origin() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of vitlab's source, if it runs from a checkout; "+" marks uncommitted changes."""
+    """The commit of vitlab's source, if it runs from a checkout; "+" marks uncommitted changes.
+
+    It takes no lock in the checkout, and runs no program that the checkout's or the user's configuration names.
+    """
     source = Path(__file__)
+    # GIT_DIR and others would lead to another repository.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in GIT_KEPT}
+    own |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(
+            [*GIT, *words], cwd=source.parent, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=10, check=False,
+        )  # fmt: skip
+        return None if done.returncode else done.stdout.strip()
+
     try:
-        git = partial(subprocess.run, cwd=source.parent, capture_output=True, text=True, timeout=10, check=False)
         # If vitlab is installed inside of another project's checkout, that project's commit would be wrong.
-        if git(["git", "ls-files", "--error-unmatch", source.name]).returncode:
+        if git("ls-files", "--error-unmatch", source.name) is None:
             return None
-        return git(["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]).stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
+        # Not `git describe --dirty`, which takes a lock whatever GIT_OPTIONAL_LOCKS says.
+        commit, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
+    return commit and commit + ("" if changed == "" else "+")
 
 
 def utc_now() -> str:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -19,9 +19,21 @@ from urllib.parse import parse_qs
 
 from vitlab.errors import ConfigError
 from vitlab.serve.answers import Refusal
+from vitlab.text import quoted
 
 BACKLOG = 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+HOST = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # no dot at the end, no user
+MOST_UNKNOWN = 20  # host names that the operator is told of
+LONGEST_NAME = 100
+WRONG_HOST = (
+    "the Host header of this request names a host that this server does not know; its operator can allow it with "
+    "--allow-host NAME"
+)
+WRONG_ORIGIN = (
+    "the {} header of this request names another site than its Host header; only pages of this server may send it, "
+    "and a proxy must pass the Host header on (the operator then allows that name with --allow-host NAME)"
+)
 COOKIE = "vitlab"
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
 READING = ("GET", "HEAD")
@@ -72,10 +84,23 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 
 def allowed_hosts(host: str, port: int, more: list[str]) -> frozenset[str]:
-    """The Host headers that a server bound to ``host`` and ``port`` accepts; ``more`` are the operator's, unchanged."""
-    names = [*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host.lower()]
-    with_port = [f"{name}:{port}" for name in names]
-    return frozenset(with_port + (names if port == 80 else []) + [name.lower() for name in more])
+    """The Host headers that a server bound to ``host`` and ``port`` accepts; ``more`` are the operator's, unchanged.
+
+    A loopback name is accepted with any port: the port of a tunnel (`ssh -L`, `docker -p`) is not the server's, and
+    another site cannot send such a name.
+    """
+    own = f"[{host}]" if ":" in host else host.lower()
+    with_port = [f"{own}:{port}", *([own] if port == 80 else [])]
+    return frozenset([*LOOPBACK_NAMES, *with_port, *(name.lower() for name in more)])
+
+
+def split_host(header: str) -> tuple[str, int | None] | None:
+    """Name and port of a Host header in lower case; None if it is not a name with or without a port."""
+    found = HOST.fullmatch(header)
+    if found is None:
+        return None
+    port = None if found[2] is None else int(found[2])
+    return None if port is not None and not 1 <= port <= 65535 else (found[1], port)
 
 
 def is_loopback(host: str) -> bool:
@@ -110,6 +135,8 @@ class Access:
     hosts: frozenset[str]
     token: str | None = None
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # what a browser sends instead of the token
+    unknown: set[str] = field(default_factory=set)  # host names that the operator has been told of
+    note: Callable[[str], None] = lambda line: None  # receives a line for the operator
 
     def check(self, scope: MutableMapping[str, Any]) -> None:
         """Refusal with 403 or 401 for a request that is not allowed; with 303 for a browser that brings the token."""
@@ -130,12 +157,24 @@ class Access:
 
         Another site can make its own name resolve to this machine (DNS rebinding), but then Host contains that name."""
         if len(hosts) == 1:
-            name = hosts[0].lower().decode("latin-1")
-            if name in self.hosts or name.rpartition(":")[0] in self.hosts:
-                return hosts[0].lower()
-            if server is not None and name in addresses(server[0], server[1]):
-                return hosts[0].lower()
-        raise Refusal(403)
+            header = hosts[0].lower().decode("latin-1")
+            if parts := split_host(header):
+                if header in self.hosts or parts[0] in self.hosts:
+                    return hosts[0].lower()
+                if server is not None and header in addresses(server[0], server[1]):
+                    return hosts[0].lower()
+                self._tell_operator(parts[0])
+        raise Refusal(403, WRONG_HOST)
+
+    def _tell_operator(self, name: str) -> None:
+        """One line for each name, of few names: whoever sends them must not fill the terminal."""
+        if name in self.unknown or len(self.unknown) >= MOST_UNKNOWN or len(name) > LONGEST_NAME:
+            return
+        self.unknown.add(name)
+        self.note(
+            f"refused a request to the host name {name}; if that is a name of this server, restart it with "
+            f"--allow-host {quoted(name)}"
+        )
 
     def _brings_token(self, query: bytes) -> bool:
         try:
@@ -173,9 +212,9 @@ def check_origin(headers: list[tuple[bytes, bytes]], host: bytes) -> None:
     """Refusal with 403 when a page of another site sends this; programs send neither header."""
     own = (b"http://" + host, b"https://" + host)  # https: behind a proxy
     if any(origin.lower() not in own for origin in values(headers, b"origin")):
-        raise Refusal(403)
+        raise Refusal(403, WRONG_ORIGIN.format("Origin"))
     if any(site not in (b"same-origin", b"none") for site in values(headers, b"sec-fetch-site")):
-        raise Refusal(403)
+        raise Refusal(403, WRONG_ORIGIN.format("Sec-Fetch-Site"))
 
 
 def addresses(host: str, port: int | None) -> tuple[str, ...]:

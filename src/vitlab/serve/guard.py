@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Send
 
-from vitlab.serve.access import Access, values
+from vitlab.serve.access import Access
 from vitlab.serve.answers import Gone, Headers, Refusal
+from vitlab.serve.body import Body
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
 
@@ -29,6 +30,7 @@ SECURITY: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
 ]
+MOST_PATIENCE = 1.0  # seconds that a refusal may wait
 REASONS = {401: "token", 403: "origin", 408: "slow", 413: "large"}  # 503 and 504 are counted where they arise
 
 
@@ -44,6 +46,7 @@ class Guard:
         self.draining = False
         self.unanswered = 0  # requests that were cut off when the server stopped
         self.held = 0  # bytes of bodies in memory
+        self.turns = Turns(limits.refusal_seconds)
         self.ids = map(f"{secrets.token_hex(4)}-{{:x}}".format, itertools.count(1))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -68,7 +71,21 @@ class Guard:
             if not request.status:  # otherwise the HTTP server closes the connection in the middle of the answer
                 await request.refuse(Refusal(500))
         finally:
-            self.held -= len(request.body)
+            self.held -= request.held
+
+
+class Turns:
+    """Refusals take turns: clients that cause nothing else must not use the time of others."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.next = seconds, 0.0
+
+    def wait(self) -> float:
+        """Take a turn; the seconds until then."""
+        now = time.monotonic()
+        turn = max(now, self.next)
+        self.next = min(turn, now + MOST_PATIENCE) + self.seconds
+        return min(turn - now, MOST_PATIENCE)
 
 
 class Request:
@@ -78,36 +95,34 @@ class Request:
         self.guard, self.outer, self.receive, self.to_client = guard, scope, receive, send
         self.id = next(guard.ids)
         self.began = time.monotonic()
-        self.body = bytearray()
-        self.is_read = False  # the body, to its end
+        self.arriving: Body | None = scope["state"]["body"]
+        self.body = b""
+        self.held = 0  # bytes of it that count in guard.held
+        self.is_read = self.arriving is None  # the body, to its end
         self.replayed = False
         self.status = 0
 
     async def read_body(self) -> None:
         """The complete body, counted as it comes; Refusal when it is too large or too slow."""
-        headers, limits = self.outer["headers"], self.guard.limits
-        lengths = values(headers, b"content-length")
-        if not lengths and not values(headers, b"transfer-encoding"):
-            self.is_read = True
-            return
-        if lengths and int(lengths[0]) > limits.body:  # h11 accepts only digits
-            raise Refusal(413)
-        try:
-            async with asyncio.timeout(limits.body_seconds):
-                while not self.is_read:
-                    self._add(await self.receive())
-        except TimeoutError:
-            raise Refusal(408) from None
-
-    def _add(self, message: Message) -> None:
+        limits = self.guard.limits
+        if self.arriving is not None:
+            if (self.arriving.length or 0) > limits.body:
+                raise Refusal(413)
+            try:
+                async with asyncio.timeout(limits.body_seconds):
+                    await self.arriving.read(limits.body, self._count)
+            except TimeoutError:
+                raise Refusal(408) from None
+        message = await self.receive()  # does not wait; what the connection says next is that the client left
         if message["type"] == "http.disconnect":
             raise Gone
-        guard, chunk = self.guard, message.get("body", b"")
-        self.body += chunk
-        guard.held += len(chunk)
-        self.is_read = not message.get("more_body", False)
-        if len(self.body) > guard.limits.body:
-            raise Refusal(413)
+        self.body, self.is_read = message["body"], True
+
+    def _count(self, size: int) -> None:
+        """Count bytes that are kept; Refusal with 503 when all bodies together are too many."""
+        guard = self.guard
+        guard.held += size
+        self.held += size
         if guard.held > guard.limits.held:
             guard.metrics.refused.labels("memory").inc()
             raise Refusal(503)
@@ -117,12 +132,14 @@ class Request:
         if self.replayed:
             return await self.receive()
         self.replayed = True
-        return {"type": "http.request", "body": bytes(self.body), "more_body": False}
+        return {"type": "http.request", "body": self.body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         """To the client, with the headers of every answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if 400 <= self.status < 500:
+                await asyncio.sleep(self.guard.turns.wait())
             own: Headers = [*SECURITY, (b"x-request-id", self.id.encode())]
             if self.guard.draining or not self.is_read:
                 own.append((b"connection", b"close"))
@@ -137,20 +154,6 @@ class Request:
         headers, body = refusal.answer(self.id)
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": not self.is_read})
-        if not self.is_read:
-            await self._linger()
+        if self.arriving is not None and not self.is_read:
+            await self.arriving.drain(self.guard.limits.linger_seconds)
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _linger(self) -> None:
-        """Read a little more of a refused body: closing while bytes are unread resets the connection, and the client
-        would never see the reason."""
-        limits, received = self.guard.limits, 0
-        try:
-            async with asyncio.timeout(limits.linger_seconds):
-                while received < limits.linger:
-                    message = await self.receive()
-                    received += len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                        return
-        except TimeoutError:
-            return

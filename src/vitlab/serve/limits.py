@@ -13,11 +13,13 @@ OWN_DESCRIPTORS = 32  # files, sockets and pipes of the process itself
 class Limits:
     """Sizes in bytes, times in seconds, the rest counts."""
 
+    head: int = 1 << 15  # request line and headers
     body: int = MIB
     held: int = 64 * MIB  # bodies of all requests together
     header_seconds: float = 10.0  # from the first byte (or the connection) to the end of the headers
     body_seconds: float = 10.0  # from the headers to the last byte of the body
     write_seconds: float = 30.0  # within which a client must read some of its answer
+    refusal_seconds: float = 0.002  # between two refusals
     linger_seconds: float = 1.0  # for which a refused body is still read, so that the client sees the refusal
     linger: int = 16 * MIB
     keep_alive_seconds: int = 5

@@ -25,13 +25,17 @@ from vitlab.predict import Classifier
 from vitlab.serve.access import Access
 from vitlab.serve.answers import Refusal
 from vitlab.serve.app import make_app, route_of
+from vitlab.serve.body import HEAD_END, Body, framing
 from vitlab.serve.content import File
-from vitlab.serve.guard import Guard
+from vitlab.serve.guard import Guard, Turns
 from vitlab.serve.limits import Limits
 from vitlab.serve.metrics import Metrics
 from vitlab.serve.models import Models
 
 POLL_SECONDS = 0.02  # between two checks whether all connections have ended
+REST_SECONDS = 0.005  # between two reads from a client that was refused
+AHEAD_SECONDS = 0.02  # for which a request waits that did not wait for the answer before
+MOST_AHEAD = 16
 SPARE = 16  # connections beyond the limit that are refused with an answer
 PREDICT = b"POST /v1/predict"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?=\r\n)", re.IGNORECASE)
@@ -60,13 +64,22 @@ def is_whole_picture(data: bytes) -> bool:
 class Connection(H11Protocol):
     """A connection with deadlines for headers and for reading answers; connections above the limit are refused.
 
-    ``is_full`` says whether no model would accept a picture.
+    ``is_full`` says whether no model would accept a picture. Bytes go to h11 one head and one complete body at a time,
+    so nothing is parsed that belongs to a refused request.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics, is_full: Callable[[], bool], **uvicorn: Any) -> None:
+    def __init__(
+        self, limits: Limits, metrics: Metrics, is_full: Callable[[], bool], turns: Turns, **uvicorn: Any
+    ) -> None:
         super().__init__(**uvicorn)
-        self.limits, self.metrics, self.is_full = limits, metrics, is_full
+        self.limits, self.metrics, self.is_full, self.turns = limits, metrics, is_full, turns
         self.refused = False
+        self.discarded = 0  # bytes after the refusal
+        self.received = bytearray()  # and not yet given to h11
+        self.searched = 0  # bytes of it in which no head ends
+        self.ahead = 0  # requests in a row that did not wait for the answer before
+        self.is_resting = False  # so the next of them waits
+        self.body: Body | None = None  # of the request that is being answered
         self.header_timer: asyncio.TimerHandle  # of the request that is arriving, or has arrived last
         self.write_timer: asyncio.TimerHandle | None = None
 
@@ -78,22 +91,109 @@ class Connection(H11Protocol):
             self._refuse(503)
 
     def data_received(self, data: bytes) -> None:
-        if self.refused or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.refused:
+            self._discard(len(data))
             return
         if self.is_full() and self._is_idle() and is_whole_picture(data):
             self._turn_away()
             return
         if self.timeout_keep_alive_task is not None:  # the first bytes of another request
+            self._unset_keepalive_if_required()
             self._start_header_timer()
-        before = self.cycle
-        super().data_received(data)
-        if self.cycle is not before:  # the headers are complete
-            self.header_timer.cancel()
+        self.received += data
+        self._advance()
+
+    def _advance(self) -> None:
+        """Do with the received bytes what can be done now."""
+        while self.received and not self.refused and not self.transport.is_closing():
+            if self.body is not None and not self.body.is_complete:
+                if not self._take_body(self.body):
+                    return
+            elif self.is_resting or (self.cycle is not None and not self.cycle.response_complete):
+                if len(self.received) > self.limits.head:  # requests that do not wait for the answer
+                    self.transport.abort()
+                return
+            elif not self._take_head():
+                return
+
+    def _take_body(self, body: Body) -> bool:
+        """Collect or throw away bytes of a body; whether it is complete, so that h11 has it."""
+        if body.is_open or body.is_shut:
+            before = len(self.received)
+            body.take(self.received)
+            if body.is_shut:
+                self._rest(before)
+        elif len(self.received) > self.limits.head:
+            self.flow.pause_reading()
+        if body.is_complete:
+            super().data_received(body.for_h11())
+        return body.is_complete
+
+    def _take_head(self) -> bool:
+        """Give h11 the head of the next request, if it is complete and frames its body in one possible way."""
+        end = HEAD_END.search(self.received, max(0, self.searched - 2))
+        if (len(self.received) if end is None else end.end()) > self.limits.head:
+            self._refuse(400)
+            return False
+        if end is None:
+            self.searched = len(self.received)
+            return False
+        head = bytes(self.received[: end.end()])
+        del self.received[: end.end()]
+        self.searched = 0
+        try:
+            has_body, length = framing(head)
+        except Refusal as refusal:
+            self._refuse(refusal.status)
+            return False
+        self.body = Body(length, self.limits.linger, self._go_on) if has_body else None
+        self.app_state = {"body": self.body}  # becomes scope["state"]
+        self.header_timer.cancel()
+        super().data_received(head)
+        return True
+
+    def _go_on(self) -> None:
+        """The guard wants the body, or wants no more of it."""
+        if self.cycle.waiting_for_100_continue and self.body is not None and not self.body.is_shut:
+            self.cycle.waiting_for_100_continue = False
+            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])))
+        self.flow.resume_reading()
+        self._advance()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; one that did not wait for this answer, which browsers never send, waits now."""
+        super().on_response_complete()
+        self.ahead = self.ahead + 1 if self.received else 0
+        if self.ahead > MOST_AHEAD and not self.transport.is_closing():
+            self._refuse(429)
+        elif self.received:
+            self.is_resting = True
+            self.loop.call_later(AHEAD_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self.is_resting = False
+        self._advance()
+
+    def _discard(self, size: int) -> None:
+        """Count what a refused client still sends."""
+        self.discarded += size
+        if self.discarded > self.limits.linger:
+            self.transport.abort()
+        else:
+            self._rest(size)
+
+    def _rest(self, size: int) -> None:
+        """Read no more from a refused client for a moment: it must not take time from others."""
+        if size:
+            self.flow.pause_reading()
+            self.loop.call_later(REST_SECONDS, self.flow.resume_reading)
 
     def _is_idle(self) -> bool:
         """Whether the next byte begins a request."""
         done = self.cycle is None or self.cycle.response_complete
-        return done and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+        return done and self.conn.their_state is h11.IDLE and not self.received
 
     def _turn_away(self) -> None:
         """Refuse a picture without parsing it: unless that costs far less than an answer, refusing is the overload."""
@@ -114,9 +214,18 @@ class Connection(H11Protocol):
             self._refuse(408)
 
     def _refuse(self, status: int) -> None:
-        """Answer without looking at the request, then end the connection."""
-        self.transport.write(canned(status, close=True))
+        """Answer without looking at the request, then end the connection; when it is the turn of this refusal, but of
+        connections that are too many at once."""
         self.refused = True
+        if status == 503:
+            self._say(status)
+        else:
+            self.loop.call_later(self.turns.wait(), self._say, status)
+
+    def _say(self, status: int) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(canned(status, close=True))
         if len(self.connections) > self.limits.connections + SPARE:
             self.transport.close()
             return
@@ -132,6 +241,8 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.header_timer.cancel()
+        if self.body is not None:
+            self.body.leave()
         if self.write_timer is not None:
             self.write_timer.cancel()
         super().connection_lost(exc)
@@ -235,7 +346,7 @@ def make_server(
     models = Models(classifiers, limits, metrics, threads)
     app = make_app(models, files, metrics, lambda: guard.draining)
     guard = Guard(app, access, limits, metrics, lambda path: route_of(path, files))
-    connect = partial(Connection, limits, metrics, lambda: all(models.full) and not guard.draining)
+    connect = partial(Connection, limits, metrics, lambda: all(models.full) and not guard.draining, guard.turns)
     server = VitlabServer(guard, models, limits, listener, connect)
     metrics.connections.set_function(lambda: len(server.server_state.connections))
     return server
