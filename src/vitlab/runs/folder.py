@@ -6,6 +6,7 @@
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
     model.safetensors   the selected weights
+    novelty.safetensors the distance from the training images (training/novelty.py)
     result.json         how it ended: status, accuracy, times, parameters, digest of the weights
 
 A run without result.json is still going on or was killed; `--resume` continues it in either case.
@@ -30,6 +31,8 @@ from vitlab.config import RunConfig
 from vitlab.errors import ConfigError, DataError, RunError, storage_error
 from vitlab.runs.result import KINDS, Result
 from vitlab.text import quoted
+from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
+from vitlab.training.novelty import Novelty, from_parts, to_metadata
 from vitlab.training.step import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
@@ -68,6 +71,11 @@ class RunFolder:
     def model_path(self) -> Path:
         """The selected weights."""
         return self.path / "model.safetensors"
+
+    @property
+    def novelty_path(self) -> Path:
+        """The distance from the training images."""
+        return self.path / "novelty.safetensors"
 
     def locked(self) -> AbstractContextManager[None]:
         """Lock the folder for this process; RunInUseError if another one writes it."""
@@ -160,6 +168,31 @@ class RunFolder:
         if files.sha256(data) != result.model_sha256:
             raise RunError(f"{self.model_path} is damaged: its SHA-256 has changed; {advice}")
         return _unpack(data, self.model_path)[0], result
+
+    def save_novelty(self, novelty: Novelty) -> str:
+        """Write novelty.safetensors and return its SHA-256, for result.json."""
+        data = _pack(novelty.tensors(), to_metadata(novelty))
+        files.write_bytes(self.novelty_path, data)
+        return files.sha256(data)
+
+    def load_novelty(self, digest: str | None, width: int) -> Novelty | None:
+        """The distance for a network with ``width`` traits, None without a ``digest`` in result.json (a run of an
+        earlier version); RunError if the file is missing or damaged."""
+        if digest is None:
+            return None
+        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        if not self.novelty_path.exists():
+            raise RunError(f"{self.novelty_path} is missing; {advice}")
+        data = files.read_bytes(self.novelty_path)
+        if files.sha256(data) != digest:
+            raise RunError(f"{self.novelty_path} is damaged: its SHA-256 has changed; {advice}")
+        tensors, metadata = _unpack(data, self.novelty_path)
+        if metadata.get("format") != NOVELTY_FORMAT:
+            raise RunError(f"{self.novelty_path} is from another version of vitlab; use that version")
+        try:
+            return from_parts(tensors, metadata, width)
+        except ValueError as error:
+            raise RunError(f"{self.novelty_path} is damaged: {error}; {advice}") from None
 
     def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
         """Write a resumable state, then delete all but the newest few."""
