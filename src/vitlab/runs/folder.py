@@ -32,7 +32,7 @@ from vitlab.errors import ConfigError, DataError, RunError, storage_error
 from vitlab.runs.result import KINDS, Result
 from vitlab.text import quoted
 from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
-from vitlab.training.novelty import Novelty, from_parts, to_metadata
+from vitlab.training.novelty import Novelty, from_parts, to_facts
 from vitlab.training.step import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
@@ -171,7 +171,8 @@ class RunFolder:
 
     def save_novelty(self, novelty: Novelty) -> str:
         """Write novelty.safetensors and return its SHA-256, for result.json."""
-        data = _pack(novelty.tensors(), to_metadata(novelty))
+        # One entry, because safetensors writes several in an order that varies.
+        data = _pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
         files.write_bytes(self.novelty_path, data)
         return files.sha256(data)
 
@@ -187,10 +188,13 @@ class RunFolder:
         if files.sha256(data) != digest:
             raise RunError(f"{self.novelty_path} is damaged: its SHA-256 has changed; {advice}")
         tensors, metadata = _unpack(data, self.novelty_path)
-        if metadata.get("format") != NOVELTY_FORMAT:
-            raise RunError(f"{self.novelty_path} is from another version of vitlab; use that version")
         try:
-            return from_parts(tensors, metadata, width)
+            facts = json.loads(metadata["novelty"])
+            if facts["format"] != NOVELTY_FORMAT:
+                raise RunError(f"{self.novelty_path} is from another version of vitlab; use that version")
+            return from_parts(tensors, facts, width)
+        except (KeyError, TypeError):
+            raise RunError(f"{self.novelty_path} is damaged: its metadata are missing; {advice}") from None
         except ValueError as error:
             raise RunError(f"{self.novelty_path} is damaged: {error}; {advice}") from None
 

@@ -13,6 +13,7 @@ Letters: B, N, M images, D traits, C classes with images, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from vitlab.randomness import numpy_generator
 from vitlab.training.evaluate import evaluating
 from vitlab.training.preprocess import Preprocess
 
-FORMAT = "1"  # raise it when the tensors or their meaning change
+FORMAT = 1  # raise it when the tensors or their meaning change
 METHOD = "mahalanobis"
 FITTED = 3000  # images at most; with the next, a tenth of the time of the shortest training
 HELD_OUT = 2000  # images at most, for the threshold
@@ -167,19 +168,17 @@ def calibrated(novelty: Novelty, traits_MD: Tensor) -> Novelty:
     return replace(novelty, threshold=threshold)
 
 
-def to_metadata(novelty: Novelty) -> dict[str, str]:
-    """All but the tensors, as text for novelty.safetensors."""
-    facts: dict[str, object] = {"method": METHOD, "inside": INSIDE, "threshold": novelty.threshold}
-    facts |= {"calibrated_on": novelty.calibrated_on, "images": novelty.images}
-    return {"format": FORMAT} | {name: str(fact) for name, fact in facts.items()}
+def to_facts(novelty: Novelty) -> dict[str, Any]:
+    """All but the tensors, as JSON for novelty.safetensors."""
+    facts = {"format": FORMAT, "method": METHOD, "inside": INSIDE, "threshold": novelty.threshold}
+    return facts | {"calibrated_on": novelty.calibrated_on, "images": novelty.images}
 
 
-def from_parts(tensors: dict[str, Tensor], metadata: dict[str, str], width: int) -> Novelty:
-    """The inverse of `tensors` and `to_metadata` for a network with ``width`` traits; ValueError if damaged."""
+def from_parts(tensors: dict[str, Tensor], facts: dict[str, Any], width: int) -> Novelty:
+    """The inverse of `tensors` and `to_facts` for a network with ``width`` traits; ValueError if they are damaged."""
     if set(tensors) != {"mean", "whitening", "centres"} or tensors["mean"].shape != (width,):
         raise ValueError("the tensors do not fit the network")
-    try:
-        threshold, images, calibrated_on = (metadata[name] for name in ("threshold", "images", "calibrated_on"))
-    except KeyError:
-        raise ValueError("metadata is missing") from None
-    return Novelty(**tensors, threshold=float(threshold), calibrated_on=calibrated_on, images=int(images))
+    known = {name: facts.get(name) for name in ("threshold", "calibrated_on", "images")}
+    if not all(isinstance(value, kind) for value, kind in zip(known.values(), (float, str, int), strict=True)):
+        raise ValueError("its metadata are missing or wrong")
+    return Novelty(**tensors, **known)  # type: ignore[arg-type]
