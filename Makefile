@@ -46,7 +46,8 @@ node_modules/ready: package.json package-lock.json .npmrc
 
 # Takes hours on an otherwise idle machine. Duels and validation keep their finished runs, so you may interrupt and restart them.
 # Not included, see docs/: the duel with cnn-tuned on other seeds, the duels of attention and of seed-best, the profile of a
-# step, the validation runs of the log, everything on a GPU, and benchmarks.attention, drawn_digits, page_speed and serve_load.
+# step, the validation runs of the log, everything on a GPU, and benchmarks.attention, drawn_digits,
+# novelty, page_speed and serve_load.
 bench: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.throughput --out $(RESULTS)/throughput-$(NAME).json

@@ -36,6 +36,7 @@ class Trace:
     """What must not depend on having been killed."""
 
     model_sha256: str
+    novelty_sha256: str
     history: list[dict[str, Any]]
     test_top1: float
 
@@ -45,7 +46,7 @@ def trace(run: Path) -> Trace:
     result = json.loads((run / "result.json").read_text())
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     history = [{key: value for key, value in row.items() if key not in TIME_COLUMNS} for row in rows]
-    return Trace(result["model_sha256"], history, result["test_top1"])
+    return Trace(result["model_sha256"], result["novelty_sha256"], history, result["test_top1"])
 
 
 def train_words(config: Path, run: Path) -> list[str]:

@@ -19,6 +19,7 @@ from vitlab.config import ModelConfig
 from vitlab.export.web import bundle
 from vitlab.predict import Classifier
 from vitlab.runs.result import Result
+from vitlab.training.novelty import Novelty, calibrated, fit, traits_of
 
 NOISE = 0.1  # standard deviation of what is added to every weight: some layers are zero before training
 
@@ -49,6 +50,15 @@ def untrained(
         path=path,
         data_name="mnist",
     )
+
+
+def with_bounds(classifier: Classifier, images: Split) -> Classifier:
+    """The same classifier as if ``images`` had been its training images."""
+    pixels, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels) % 3
+    found = traits_of(classifier.model, pixels, classifier.preprocess, 13)
+    bounds = calibrated(Novelty(*fit(found, labels), 0.0, "training", len(images)), found[::2])
+    digest = RunFolder(classifier.path).save_novelty(bounds)
+    return replace(classifier, bounds=bounds, result=replace(classifier.result, novelty_sha256=digest))
 
 
 def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Split:

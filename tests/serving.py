@@ -155,15 +155,25 @@ def train_tiny(folder: Path, **knobs: object) -> Classifier:
 class Slow(nn.Module):
     """A network that does something before it answers."""
 
-    def __init__(self, model: nn.Module, before: Callable[[Tensor], object]) -> None:
+    def __init__(self, model: Any, before: Callable[[Tensor], object]) -> None:
         super().__init__()
-        self.model, self.before = model, before
+        self.model, self.before, self.head = model, before, model.head
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of the network inside."""
-        self.before(images)
-        logits: Tensor = self.model(images)
+        logits: Tensor = self.head(self.features(images))
         return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """The features of the network inside."""
+        self.before(images)
+        features: Tensor = self.model.features(images)
+        return features
+
+    def over_places(self, features: Tensor) -> Tensor:
+        """As in the network inside."""
+        places: Tensor = self.model.over_places(features)
+        return places
 
 
 def slowed(classifier: Classifier, before: Callable[[Tensor], object]) -> Classifier:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.browser import serve_folder, watched
-from tests.page import page_folder, random_images, untrained
+from tests.page import page_folder, random_images, untrained, with_bounds
 from vitlab import Split, ViT, preset_config
 from vitlab.config import ModelConfig
 from vitlab.look.attention import black, patch_deletion
@@ -72,6 +72,7 @@ READ_ALL = """async ([model, closely]) => {
     });
     return {
         logits: readings.map((reading) => Array.from(reading.logits)),
+        distances: readings.map((reading) => reading.distance), unlike: readings.map((reading) => reading.unlike),
         closely: readings.slice(0, closely).map(lists), selftest, squares,
     };
 }"""
@@ -84,6 +85,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Classifi
     networks = {
         name: (untrained(runs / name, config, channels, classes), random_images(IMAGES, side, channels))
         for name, (config, channels, classes, side) in NETWORKS.items()
+    }
+    seen = {name: random_images(41, side, channels, seed=2) for name, (_, channels, _, side) in NETWORKS.items()}
+    networks = {
+        # "cls-waves": as a run of an earlier version, which does not say what it was trained on.
+        name: (one if name == "cls-waves" else with_bounds(one, seen[name]), images)
+        for name, (one, images) in networks.items()
     }
     drawn = untrained(runs / "drawn", vit(), drawing="mnist-drawing")
     return networks | {"drawn": (drawn, random_images(IMAGES, 28))}
@@ -128,6 +135,7 @@ def test_everything_that_a_reading_shows_is_what_torch_computes(
     assert result["selftest"]["agree"] is True
     assert result["selftest"]["images"] == 10
     assert result["selftest"]["maxDifference"] <= WITHIN
+    check_distances(classifier, images, result)
 
     inputs = classifier.preprocess(images[:CLOSELY])
     squares = Squares(result["squares"]["grid"], result["squares"]["side"], result["squares"]["margin"])
@@ -141,6 +149,24 @@ def test_everything_that_a_reading_shows_is_what_torch_computes(
         assert_close([reading["image"] for reading in result["closely"]], pixels.permute(0, 2, 3, 1))
         assert_close([reading["probabilities"] for reading in result["closely"]], logits[:CLOSELY].softmax(dim=1))
         check_inside(classifier, inputs, result["closely"])
+
+
+def check_distances(classifier: Classifier, images: Tensor, result: dict[str, Any]) -> None:
+    """Distances from the training images, and verdicts where they do not hang on the last digits."""
+    bounds = classifier.bounds
+    if bounds is None:
+        assert result["distances"] == result["unlike"] == [None] * len(images)
+        return
+    distances = classifier.novelty(images)
+    assert distances.std() > 0.01 * bounds.threshold, "the distances must depend on the image"
+    torch.testing.assert_close(
+        torch.tensor(result["distances"], dtype=torch.float64), distances, rtol=1e-3, atol=1e-3 * bounds.threshold
+    )
+    assert result["selftest"]["maxDistance"] <= 1e-3
+    clear = ((distances / bounds.threshold - 1).abs() > 2e-3).tolist()
+    verdicts = zip(result["unlike"], bounds.is_unlike(distances), clear, strict=True)
+    assert all(page == python for page, python, is_clear in verdicts if is_clear)
+    assert sum(clear) > len(images) / 2
 
 
 def check_inside(classifier: Classifier, inputs: Tensor, readings: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -132,13 +133,13 @@ def test_many_pictures_take_few_passes(run: Path, here: Path, monkeypatch: pytes
     for number in range(7):
         (here / f"{number}.png").write_bytes(WHITE if number != 1 else b"")
     batches: list[int] = []
-    network = Classifier.logits_of
+    network = Classifier.outputs_of
 
-    def counted(self: Classifier, images: list[torch.Tensor]) -> torch.Tensor:
+    def counted(self: Classifier, images: list[torch.Tensor]) -> Any:
         batches.append(len(images))
         return network(self, images)
 
-    monkeypatch.setattr(Classifier, "logits_of", counted)
+    monkeypatch.setattr(Classifier, "outputs_of", counted)
     monkeypatch.setattr(predict, "TOGETHER", 3)
     answer = vitlab(f"predict {run} .")
     assert batches == [2, 3, 1]

@@ -47,7 +47,10 @@ def image(value: float) -> Tensor:
 async def ask_together(batcher: Batcher, values: list[float], deadline: float = 5.0) -> list[object]:
     """The answers to all values, asked at the same time, errors among them."""
     until = time.monotonic() + deadline
-    return await asyncio.gather(*(batcher.logits(image(v), until) for v in values), return_exceptions=True)
+    answers: list[object] = await asyncio.gather(
+        *(batcher.logits(image(v), until) for v in values), return_exceptions=True
+    )
+    return answers
 
 
 def test_each_request_gets_its_own_answer_and_batches_are_used() -> None:
@@ -85,7 +88,8 @@ def test_images_of_several_shapes_do_not_meet() -> None:
     async def both(batcher: Batcher) -> list[Tensor]:
         until = time.monotonic() + 5
         shapes = [(1, 2), (1, 3), (1, 2), (1, 5)]
-        return await asyncio.gather(*(batcher.logits(torch.ones(shape), until) for shape in shapes))
+        answers: list[Tensor] = await asyncio.gather(*(batcher.logits(torch.ones(shape), until) for shape in shapes))
+        return answers
 
     batcher = Batcher(lambda images: images.sum(dim=1, keepdim=True), Limits(), Metrics())
     assert [answer.item() for answer in asyncio.run(both(batcher))] == [2, 3, 2, 5]

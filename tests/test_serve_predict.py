@@ -45,7 +45,7 @@ def test_a_picture_gets_the_answer_that_the_classifier_gives(server: Running, ti
         assert same_answer(reply, unbatched(tiny, data))
         assert (reply.json["model"], reply.json["sha256"]) == ("tiny", tiny.digest)
         assert reply.json["request"] == reply.headers["x-request-id"]
-        assert set(reply.json) == {"model", "sha256", "labels", "blank", "request"}
+        assert set(reply.json) == {"model", "sha256", "labels", "blank", "unlike", "request"}
         assert reply.json["blank"] is False
         assert [tiny.classes[label["index"]] for label in reply.json["labels"]] == [
             label["name"] for label in reply.json["labels"]

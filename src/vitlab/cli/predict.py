@@ -37,17 +37,19 @@ def declare(children: flags.Children) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """Labels, best first; ``blank``: the picture of a drawing holds no ink."""
+    """Labels, best first; ``blank``: the picture of a drawing holds no ink; ``unlike``: it is unlike anything that the
+    network was trained on (None: the run folder does not say)."""
 
     labels: list[Label]
     blank: bool
+    unlike: bool | None = None
 
     @property
     def sure(self) -> bool:
         """Whether the first label can be trusted."""
         from vitlab.predict.classifier import NOT_SURE
 
-        return not self.blank and self.labels[0].probability >= NOT_SURE
+        return not self.blank and not self.unlike and self.labels[0].probability >= NOT_SURE
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -110,8 +112,9 @@ def answers(
                 read.append(classifier.prepare(picture_at(place, classifier), center))
             except ImageError as error:
                 errors[number] = str(error)
-        labels = classifier.labels(classifier.logits_of(read), arguments.top) if read else []
-        made = iter(map(Answer, labels, map(classifier.is_blank, read)))
+        logits, unlike = classifier.outputs_of(read) if read else (None, [])
+        labels = [] if logits is None else classifier.labels(logits, arguments.top)
+        made = iter(map(Answer, labels, map(classifier.is_blank, read), unlike))
         for number, place in enumerate(some):
             name = "standard input" if place == STANDARD_INPUT else place
             yield name, errors[number] if number in errors else next(made)
@@ -142,6 +145,8 @@ def as_line(name: str, answer: Answer) -> str:
         line += f"   then {', '.join(f'{label.name} {percent(label.probability, 1)}' for label in others)}"
     if answer.blank:
         return f"{line}   nothing is drawn"
+    if answer.unlike:
+        return f"{line}   unlike anything it was trained on"
     return line if answer.sure else f"{line}   not sure"
 
 
@@ -151,4 +156,5 @@ def as_row(name: str, answer: Answer | str, classifier: Classifier) -> dict[str,
         return {"image": name, "error": answer}
     labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in answer.labels]
     head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure, "blank": answer.blank}
+    head |= {"unlike": answer.unlike}
     return head | {"labels": labels, "model_sha256": classifier.digest}

@@ -216,20 +216,28 @@ def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier |
 
 
 def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
-    """config.json, model.safetensors (byte for byte) and examples.json by name.
+    """config.json, model.safetensors and, where the run has it, novelty.safetensors (byte for byte), and examples.json
+    by name.
 
     ``examples`` are images of the run's own data set, see `own_examples`; None means scikit-learn's digits. RunError if
     the weights on the disk are not those that were loaded.
     """
-    path = RunFolder(classifier.path).model_path
-    weights = files.read_bytes(path)
-    if files.sha256(weights) != classifier.digest:
-        raise RunError(f"{path} changed while it was in use; run the command again")
-    return {
+    folder = RunFolder(classifier.path)
+    own = {"model.safetensors": unchanged(folder.model_path, classifier.digest)}
+    if classifier.bounds is not None:
+        own["novelty.safetensors"] = unchanged(folder.novelty_path, classifier.result.novelty_sha256)
+    return own | {
         "config.json": as_json(describe(classifier)),
-        "model.safetensors": weights,
         "examples.json": as_json(examples_of(classifier, examples)),
     }
+
+
+def unchanged(path: Path, digest: str | None) -> bytes:
+    """The bytes of a run's file; RunError if they are not those that were loaded."""
+    data = files.read_bytes(path)
+    if files.sha256(data) != digest:
+        raise RunError(f"{path} changed while it was in use; run the command again")
+    return data
 
 
 def as_json(value: dict[str, Any]) -> bytes:
@@ -239,7 +247,7 @@ def as_json(value: dict[str, Any]) -> bytes:
 
 def describe(classifier: Classifier) -> dict[str, Any]:
     """config.json of a bundle: what a program needs to prepare images, and facts about the model."""
-    config, result = classifier.config, classifier.result
+    config, result, bounds = classifier.config, classifier.result, classifier.bounds
     numbers = ("test_top1", "test_top1_interval", "test_images", "train_seconds")
     return {
         "format": FORMAT,
@@ -256,6 +264,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "metrics": list(shown_metrics(result)),
         "preset": config.preset,
         "sha256": classifier.digest,
+        "novelty": bounds and {"threshold": bounds.threshold, "sha256": result.novelty_sha256},
     }
 
 
@@ -277,7 +286,8 @@ def own_examples(classifier: Classifier) -> Split | None:
 
 
 def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any]:
-    """examples.json: images, labels (null where unknown) and torch's logits for them."""
+    """examples.json: images, labels (null where unknown), torch's logits for them, and their distances from the
+    training images (null where these are unknown)."""
     known = True
     if examples is None:
         examples = load_dataset("digits").train
@@ -290,13 +300,15 @@ def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any
     side = height if fits else image_size
     resized = [resize(image, side, side) for image in chosen.images]
     images = np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])
-    logits = classifier.logits(torch.from_numpy(images))
+    stored = torch.from_numpy(images)
+    logits = classifier.logits(stored)
     return {
         "side": side,
         "channels": channels,
         "images": [base64.b64encode(image.tobytes()).decode() for image in images],
         "labels": chosen.labels.tolist() if known else [None] * len(chosen),
         "logits": logits.tolist(),
+        "distances": None if classifier.bounds is None else classifier.novelty(stored).tolist(),
     }
 
 

@@ -41,6 +41,10 @@ class CNN(nn.Module):
             x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers
         return x.flatten(1)
 
+    def over_places(self, features_BF: Tensor) -> Tensor:
+        """What `features` gives, as [B, places, channels]."""
+        return features_BF.reshape(len(features_BF), self.config.cnn_channels[-1], -1).transpose(1, 2)
+
     def describe(self) -> Description:
         """What the rest of the program needs to know about it."""
         side = max(1, self.config.input_side // DELETION_GRID)

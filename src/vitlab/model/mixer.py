@@ -84,6 +84,10 @@ class Mixer(nn.Module):
             x_BND = block(x_BND)
         return self.pool(self.norm(x_BND))
 
+    def over_places(self, features_BF: Tensor) -> Tensor:
+        """What `features` gives, as [B, places, numbers of a place]; with pool "mean" there is one place."""
+        return features_BF.reshape(len(features_BF), -1, self.config.embed_dim)
+
     def tokens(self, images_BCHW: Tensor) -> Tensor:
         """Projected patches, [B, N, D]."""
         config = self.config

@@ -51,6 +51,10 @@ class ViT(nn.Module):
         """The pooled vector of each image: [B, D], or [B, N D] with pool "flatten"."""
         return self.pool(self.norm(self.through_blocks(self.tokens(images_BCHW))))
 
+    def over_places(self, features_BF: Tensor) -> Tensor:
+        """What `features` gives, as [B, places, numbers of a place]; with pool "cls" or "mean" there is one place."""
+        return features_BF.reshape(len(features_BF), -1, self.config.embed_dim)
+
     def through_blocks(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D], all blocks."""
         for block in self.blocks:

@@ -3,6 +3,7 @@
 // all their channels are contiguous, so a convolution is one matrix product.
 
 import { must } from "./config.js";
+import { traitsOf } from "./novelty.js";
 import { linear, softmax } from "./tensor.js";
 import { shelf as shelfOf } from "./weights.js";
 
@@ -67,7 +68,12 @@ export function build(config, tensors) {
     return { logits: logits.slice(), probabilities, attention: [], lens: [] };
   }
 
-  return { run, trace, views: { tokens: false, attention: false } };
+  function traits() {
+    const places = last.side ** 2;
+    return traitsOf(features, places, last.channels, (place, i) => i * places + place, logits);
+  }
+
+  return { run, trace, traits, views: { tokens: false, attention: false } };
 }
 
 /**

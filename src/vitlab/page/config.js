@@ -41,6 +41,7 @@ import { ModelError } from "./weights.js";
  * @property {number | null} [train_seconds]
  * @property {[string, string][]} [metrics]  further numbers about test images: label and text
  * @property {string | null} [sha256]
+ * @property {{ threshold: number, sha256: string } | null} [novelty]  of novelty.safetensors, if the run has one
  */
 
 const FORMAT = 1;
@@ -124,6 +125,9 @@ function checkFacts(facts) {
   const metrics = facts.metrics ?? [];
   const texts = Array.isArray(metrics) && metrics.flat().every((text) => typeof text === "string");
   must(texts, "metrics must be pairs of a label and a text");
+  const { threshold, sha256 } = facts.novelty ?? { threshold: 0, sha256: null };
+  must(Number.isFinite(threshold), "novelty.threshold must be a number");
+  must(sha256 === null || DIGEST.test(sha256), "novelty.sha256 must be 64 hex digits");
   const digest = facts.sha256 ?? null;
   must(digest === null || (typeof digest === "string" && DIGEST.test(digest)), "sha256 must be 64 hex digits or null");
 }

@@ -11,6 +11,7 @@ import { ModelError } from "./weights.js";
  * @property {(number | null)[]} labels
  * @property {Uint8Array[]} images
  * @property {number[][]} logits
+ * @property {number[] | null} distances  from the training images, as vitlab/training/novelty.py defines them
  */
 
 /**
@@ -19,8 +20,10 @@ import { ModelError } from "./weights.js";
  * @returns {Examples}
  */
 export function openExamples(examples, config) {
-  const { side, channels, images, labels, logits } = examples ?? {};
-  const lists = [images, labels, logits].every((list) => Array.isArray(list) && list.length === images.length);
+  const { side, channels, images, labels, logits, distances = null } = examples ?? {};
+  const lists = [images, labels, logits, distances ?? images].every(
+    (list) => Array.isArray(list) && list.length === images.length,
+  );
   const fits = lists && channels === config.channels;
   if (!fits || !logits.every((/** @type {unknown[]} */ row) => row.length === config.classes.length)) {
     throw new ModelError("examples.json is damaged or belongs to another model.");
@@ -32,5 +35,5 @@ export function openExamples(examples, config) {
   if (opened.some((pixels) => pixels.length !== side * side * channels)) {
     throw new ModelError("examples.json is damaged: an image does not have the stated size.");
   }
-  return { side, channels, labels, images: opened, logits };
+  return { side, channels, labels, images: opened, logits, distances };
 }

@@ -2,11 +2,13 @@
 
 import * as cnn from "./cnn.js";
 import { checkConfig, checkFormat, checkPreprocess } from "./config.js";
+import { openNovelty } from "./novelty.js";
 import { parseSafetensors } from "./safetensors.js";
 import * as vit from "./vit.js";
 import { ModelError } from "./weights.js";
 
 /** @import { Config } from "./config.js" */
+/** @import { Bounds } from "./novelty.js" */
 /**
  * Where the patches lie in an input of `size` pixels a side: grid x grid squares of `side` pixels, from `margin` on.
  * @typedef {{ grid: number, side: number, margin: number, size: number }} Squares
@@ -26,13 +28,16 @@ import { ModelError } from "./weights.js";
  *
  * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing.
  * trace: of the last run; without attention and lens unless `inside`.
+ * traits: of the last run, as novelty.js needs them; only before its trace, which uses the same space.
  * @typedef {object} Built
  * @property {(input: Float32Array) => Float32Array} run
  * @property {(inside?: boolean) => Trace} trace
+ * @property {() => Float64Array} traits
  * @property {Views} views
  *
+ * bounds: null if it is not known what the network was trained on.
  * native: the side of the images that it was trained on, before any resizing.
- * @typedef {Built & { config: Config, squares: Squares, native: number }} Network
+ * @typedef {Built & { config: Config, squares: Squares, native: number, bounds: Bounds | null }} Network
  */
 
 /**
@@ -51,33 +56,43 @@ function kindOf(arch) {
 }
 
 /**
- * The network of these two files. ModelError or FileError, in one sentence, if they are damaged or do not fit.
- * @param {any} config @param {ArrayBuffer} weights
+ * The network of these files; `novelty` may be missing. ModelError or FileError, in one sentence, if they are damaged or do not fit.
+ * @param {any} config @param {ArrayBuffer} weights @param {ArrayBuffer | null} novelty
  * @returns {Promise<Network>}
  */
-export async function openModel(config, weights) {
+export async function openModel(config, weights, novelty = null) {
   checkFormat(config);
   const kind = kindOf(config.model.arch);
   checkConfig(config);
   kind.checkKnobs(config.model);
   const squares = kind.squaresOf(config.model);
   checkPreprocess(config, squares);
-  await checkDigest(weights, config.sha256);
+  await checkDigest(weights, config.sha256, "weights");
   const built = kind.build(config, parseSafetensors(weights));
-  return { ...built, squares, native: config.model.image_size, config };
+  const bounds = novelty && config.novelty ? await openBounds(config, novelty, built.traits().length) : null;
+  return { ...built, squares, native: config.model.image_size, config, bounds };
+}
+
+/**
+ * @param {Config} config @param {ArrayBuffer} novelty @param {number} width
+ */
+async function openBounds(config, novelty, width) {
+  const facts = /** @type {NonNullable<Config["novelty"]>} */ (config.novelty);
+  await checkDigest(novelty, facts.sha256, "training distances");
+  return openNovelty(novelty, facts, width);
 }
 
 /**
  * Browsers compute digests only on secure pages (https, or this machine); elsewhere this check is skipped.
- * @param {ArrayBuffer} weights @param {string | null | undefined} expected
+ * @param {ArrayBuffer} data @param {string | null | undefined} expected @param {string} what
  */
-async function checkDigest(weights, expected) {
+async function checkDigest(data, expected, what) {
   if (typeof expected !== "string" || self.crypto?.subtle === undefined) {
     return;
   }
-  const digest = new Uint8Array(await self.crypto.subtle.digest("SHA-256", weights));
+  const digest = new Uint8Array(await self.crypto.subtle.digest("SHA-256", data));
   const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (hex !== expected) {
-    throw new ModelError("The weights are damaged or belong to another model: config.json names a different SHA-256.");
+    throw new ModelError(`The ${what} are damaged or belong to another model: config.json names a different SHA-256.`);
   }
 }

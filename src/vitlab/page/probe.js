@@ -12,6 +12,7 @@ import { ModelError } from "./weights.js";
 /** @import { Job, Kind } from "./worker.js" */
 
 const AGREE = 1e-4;
+const AGREE_DISTANCE = 1e-3; // of the threshold: a distance magnifies the last digits of features
 
 /**
  * One reading, without deletion map and curve.
@@ -27,11 +28,21 @@ export function readDrawing(network, job) {
   const started = performance.now();
   network.run(input);
   const milliseconds = performance.now() - started;
+  const distance = distanceOf(network);
+  const unlike = distance === null || network.bounds === null ? null : !(distance <= network.bounds.threshold);
   const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
     throw new ModelError("The network's answer is not a finite number; train it again with a lower lr.");
   }
-  return { answer: { milliseconds, steps, image: shown, ...trace }, unit, input };
+  return { answer: { milliseconds, steps, image: shown, distance, unlike, ...trace }, unit, input };
+}
+
+/**
+ * How far the last input is from what the network was trained on; null if that is not known.
+ * @param {Network} network
+ */
+function distanceOf({ bounds, traits }) {
+  return bounds === null ? null : bounds.distance(traits());
 }
 
 /**
@@ -127,15 +138,30 @@ function rowColumnChannel(image, channels) {
 }
 
 /**
- * Compares the network with the logits that Python computed for the first `count` examples.
+ * Compares the network with the logits and distances that Python computed for the first `count` examples. maxDistance:
+ * the largest difference of distances, as a share of the threshold.
  * @param {Network} network @param {Examples} examples @param {number} count
  */
 export function selfTest(network, examples, count) {
   const images = examples.images.slice(0, count);
+  const distances = images.map(() => 0);
   const differences = images.map((pixels, i) => {
     const logits = network.run(toInput({ width: examples.side, height: examples.side, pixels }, network.config));
+    const distance = distanceOf(network);
+    if (distance !== null && network.bounds !== null) {
+      distances[i] = Math.abs(distance - (examples.distances?.[i] ?? Number.NaN)) / network.bounds.threshold;
+    }
     return logits.reduce((worst, value, k) => Math.max(worst, Math.abs(value - examples.logits[i][k])), 0);
   });
-  const maxDifference = differences.reduce((a, b) => (b > a || Number.isNaN(b) ? b : a), 0);
-  return { images: images.length, maxDifference, agree: maxDifference <= AGREE };
+  const [maxDifference, maxDistance] = [differences, distances].map(largest);
+  const agree = maxDifference <= AGREE && maxDistance <= AGREE_DISTANCE;
+  return { images: images.length, maxDifference, maxDistance, agree };
+}
+
+/**
+ * NaN if one of them is.
+ * @param {number[]} values
+ */
+function largest(values) {
+  return values.reduce((a, b) => (b > a || Number.isNaN(b) ? b : a), 0);
 }

@@ -4,6 +4,7 @@
 import { blockSpace, normalise, runBlock, takeBlock, takeNorm } from "./block.js";
 import { must } from "./config.js";
 import { gelu } from "./gelu.js";
+import { traitsOf } from "./novelty.js";
 import { add, linear, softmax } from "./tensor.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
@@ -116,7 +117,13 @@ export function build(config, tensors) {
     };
   }
 
-  return { run, trace, views: { tokens: true, attention: hasAttention } };
+  function traits() {
+    const dim = model.embed_dim;
+    const places = weights.head[0].inner / dim;
+    return traitsOf(space.pooled, places, dim, (place, i) => place * dim + i, space.logits);
+  }
+
+  return { run, trace, traits, views: { tokens: true, attention: hasAttention } };
 }
 
 /**

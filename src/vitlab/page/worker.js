@@ -36,14 +36,15 @@ import { ModelError } from "./weights.js";
  * @property {Config} config
  * @property {Squares} squares
  * @property {Views} views
- * @property {{ images: number, maxDifference: number, agree: boolean } | null} selftest
+ * @property {{ images: number, maxDifference: number, maxDistance: number, agree: boolean } | null} selftest
  * @property {Examples | null} examples
  *
  * The probability of class `label` at each strength.
  * @typedef {{ label: number, strengths: number[], probabilities: Float32Array }} Curve
  *
  * milliseconds: of the network alone. image: the network's input [S, S, C] in 0..1, before normalisation. deletion and
- * curve are null if they were not asked for or a newer drawing was waiting.
+ * curve are null if they were not asked for or a newer drawing was waiting. distance: from what the network was trained
+ * on; unlike: whether it is unlike all of it. Both are null if that is not known.
  * @typedef {object} ReadingFacts
  * @property {"reading"} type
  * @property {string} model
@@ -51,6 +52,8 @@ import { ModelError } from "./weights.js";
  * @property {number} milliseconds
  * @property {Steps} steps
  * @property {Float32Array} image
+ * @property {number | null} distance
+ * @property {boolean | null} unlike
  * @property {Float32Array | null} deletion
  * @property {Curve | null} curve
  * @typedef {ReadingFacts & Trace} Reading
@@ -111,7 +114,8 @@ async function loadBundle(model, base) {
     fetched(`${base}model.safetensors`).then((response) => response.arrayBuffer()),
     fetched(`${base}examples.json`).then(asJson),
   ]);
-  return keep(model, await openModel(config, weights), openExamples(examples, config));
+  const novelty = config?.novelty ? await (await fetched(`${base}novelty.safetensors`)).arrayBuffer() : null;
+  return keep(model, await openModel(config, weights, novelty), openExamples(examples, config));
 }
 
 /** @param {string} address */

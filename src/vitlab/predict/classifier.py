@@ -22,6 +22,7 @@ from vitlab.predict import drawing
 from vitlab.predict.inputs import to_pixels
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
+from vitlab.training.novelty import Novelty, traits
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Classifier:
 
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
-    name of its data set; ``background`` the grey that transparency becomes.
+    name of its data set; ``background`` the grey that transparency becomes; ``bounds`` says how far from its training
+    images an image is, and from where on it is unlike them all (None: the run folder was made by an earlier version).
     """
 
     name: str
@@ -67,15 +69,16 @@ class Classifier:
     path: Path
     data_name: str
     background: int = 0
+    bounds: Novelty | None = None
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
         """The network of a finished run, checked against its digests, on the CPU; RunError if there is none."""
         opened = open_run(Path(run))
-        path, config, data = opened.folder.path, opened.config, opened.data
+        path, config, data, model = opened.folder.path, opened.config, opened.data, opened.network()
         return cls(
             name=path.name or path.absolute().name,
-            model=opened.network(),
+            model=model,
             preprocess=opened.preprocess,
             classes=opened.classes,
             channels=data["channels"],
@@ -86,12 +89,18 @@ class Classifier:
             path=path,
             data_name=str(data.get("name", "unknown")),
             background=Reading.of(data).background,
+            bounds=opened.novelty(model),
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
         """The ``top`` most likely labels of a picture, best first: the path or the bytes of a PNG or JPEG file, a PIL
         image, or a uint8 array or tensor (see `inputs.to_pixels`). ImageError when it cannot be read."""
         return self.labels(self.logits(self.prepare(image, center)), top)[0]
+
+    def is_unlike(self, image: Picture, center: bool | None = None) -> bool | None:
+        """Whether a picture is unlike anything that the network was trained on, so that its labels mean nothing. About
+        1 % of pictures like the training images count as unlike, too. None if the run folder does not say."""
+        return self.outputs(self.preprocess(self.prepare(image, center)))[1][0]
 
     def prepare(self, image: Picture, center: bool | None = None) -> Tensor:
         """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
@@ -140,6 +149,30 @@ class Classifier:
     def logits_of(self, images: Sequence[Tensor]) -> Tensor:
         """Like `logits`, for a list of uint8 [1, H, W, C] whose sizes may differ: one pass through the network."""
         return self.run_network(torch.cat([self.preprocess(image) for image in images]))
+
+    def novelty(self, images_BHWC: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] of one size -> float64 [B]: how far each image is from the training images, in standard
+        deviations of their spread; `bounds.threshold` is the limit. RunError if the run folder does not say."""
+        if self.bounds is None:
+            raise RunError(f"{self.path} was trained by an earlier version, which kept no distances; train again")
+        return self._logits_and_distances(self.preprocess(images_BHWC), self.bounds)[1]
+
+    def outputs(self, inputs_BCSS: Tensor) -> tuple[Tensor, list[bool | None]]:
+        """From one pass, logits as `run_network` gives them, and for each image whether it `is_unlike` the rest."""
+        if self.bounds is None:
+            return self.run_network(inputs_BCSS), [None] * len(inputs_BCSS)
+        logits_BK, distances_B = self._logits_and_distances(inputs_BCSS, self.bounds)
+        return logits_BK, [*self.bounds.is_unlike(distances_B)]
+
+    def outputs_of(self, images: Sequence[Tensor]) -> tuple[Tensor, list[bool | None]]:
+        """`outputs` of a list of uint8 [1, H, W, C] whose sizes may differ."""
+        return self.outputs(torch.cat([self.preprocess(image) for image in images]))
+
+    def _logits_and_distances(self, inputs_BCSS: Tensor, bounds: Novelty) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            features_BF = self.model.features(inputs_BCSS)
+            logits_BK: Tensor = self.model.head(features_BF).float()
+            return logits_BK, bounds.distance(traits(self.model, features_BF, logits_BK))
 
     def run_network(self, inputs_BCSS: Tensor) -> Tensor:
         """float32 [B, C, S, S], as `preprocess` gives it -> float32 [B, K]."""

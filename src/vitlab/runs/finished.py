@@ -21,6 +21,7 @@ from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.training.novelty import Novelty, trait_count
 from vitlab.training.preprocess import Preprocess
 
 
@@ -34,6 +35,11 @@ class FinishedRun:
     data: dict[str, Any]
     weights: dict[str, Tensor]
     preprocess: Preprocess
+
+    def novelty(self, model: Network) -> Novelty | None:
+        """The distance of an image from the training images, as `network` sees them; None in runs of earlier versions.
+        RunError if it is damaged."""
+        return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
     model.safetensors   the selected weights
+    novelty.safetensors the distance from the training images (training/novelty.py)
     result.json         how it ended: status, accuracy, times, parameters, digests of all files
 
 A run without result.json is still going on or was killed; `--resume` continues it in either case. Every file is read
@@ -36,6 +37,8 @@ from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
 from vitlab.runs.seal import SEAL, check_seal, seal
 from vitlab.text import quoted
+from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
+from vitlab.training.novelty import Novelty, from_parts, to_facts
 from vitlab.training.step import Checkpoint
 
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
@@ -80,6 +83,7 @@ COUNTERS: dict[str, Any] = {
 # The largest size in bytes of each kind of file that a run may have.
 MOST = {"config.json": 1_000_000, "environment.json": 4_000_000, "data.json": 16_000_000, "history.jsonl": 64_000_000}
 MOST_RESULT = 4_000_000
+MOST_NOVELTY = 256_000_000
 MOST_HEADER = 8_000_000  # bytes of a safetensors file that are not numbers
 MOST_TENSORS = 1 << 40  # bytes of tensors, where no configuration says how many there should be
 MOST_CLASSES = 100_000
@@ -101,6 +105,11 @@ class RunFolder:
     def model_path(self) -> Path:
         """The selected weights."""
         return self.path / "model.safetensors"
+
+    @property
+    def novelty_path(self) -> Path:
+        """The distance from the training images."""
+        return self.path / "novelty.safetensors"
 
     def locked(self) -> AbstractContextManager[None]:
         """Lock the folder for this process; RunInUseError if another one writes it."""
@@ -273,6 +282,34 @@ class RunFolder:
             check_shapes(path, weights, shapes)
         check_finite(path, weights, weights)
         return weights, result
+
+    def save_novelty(self, novelty: Novelty) -> str:
+        """Write novelty.safetensors and return its SHA-256, for result.json."""
+        # One entry, because safetensors writes several in an order that varies.
+        data = _pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
+        files.write_bytes(self.novelty_path, data)
+        return files.sha256(data)
+
+    def load_novelty(self, digest: str | None, width: int) -> Novelty | None:
+        """The distance for a network with ``width`` traits, None without a ``digest`` in result.json (a run of an
+        earlier version); RunError if the file is missing or damaged."""
+        if digest is None:
+            return None
+        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        data = files.read_bytes(self.novelty_path, MOST_NOVELTY, advice)
+        if files.sha256(data) != digest:
+            raise RunError(f"{self.novelty_path} is damaged: its SHA-256 has changed; {advice}")
+        tensors, metadata = _unpack(data, self.novelty_path)
+        check_finite(self.novelty_path, tensors, tensors)
+        try:
+            facts = files.parse_json(metadata["novelty"].encode(), str(self.novelty_path))
+            if facts["format"] != NOVELTY_FORMAT:
+                raise RunError(f"{self.novelty_path} is from another version of vitlab; use that version")
+            return from_parts(tensors, facts, width)
+        except (KeyError, TypeError):
+            raise RunError(f"{self.novelty_path} is damaged: its metadata are missing; {advice}") from None
+        except ValueError as error:
+            raise RunError(f"{self.novelty_path} is damaged: {error}; {advice}") from None
 
     def save_checkpoint(self, checkpoint: Checkpoint, config_digest: str) -> None:
         """Write a resumable state, then delete all but the newest few."""

@@ -84,6 +84,7 @@ class Result(Mapping[str, Any]):
     config_digest: str | None = fact("Digest of the knobs in config.json that affect the result.")
     data_sha256: str | None = fact("SHA-256 of the images and labels.")
     model_sha256: str | None = fact("SHA-256 of model.safetensors.")
+    novelty_sha256: str | None = fact("SHA-256 of novelty.safetensors.")
     epochs_done: int | None = fact("Number of completed epochs.")
     steps: int | None = fact("Number of completed training steps.")
     signal: int | None = fact("The signal that interrupted the run.")

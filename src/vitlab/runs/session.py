@@ -24,14 +24,15 @@ from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset, Reading
 from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError, storage_error
 from vitlab.interrupts import stop_on_signals
-from vitlab.machine import environment
-from vitlab.model import count_parameters, parameters_by_part
+from vitlab.machine import environment, private_randomness
+from vitlab.model import build_model, count_parameters, parameters_by_part
 from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
+from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
 
@@ -232,7 +233,20 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
             result = replace(result, **{f"test_{name}": value for name, value in numbers.items()})
     if outcome.status != "interrupted" and outcome.weights:
         result = replace(result, model_sha256=folder.save_weights(outcome.weights))
+        if outcome.status == "done" and (novelty := measure_novelty(prepared, outcome.weights)):
+            result = replace(result, novelty_sha256=folder.save_novelty(novelty))
     return folder.write_result(result)
+
+
+def measure_novelty(prepared: Prepared, weights: dict[str, Tensor]) -> Novelty | None:
+    """The distance from the training images, computed by the plain network in fp32, as every later answer is."""
+    config, card, task = prepared.config, prepared.dataset.card, prepared.task
+    with private_randomness(task.machine.device):
+        plain = build_model(config.model, card.channels, len(card.classes))
+    plain.load_state_dict(weights)
+    plain = plain.to(task.machine.device)
+    train = config.train
+    return fit_novelty(plain, task.train, task.val, task.preprocess, train.seed, train.eval_batch_size)
 
 
 def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,18 +25,18 @@ from vitlab.serve.metrics import Metrics
 
 @dataclass(frozen=True)
 class Job:
-    """One image [1, ...], the future of its logits [K], and the time after which nobody needs them."""
+    """One image [1, ...], the future of its answer, and the time after which nobody needs it."""
 
     image: Tensor
-    future: asyncio.Future[Tensor]
+    future: asyncio.Future[Any]
     deadline: float
 
 
 class Batcher:
-    """The queue and the thread of one model; ``classify`` maps images [B, ...] to logits [B, K]."""
+    """The queue and the thread of one model; ``classify`` maps images [B, ...] to B answers."""
 
     def __init__(
-        self, classify: Callable[[Tensor], Tensor], limits: Limits, metrics: Metrics, threads: int = 1
+        self, classify: Callable[[Tensor], Sequence[Any] | Tensor], limits: Limits, metrics: Metrics, threads: int = 1
     ) -> None:
         self.classify, self.limits, self.metrics, self.threads = classify, limits, metrics, threads
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -63,9 +64,10 @@ class Batcher:
         finally:
             self.pending -= 1
 
-    async def logits(self, image: Tensor, deadline: float) -> Tensor:
-        """Logits [K] of one image [1, ...]; cancelling this takes the image out of the queue."""
-        future: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
+    async def logits(self, image: Tensor, deadline: float) -> Any:
+        """What ``classify`` gives for one image [1, ...]: its logits and perhaps more. Cancelling this takes the image
+        out of the queue."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.jobs.put(Job(image, future, deadline))
         return await future
 
@@ -103,9 +105,9 @@ class Batcher:
     def _compute(self, jobs: list[Job]) -> None:
         """Answer the jobs together; if that fails, each alone, so that only the bad one fails."""
         try:
-            logits = self.classify(torch.cat([job.image for job in jobs]))
-            if len(logits) != len(jobs):
-                raise RuntimeError(f"{len(jobs)} images have {len(logits)} answers")
+            answers = self.classify(torch.cat([job.image for job in jobs]))
+            if len(answers) != len(jobs):
+                raise RuntimeError(f"{len(jobs)} images have {len(answers)} answers")
         except Exception as error:
             if len(jobs) == 1:
                 deliver(jobs, [error])
@@ -114,10 +116,10 @@ class Batcher:
                 self._compute([job])
             return
         self.metrics.batches.observe(len(jobs))
-        deliver(jobs, logits.unbind())
+        deliver(jobs, list(answers))
 
 
-def deliver(jobs: list[Job], answers: Sequence[Tensor | Exception]) -> None:
+def deliver(jobs: list[Job], answers: Sequence[Any]) -> None:
     """Give each answer to its own request, in the thread of the event loop."""
 
     def hand_over() -> None:

@@ -8,7 +8,8 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,6 +69,15 @@ class Question:
     top: int
 
 
+class Answer(NamedTuple):
+    """Labels, best first; whether the picture is blank, and whether it is unlike anything that the network was trained
+    on (None: its run folder does not say)."""
+
+    labels: list[Label]
+    blank: bool
+    unlike: bool | None
+
+
 class Models:
     """All models by id, and the threads that decode pictures for them."""
 
@@ -78,7 +88,7 @@ class Models:
             side = classifier.preprocess.image_size
             # The first answer takes ten times as long as later ones; no client waits for it.
             classifier.logits(torch.zeros(1, side, side, classifier.channels, dtype=torch.uint8))
-            batcher = Batcher(classifier.run_network, limits, metrics, threads)
+            batcher = Batcher(partial(logits_and_verdicts, classifier), limits, metrics, threads)
             metrics.queue.labels(name).set_function(batcher.length)
             self.served[name] = Served(name, classifier, batcher)
         self.decoders = ThreadPoolExecutor(limits.decoders, "vitlab-decode", torch.set_num_threads, (1,))
@@ -88,8 +98,8 @@ class Models:
         """For each model, whether it would refuse the next request."""
         return [served.batcher.full for served in self.served.values()]
 
-    async def answer(self, served: Served, question: Question, receive: Receive) -> tuple[list[Label], bool]:
-        """The labels of a picture, and whether it is blank; Refusal (413, 415, 422 for the picture, 503 when full, 504
+    async def answer(self, served: Served, question: Question, receive: Receive) -> Answer:
+        """The answer to a picture; Refusal (413, 415, 422 for the picture, 503 when full, 504
         when late), or Gone when the client leaves."""
         seconds = self.limits.deadline_seconds
         with served.batcher.place():
@@ -104,17 +114,23 @@ class Models:
                 work.cancel()
                 leaving.cancel()
 
-    async def _classify(self, served: Served, question: Question, deadline: float) -> tuple[list[Label], bool]:
+    async def _classify(self, served: Served, question: Question, deadline: float) -> Answer:
         loop = asyncio.get_running_loop()
         image, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
-        logits = await served.batcher.logits(image, deadline)
-        return served.classifier.labels(logits[None], question.top)[0], blank
+        logits, unlike = await served.batcher.logits(image, deadline)
+        return Answer(served.classifier.labels(logits[None], question.top)[0], blank, unlike)
 
     def stop(self) -> None:
         """End all threads once they have finished their work."""
         self.decoders.shutdown()
         for served in self.served.values():
             served.batcher.stop()
+
+
+def logits_and_verdicts(classifier: Classifier, inputs_BCSS: Tensor) -> list[tuple[Tensor, bool | None]]:
+    """For each input its logits [K], and whether it is unlike anything that the network was trained on."""
+    logits_BK, unlike = classifier.outputs(inputs_BCSS)
+    return list(zip(logits_BK, unlike, strict=True))
 
 
 def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:

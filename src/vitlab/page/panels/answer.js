@@ -8,7 +8,7 @@ import { strongest } from "./lens.js";
 /** @import { Shown } from "../reader.js" */
 /** @import { State, Store } from "../state.js" */
 /** @import { Loaded } from "../worker.js" */
-/** @typedef {{ answer: string, sure: string, unsure: boolean }} Verdict */
+/** @typedef {{ answer: string, sure: string, unsure: boolean, unlike?: boolean }} Verdict */
 
 const NOTHING = "–";
 const CHIP = 44; // pixels
@@ -62,6 +62,10 @@ function verdict(model, reading, state, empty) {
   const { classes } = model.config;
   const best = argmax(probabilities);
   const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
+  if (reading.unlike) {
+    const words = `${percent(probabilities[best])}, but unlike anything it was trained on`;
+    return { answer: classes[best], sure: words, unsure: true, unlike: true };
+  }
   if (probabilities[best] >= state.threshold) {
     return { answer: classes[best], sure: percent(probabilities[best]), unsure: false };
   }
@@ -116,8 +120,9 @@ function sameClass(model2, reading2, name) {
 }
 
 /** @param {Verdict} verdict */
-function sentence({ answer, sure, unsure }) {
+function sentence({ answer, sure, unsure, unlike }) {
   if (answer === NOTHING) return "Nothing to read.";
+  if (unlike) return `Not sure: ${answer} with ${sure}.`;
   return unsure ? `Not sure: ${sure}.` : `The network reads ${answer}, ${sure}.`;
 }
 

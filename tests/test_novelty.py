@@ -1,0 +1,327 @@
+"""The distance from the training images: its definition, its threshold, its file, and who reports it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.spatial.distance import cdist
+from sklearn.covariance import ledoit_wolf
+from torch import Tensor
+
+from tests.command import vitlab
+from tests.image_zoo import saved
+from tests.serving import running
+from tests.test_resume import interrupted_at
+from tests.tiny import glyphs, on_cpu, tiny_config, tiny_model_config, write_npz
+from vitlab import Classifier, RunFolder, resume_run, train_run
+from vitlab.config import ModelConfig
+from vitlab.errors import RunError
+from vitlab.files import sha256
+from vitlab.model import CNN, Mixer, ViT, build_model
+from vitlab.runs import session
+from vitlab.training import novelty
+from vitlab.training.novelty import Novelty, fit, fit_novelty, from_parts, shrunk_covariance, to_facts, traits
+from vitlab.training.preprocess import Preprocess
+
+PLAIN = Preprocess(8, (0.0,), (1.0,))
+
+
+def rows(count: int, width: int, seed: int = 3) -> Tensor:
+    """Correlated traits of very different sizes, float64 [count, width]."""
+    draw = np.random.default_rng(seed)
+    mixed = draw.normal(size=(count, width)) @ draw.normal(size=(width, width)) * 10.0 ** draw.integers(-1, 3, width)
+    return torch.from_numpy(mixed + draw.normal(size=width))
+
+
+def bounds(traits_ND: Tensor, labels_N: Tensor, threshold: float = 1.0) -> Novelty:
+    return Novelty(*fit(traits_ND, labels_N), threshold, "validation", 11)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of three kinds of bars, 8 x 8, that has learnt them."""
+    folder = tmp_path_factory.mktemp("runs")
+    knobs = dict(epochs=9, drop_path=0.0, dropout=0.0, attn_dropout=0.0, checkpoint_seconds=1e6)
+    train_run(tiny_config(write_npz(folder / "glyphs.npz", train=307), **knobs), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> Classifier:
+    return Classifier.load(run)
+
+
+# --- the distance
+
+
+@pytest.mark.parametrize(("count", "width"), [(211, 5), (13, 7), (5, 17)])
+def test_the_shrunk_covariance_is_scikit_learns(count: int, width: int) -> None:
+    centred = rows(count, width) / rows(count, width).std(dim=0)
+    covariance, share = ledoit_wolf(centred.numpy(), assume_centered=True)
+    assert share > novelty.LEAST_SHRINKAGE
+    np.testing.assert_allclose(shrunk_covariance(centred).numpy(), covariance, rtol=1e-10)
+
+
+def test_the_distance_is_scipys_mahalanobis_to_the_nearest_class_mean() -> None:
+    traits_ND, labels = rows(137, 7), torch.arange(137) % 3
+    traits_ND[labels == 1] += 50
+    means = torch.stack([traits_ND[labels == label].mean(dim=0) for label in range(3)])
+    rests = traits_ND - means[labels]
+    spread = rests.square().mean(dim=0).sqrt()
+    covariance, _ = ledoit_wolf((rests / spread).numpy(), assume_centered=True)
+    inverse = np.linalg.inv(covariance * np.outer(spread, spread))
+    others = rows(11, 7, seed=5)
+    expected = cdist(others.numpy(), means.numpy(), "mahalanobis", VI=inverse).min(axis=1)
+    np.testing.assert_allclose(bounds(traits_ND, labels).distance(others).numpy(), expected, rtol=1e-5)
+
+
+def test_a_class_without_images_counts_for_nothing() -> None:
+    traits_ND, labels = rows(53, 5), torch.arange(53) % 2 * 4
+    assert len(bounds(traits_ND, labels).centres) == 2
+
+
+def test_traits_are_the_mean_over_places_and_the_logits() -> None:
+    images = torch.rand(5, 1, 15, 15)
+    for pool in ("flatten", "mean", "cls"):
+        vit = build_model(tiny_model_config(pool=pool), 1, 7).eval()
+        assert isinstance(vit, ViT)
+        tokens = vit.norm(vit.through_blocks(vit.tokens(images)))
+        check_traits(vit, images, tokens[:, 0] if pool == "cls" else tokens.mean(dim=1))
+    mixer = build_model(tiny_model_config(arch="mixer", pool="flatten", head_dim=None), 1, 7).eval()
+    assert isinstance(mixer, Mixer)
+    x = mixer.tokens(images)
+    for block in mixer.blocks:
+        x = block(x)
+    check_traits(mixer, images, mixer.norm(x).mean(dim=1))
+    cnn = build_model(ModelConfig(arch="cnn", image_size=15, cnn_channels=(3, 5)), 1, 7).eval()
+    assert isinstance(cnn, CNN)
+    maps = images
+    for conv in cnn.convs:
+        maps = F.max_pool2d(F.relu(conv(maps)), 2)
+    check_traits(cnn, images, maps.mean(dim=(2, 3)))
+
+
+def check_traits(model: ViT | CNN | Mixer, images: Tensor, means: Tensor) -> None:
+    with torch.no_grad():
+        features = model.features(images)
+        found = traits(model, features, model.head(features))
+        torch.testing.assert_close(found.float(), torch.cat([means, model(images)], dim=1), rtol=1e-4, atol=1e-5)
+    assert novelty.trait_count(model) == found.shape[1]
+
+
+# --- its threshold
+
+
+def test_at_most_one_in_a_hundred_held_out_images_is_beyond_the_threshold() -> None:
+    model = build_model(tiny_config("digits").model, 1, 3)
+    found = fit_novelty(model, on_cpu(glyphs(101)), on_cpu(glyphs(307, seed=7)), PLAIN, seed=1, batch_size=13)
+    assert found is not None
+    distances = found.distance(novelty.traits_of(model, on_cpu(glyphs(307, seed=7)).images, PLAIN, 17))
+    assert found.threshold == pytest.approx(sorted(distances.tolist())[-4], rel=1e-5), "3 of 307 are beyond"
+    assert sum(found.is_unlike(distances)) in (3, 4)  # other batches round otherwise
+    assert (found.calibrated_on, found.images) == ("validation", 307)
+
+
+def test_without_validation_images_a_tenth_of_the_training_images_is_held_out() -> None:
+    model = build_model(tiny_config("digits").model, 1, 3)
+    found = fit_novelty(model, on_cpu(glyphs(107)), None, PLAIN, seed=1, batch_size=13)
+    assert found is not None
+    assert (found.calibrated_on, found.images) == ("training", 10)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_handful_of_images_is_enough_or_there_is_no_distance(count: int) -> None:
+    model = build_model(tiny_config("digits").model, 1, 3)
+    found = fit_novelty(model, on_cpu(glyphs(count)), None, PLAIN, seed=1, batch_size=13)
+    assert (found is None) == (count == 1)
+    if found is not None:
+        assert math.isfinite(found.threshold)
+
+
+def test_networks_that_learned_nothing_or_too_much() -> None:
+    split = on_cpu(glyphs(29))
+    constant = build_model(tiny_config("digits").model, 1, 3)
+    with torch.no_grad():
+        for parameter in constant.parameters():
+            parameter.zero_()
+    found = fit_novelty(constant, split, split, PLAIN, seed=1, batch_size=13)
+    assert found is not None
+    assert found.is_unlike(found.distance(novelty.traits_of(constant, split.images, PLAIN, 13))) == [False] * 29
+    with torch.no_grad():
+        constant.head[-1].bias.fill_(math.inf)  # type: ignore[operator]
+    assert fit_novelty(constant, split, split, PLAIN, seed=1, batch_size=13) is None
+
+
+def test_a_distance_that_is_no_number_is_beyond() -> None:
+    assert bounds(rows(53, 5), torch.arange(53) % 3).is_unlike(torch.tensor([0.5, 1.0, 1.5, math.nan, math.inf])) == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+
+
+# --- its file
+
+
+def test_training_does_not_notice_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"))
+    state = torch.get_rng_state()
+    with_it = train_run(config, tmp_path / "with")
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr(session, "measure_novelty", lambda *_: None)
+    without = train_run(config, tmp_path / "without")
+    assert with_it.model_sha256 == without.model_sha256
+    assert with_it.test_loss == without.test_loss
+    assert with_it.novelty_sha256 == sha256((tmp_path / "with" / "novelty.safetensors").read_bytes())
+    assert without.novelty_sha256 is None
+    assert Classifier.load(tmp_path / "without").is_unlike(np.zeros((8, 8), np.uint8)) is None
+
+
+def test_a_resumed_run_has_the_same_file(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), val_fraction=0.2)
+    whole = train_run(config, tmp_path / "whole")
+    interrupted_at(7, lambda reporter: train_run(config, tmp_path / "run", reporter))
+    assert not (tmp_path / "run" / "novelty.safetensors").exists()
+    assert resume_run(tmp_path / "run").novelty_sha256 == whole.novelty_sha256
+
+
+@pytest.mark.parametrize("data", ["flip", "cut", "missing"])
+def test_a_damaged_file_is_refused_in_one_line(data: str, run: Path, tmp_path: Path) -> None:
+    copy = RunFolder(copied(run, tmp_path))
+    stored = bytearray(copy.novelty_path.read_bytes())
+    if data == "missing":
+        copy.novelty_path.unlink()
+    else:
+        stored[-5] ^= 1
+        copy.novelty_path.write_bytes(stored if data == "flip" else stored[:-4])
+    answer = vitlab(f"predict {copy.path} {tmp_path / 'x.png'}")
+    assert answer.code == RunError.exit_code
+    assert answer.err.count("\n") == 1
+    assert "novelty.safetensors is " in answer.err
+    assert "makes it again" in answer.err
+
+
+def copied(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def changed(found: Novelty, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts with one fault."""
+    tensors, facts = found.tensors(), to_facts(found)
+    match what:
+        case "nan":
+            tensors["mean"] = tensors["mean"] * math.nan
+        case "narrow":
+            tensors = {name: tensor[..., 1:] for name, tensor in tensors.items()}
+        case "oblong":
+            tensors["whitening"] = tensors["whitening"][1:]
+        case "no classes":
+            tensors["centres"] = tensors["centres"][:0]
+        case "double":
+            tensors["centres"] = tensors["centres"].double()
+        case "scalar":
+            tensors["mean"] = tensors["mean"][0]
+        case "one less":
+            del tensors["centres"]
+        case "infinite":
+            facts["threshold"] = math.inf
+        case "word":
+            facts["threshold"] = "far"
+        case "no threshold":
+            del facts["threshold"]
+    return tensors, facts
+
+
+FAULTS = ["nan", "narrow", "oblong", "no classes", "double", "scalar", "one less", "infinite", "word", "no threshold"]
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_file_that_does_not_fit_is_refused_although_its_digest_is_right(
+    what: str, run: Path, classifier: Classifier
+) -> None:
+    assert classifier.bounds is not None
+    width = len(classifier.bounds.mean)
+    tensors, facts = changed(classifier.bounds, what)
+    with pytest.raises(ValueError, match=r"fit|finite|metadata"):
+        from_parts(tensors, facts, width)
+    again = from_parts(*changed(classifier.bounds, "nothing"), width)
+    assert again.threshold == classifier.bounds.threshold
+
+
+def test_a_file_of_a_later_format_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = RunFolder(copied(run, tmp_path))
+    bounds = Classifier.load(run).bounds
+    assert bounds is not None
+    monkeypatch.setattr(novelty, "FORMAT", 2)
+    digest = copy.save_novelty(bounds)
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="another version"):
+        copy.load_novelty(digest, len(bounds.mean))
+
+
+# --- who reports it
+
+
+def noise(count: int) -> Any:
+    return np.random.default_rng(2).integers(0, 256, (count, 8, 8, 1)).astype(np.uint8)
+
+
+def test_noise_is_unlike_bars_and_other_bars_are_not(classifier: Classifier) -> None:
+    bars = glyphs(500, seed=23).images
+    assert classifier.bounds is not None
+    limit = classifier.bounds.threshold
+    assert float((classifier.novelty(torch.from_numpy(noise(200))) > limit).float().mean()) >= 0.95
+    assert float((classifier.novelty(torch.from_numpy(bars)) > limit).float().mean()) <= 0.06
+    assert classifier.is_unlike(noise(1)[0]) is True
+    assert classifier.is_unlike(saved(Image.fromarray(bars[0, ..., 0]))) is False
+
+
+def test_logits_and_verdicts_come_from_one_pass(classifier: Classifier) -> None:
+    images = torch.from_numpy(np.concatenate([noise(3), glyphs(4).images]))
+    passes: list[int] = []
+    model = classifier.model
+    assert isinstance(model, ViT)
+    handle = model.patch_embed.register_forward_hook(lambda layer, given, made: passes.append(len(made)))
+    logits, unlike = classifier.outputs(classifier.preprocess(images))
+    handle.remove()
+    assert passes == [7]
+    assert torch.equal(logits, classifier.logits(images))
+    assert classifier.bounds is not None
+    assert unlike == classifier.bounds.is_unlike(classifier.novelty(images))
+
+
+def test_predict_says_so_beside_the_label(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(1)[0, ..., 0]).save("noise.png")
+    Image.fromarray(glyphs(1).images[0, ..., 0]).save("bar.png")
+    lines = vitlab(f"predict {run} noise.png bar.png").out.splitlines()
+    assert lines[0].endswith("   unlike anything it was trained on")
+    assert "unlike" not in lines[1]
+    rows = [json.loads(line) for line in vitlab(f"predict {run} noise.png bar.png --json").out.splitlines()]
+    assert [(row["unlike"], row["sure"]) for row in rows] == [(True, False), (False, True)]
+
+
+def test_a_run_folder_that_does_not_say_gives_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = Path(__file__).parent / "golden" / "vit-qkv"
+    Image.fromarray(noise(1)[0, ..., 0]).save("noise.png")
+    (line,) = vitlab(f"predict {old} noise.png --json").out.splitlines()
+    assert json.loads(line)["unlike"] is None
+    with pytest.raises(RunError, match="train again"):
+        Classifier.load(old).novelty(torch.from_numpy(noise(1)))
+
+
+def test_the_server_says_what_the_classifier_says(classifier: Classifier) -> None:
+    old = replace(classifier, bounds=None, name="old")
+    pictures = [saved(Image.fromarray(image[..., 0])) for image in (noise(1)[0], glyphs(1).images[0])]
+    with running({"new": classifier, "old": old}) as server:
+        assert [server.predict(picture).json["unlike"] for picture in pictures] == [True, False]
+        assert server.predict(pictures[0], "?model=old").json["unlike"] is None
