@@ -133,6 +133,19 @@ def test_a_folder_of_another_user_is_not_used(cache: Path, tmp_path: Path) -> No
     assert f"{cache} belongs to another user" in remark
 
 
+@ROOT_ONLY
+def test_a_shared_folder_of_root_that_nobody_else_can_write_to_is_used(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a user 4711; a library of user 4712 in it is not."""
+    monkeypatch.setattr("vitlab.native.private.user", lambda: 4711)
+    path = only(cache)
+    assert (load("float", cache).path, load("float", cache).remarks) == (path, [])
+    os.chown(path, 4712, 4712)
+    (remark,) = load("float", cache).remarks
+    assert remark.startswith(f"{path} was not loaded: it belongs to another user")
+
+
 @pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o775, False), (0o1777, True), (0o755, True)])
 def test_a_folder_that_others_could_exchange_is_not_used(cache: Path, mode: int, used: bool) -> None:
     parent = cache.parent / "parent"
@@ -176,7 +189,7 @@ def test_a_library_that_crashes_does_not_take_vitlab_with_it(sources: Path, tmp_
     [
         ("exec sleep 30", VitlabError, "has not finished after 0.2 s"),
         ('echo "cc: fatal error: Killed signal terminated program cc1" >&2; exit 1', OutOfMemoryError, "Killed"),
-        ('echo "x.o: cannot write: No space left on device" >&2; exit 1', StorageError, "finds the disk full"),
+        ('echo "x.o: cannot write: No space left on device" >&2; exit 1', StorageError, "the disk of .* is full"),
         ("kill -9 $$", OutOfMemoryError, "was stopped"),
     ],
 )
