@@ -230,8 +230,8 @@ def _run(command: list[str], folder: Path | None = None) -> str:
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     complaint = next((line for line in lines if "error" in line.lower()), lines[0])
     if any(sign in done.stderr for sign in FULL):
-        where = folder.parent if folder else tempfile.gettempdir()
-        raise StorageError(f"the disk of {where} is full for {what}; free some space, or use --kernels plain")
+        where = folder.parent if folder else "its temporary folder"
+        raise StorageError(f"{what} cannot write to {where}: the disk is full; free some space, or use --kernels plain")
     if done.returncode == -signal.SIGKILL or any(sign in done.stderr for sign in BUSY):
         raise OutOfMemoryError(f"{what} was stopped ({complaint}), {later}")
     raise NativeError(f"{what} failed: {complaint}")
