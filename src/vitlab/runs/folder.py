@@ -48,15 +48,12 @@ LATER: dict[str, Any] = {
     **dict.fromkeys(("math_variables", "kernels_digest", "kernels_multiply_by"), str | None),
     "flush_denormals": bool | None,
 }
-ENVIRONMENT: dict[str, Any] = (
-    FINGERPRINT
-    | LATER
-    | {
-        **dict.fromkeys(("started_utc", "vitlab", "system", "python"), str),
-        "resumed": list[dict[str, Any]],
-        "git_commit": str | None,
-    }
-)
+ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
+    **LATER,
+    **dict.fromkeys(("started_utc", "vitlab", "system", "python"), str),
+    "resumed": list[dict[str, Any]],
+    "git_commit": str | None,
+}
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
 # What result.json must also hold if the run is done.
 ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
