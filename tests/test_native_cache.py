@@ -158,6 +158,14 @@ def test_a_folder_that_others_could_exchange_is_not_used(cache: Path, mode: int,
     assert used or f"chmod go-w {parent}" in found.remarks[0]
 
 
+def test_a_link_that_others_could_change_is_followed_only_once(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    link = tmp_path / "open" / "cache"
+    link.symlink_to(cache)
+    link.parent.chmod(0o777)
+    assert load("float", link).path == only(cache)
+
+
 def test_what_is_created_is_the_users_alone_whatever_the_umask(sources: Path, tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -120,6 +120,7 @@ def load(kind: Kind, cache: Path) -> Library:
     target = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
     if kind == "bf16" and "__AVX512BF16__" not in target:
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
+    cache = Path(os.path.realpath(cache))  # what is checked is what is loaded, even if someone changes a link
     stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
     try:
         return Library(kind, _find_or_compile(kind, compiler, cache, stem, remarks), remarks)
