@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import vitlab
+from vitlab import Classifier
 from vitlab import machine as module
 from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
@@ -142,6 +143,17 @@ def test_threads_are_those_that_openmp_starts_and_no_work_is_lost(variable: str,
     assert asked[:3] == [threads, threads, 512.0]
     assert asked[3] == ("as asked" + least * f"; OpenMP starts only 1 of 2 threads because of {variable}")
     assert first[:3] == second[:3] == [1 if least else available_cores()] * 2 + [512.0]
+
+
+def test_a_classifier_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, torch starts a thread for each core of the host; whoever chose fewer keeps them."""
+    golden = Path(__file__).parent / "golden" / "vit-merged"
+    for cores, expected in ((64, 3), (2, 2), (5, 2)):
+        monkeypatch.setattr(module, "available_cores", lambda: cores)  # noqa: B023
+        if cores == 64:
+            torch.set_num_threads(3)
+        Classifier.load(golden)
+        assert torch.get_num_threads() == expected
 
 
 def test_every_thread_flushes_denormals_also_one_that_was_there_before() -> None:

@@ -125,8 +125,9 @@ def choose_machine(config: MachineConfig) -> Machine:
     device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
     reason = "as asked" if config.device != "auto" else "CUDA GPU found" if device.type == "cuda" else "no CUDA GPU"
     allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
-    # fp32 means float32, also after a caller's or a variable's wish for faster products
-    torch.set_float32_matmul_precision("highest")
+    # fp32 means float32, also after a caller's wish for faster products
+    if torch.get_float32_matmul_precision() != "highest":
+        torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     flush = torch.set_flush_denormal(config.flush_denormals) and config.flush_denormals
     wanted = config.threads or available_cores()

@@ -120,6 +120,7 @@ def load(kind: Kind, cache: Path) -> Library:
     target = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
     if kind == "bf16" and "__AVX512BF16__" not in target:
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
+    cache = Path(os.path.realpath(cache))  # what is checked is what is loaded, even if someone changes a link
     stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
     try:
         return Library(kind, _find_or_compile(kind, compiler, cache, stem, remarks), remarks)
@@ -185,7 +186,7 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         built = Path(name) / "kernels.so"
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
-        _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], TMPDIR=name)
+        _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], Path(name))
         _load_elsewhere(built)
         try:
             os.chmod(built, 0o755)  # whatever the umask says
@@ -200,17 +201,21 @@ def _load_elsewhere(built: Path) -> None:
     """NativeError if a process that loads the library crashes: better another one than this."""
     if sys.executable:
         command = [sys.executable, "-I", "-S", "-c", LOAD, str(built)]
-        code = subprocess.run(command, capture_output=True, check=False).returncode
+        try:
+            code = subprocess.run(command, capture_output=True, check=False).returncode
+        except OSError:
+            return  # what could not be tried is not known to crash
         if code in (-signal.SIGILL, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE):
             raise NativeError(f"the compiled kernels crash when they are loaded ({signal.Signals(-code).name})")
 
 
-def _run(command: list[str], **environment: str) -> str:
-    """What ``command`` prints; NativeError with its first error message if it fails, and another VitlabError if it may
-    succeed at another time: whether kernels are used must not depend on how busy the machine is."""
+def _run(command: list[str], folder: Path | None = None) -> str:
+    """What ``command``, whose temporary files go to ``folder``, prints. NativeError with its first error message if it
+    fails, and another VitlabError if it may succeed at another time: whether kernels are used must not depend on how
+    busy the machine is."""
     what = f"the compiler {command[0]}"
     later = "so vitlab's kernels cannot be compiled now; try again, or use --kernels plain"
-    environment = {**os.environ, **environment, "LC_ALL": "C"}
+    environment = os.environ | {"LC_ALL": "C"} | ({"TMPDIR": str(folder)} if folder else {})
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, errors="replace", env=environment
@@ -226,7 +231,8 @@ def _run(command: list[str], **environment: str) -> str:
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     complaint = next((line for line in lines if "error" in line.lower()), lines[0])
     if any(sign in done.stderr for sign in FULL):
-        raise StorageError(f"{what} finds the disk full, {later}")
+        where = folder.parent if folder else "its temporary folder"
+        raise StorageError(f"{what} cannot write to {where}: the disk is full; free some space, or use --kernels plain")
     if done.returncode == -signal.SIGKILL or any(sign in done.stderr for sign in BUSY):
         raise OutOfMemoryError(f"{what} was stopped ({complaint}), {later}")
     raise NativeError(f"{what} failed: {complaint}")

@@ -57,15 +57,12 @@ LATER: dict[str, Any] = {
     **dict.fromkeys(("math_variables", "kernels_digest", "kernels_multiply_by"), str | None),
     "flush_denormals": bool | None,
 }
-ENVIRONMENT: dict[str, Any] = (
-    FINGERPRINT
-    | LATER
-    | {
-        **dict.fromkeys(("started_utc", "vitlab", "system", "python"), str),
-        "resumed": list[dict[str, Any]],
-        "git_commit": str | None,
-    }
-)
+ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
+    **LATER,
+    **dict.fromkeys(("started_utc", "vitlab", "system", "python"), str),
+    "resumed": list[dict[str, Any]],
+    "git_commit": str | None,
+}
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
 PREPROCESS: dict[str, Any] = {"image_size": int, "mean": list[float], "std": list[float], "crop": int | None}
 # What result.json must also hold if the run is done.
