@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vitlab import files
 from vitlab.errors import VitlabError
 from vitlab.runs.finished import open_run
-from vitlab.runs.folder import RunFolder
+from vitlab.runs.folder import MOST_TENSORS, RunFolder
 from vitlab.runs.session import shapes_in_checkpoint
 from vitlab.text import counted, quoted
 
@@ -83,7 +84,7 @@ def check_weights(folder: RunFolder) -> list[Finding]:
 def check_further(folder: RunFolder) -> list[Finding]:
     """Files that only result.json names."""
     others = sorted(set(folder.digests() or {}) - {*FILES, folder.model_path.name})
-    return [attempt(name, lambda name=name: folder.read(name, most=1 << 40)) for name in others]
+    return [attempt(name, partial(folder.read, name, MOST_TENSORS)) for name in others]
 
 
 def check_checkpoints(folder: RunFolder) -> list[Finding]:
