@@ -20,6 +20,8 @@ from tests.made_runs import make_run
 from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Reporter, RunFolder, files, resume_run, train_run
 from vitlab.errors import RunError, StorageError
+from vitlab.look.summary import MARK
+from vitlab.look.write import is_ours
 from vitlab.runs.folder import _pack
 from vitlab.runs.seal import SEAL
 from vitlab.training.step import Checkpoint
@@ -78,7 +80,7 @@ READERS: dict[str, Callable[[RunFolder], Any]] = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_flipped_bit_of_a_finished_run_goes_unnoticed(place: Path, name: str) -> None:
-    flip_bits(place / "finished" / name, READERS[name], 700)
+    flip_bits(place / "finished" / name, READERS[name], 60 if name == "model.safetensors" else 300)
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "environment.json", "result.json"])
@@ -87,7 +89,7 @@ def test_no_flipped_bit_goes_unnoticed_before_a_run_is_resumed(place: Path, name
     if end == "killed":
         (place / "unfinished" / "result.json").unlink()
     if (place / "unfinished" / name).exists():
-        flip_bits(place / "unfinished" / name, READERS[name], 300)
+        flip_bits(place / "unfinished" / name, READERS[name], 120)
 
 
 def flip_bits(path: Path, read: Callable[[RunFolder], Any], most: int) -> None:
@@ -101,8 +103,7 @@ def flip_bits(path: Path, read: Callable[[RunFolder], Any], most: int) -> None:
         path.write_bytes(spoiled)
         try:
             assert read(folder) == good, f"bit {bit}"
-        except RunError as error:
-            assert "\n" not in str(error)
+        except RunError:
             refused += 1
     path.write_bytes(whole)
     assert refused > 0.8 * min(most, len(bits))
@@ -131,14 +132,11 @@ def test_a_later_format_is_not_guessed_at(place: Path, monkeypatch: pytest.Monke
     result = folder.result()
     assert result is not None
     monkeypatch.setattr("vitlab.runs.seal.FORMAT", 3)
-    folder.go_on(folder.environment() | SEAL_OF_NOTHING)
+    folder.go_on(folder.environment())
     folder.write_result(result)
     monkeypatch.undo()
     with pytest.raises(RunError, match="later version"):
         folder.result()
-
-
-SEAL_OF_NOTHING: dict[str, None] = dict.fromkeys(SEAL)
 
 
 def test_a_resume_that_dies_at_its_first_write_can_be_repeated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +211,7 @@ def test_a_huge_network_in_config_json_allocates_nothing(
         ({"preprocess": {"image_size": 8, "mean": [0.5, 0.5], "std": [0.5]}}, "need 1 numbers"),
         ({"preprocess": {"image_size": 8, "mean": [0.5], "std": ["x"]}}, "'std' is ['x']"),
         ({"preprocess": {"image_size": 8, "mean": [10**29], "std": [-1]}}, "std above 0"),
-        ({"preprocess": []}, "not a JSON object"),
+        ({"preprocess": []}, "'preprocess' is []"),
     ],
     ids=str,
 )
@@ -319,7 +317,7 @@ def test_weights_of_another_network_are_one_line(tmp_path: Path, change: str) ->
     folder = RunFolder(run)
     weights = folder.load_weights(folder.config().digest())[0]
     bias = weights.pop("head.1.bias")
-    weights |= {"missing": {}, "extra": {"head.1.bias": bias, "more": bias}}.get(
+    weights |= {"missing": {}, "extra": {"head.1.bias": bias, "more": bias.clone()}}.get(
         change, {"head.1.bias": bias[:9] if change == "shape" else bias.double()}
     )
     edit(run / "result.json", model_sha256=folder.save_weights(weights))
@@ -363,19 +361,6 @@ def test_links_in_a_run_folder_lead_nowhere(
     assert snapshot(victim) == before
 
 
-def test_what_look_writes_replaces_links_and_leaves_a_linked_card_alone(place: Path, victim: Path) -> None:
-    run, before = place / "finished", snapshot(victim)
-    (run / "report.html").symlink_to(victim / "lock")
-    (run / "README.md").symlink_to(victim / "lock")
-    (run / "pictures").mkdir()
-    (run / "pictures" / "training.png").symlink_to(victim / "training.png")
-    answer = vitlab(f"look {run}")
-    assert answer.code == 0, answer.err
-    assert "README.md was edited, or is not an ordinary file; leaving it unchanged" in answer.err
-    assert snapshot(victim) == before
-    assert [(run / name).is_symlink() for name in ("report.html", "README.md", "pictures/training.png")] == [0, 1, 0]
-
-
 @pytest.mark.parametrize("name", ["config.json", "data.json", "result.json", "model.safetensors", "history.jsonl"])
 def test_a_pipe_in_a_run_folder_makes_nobody_wait(place: Path, name: str) -> None:
     path = place / "finished" / name
@@ -406,11 +391,14 @@ def test_names_reach_the_terminal_as_letters(place: Path, tmp_path: Path) -> Non
     assert all(letter.isprintable() for letter in answer.out.replace("\n", ""))
 
 
-def test_names_reach_the_model_card_and_the_report_as_letters(place: Path) -> None:
-    run = unseal(place / "finished")
+def test_names_reach_the_model_card_and_the_report_as_letters_and_links_are_replaced(place: Path, victim: Path) -> None:
+    run, before = unseal(place / "finished"), snapshot(victim)
     evil = f"<img src=x onerror=alert(1)>{ESCAPES}[a](javascript:b) `c` |d| https://e.com"
     edit(run / "environment.json", vitlab=evil, system=evil, torch=evil, git_commit=evil)
     edit(run / "result.json", device=evil, data_sha256=evil)
+    (run / "pictures").mkdir()
+    for name in ("report.html", "pictures/training.png"):
+        (run / name).symlink_to(victim / "lock")
     answer = vitlab(f"look {run} --quiet")
     assert answer.code == 0, answer.err
     for name in ("README.md", "report.html"):
@@ -421,6 +409,17 @@ def test_names_reach_the_model_card_and_the_report_as_letters(place: Path) -> No
     card = (run / "README.md").read_text()
     assert "[a](javascript" not in card
     assert "https://e.com" not in card
+    assert not any((run / name).is_symlink() for name in ("report.html", "pictures/training.png"))
+    assert snapshot(victim) == before
+
+
+def test_a_model_card_that_is_a_link_is_nobody_s_to_read_or_replace(place: Path, victim: Path) -> None:
+    card = place / "finished" / "README.md"
+    card.symlink_to(victim / "lock")
+    assert not is_ours(card)
+    card.unlink()
+    card.write_text(f"{MARK} ...")
+    assert is_ours(card)
 
 
 # vitlab check
@@ -455,7 +454,7 @@ def test_check_names_the_damaged_file(place: Path, name: str) -> None:
     code, found = checked(f"{run}")
     assert code == 8
     assert [one for one, state in found.items() if state == "damaged"] == [path.relative_to(run).as_posix()]
-    assert f"{path} " in vitlab(f"check {run}").out
+    assert path.relative_to(run).as_posix() in vitlab(f"check {run}").out
     path.unlink()
     code, found = checked(f"{run}")
     assert (code, found.get(name)) in (
