@@ -19,11 +19,13 @@ from tests.command import snapshot, vitlab
 from tests.made_runs import make_run
 from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Reporter, RunFolder, files, resume_run, train_run
+from vitlab.cli.study import print_table
 from vitlab.errors import RunError, StorageError
 from vitlab.look.summary import MARK
 from vitlab.look.write import is_ours
 from vitlab.runs.folder import _pack
-from vitlab.runs.seal import SEAL
+from vitlab.runs.seal import SEAL, seal
+from vitlab.text import printable
 from vitlab.training.step import Checkpoint
 
 ESCAPES = "\x1b]0;PWNED\x07\x1b[2J\r\u202e\x9bA"
@@ -116,15 +118,12 @@ def test_every_file_of_a_run_is_named_in_its_result_with_its_sha256(place: Path)
     assert stored == {name: files.sha256((place / "finished" / name).read_bytes()) for name in names}
 
 
-def test_a_file_of_another_run_is_refused(place: Path, tmp_path: Path) -> None:
-    other = train_run(tiny_config(place / "glyphs.npz", epochs=1, seed=5), tmp_path / "other")
-    assert other.status == "done"
-    for name in ("data.json", "history.jsonl"):
-        copy = Path(shutil.copytree(place / "finished", tmp_path / name))
-        text = (tmp_path / "other" / name).read_text()
-        (copy / name).write_text(text.replace('"unreadable": []', '"unreadable": ["a"]'))
-        with pytest.raises(RunError, match=f"{name} is damaged: its SHA-256 has changed"):
-            READERS[name](RunFolder(copy))
+@pytest.mark.parametrize("name", ["environment.json", "history.jsonl"])
+def test_a_file_of_another_run_is_refused(place: Path, name: str) -> None:
+    resume_run(place / "unfinished")
+    shutil.copy(place / "unfinished" / name, place / "finished" / name)
+    with pytest.raises(RunError, match=rf"{name} is damaged: its SHA-256 has changed"):
+        READERS[name](RunFolder(place / "finished"))
 
 
 def test_a_later_format_is_not_guessed_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +210,7 @@ def test_a_huge_network_in_config_json_allocates_nothing(
         ({"preprocess": {"image_size": 8, "mean": [0.5, 0.5], "std": [0.5]}}, "need 1 numbers"),
         ({"preprocess": {"image_size": 8, "mean": [0.5], "std": ["x"]}}, "'std' is ['x']"),
         ({"preprocess": {"image_size": 8, "mean": [10**29], "std": [-1]}}, "std above 0"),
+        ({"classes": ["a", "b", "\udcff"]}, "the name of a class is no text"),
         ({"preprocess": []}, "'preprocess' is []"),
     ],
     ids=str,
@@ -325,6 +325,22 @@ def test_weights_of_another_network_are_one_line(tmp_path: Path, change: str) ->
         Classifier.load(run)
 
 
+def test_files_that_are_added_to_a_run_get_a_digest_and_are_read_by_it(place: Path) -> None:
+    folder = RunFolder(place / "finished")
+    result = folder.result()
+    assert result is not None
+    (folder.path / "more.safetensors").write_bytes(b"seven")
+    with pytest.raises(RunError, match=r"more\.safetensors is damaged"):
+        folder.read("more.safetensors")
+    folder.write_result(result)
+    assert folder.read("more.safetensors") == b"seven"
+    (folder.path / "more.safetensors").write_bytes(b"eleven")
+    assert checked(f"{folder.path}") == (8, {"more.safetensors": "damaged"})
+    digests = dict(result["files"]) | {"../glyphs.npz": files.digest_of(place / "glyphs.npz")}
+    folder.write("result.json", seal(result, digests))
+    assert checked(f"{folder.path}") == (8, {"result.json": "damaged"})
+
+
 # Links and pipes
 
 
@@ -389,6 +405,22 @@ def test_names_reach_the_terminal_as_letters(place: Path, tmp_path: Path) -> Non
     assert len(answer.out.splitlines()) == 3
     assert r"b\x1b]0;PWNED\x07\x1b[2J\r\u202e\x9bA\nvitlab: all fine" in answer.out
     assert all(letter.isprintable() for letter in answer.out.replace("\n", ""))
+
+
+def test_text_of_every_script_is_shown_and_nothing_that_a_terminal_obeys() -> None:
+    for words in ("Übung 数字 שלום 👩\u200d💻 \u3000", "\u0645\u06cc\u200c\u062e", ""):
+        assert printable(words) == words
+    assert printable("a\x00\t\x1b\x7f\x9b\u2028\u2066\u061c\ufeff\udcff") == (
+        r"a\x00\t\x1b\x7f\x9b\u2028\u2066\u061c\ufeff\udcff"
+    )
+
+
+def test_tables_of_a_study_take_names_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(f"t{ESCAPES}", [{"cell": f"[red]x[/red]{ESCAPES}"}], [f"[bold]{ESCAPES}"])
+    shown = capsys.readouterr().out
+    assert "[red]x[/red]" in shown
+    assert "[bold]" in shown
+    assert all(letter.isprintable() for letter in shown.replace("\n", ""))
 
 
 def test_names_reach_the_model_card_and_the_report_as_letters_and_links_are_replaced(place: Path, victim: Path) -> None:

@@ -24,7 +24,7 @@ from vitlab.export.check import SUMS, sums
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.runs.folder import RunFolder
+from vitlab.runs.folder import MOST_TENSORS, RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.result import shown_metrics
 from vitlab.studies.driver import Row, read_rows, read_study
@@ -209,7 +209,7 @@ def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
     the weights on the disk are not those that were loaded.
     """
     path = RunFolder(classifier.path).model_path
-    weights = files.read_bytes(path)
+    weights = files.read_bytes(path, MOST_TENSORS)
     if files.sha256(weights) != classifier.digest:
         raise RunError(f"{path} changed while it was in use; run the command again")
     return {

@@ -20,6 +20,7 @@ from vitlab.model import Network
 from vitlab.predict import drawing
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
+from vitlab.text import printable
 from vitlab.training.preprocess import Preprocess
 
 NOT_SURE = 0.5  # below this probability an answer should not be trusted
@@ -70,7 +71,7 @@ class Classifier:
         opened = open_run(Path(run))
         path, config, data = opened.folder.path, opened.config, opened.data
         return cls(
-            name=path.name or path.absolute().name,
+            name=printable(path.name or path.absolute().name),
             model=opened.network(),
             preprocess=opened.preprocess,
             classes=opened.classes,
@@ -80,7 +81,7 @@ class Classifier:
             result=opened.result,
             digest=opened.result["model_sha256"],
             path=path,
-            data_name=str(data.get("name", "unknown")),
+            data_name=printable(str(data.get("name", "unknown"))),
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
