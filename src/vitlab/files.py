@@ -41,7 +41,8 @@ TEMPORARY = re.compile(r"\..+\.[a-z0-9_]+\.tmp")  # what a killed process may le
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFREG: "a file"}
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those between stand for bytes of a path
+# Half a character; but those in the second range stand for bytes of a path that is no text.
+LONE_SURROGATE, LONE_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]"), re.compile("[\udc80-\udcff]")
 
 
 def user_cache() -> Path:
@@ -390,10 +391,13 @@ def _ordinary(path: Path, advice: str) -> Iterator[io.BufferedReader]:
 
 def read_json_lines(path: Path, most: int = MOST_BYTES, advice: str = AGAIN) -> list[Any]:
     """The JSON values in the lines of ``path``; RunError when it is missing or not JSON."""
-    *lines, last = read_bytes(path, most, advice).split(b"\n")
-    return [
-        parse_json(line, f"{path}: line {n}", advice) for n, line in enumerate([*lines, last] if last else lines, 1)
-    ]
+    return parse_json_lines(read_bytes(path, most, advice), str(path), advice)
+
+
+def parse_json_lines(data: bytes, where: str, advice: str = AGAIN) -> list[Any]:
+    """The JSON values in the lines of ``data``, which is that of ``where``; see `parse_json`."""
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    return [parse_json(line, f"{where}: line {number}", advice) for number, line in enumerate(lines, start=1)]
 
 
 def read_json(path: Path, most: int = MOST_BYTES, advice: str = AGAIN) -> Any:

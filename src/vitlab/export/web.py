@@ -24,7 +24,7 @@ from vitlab.export.check import SUMS, sums
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.runs.folder import RunFolder
+from vitlab.runs.folder import MOST_TENSORS, RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.result import shown_metrics
 from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
@@ -234,7 +234,7 @@ def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
 
 def unchanged(path: Path, digest: str | None) -> bytes:
     """The bytes of a run's file; RunError if they are not those that were loaded."""
-    data = files.read_bytes(path)
+    data = files.read_bytes(path, MOST_TENSORS)
     if files.sha256(data) != digest:
         raise RunError(f"{path} changed while it was in use; run the command again")
     return data

@@ -22,6 +22,7 @@ from vitlab.predict import drawing
 from vitlab.predict.inputs import to_pixels
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
+from vitlab.text import printable
 from vitlab.training.novelty import Novelty, traits
 from vitlab.training.preprocess import Preprocess
 
@@ -77,7 +78,7 @@ class Classifier:
         opened = open_run(Path(run))
         path, config, data, model = opened.folder.path, opened.config, opened.data, opened.network()
         return cls(
-            name=path.name or path.absolute().name,
+            name=printable(path.name or path.absolute().name),
             model=model,
             preprocess=opened.preprocess,
             classes=opened.classes,
@@ -87,9 +88,9 @@ class Classifier:
             result=opened.result,
             digest=opened.result["model_sha256"],
             path=path,
-            data_name=str(data.get("name", "unknown")),
             background=Reading.of(data).background,
             bounds=opened.novelty(model),
+            data_name=printable(str(data.get("name", "unknown"))),
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,8 @@ def check_file(folder: RunFolder, name: str, read: Callable[[], Any]) -> Finding
         return Finding(name, "missing", "restore it from a backup, or train again")
     try:
         read()
-        vouched = name in (folder.digests() or {}) or (
-            name in ("result.json", "environment.json") and read().get("sha256") is not None
-        )
+        sealed = name in ("result.json", "environment.json") and read().get("sha256") is not None
+        vouched = sealed or name in (folder.digests() or {})
         return Finding(name, "ok") if vouched else Finding(name, "note", NO_DIGEST)
     except VitlabError as error:
         own = str(error).startswith(str(path))
@@ -83,8 +81,20 @@ def check_weights(folder: RunFolder) -> list[Finding]:
 
 def check_further(folder: RunFolder) -> list[Finding]:
     """Files that only result.json names."""
-    others = sorted(set(folder.digests() or {}) - {*FILES, folder.model_path.name})
-    return [attempt(name, partial(folder.read, name, most=1 << 40)) for name in others]
+    found = []
+    for name, digest in sorted((folder.digests() or {}).items()):
+        path = folder.path / name
+        if name in (*FILES, folder.model_path.name):
+            continue
+        if name != path.name:
+            found.append(Finding("result.json", "damaged", f"{name!r} is not a file of the run"))
+        elif not files.exists(path):
+            found.append(Finding(name, "missing", files.AGAIN))
+        elif not files.is_ordinary(path) or files.digest_of(path) != digest:
+            found.append(Finding(name, "damaged", f"its SHA-256 has changed; {files.AGAIN}"))
+        else:
+            found.append(Finding(name, "ok"))
+    return found
 
 
 def check_checkpoints(folder: RunFolder) -> list[Finding]:

@@ -16,6 +16,7 @@ its digest (seal.py), it has its schema, and tensors have the names, shapes and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -78,8 +79,10 @@ COUNTERS: dict[str, Any] = {
     "rows": list[dict[str, Any]],
 }
 # The largest size in bytes of each kind of file that a run may have.
-MOST = {"config.json": 1_000_000, "environment.json": 4_000_000, "data.json": 16_000_000, "history.jsonl": 64_000_000}
-MOST_RESULT = 4_000_000
+MOST = {
+    **{"config.json": 1_000_000, "environment.json": 4_000_000, "result.json": 4_000_000},
+    **{"data.json": 16_000_000, "history.jsonl": 64_000_000},
+}
 MOST_NOVELTY = 256_000_000
 MOST_HEADER = 8_000_000  # bytes of a safetensors file that are not numbers
 MOST_TENSORS = 1 << 40  # bytes of tensors, where no configuration says how many there should be
@@ -132,8 +135,12 @@ class RunFolder:
     def environment(self) -> dict[str, Any]:
         """environment.json; RunError when it is missing or damaged, as for every file below."""
         path = self.path / "environment.json"
-        table = self._table(path.name, ENVIRONMENT | SEAL)
+        data = files.read_bytes(path, MOST[path.name])
+        table = files.check_table(path, files.parse_json(data, str(path)), ENVIRONMENT | SEAL, AGAIN)
         check_seal(path, table, AGAIN)
+        result = self.result()
+        if result is not None and result.files is not None:  # before the end, its own digest is the only one
+            self._check_digest(path.name, data)
         return table
 
     def data(self) -> dict[str, Any]:
@@ -145,6 +152,8 @@ class RunFolder:
         settings = files.check_table(path, table["preprocess"], PREPROCESS, AGAIN, "preprocess: ")
         if channels not in (1, 3) or not 2 <= classes <= MOST_CLASSES:
             raise RunError(f"{path} is damaged: {channels} channels and {classes} classes cannot be; {AGAIN}")
+        if any(map(files.LONE_BYTE.search, table["classes"])):
+            raise RunError(f"{path} is damaged: the name of a class is no text; {AGAIN}")
         if not len(settings["mean"]) == len(settings["std"]) == channels or min(settings["std"]) <= 0:
             raise RunError(f"{path} is damaged: 'mean' and 'std' need {channels} numbers, std above 0; {AGAIN}")
         self._check_digest(path.name, data)
@@ -169,7 +178,7 @@ class RunFolder:
         if not files.exists(path):
             return None
         advice = f"delete it, and {self._resume} makes it again"
-        table = self._table(path.name, KINDS, advice)
+        table = files.check_table(path, files.read_json(path, MOST[path.name], advice), KINDS, advice)
         result = Result.from_dict(table)
         if result.status == "done":
             files.check_table(path, table, ENDED, advice)
@@ -177,10 +186,6 @@ class RunFolder:
             raise RunError(f"{path} is damaged: 'params' is 0; {advice}")
         check_seal(path, table, advice)
         return result
-
-    def _table(self, name: str, kinds: dict[str, Any], advice: str = AGAIN) -> dict[str, Any]:
-        path = self.path / name
-        return files.check_table(path, files.read_json(path, MOST.get(name, MOST_RESULT), advice), kinds, advice)
 
     def digests(self) -> dict[str, str] | None:
         """The SHA-256 of the run's files by name, from result.json once the run has ended, before that from
@@ -212,8 +217,9 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """The rows of history.jsonl, one per epoch."""
         path = self.path / "history.jsonl"
-        rows = self._rows(files.read_json_lines(path, MOST[path.name]), path)
-        self._check_digest(path.name, files.read_bytes(path, MOST[path.name]))
+        data = files.read_bytes(path, MOST[path.name])
+        rows = self._rows(files.parse_json_lines(data, str(path)), path)
+        self._check_digest(path.name, data)
         return rows
 
     def _rows(self, rows: list[Any], path: Path) -> list[dict[str, Any]]:
@@ -240,7 +246,9 @@ class RunFolder:
         names = ["data.json", "config.json", "environment.json", "history.jsonl"]
         names += [name for name in files.names_in(self.path) if name.endswith(".safetensors")]
         digests = {name: files.digest_of(self.path / name) for name in names if files.is_ordinary(self.path / name)}
-        sealed = seal(result.to_dict(), digests | (self.environment().get("files") or {}))
+        with contextlib.suppress(RunError):  # a damaged environment.json must not cost the result
+            digests |= self.environment().get("files") or {}
+        sealed = seal(result.to_dict(), digests)
         self.write("result.json", sealed)
         return Result.from_dict(sealed)
 
