@@ -37,6 +37,11 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
 
 
+def capitalised(words: str) -> str:
+    """With a capital letter first, the others unchanged."""
+    return words[:1].upper() + words[1:]
+
+
 def with_article(name: str, article: str = "a") -> str:
     """a cat, an owl, an 8: as the name is spoken."""
     spoken = name.lower()
