@@ -173,6 +173,22 @@ def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> N
     assert any(note.startswith(f"leaving out the model of {study.cells[2].name}") for note in notes)
 
 
+def test_the_examples_of_a_model_are_images_of_its_own_data(tmp_path: Path) -> None:
+    """Two runs on one path, between which the images were replaced: those of the first are gone."""
+    path = write_npz(tmp_path / "glyphs.npz")
+    config = tiny_config(path, epochs=1, checkpoint_seconds=60.0)
+    train_run(config, tmp_path / "before")
+    write_npz(path, train=89, test=29)
+    train_run(config.with_knobs(lr=1e-3), tmp_path / "after")
+    runs = [Classifier.load(tmp_path / name) for name in ("after", "before")]
+    _, content = web.gather(runs, None, tmp_path, lambda note: None)
+    labels = {name: json.loads(content[f"models/{name}/examples.json"])["labels"] for name in ("after", "before")}
+    assert len(labels["after"]) == 29
+    assert set(labels["before"]) == {None}  # other images, whose classes are not the network's
+    entries = json.loads(content["models.json"])["models"]
+    assert len({entry["on"] for entry in entries}) == 2  # so the page does not compare them
+
+
 def test_a_run_that_has_been_trained_on_other_images_since_is_left_out(tmp_path: Path, page: Path) -> None:
     study, notes = a_study(1, seeds=1), list[str]()
     (job,) = study.order
