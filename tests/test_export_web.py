@@ -23,7 +23,7 @@ from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.export import web
 from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
-from vitlab.files import write_json_lines
+from vitlab.files import read_json, write_json_lines
 from vitlab.studies.driver import write_study
 
 BUNDLE = ("config.json", "examples.json", "model.safetensors")
@@ -173,6 +173,40 @@ def test_a_study_is_a_menu_of_points_and_models(tmp_path: Path, page: Path) -> N
     assert [point["id"] for point in points] == [*ids, None]
     assert len(ids) == 2, "the same weights are there once"
     assert any(note.startswith(f"leaving out the model of {study.cells[2].name}") for note in notes)
+
+
+def test_the_examples_of_a_model_are_images_of_its_own_data(tmp_path: Path) -> None:
+    """Two runs on one path, between which the images were replaced: those of the first are gone."""
+    path = write_npz(tmp_path / "glyphs.npz")
+    config = tiny_config(path, epochs=1, checkpoint_seconds=60.0)
+    train_run(config, tmp_path / "before")
+    write_npz(path, train=89, test=29)
+    train_run(config.with_knobs(lr=1e-3), tmp_path / "after")
+    runs = [Classifier.load(tmp_path / name) for name in ("after", "before")]
+    _, content = web.gather(runs, None, tmp_path, lambda note: None)
+    labels = {name: json.loads(content[f"models/{name}/examples.json"])["labels"] for name in ("after", "before")}
+    assert len(labels["after"]) == 29
+    assert set(labels["before"]) == {None}  # other images, whose classes are not the network's
+    entries = json.loads(content["models.json"])["models"]
+    assert len({entry["on"] for entry in entries}) == 2  # so the page does not compare them
+
+
+def test_a_run_that_has_been_trained_on_other_images_since_is_left_out(tmp_path: Path, page: Path) -> None:
+    study, notes = a_study(1, seeds=1), list[str]()
+    (job,) = study.order
+    row = {"cell": job.cell.name, "seed": 0, "status": "done", "run": job.digest, "data_sha256": "7" * 64}
+    result = {"test_top1": 0.75, "val_top1": None, "test_images": 100, "train_seconds": 10.0}
+    classifier = Classifier.load(make_run(tmp_path / "runs" / job.digest, "mnist", depth=1))
+    write_study(study, tmp_path / "study")
+    for digest, left_out in (("7" * 64, True), ("0" * 64, False)):
+        write_json_lines(tmp_path / "study" / "rows.jsonl", [row | result | {"data_sha256": digest}])
+        notes.clear()
+        export_web(
+            [classifier], tmp_path / f"out{digest[0]}", tmp_path / "study", tmp_path / "runs", notes.append, page
+        )
+        assert any("its run was trained on other images since" in note for note in notes) is left_out
+        (point,) = read_json(tmp_path / f"out{digest[0]}" / "models.json")["study"]["points"]
+        assert (point["id"] is None, point["on"]) == (left_out, "test images of mnist")
 
 
 def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:

@@ -46,6 +46,11 @@ def few(words: Sequence[str], most: int = 3) -> str:
     return listed([*words[:most], f"{len(words) - most:,} more"] if len(words) > most + 1 else words)
 
 
+def capitalised(words: str) -> str:
+    """With a capital letter first, the others unchanged."""
+    return words[:1].upper() + words[1:]
+
+
 def with_article(name: str, article: str = "a") -> str:
     """a cat, an owl, an 8: as the name is spoken."""
     spoken = name.lower()

@@ -76,7 +76,7 @@ def study(arguments: argparse.Namespace) -> int:
 
     from vitlab.look.study import accuracy_against_time, save
     from vitlab.studies import table
-    from vitlab.studies.summary import circumstances, summarize
+    from vitlab.studies.summary import circumstances, groups, summarize
 
     lines = summarize(chosen.cells, rows, "validation" if search else "test")
     where = circumstances(rows, arguments.runs or flags.RUNS)
@@ -94,7 +94,9 @@ def study(arguments: argparse.Namespace) -> int:
     write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
     write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
     if any(line.seconds is not None and line.accuracy is not None for line in lines):
-        save(accuracy_against_time(lines, f"{chosen.name}: {split} accuracy against time"), folder)
+        one = len(groups(lines)) == 1
+        title = f"{chosen.name}: {table.heading(lines)}" if one else f"{chosen.name}: accuracy against time"
+        save(accuracy_against_time(lines, title), folder)
     if arguments.json:
         flags.print_json(facts)
     else:
@@ -128,9 +130,9 @@ def compare(arguments: argparse.Namespace) -> int:
     for row, line in zip(grid, facts["lines"], strict=True):
         row |= {f"s to {bar}": table.number(seconds, 1) for bar, seconds in line["seconds_to"].items()}
     notes = table.notes(lines, circumstances(rows, runs))
-    notes.insert(1, "Seconds to an accuracy are those of training until the validation images first reached it.")
+    notes.insert(-1, "Seconds to an accuracy are those of training until the validation images first reached it.")
     if len({validation_cut(cell.config) for cell in cells}) > 1:
-        notes.insert(2, "These presets validate on different images, so compare such seconds with care.")
+        notes.insert(-1, "These presets validate on different images, so compare such seconds with care.")
     print_tables("side by side", lines, grid, notes)
     for pair in facts["pairs"]:
         show(pair["sentence"])

@@ -83,7 +83,8 @@ def gather(
     known: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
         note(f"{classifier.path}: {model_id}")
-        data = files.to_json([vars(classifier.config.data), classifier.config.train.seed])
+        images = digest_in(classifier.path)  # at one path there may have been other images
+        data = files.to_json([vars(classifier.config.data), classifier.config.train.seed, images])
         if data not in known:
             known[data] = own_examples(classifier)
             if known[data] is not None and classifier.config.data.data not in CATALOGUE:

@@ -26,7 +26,7 @@ from vitlab.studies import table
 from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
 from vitlab.studies.grid import Cell
 from vitlab.studies.summary import Line, accuracy_of, groups, ranked, summarize, with_digests
-from vitlab.text import duration, listed
+from vitlab.text import capitalised, duration, listed
 
 LETTER, LINE_HEIGHT = 4.8, 8.5  # points: about the width of a letter and the height of a name
 
@@ -98,8 +98,7 @@ def accuracy_against_time(lines: Sequence[Line], title: str) -> Figure:
         plot_group(axes, group)
         name_points(axes, points(group))
         if len(drawn) > 1:
-            images = table.heading(group)
-            axes.set_title(run_name(f"{images[0].upper()}{images[1:]}", 100))
+            axes.set_title(run_name(capitalised(table.heading(group)), 100))
     if len(drawn) == 1:
         plots[0, 0].set_title(run_name(title, 100))
     else:
@@ -202,10 +201,10 @@ def sections(lines: list[Line]) -> list[Section]:
     said = ["Up and to the left is better; grey steps join the cells that no other cell beats in both."]
     for group in drawn:
         (short, low, fast), (long, high, slow) = (choose(group, key=lambda point: point[0]) for choose in (min, max))
-        on = f" On {fast.images}:" if len(drawn) > 1 else ""
+        start = f"On {fast.images}, from" if len(drawn) > 1 else "From"
         said.append(
-            f"{on.lstrip()} From {fast.cell} to {slow.cell}, training time grows by a factor of "
-            f"{long / max(short, 1e-9):.1f} and accuracy changes by {high - low:+.2f} points.".lstrip()
+            f"{start} {fast.cell} to {slow.cell}, training time grows by a factor of "
+            f"{long / max(short, 1e-9):.1f} and accuracy changes by {high - low:+.2f} points."
         )
     alt = f"Accuracy against training time of {sum(map(len, drawn))} cells, with intervals"
     picture = Picture("picture", "", accuracy_against_time(lines, ""), alt, " ".join(said), vector=True)
@@ -213,23 +212,27 @@ def sections(lines: list[Line]) -> list[Section]:
 
 
 def tables(folder: Path, runs: Path, lines: list[Line], rows: list[Row]) -> dict[str, list[Table]]:
-    """All cells, a table for each group, and all runs with links to their reports or folders."""
-    cells = [table_of_cells(group) for group in groups(lines)]
-    splits = {line.cell: line.split for line in lines}
+    """For each group, a table of its cells and one of its runs."""
+    measured = groups(lines)
+    cells = [table_of_cells(group) for group in measured]
+    return {"All cells": cells, "All runs": [table_of_runs(folder, runs, group, rows) for group in measured]}
+
+
+def table_of_runs(folder: Path, runs: Path, group: Sequence[Line], rows: list[Row]) -> Table:
+    """The runs of a group, with links to their reports or folders."""
+    splits = {line.cell: line.split for line in group}
     texts, links = [], {}
-    for number, row in enumerate(rows):
-        split = splits.get(row["cell"])
-        score = accuracy_of(row, split) if row["status"] == "done" else None
+    for number, row in enumerate(row for row in rows if row["cell"] in splits):
+        score = accuracy_of(row, splits[row["cell"]]) if row["status"] == "done" else None
         seconds = row.get("train_seconds")
-        measured = ["" if score is None else f"{100 * score:.2f}", "" if score is None else str(split)]
-        measured.append("" if seconds is None else f"{seconds:,.1f}")
+        measured = ["" if score is None else f"{100 * score:.2f}", "" if seconds is None else f"{seconds:,.1f}"]
         texts.append([row["cell"], str(row["seed"]), row["status"], *measured, row["run"]])
         run = runs / row["run"]
         if run.is_dir():
             report = run / "report.html" if (run / "report.html").exists() else run
-            links[number, len(texts[-1]) - 1] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
-    head = ["cell", "seed", "status", "accuracy %", "on", "training s", "run"]
-    return {"All cells": cells, "All runs": [Table("", head, texts, links=links)]}
+            links[number, 5] = quote(os.path.relpath(report, folder).replace(os.sep, "/"))
+    head = ["cell", "seed", "status", "accuracy %", "training s", "run"]
+    return Table(capitalised(table.heading(group)), head, texts, links=links)
 
 
 def table_of_cells(group: Sequence[Line]) -> Table:
@@ -237,6 +240,5 @@ def table_of_cells(group: Sequence[Line]) -> Table:
     cells = table.grid_of(group)
     place = list(cells[0]).index("accuracy %")
     best = frozenset((number, place) for number, line in enumerate(group) if line.on_front)
-    images = table.heading(group)
-    title = f"{images[0].upper()}{images[1:]}. Bold: no other cell is both faster and more accurate"
+    title = f"{capitalised(table.heading(group))}. Bold: no other cell is both faster and more accurate"
     return Table(title, list(cells[0]), [list(row.values()) for row in cells], best)

@@ -11,7 +11,7 @@ from typing import Any
 
 from vitlab.runs.result import METRICS
 from vitlab.studies.summary import USUAL, Line, groups
-from vitlab.text import counted, listed, percent, printable
+from vitlab.text import capitalised, counted, listed, percent, printable
 
 TEXTS = ("cell", "verdict", "failed")  # the columns that hold no numbers
 
@@ -146,8 +146,7 @@ def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
     for group in tables:
         rows = grid_of(group)
         if len(tables) > 1:
-            title = heading(group)
-            made += [f"### {title[0].upper()}{title[1:]}", ""]
+            made += [f"### {capitalised(heading(group))}", ""]
         made += ["| " + " | ".join(rows[0]) + " |", "| --- " * len(rows[0]) + "|"]
         made += ["| " + " | ".join(printable(text).replace("|", "\\|") for text in row.values()) + " |" for row in rows]
         made.append("")
