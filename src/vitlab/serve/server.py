@@ -28,12 +28,13 @@ from vitlab.serve.app import make_app, route_of
 from vitlab.serve.body import HEAD_END, Body, framing
 from vitlab.serve.content import File
 from vitlab.serve.guard import Guard, Turns
-from vitlab.serve.limits import Limits
+from vitlab.serve.limits import MIB, Limits
 from vitlab.serve.metrics import Metrics
 from vitlab.serve.models import Models
 
 POLL_SECONDS = 0.02  # between two checks whether all connections have ended
-REST_SECONDS = 0.005  # between two reads from a client that was refused
+REST_SECONDS = 0.02  # between two reads from a client that was refused
+LONG_REST_SECONDS = 0.2  # if it sends without an end
 AHEAD_SECONDS = 0.02  # for which a request waits that did not wait for the answer before
 MOST_AHEAD = 16
 SPARE = 16  # connections beyond the limit that are refused with an answer
@@ -124,7 +125,8 @@ class Connection(H11Protocol):
             before = len(self.received)
             body.take(self.received)
             if body.is_shut:
-                self._rest(before)
+                is_endless = body.discarded > MIB and (body.length is None or body.length > self.limits.linger)
+                self._rest(before, LONG_REST_SECONDS if is_endless else REST_SECONDS)
         elif len(self.received) > self.limits.head:
             self.flow.pause_reading()
         if body.is_complete:
@@ -184,11 +186,11 @@ class Connection(H11Protocol):
         else:
             self._rest(size)
 
-    def _rest(self, size: int) -> None:
+    def _rest(self, size: int, seconds: float = REST_SECONDS) -> None:
         """Read no more from a refused client for a moment: it must not take time from others."""
         if size:
             self.flow.pause_reading()
-            self.loop.call_later(REST_SECONDS, self.flow.resume_reading)
+            self.loop.call_later(seconds, self.flow.resume_reading)
 
     def _is_idle(self) -> bool:
         """Whether the next byte begins a request."""
