@@ -90,7 +90,7 @@ def test_a_class_without_images_counts_for_nothing() -> None:
     assert len(bounds(traits_ND, labels).centres) == 2
 
 
-def test_traits_are_the_mean_over_places_and_the_logits() -> None:
+def test_traits_are_the_mean_over_places_the_logits_and_the_cells() -> None:
     images = torch.rand(5, 1, 15, 15)
     for pool in ("flatten", "mean", "cls"):
         vit = build_model(tiny_model_config(pool=pool), 1, 7).eval()
@@ -114,9 +114,22 @@ def test_traits_are_the_mean_over_places_and_the_logits() -> None:
 def check_traits(model: ViT | CNN | Mixer, images: Tensor, means: Tensor) -> None:
     with torch.no_grad():
         features = model.features(images)
-        found = traits(model, features, model.head(features))
-        torch.testing.assert_close(found.float(), torch.cat([means, model(images)], dim=1), rtol=1e-4, atol=1e-5)
-    assert novelty.trait_count(model) == found.shape[1]
+        found = traits(model, images, features, model.head(features))
+        expected = torch.cat([means, model(images)], dim=1)
+        torch.testing.assert_close(found[:, : expected.shape[1]].float(), expected, rtol=1e-4, atol=1e-5)
+    assert novelty.trait_count(model, 1) == found.shape[1] == expected.shape[1] + 32
+
+
+def test_cells_are_mean_and_deviation_by_channel_row_and_column() -> None:
+    images = torch.rand(3, 2, 13, 13)
+    found = novelty.cells(images).view(3, 2, 4, 4, 2).numpy()
+    edges = (0, 3, 6, 9, 13)
+    for row, column in ((0, 0), (0, 3), (2, 1), (3, 3)):
+        cell = images[:, :, edges[row] : edges[row + 1], edges[column] : edges[column + 1]].numpy()
+        np.testing.assert_allclose(found[:, :, row, column, 0], cell.mean(axis=(2, 3)), rtol=1e-5)
+        np.testing.assert_allclose(found[:, :, row, column, 1], cell.std(axis=(2, 3)), rtol=1e-5)
+    small = torch.rand(2, 1, 3, 3)
+    assert novelty.cells(small).view(2, 4, 4, 2)[:, 3, 1, 0].tolist() == small[:, 0, 2, 0].tolist()
 
 
 # --- its threshold

@@ -68,9 +68,11 @@ export function build(config, tensors) {
     return { logits: logits.slice(), probabilities, attention: [], lens: [] };
   }
 
-  function traits() {
+  /** @param {Float32Array} input */
+  function traits(input) {
     const places = last.side ** 2;
-    return traitsOf(features, places, last.channels, (place, i) => i * places + place, logits);
+    const at = (/** @type {number} */ place, /** @type {number} */ i) => i * places + place;
+    return traitsOf(input, config.channels, features, places, last.channels, at, logits);
   }
 
   return { run, trace, traits, views: { tokens: false, attention: false } };

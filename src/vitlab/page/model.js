@@ -28,11 +28,11 @@ import { ModelError } from "./weights.js";
  *
  * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing.
  * trace: of the last run; without attention and lens unless `inside`.
- * traits: of the last run, as novelty.js needs them; only before its trace, which uses the same space.
+ * traits: of the last run and its input, as novelty.js needs them; only before its trace, which uses the same space.
  * @typedef {object} Built
  * @property {(input: Float32Array) => Float32Array} run
  * @property {(inside?: boolean) => Trace} trace
- * @property {() => Float64Array} traits
+ * @property {(input: Float32Array) => Float64Array} traits
  * @property {Views} views
  *
  * bounds: null if it is not known what the network was trained on.
@@ -69,7 +69,8 @@ export async function openModel(config, weights, novelty = null) {
   checkPreprocess(config, squares);
   await checkDigest(weights, config.sha256, "weights");
   const built = kind.build(config, parseSafetensors(weights));
-  const bounds = novelty && config.novelty ? await openBounds(config, novelty, built.traits().length) : null;
+  const nothing = new Float32Array(config.channels * squares.size ** 2);
+  const bounds = novelty && config.novelty ? await openBounds(config, novelty, built.traits(nothing).length) : null;
   return { ...built, squares, native: config.model.image_size, config, bounds };
 }
 

@@ -28,7 +28,7 @@ export function readDrawing(network, job) {
   const started = performance.now();
   network.run(input);
   const milliseconds = performance.now() - started;
-  const distance = distanceOf(network);
+  const distance = distanceOf(network, input);
   const unlike = distance === null || network.bounds === null ? null : !(distance <= network.bounds.threshold);
   const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
@@ -39,10 +39,10 @@ export function readDrawing(network, job) {
 
 /**
  * How far the last input is from what the network was trained on; null if that is not known.
- * @param {Network} network
+ * @param {Network} network @param {Float32Array} input
  */
-function distanceOf({ bounds, traits }) {
-  return bounds === null ? null : bounds.distance(traits());
+function distanceOf({ bounds, traits }, input) {
+  return bounds === null ? null : bounds.distance(traits(input));
 }
 
 /**
@@ -146,8 +146,9 @@ export function selfTest(network, examples, count) {
   const images = examples.images.slice(0, count);
   const distances = images.map(() => 0);
   const differences = images.map((pixels, i) => {
-    const logits = network.run(toInput({ width: examples.side, height: examples.side, pixels }, network.config));
-    const distance = distanceOf(network);
+    const input = toInput({ width: examples.side, height: examples.side, pixels }, network.config);
+    const logits = network.run(input);
+    const distance = distanceOf(network, input);
     if (distance !== null && network.bounds !== null) {
       distances[i] = Math.abs(distance - (examples.distances?.[i] ?? Number.NaN)) / network.bounds.threshold;
     }

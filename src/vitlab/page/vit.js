@@ -117,10 +117,12 @@ export function build(config, tensors) {
     };
   }
 
-  function traits() {
+  /** @param {Float32Array} input */
+  function traits(input) {
     const dim = model.embed_dim;
     const places = weights.head[0].inner / dim;
-    return traitsOf(space.pooled, places, dim, (place, i) => place * dim + i, space.logits);
+    const at = (/** @type {number} */ place, /** @type {number} */ i) => place * dim + i;
+    return traitsOf(input, config.channels, space.pooled, places, dim, at, space.logits);
   }
 
   return { run, trace, traits, views: { tokens: true, attention: hasAttention } };

@@ -173,7 +173,7 @@ class Classifier:
         with torch.inference_mode():
             features_BF = self.model.features(inputs_BCSS)
             logits_BK: Tensor = self.model.head(features_BF).float()
-            return logits_BK, bounds.distance(traits(self.model, features_BF, logits_BK))
+            return logits_BK, bounds.distance(traits(self.model, inputs_BCSS, features_BF, logits_BK))
 
     def run_network(self, inputs_BCSS: Tensor) -> Tensor:
         """float32 [B, C, S, S], as `preprocess` gives it -> float32 [B, K]."""

@@ -1,18 +1,19 @@
 """How far an image is from everything that a network was trained on, and from where on it is unlike it all.
 
-An image's traits are its features, averaged over places, and its logits. Its distance is that to the nearest class
-mean, in standard deviations of the spread that all classes share (Mahalanobis distance; Lee et al. 2018, "A Simple
-Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks"). The spread is that of training
-images as evaluation sees them, shrunk towards independent traits (Ledoit and Wolf 2004), so that a few images are
-enough. Beyond the 99 % quantile of held-out images, an image counts as unlike all of them. docs/log.md has what else we
-tried.
+An image's traits are its features, averaged over places, its logits, and the mean and the standard deviation of its
+pixels in 4 x 4 cells. Its distance is that to the nearest class mean, in standard deviations of the spread that all
+classes share (Mahalanobis distance; Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution
+Samples and Adversarial Attacks"). The spread is that of training images as evaluation sees them, shrunk towards
+independent traits (Ledoit and Wolf 2004), so that a few images are enough. Beyond the 99 % quantile of held-out images,
+an image counts as unlike all of them. docs/log.md has what else we tried.
 
-Letters: B, N, M images, D traits, C classes with images, F features.
+Letters: B, N, M images, D traits, C classes with images (of inputs: channels), F features.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ FORMAT = 1  # raise it when the tensors or their meaning change
 METHOD = "mahalanobis"
 FITTED = 3000  # images at most; with the next, a tenth of the time of the shortest training
 HELD_OUT = 2000  # images at most, for the threshold
+GRID = 4  # cells a side
 INSIDE = 0.99  # of the held-out images
 # Traits that hardly vary would turn the last bits of a feature into a distance.
 LEAST_SPREAD = 1e-3  # of the root mean square of all spreads
@@ -75,16 +77,30 @@ class Novelty:
         return [not distance <= self.threshold for distance in distance_B.tolist()]
 
 
-def traits(model: Network, features_BF: Tensor, logits_BK: Tensor) -> Tensor:
-    """float64 [B, D]: the mean over places of what ``model.features`` gives, then the logits."""
-    return torch.cat([model.over_places(features_BF.double()).mean(dim=1), logits_BK.double()], dim=1)
+def traits(model: Network, inputs_BCSS: Tensor, features_BF: Tensor, logits_BK: Tensor) -> Tensor:
+    """float64 [B, D] of preprocessed inputs: the mean over places of what ``model.features`` gives, the logits, and the
+    cells."""
+    means = model.over_places(features_BF.double()).mean(dim=1)
+    return torch.cat([means, logits_BK.double(), cells(inputs_BCSS)], dim=1)
 
 
-def trait_count(model: Network) -> int:
-    """D of a network."""
+def cells(inputs_BCSS: Tensor) -> Tensor:
+    """float64 [B, 2 C GRID^2]: mean and standard deviation in GRID x GRID cells, by channel, row, column."""
+    side = inputs_BCSS.shape[-1]
+    edges = [number * side // GRID for number in range(GRID + 1)]
+    spans = [slice(first, max(end, first + 1)) for first, end in pairwise(edges)]  # less than GRID pixels: some twice
+    found = []
+    for rows, columns in product(spans, spans):
+        cell = inputs_BCSS[:, :, rows, columns].double().flatten(2)
+        found.append(torch.stack([cell.mean(dim=2), cell.std(dim=2, unbiased=False)], dim=2))
+    return torch.stack(found, dim=2).flatten(1)
+
+
+def trait_count(model: Network, channels: int) -> int:
+    """D of a network for images of so many channels."""
     layers = [layer for layer in model.head if isinstance(layer, nn.Linear)]
     features_1F = torch.zeros(1, layers[0].in_features)
-    return model.over_places(features_1F).shape[2] + layers[-1].out_features
+    return model.over_places(features_1F).shape[2] + layers[-1].out_features + 2 * channels * GRID**2
 
 
 def fit_novelty(
@@ -121,8 +137,9 @@ def traits_of(model: Network, images_NHWC: Tensor, preprocess: Preprocess, batch
     found = []
     with evaluating(model):
         for images in images_NHWC.split(batch_size):
-            features_BF = model.features(preprocess(images))
-            found.append(traits(model, features_BF, model.head(features_BF)).cpu())
+            inputs_BCSS = preprocess(images)
+            features_BF = model.features(inputs_BCSS)
+            found.append(traits(model, inputs_BCSS, features_BF, model.head(features_BF)).cpu())
     return torch.cat(found)
 
 
