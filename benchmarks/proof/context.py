@@ -7,11 +7,13 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -308,10 +310,11 @@ def figures(failures: Iterable[str], attacked: int, **more: Any) -> Figures:
     return {"attacked": attacked, "held": attacked - len(lines), "failures": lines, **more}
 
 
+def kind_of(line: str) -> str:
+    """What a failure is about, without the place: the words before the first colon, numbers as #."""
+    return re.sub(r"\d+", "#", line.partition(":")[0])
+
+
 def kinds_of(failures: Iterable[str]) -> dict[str, int]:
-    """How often each kind of failure occurs: the words before the first colon."""
-    counted: dict[str, int] = {}
-    for line in failures:
-        kind = line.partition(":")[0]
-        counted[kind] = counted.get(kind, 0) + 1
-    return counted
+    """How often each kind of failure occurs, in the order of their first."""
+    return dict(Counter(map(kind_of, failures)))

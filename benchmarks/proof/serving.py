@@ -15,6 +15,7 @@ TOKEN = "correct-horse-battery-staple"
 MARK = b"zqXmarkXqz"  # sent in many places; no refusal may repeat it
 LEAK = re.compile(
     rb"Traceback|File \"|\.py\b|Exception|[a-z]Error\b|site-packages|0x[0-9a-f]{8}|line \d+ column|char \d+\)|NoneType|numpy"
+    rb"|array element|inhomogeneous|recursion|Expecting|delimiter|digits\b"
 )
 PIXELS = b'{"pixels": [[0, 255, 9], [8, 7, 6], [200, 3, 99]]}'
 

@@ -16,6 +16,7 @@ from benchmarks.proof.serving import exchange, fault_in, is_well, request, serve
 from benchmarks.serve_clients import load
 
 MOST_MIB_PER_HOUR = 60.0  # of the slope's lower bound: noise of a few MiB in ten minutes is below it
+LEAST_MIB = 16.0  # a growth below this much in all is not called one
 MOST_MIB_OF_TRAINING = 24.0
 
 
@@ -62,9 +63,10 @@ def soak_server(context: Context, seconds: float) -> tuple[list[str], dict[str, 
         code = server.stop()
     slope = growth(times, memory)
     wrong = [well, f"exit {code}: of the server" if code else ""]
-    wrong.append(f"memory: grows by {slope['slope']} MiB/h" if slope["low"] > MOST_MIB_PER_HOUR else "")
+    grows = slope["low"] > MOST_MIB_PER_HOUR and memory[-1] - memory[len(memory) // 3] > LEAST_MIB
+    wrong.append(f"memory: grows by {slope['slope']} MiB/h" if grows else "")
     late = descriptors[len(descriptors) * 2 // 3 :]
-    open_more = growth(times, descriptors)["low"] > 60.0
+    open_more = growth(times, descriptors)["low"] > 60.0 and late[-1] > descriptors[len(descriptors) // 3] + 8
     wrong.append(f"descriptors: up to {max(late):.0f} open" if open_more else "")
     wrong.append(f"unanswered: {len(tally.unanswered)} requests" if tally.unanswered else "")
     wrong.append(f"hostile: {hostile[1]} of {hostile[0]} answered badly" if hostile[1] else "")
