@@ -42,9 +42,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "crash": (
         "A run that is killed continues bit for bit",
         "Kill a training at any moment, type the line again, and you get the same weights as if nothing had happened.",
-        "A small training calls the file system some hundred times. The process was killed (SIGKILL) at calls spread over "
-        "all of them, in the middle of a write too; then the run was resumed. Its weights, history and accuracy must equal "
-        "those of an undisturbed run, and no temporary file may stay.",
+        "A small training calls the file system some hundred times. The process was killed (SIGKILL) at calls "
+        "spread over all of them, in the middle of a write too; then the run was resumed. Its weights, history and "
+        "accuracy must equal those of an undisturbed run, and no temporary file may stay.",
     ),
     "disk": (
         "A failing or full disk costs nothing but time",
@@ -55,10 +55,10 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "order": (
         "Files are complete or absent, even after a power cut",
-        "Every file is flushed before it gets its name, and its folder after that; nothing is deleted before its successor "
-        "is safe.",
-        "All file-system calls of a training, a resume, a report and an export were recorded, and their order was checked "
-        "for each file.",
+        "Every file is flushed before it gets its name, and its folder after that; nothing is deleted before its "
+        "successor is safe.",
+        "All file-system calls of a training, a resume, a report and an export were recorded, and their order was "
+        "checked for each file.",
     ),
     "flips": (
         "A damaged file is refused, not believed",
@@ -75,9 +75,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "study": (
         "A study loses no run and counts none twice",
         "Kill a study or one of its runs, type the line again, and it completes with the same table.",
-        "The driver of a study was killed at file-system calls, most of them while its folder was being made, and at "
-        "random moments; so were its runs, and all of them together. Rows and weights must equal those of an undisturbed "
-        "study.",
+        "The driver of a study was killed at file-system calls, most of them while its folder was being made, and "
+        "at random moments; so were its runs, and all of them together. Rows and weights must equal those of an "
+        "undisturbed study.",
     ),
     "signals": (
         "Ctrl-C is always safe",
@@ -88,17 +88,17 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "starts": (
         "Two processes never write one folder",
         "Of several starts in one folder exactly one wins; the others say why they do not start.",
-        "Eight trainings started in one folder at the same moment, a resume of a run that is still going on, three starts "
-        "of one study, and six trainings that choose a folder for themselves in the same second.",
+        "Eight trainings started in one folder at the same moment, a resume of a run that is still going on, three "
+        "starts of one study, and six trainings that choose a folder for themselves in the same second.",
     ),
     "hostile": (
         "A stranger's files cannot hurt you",
         "Whatever is in a run folder, a data set or a picture: the command works or refuses in one line, within 20 "
         "seconds and 1.6 GB, and touches nothing outside.",
-        "Pipes, devices, sockets, loops, links to elsewhere, files of 8 GiB, deep JSON, numbers of 5,000 digits, NaN, "
-        "archives and pictures that unpack to gigabytes, arrays with Python objects, names with HTML and terminal escapes; "
-        "and valid pictures with random damage. What is printed may hold no control characters, and files nearby must stay "
-        "as they were.",
+        "Pipes, devices, sockets, loops, links to elsewhere, files of 8 GiB, deep JSON, numbers of 5,000 digits, "
+        "NaN, archives and pictures that unpack to gigabytes, arrays with Python objects, names with HTML and "
+        "terminal escapes; and valid pictures with random damage. What is printed may hold no control characters, "
+        "and files nearby must stay as they were.",
     ),
     "forged": (
         "Right digests do not make wrong content right",
@@ -108,30 +108,31 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "http": (
         "The server answers malformed requests calmly",
-        "Whatever arrives, `vitlab serve` refuses it or closes the connection; it does not fail, hang, or tell anything "
-        "about its inside.",
-        "Random and mutated requests on raw sockets: methods, addresses, headers, lengths, chunks and bodies. Allowed are "
-        "refusals (4xx), 503 and 504; their texts may hold no part of an exception and nothing that was sent. Afterwards "
-        "the server must answer as before, and its log must be clean.",
+        "Whatever arrives, `vitlab serve` refuses it or closes the connection; it does not fail, hang, or tell "
+        "anything about its inside.",
+        "Random and mutated requests on raw sockets: methods, addresses, headers, lengths, chunks and bodies. "
+        "Allowed are refusals (4xx), 503 and 504; their texts may hold no part of an exception and nothing that was "
+        "sent. Afterwards the server must answer as before, and its log must be clean.",
     ),
     "access": (
         "Nobody gets in without the right name and token",
         "Other host names, other origins, wrong tokens and odd paths are refused.",
-        "Combinations of host names, origins, tokens, cookies, routes and paths, each of which must be refused, and right "
-        "ones, which must not.",
+        "Combinations of host names, origins, tokens, cookies, routes and paths, each of which must be refused, and "
+        "right ones, which must not.",
     ),
     "slow": (
         "Slow and greedy clients do not stop the others",
-        "Other clients keep getting answers: the 99th percentile of their times stays below 100 ms or five times what it "
-        "is on a quiet server.",
-        "400 connections that send a byte now and then; 1, 4 and 16 clients that send bodies in chunks of one byte; bodies "
-        "above the limit; and more pictures at once than the queue takes, some of which must be refused at once.",
+        "Other clients keep getting answers: the 99th percentile of their times stays below 100 ms or five times "
+        "what it is on a quiet server.",
+        "400 connections that send a byte now and then; 1, 4 and 16 clients that send bodies in chunks of one byte; "
+        "bodies above the limit; and more pictures at once than the queue takes, some of which must be refused at "
+        "once.",
     ),
     "soak": (
         "Memory does not grow",
         "Neither a server under load nor a long training needs more and more memory or open files.",
-        "Pictures, pages and malformed requests for minutes; the slope of the resident memory is Theil-Sen's, without the "
-        "first third. Then a training of hundreds of epochs.",
+        "Pictures, pages and malformed requests for minutes; the slope of the resident memory is Theil-Sen's, "
+        "without the first third. Then a training of hundreds of epochs.",
     ),
     "busy": (
         "A busy machine does not change the result",
@@ -170,8 +171,8 @@ def outcome(found: Figures) -> str:
 def summary(attacks: Mapping[str, Figures]) -> str:
     """All attacks in one table."""
     rows = [
-        (f"[{TEXTS[name][0]}](#{anchor(TEXTS[name][0])})", f"{found['attacked']:,}", f"{found['held']:,}", outcome(found),
-         f"{found['seconds']:.0f} s")
+        (f"[{TEXTS[name][0]}](#{anchor(TEXTS[name][0])})", f"{found['attacked']:,}", f"{found['held']:,}",
+         outcome(found), f"{found['seconds']:.0f} s")
         for name, found in ((name, attacks[name]) for name in TEXTS if name in attacks)
     ]  # fmt: skip
     return table(("promise", "attacks", "held", "", "time"), rows)
@@ -210,7 +211,10 @@ def memory(found: Figures) -> str:
         ("minutes of load", found["minutes"]),
         ("answers", f"{found['answers']:,}"),
         ("malformed requests", f"{found['hostile']:,}"),
-        ("slope of the server's memory, MiB per hour (95 % interval)", f"{slope['slope']} ({slope['low']} to {slope['high']})"),
+        (
+            "slope of the server's memory, MiB per hour (95 % interval)",
+            f"{slope['slope']} ({slope['low']} to {slope['high']})",
+        ),
         ("memory at the start and at the end, MiB", f"{found['mib_start']:.0f}, {found['mib_end']:.0f}"),
         ("most open descriptors", f"{found['descriptors']:.0f}"),
         (f"growth of a training of {found['epochs']} epochs, MiB", found["training_grown_mib"]),
@@ -249,6 +253,8 @@ def details(name: str, found: Figures) -> str:
     said = [f"{found[key]:,} {words}" for key, words in NUMBERS.get(name, ()) if key in found]
     if statuses := found.get("statuses"):
         said.append("answers by status: " + ", ".join(f"{status} {count:,}" for status, count in statuses.items()))
+    if found["quick"]:
+        said.append("the quick form, with few tries")
     parts.append(f"\n**{found['held']:,} of {found['attacked']:,} held**{'; ' if said else ''}{'; '.join(said)}.\n")
     if name in MORE and (name != "soak" or "mib_per_hour" in found) and (name != "slow" or "grown_mib" in found):
         parts.append("\n" + MORE[name](found))
@@ -272,12 +278,13 @@ def page(measured: Figures, file: str) -> str:
     """The whole page; ``file`` is the name of the file with the figures."""
     about, attacks = measured["about"], measured["attacks"]
     tried, held = (sum(found[name] for found in attacks.values()) for name in ("attacked", "held"))
-    quick = " (the quick form: a few seconds for each attack)" if about["quick"] else ""
+    quick = " (some only in their quick form, see below)" if any(found["quick"] for found in attacks.values()) else ""
     circumstances = (
-        f"\n{held:,} of {tried:,} attacks held{quick}. Seed {about['seed']}, commit `{about['commit']}`, {about['date']}; "
-        f"{about['machine']}, {about['cores']} cores, {about['system']}, Python {about['python']}, torch {about['torch']}. "
-        f"All figures, with a line for each failure: [{file}](../benchmarks/results/{file}). Repeat it: `make proof`, or "
-        f"`python -m benchmarks.proof NAME --seed 1` for one attack with other random numbers.\n\n"
+        f"\n{held:,} of {tried:,} attacks held{quick}. Seed {about['seed']}, commit `{about['commit']}`, "
+        f"{about['date']}; {about['machine']}, {about['cores']} cores, {about['system']}, Python {about['python']}, "
+        f"torch {about['torch']}. All figures, with a line for each failure: "
+        f"[{file}](../benchmarks/results/{file}). Repeat it: `make proof`, or `python -m benchmarks.proof NAME "
+        f"--seed 1` for one attack with other random numbers.\n\n"
     )
     missing = [TEXTS[name][0] for name in TEXTS if name not in attacks]
     left_out = f"\nNot run: {'; '.join(missing)}.\n" if missing else ""

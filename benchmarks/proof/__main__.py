@@ -62,8 +62,15 @@ def run_attack(name: str, context: Context) -> Figures:
     for text, public in private.items():
         found["failures"] = [line.replace(text, public) for line in found["failures"]]
     kinds = kinds_of(found["failures"])
-    shown = [line for kind in kinds for line in [one for one in found["failures"] if kind_of(one) == kind][:SHOWN_FAILURES]]
-    return found | {"failures": shown, "kinds": kinds, "seconds": round(time.monotonic() - context.began, 1)}
+    shown = [
+        line for kind in kinds for line in [one for one in found["failures"] if kind_of(one) == kind][:SHOWN_FAILURES]
+    ]
+    return found | {
+        "failures": shown,
+        "kinds": kinds,
+        "quick": context.quick,
+        "seconds": round(time.monotonic() - context.began, 1),
+    }
 
 
 def told(name: str, found: Figures) -> str:
@@ -73,7 +80,7 @@ def told(name: str, found: Figures) -> str:
     return f"{name}: {found['held']} of {found['attacked']} held, {found['seconds']:.0f} s"
 
 
-def about(seed: int, quick: bool) -> dict[str, Any]:
+def about(seed: int) -> dict[str, Any]:
     """Under which circumstances: commit, machine, date, versions."""
     import torch
 
@@ -83,7 +90,6 @@ def about(seed: int, quick: bool) -> dict[str, Any]:
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "seed": seed,
-        "quick": quick,
         "commit": commit or None,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": cpu_name(),
@@ -105,7 +111,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.attacks if name not in ATTACKS]:
         parser.error(f"there is no attack {unknown[0]!r}; there are {', '.join(ATTACKS)}")
-    measured: dict[str, Any] = {"about": about(options.seed, options.quick), "attacks": {}}
+    measured: dict[str, Any] = {"about": about(options.seed), "attacks": {}}
     if options.out and options.attacks and options.out.exists():
         measured["attacks"] = read_json(options.out)["attacks"]
     failed = 0

@@ -28,7 +28,22 @@ for _ in range(int(sys.argv[1])):
         os._exit(0)
     os.waitpid(pid, 0)
 """
-TRAIN = "train --data digits --limit-train 300 --epochs 1 --device cpu --embed-dim 24 --depth 2 --quiet".split()
+TRAIN = [
+    "train",
+    "--data",
+    "digits",
+    "--limit-train",
+    "300",
+    "--epochs",
+    "1",
+    "--device",
+    "cpu",
+    "--embed-dim",
+    "24",
+    "--depth",
+    "2",
+    "--quiet",
+]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,11 +27,11 @@ SHIM = Path(__file__).with_name("shim.c")
 PATIENCE = 60.0  # seconds for one command
 WORKERS = 2  # commands at the same time
 # A training of a second with everything random switched on; each step is followed by a checkpoint.
-KNOBS = (
-    "--data digits --limit-train 500 --epochs 3 --threads 1 --precision fp32 --device cpu --image-size 8 --patch-size 2 "
-    "--patch-overlap 0 --embed-dim 12 --depth 2 --num-heads 3 --batch-size 101 --dropout 0.1 --drop-path 0.1 "
-    "--select best --ema-decay 0.9 --checkpoint-seconds 0 --quiet"
-).split()
+KNOBS = shlex.split("""
+    --data digits --limit-train 500 --epochs 3 --threads 1 --precision fp32 --device cpu --image-size 8 --patch-size 2
+    --patch-overlap 0 --embed-dim 12 --depth 2 --num-heads 3 --batch-size 101 --dropout 0.1 --drop-path 0.1
+    --select best --ema-decay 0.9 --checkpoint-seconds 0 --quiet
+""")
 TIMES = ("train_seconds", "wall_seconds")
 
 T = TypeVar("T")
@@ -57,11 +58,6 @@ class Shim:
     def values(self) -> dict[str, Any]:
         """For the warm process."""
         return {**vars(self), "folder": str(self.folder), "sticky": int(self.sticky)}
-
-    def environment(self, library: Path) -> dict[str, str]:
-        """For a process that is started with the shim."""
-        named = {f"PROOF_{name.upper()}": str(value) for name, value in self.values().items()}
-        return named | {"LD_PRELOAD": str(library)}
 
 
 @dataclass(frozen=True)
@@ -167,25 +163,31 @@ class Context:
         return self.folder / f"{name}-{next(self.numbers)}"
 
     @cached_property
-    def library(self) -> Path:
-        """The compiled shim; Skipped without a C compiler or outside Linux."""
+    def library(self) -> Path | None:
+        """The compiled shim; None without a C compiler or outside Linux."""
         compiler = next(filter(None, map(shutil.which, ("gcc", "cc", "clang"))), None)
         if compiler is None or sys.platform != "linux":
-            raise Skipped("needs Linux and a C compiler for the shim that injects faults")
+            return None
         path = self.folder / "shim.so"
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SHIM, "-ldl"], check=True)
         return path
 
+    def need_shim(self) -> None:
+        """Skipped where no faults can be injected."""
+        if self.library is None:
+            raise Skipped("needs Linux and a C compiler for the shim that injects faults")
+
     @cached_property
     def server(self) -> subprocess.Popen[str]:
         """The warm process."""
+        preload = {"LD_PRELOAD": str(self.library)} if self.library else {}
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.proof.warm"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
             cwd=ROOT,
-            env=os.environ | {"LD_PRELOAD": str(self.library), "OMP_WAIT_POLICY": "passive"},
+            env=os.environ | {"OMP_WAIT_POLICY": "passive"} | preload,
         )
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
@@ -201,6 +203,8 @@ class Context:
         memory: int = 0,
     ) -> Command:
         """Start a `vitlab` command in the warm process. ``memory`` limits its address space, in bytes."""
+        if shim is not None:
+            self.need_shim()
         notes = self.fresh("notes")
         notes.mkdir()
         request = {
@@ -238,7 +242,7 @@ class Context:
         """The folder of the small training that nothing has disturbed."""
         path = self.fresh("unbroken")
         log = path.with_suffix(".log")
-        end = self.run(self.train(path), Shim(path, log=str(log)))
+        end = self.run(self.train(path), Shim(path, log=str(log)) if self.library else None)
         if end.code != 0:
             raise RuntimeError(f"the undisturbed training failed: {end.err}")
         return path
@@ -246,6 +250,7 @@ class Context:
     @cached_property
     def calls(self) -> list[list[str]]:
         """The file-system calls of the unbroken training, in order: kind, path, second path."""
+        self.need_shim()
         text = self.unbroken.with_suffix(".log").read_text()
         return [line.split("\t") for line in text.splitlines()]
 
@@ -258,8 +263,8 @@ class Context:
     def unfinished(self) -> Path:
         """The folder of the small training, killed in the middle of an epoch."""
         path = self.fresh("unfinished")
-        renames = [number for number, call in enumerate(self.calls, start=1) if call[0] == "r"]
-        end = self.run(self.train(path), Shim(path, at=renames[len(renames) // 2], action=-signal.SIGKILL))
+        writes = [number for number, call in enumerate(self.calls, start=1) if call[0] == "w"]
+        end = self.run(self.train(path), Shim(path, at=writes[len(writes) // 2], action=-signal.SIGKILL))
         if end.code != -signal.SIGKILL:
             raise RuntimeError(f"the training was not killed: {end}")
         return path
@@ -307,7 +312,7 @@ def shown(end: Ended) -> str:
 def figures(failures: Iterable[str], attacked: int, **more: Any) -> Figures:
     """The result of an attack; ``failures`` may hold empty lines for cases that held."""
     lines = [line for line in failures if line]
-    return {"attacked": attacked, "held": attacked - len(lines), "failures": lines, **more}
+    return {"attacked": attacked, "held": max(0, attacked - len(lines)), "failures": lines, **more}
 
 
 def kind_of(line: str) -> str:

@@ -10,7 +10,16 @@ from pathlib import Path
 from benchmarks.proof.context import Context, Ended, Figures, Shim, figures, finish, shown, trace
 from benchmarks.proof.crash import spread
 
-NAMES = {"o": "open", "w": "write", "s": "fsync", "r": "rename", "u": "unlink", "m": "mkdir", "l": "listing", "d": "read"}
+NAMES = {
+    "o": "open",
+    "w": "write",
+    "s": "fsync",
+    "r": "rename",
+    "u": "unlink",
+    "m": "mkdir",
+    "l": "listing",
+    "d": "read",
+}
 ERRORS = {
     "o": ("EIO", "ENOSPC", "EACCES", "EROFS", "EDQUOT"),
     "w": ("EIO", "ENOSPC", "EDQUOT"),
@@ -33,7 +42,9 @@ def verdict(end: Ended, out: Path, complete: Figures) -> str:
         return f"more than one line: {shown(end)}"
     if (out / "result.json").exists():
         status = json.loads((out / "result.json").read_text())["status"]
-        if status != "failed:storage" and trace(out) != complete:  # a complete result that may not be durable is told too
+        if (
+            status != "failed:storage" and trace(out) != complete
+        ):  # a complete result that may not be durable is told too
             return f"status {status}: result.json does not name the disk"
     return ""
 

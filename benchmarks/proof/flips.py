@@ -1,4 +1,4 @@
-"""A single flipped bit in a file of a run folder: it is refused in one line, or it changes nothing that anybody sees."""
+"""A single flipped bit in a file of a run folder: it is refused in one line, or changes nothing that anybody sees."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def all_that_is_seen(folder: Path) -> Any:
     picture = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
     classifier = Classifier.load(folder)
     labels = [(label.name, label.index, label.probability) for label in classifier(picture)]
-    parts = [labels, run.classes, run.result.to_dict(), run.config.to_dict(), run.data]
+    parts: list[Any] = [labels, run.classes, run.result.to_dict(), run.config.to_dict(), run.data]
     parts += [classifier.name, classifier.data_name, run.folder.environment(), run.folder.history()]
     return json.dumps(parts, sort_keys=True, default=str)
 
@@ -121,14 +121,16 @@ def after_training(context: Context, folder: Path) -> tuple[list[str], dict[str,
         found = isolated(work, context.fresh("note"))
         counts[name] = {kind: len(bits) for kind, bits in sorted(found.items())}
         for kind, word in WORDS.items():
-            failures += [f"{word}: bit {bit} of {name}" for bit in sorted(found.get(kind, []))]
+            failures += [f"{word} in {name}: bit {bit}" for bit in sorted(found.get(kind, []))]
     return failures, counts
 
 
 def before_resuming(context: Context) -> list[str]:
     """Flips in an unfinished run folder: what is wrong with each resume, or an empty line."""
     draw, folder = context.draw("resume"), context.unfinished
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    names = [
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.stat().st_size
+    ]
     names = [name for name in sorted(names) if not name.endswith(".tmp")]
     newest = max(name for name in names if "checkpoints/" in name)
     names += [newest] * 3
@@ -146,7 +148,7 @@ def before_resuming(context: Context) -> list[str]:
             wrong = f"not one line before resuming: {shown(end)}"
         if not wrong and end.code == 0:
             same = trace(copy) == context.trace and same_json(copy / "data.json", context.unbroken / "data.json")
-            wrong = "" if same else "silently wrong after resuming: weights, history or data.json differ"
+            wrong = "" if same else "silently wrong after resuming: another result"
         shutil.rmtree(copy, ignore_errors=True)
         return wrong and f"{wrong}, bit {bit} of {name}"
 

@@ -1,4 +1,4 @@
-"""Run folders whose digests are right and whose content is not: weights that are no numbers, states with parts missing."""
+"""Run folders whose digests are right and whose content is not: NaN among the weights, states with parts missing."""
 
 from __future__ import annotations
 
@@ -116,10 +116,13 @@ def counters(**changes: Any) -> Change:
 WEIGHTS = (no_numbers, one_infinity, other_shape, one_more)
 STATES = (
     no_numbers, one_infinity, no_optimizer, half_optimizer, no_average, other_shape, one_more, without_counters,
-    counters(step=-1), counters(step=10**9), counters(step="7"), counters(rows=[{}]), counters(rows=5), counters(extra=1),
+    counters(step=-1), counters(step=10**9), counters(step="7"), counters(rows=[{}]), counters(rows=5),
+    counters(extra=1),
 )  # fmt: skip
-READERS = (["predict", "RUN", "PICTURE"], ["evaluate", "RUN", "--quiet"], ["export", "RUN", "--to", "web", "--out", "WEB"],
-           ["look", "RUN", "--quiet"], ["serve", "RUN", "--port", "0"])  # fmt: skip
+READERS = (
+    ["predict", "RUN", "PICTURE"], ["evaluate", "RUN", "--quiet"], ["export", "RUN", "--to", "web", "--out", "WEB"],
+    ["look", "RUN", "--quiet"], ["serve", "RUN", "--port", "0"],
+)  # fmt: skip
 
 
 def attack(context: Context) -> Figures:

@@ -1,4 +1,4 @@
-"""Files made to hang, crash or leave the folder: every command works or refuses in one line, in bounded time and memory."""
+"""Files made to hang, crash or leave the folder: commands work or refuse in one line, in little time and memory."""
 
 from __future__ import annotations
 
@@ -105,7 +105,15 @@ def strings(text: str) -> Callable[[Path], None]:
 
 
 ODD = (fifo, device, unix_socket, sparse, loop, folder_there)
-TEXTS = (deep, numbers("9" * 5000), numbers("NaN"), numbers("-1"), numbers("1e999"), strings(ESCAPES), strings("\ud800"))
+TEXTS = (
+    deep,
+    numbers("9" * 5000),
+    numbers("NaN"),
+    numbers("-1"),
+    numbers("1e999"),
+    strings(ESCAPES),
+    strings("\ud800"),
+)
 
 
 def run_cases(context: Context) -> list[Case]:
@@ -123,11 +131,12 @@ def run_cases(context: Context) -> list[Case]:
     picture = context.folder / "picture.png"
     predict: Words = ["predict", "RUN", picture]
     for name in PARTS:
-        reader: Words = predict if name in PARTS[:4] else ["look", "RUN", "--quiet"]
+        reader: Words = list(predict) if name in PARTS[:4] else ["look", "RUN", "--quiet"]
         for make in (*ODD, *(TEXTS if name.endswith("json") else ())):
             cases.append((f"{make.__doc__} as {name}, {reader[0]}", damaged(name, make, reader)))
     for make in (fifo, device, sparse, loop):
-        for words in (["train", "--resume", "RUN", "--quiet"], ["evaluate", "RUN", "--quiet"]):
+        others: list[Words] = [["train", "--resume", "RUN", "--quiet"], ["evaluate", "RUN", "--quiet"]]
+        for words in others:
             cases.append((f"{make.__doc__} as config.json, {words[0]}", damaged("config.json", make, words)))
     cases.append(("markup and escapes in environment.json, look", damaged(
         "environment.json", strings(MARKUP + ESCAPES), ["look", "RUN", "--quiet"])))  # fmt: skip
@@ -168,7 +177,10 @@ def link_cases(context: Context) -> list[Case]:
     whole: Words = ["look", "RUN", "--quiet"]
     resume: Words = ["train", "--resume", "RUN", "--quiet"]
     return [
-        ("pictures/ is a link out, look", lambda here: keep_result(out(context.unbroken, "pictures", whole), here, context)),
+        (
+            "pictures/ is a link out, look",
+            lambda here: keep_result(out(context.unbroken, "pictures", whole), here, context),
+        ),
         ("checkpoints/ is a link out, resume", out(context.unbroken, "checkpoints", resume)),
         ("report and card are links out, look", parent),
         ("a network of 10 billion weights with a right digest, predict", huge_network),
@@ -225,7 +237,9 @@ def data_cases(context: Context) -> list[Case]:
     def lying(path: Path) -> None:
         """an array that claims 10 TB"""
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 100, 100)})
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 100, 100)}
+        )
         with zipfile.ZipFile(path, "w") as made:
             for name in ("x_train", "y_train", "x_test", "y_test"):
                 made.writestr(f"{name}.npy", header.getvalue() + b"\0" * 1000)
@@ -233,8 +247,13 @@ def data_cases(context: Context) -> list[Case]:
     def bomb(path: Path) -> None:
         """3 GB of zeros, compressed to 3 MB"""
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (3_000_000, 32, 32)})
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made, made.open("x_train.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (3_000_000, 32, 32)}
+        )
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
+            made.open("x_train.npy", "w") as file,
+        ):
             file.write(header.getvalue())
             for _ in range(3072):
                 file.write(bytes(1_000_000))
@@ -287,7 +306,10 @@ def picture_cases(context: Context) -> list[Case]:
         return build
 
     def written(data: bytes) -> Callable[[Path], None]:
-        return lambda path: path.write_bytes(data) and None
+        def make(path: Path) -> None:
+            path.write_bytes(data)
+
+        return make
 
     def frames(path: Path) -> None:
         """an animation of 500 frames"""
@@ -359,7 +381,7 @@ def cards(here: Path) -> list[str]:
 
 
 def damaged_pictures(context: Context) -> list[str]:
-    """Valid pictures with random bytes changed, cut or swapped, given to a classifier; what each shows that is wrong."""
+    """Valid pictures, randomly changed or cut, given to a classifier; what is wrong with each answer."""
     draw = context.draw("pictures")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8))
     valid = [saved(noise, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")]
@@ -388,7 +410,9 @@ def damaged_pictures(context: Context) -> list[str]:
                 text = str(error)
                 wrong.append("control characters: in an error" if CONTROL.search(text) or "\n" in text else "")
             except Exception as error:
-                wrong.append(f"{'hang' if isinstance(error, TooLong) else 'traceback'}: picture {number}, {error!r}"[:200])
+                wrong.append(
+                    f"{'hang' if isinstance(error, TooLong) else 'traceback'}: picture {number}, {error!r}"[:200]
+                )
             finally:
                 signal.alarm(0)
         return wrong
@@ -400,7 +424,9 @@ def damaged_pictures(context: Context) -> list[str]:
 def attack(context: Context) -> Figures:
     """All cases, one at a time each twenty seconds at most."""
     plant_canary(context)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(context.folder / "picture.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(
+        context.folder / "picture.png"
+    )
     links, others = link_cases(context), run_cases(context) + data_cases(context) + picture_cases(context)
     if context.quick:
         others = others[:: len(others) // 8]

@@ -1,4 +1,4 @@
-"""Malformed requests over raw sockets: the server refuses or closes, never fails, never hangs, never tells its inside."""
+"""Malformed requests over raw sockets: the server refuses or closes; it never fails, hangs or tells its inside."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from benchmarks.proof.serving import MARK, PIXELS, exchange, fault_in, is_well, 
 
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH", "BREW", "get", "", "G\0T")
 PATHS = (
-    "/", "/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/models.json", "/docs", "//", "*",
-    "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/models/../../result.json", "/models/%00", "/v1/predict?top=",
-    "/v1/predict?top=99999999999999999999", "/v1/predict?model=../..", "/v1/predict?center=maybe&center=true", "/\xff\xfe",
-    "http://evil.example/v1/predict", "/v1/predict?" + "a=1&" * 500, "/" + "a" * 9000, "/v1/predict#x", "/;/", "/%",
+    "/", "/v1/predict", "/v1/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/models.json", "/docs", "//",
+    "*", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/models/../../result.json", "/models/%00",
+    "/v1/predict?top=", "/v1/predict?top=99999999999999999999", "/v1/predict?model=../..",
+    "/v1/predict?center=maybe&center=true", "/\xff\xfe", "http://evil.example/v1/predict",
+    "/v1/predict?" + "a=1&" * 500, "/" + "a" * 9000, "/v1/predict#x", "/;/", "/%",
 )  # fmt: skip
-NAMES = ("Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Content-Encoding", "Expect", "Connection", "Origin",
-         "Cookie", "Authorization", "Range", "If-None-Match", "Upgrade", "X-" + "y" * 300, "Bad Name", "", "\0")  # fmt: skip
+NAMES = (
+    "Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Content-Encoding", "Expect", "Connection",
+    "Origin", "Cookie", "Authorization", "Range", "If-None-Match", "Upgrade", "X-" + "y" * 300, "Bad Name", "", "\0",
+)  # fmt: skip
 VALUES = (
-    "", "0", "-1", "1e9", "18446744073709551616", "99999999999999999999999", "chunked", "chunked, chunked", "gzip", "identity",
-    "100-continue", "close", "keep-alive", "application/json", "image/png", "multipart/form-data; boundary=x", "text/html",
-    "\0", "\x7f\x80", "a" * 20_000, "bytes=0-1", "websocket", "Bearer ", "vitlab=;;;\"", "null", "\r\n X: y", "5, 5",
+    "", "0", "-1", "1e9", "18446744073709551616", "99999999999999999999999", "chunked", "chunked, chunked", "gzip",
+    "identity", "100-continue", "close", "keep-alive", "application/json", "image/png",
+    "multipart/form-data; boundary=x", "text/html", "\0", "\x7f\x80", "a" * 20_000, "bytes=0-1", "websocket",
+    "Bearer ", "vitlab=;;;\"", "null", "\r\n X: y", "5, 5",
 )  # fmt: skip
 BODIES = (
     b"", PIXELS, b"{", b"[" * 50_000, b'{"pixels": NaN}', b'{"pixels": [[NaN]]}', b'{"pixels": [[1e999]]}',
     b'{"pixels": [[' + b"9" * 6000 + b"]]}", b'{"pixels": []}', b'{"pixels": [[]]}', b'{"pixels": [[1],[1,2]]}',
     b'{"pixels": [["' + MARK + b'"]]}', b'{"' + MARK + b'": 1}', b'{"pixels": {"a": 1}}', b'{"pixels": [[256]]}',
-    b'{"pixels": [[-1]]}', b'{"pixels": [[0.5]]}', b'{"pixels": [[null]]}', b"\xff\xfe\x00" * 99, b"\x89PNG\r\n\x1a\n" + MARK,
-    b"\xff\xd8\xff" + MARK * 9, b"GIF89a" + MARK, b"BM" + MARK, b"PK\x03\x04" + MARK, b"<svg>" + MARK, b"%PDF-1.4" + MARK,
-    b'{"pixels": [[0,0],[0,0]], "pixels": 1}', b'"' + MARK + b'"', b"1" * 5000, b'{"pixels": "\\ud800"}',
+    b'{"pixels": [[-1]]}', b'{"pixels": [[0.5]]}', b'{"pixels": [[null]]}', b"\xff\xfe\x00" * 99,
+    b"\x89PNG\r\n\x1a\n" + MARK, b"\xff\xd8\xff" + MARK * 9, b"GIF89a" + MARK, b"BM" + MARK, b"PK\x03\x04" + MARK,
+    b"<svg>" + MARK, b"%PDF-1.4" + MARK, b'{"pixels": [[0,0],[0,0]], "pixels": 1}', b'"' + MARK + b'"', b"1" * 5000,
+    b'{"pixels": "\\ud800"}',
 )  # fmt: skip
 
 
@@ -48,7 +53,16 @@ def malformed(draw: random.Random, port: int) -> bytes:
         types = ("application/json", "image/png", "image/jpeg", "text/plain", "")
         return request(port, path=draw.choice(PATHS[:3]), body=body, Content_Type=draw.choice(types))
     if kind == 3:  # odd chunks
-        sizes = (f"{len(body):x}", "FFFFFFFF", "-1", "", "zz", "1;" + "x" * draw.randint(0, 5000), "0", "7fffffffffffffff")
+        sizes = (
+            f"{len(body):x}",
+            "FFFFFFFF",
+            "-1",
+            "",
+            "zz",
+            "1;" + "x" * draw.randint(0, 5000),
+            "0",
+            "7fffffffffffffff",
+        )
         parts = b"".join(
             draw.choice(sizes).encode() + b"\r\n" + body[:2000] + draw.choice((b"\r\n", b"", b"\n"))
             for _ in range(draw.randint(1, 20))
@@ -59,7 +73,9 @@ def malformed(draw: random.Random, port: int) -> bytes:
         length = draw.choice((0, 1, len(body) + 1, len(body) + 1000, 1 << 20, (1 << 20) + 1, 1 << 62))
         return request(port, body=body, Content_Length=str(length))
     if kind == 5:  # several requests at once
-        return b"".join(request(port, body=draw.choice(BODIES), Connection="keep-alive") for _ in range(draw.randint(2, 20)))
+        return b"".join(
+            request(port, body=draw.choice(BODIES), Connection="keep-alive") for _ in range(draw.randint(2, 20))
+        )
     host = f"Host: 127.0.0.1:{port}" if draw.random() < 0.7 else f"Host: {draw.choice(VALUES)}"
     lines = [f"{draw.choice(METHODS)} {draw.choice(PATHS)} {draw.choice(('HTTP/1.1', 'HTTP/1.0', 'HTTP/9', ''))}", host]
     lines += [f"{draw.choice(NAMES)}: {draw.choice(VALUES)}" for _ in range(draw.choice((1, 2, 5, 200)))]
@@ -78,7 +94,7 @@ def attack(context: Context) -> Figures:
                 return "over"
             data = malformed(draw, port)
             received = exchange(port, data, half_close=draw.random() < 0.9)
-            seen.update(map(str, statuses(received or b"")[:1] or ["closed"]))
+            seen.update([*map(str, statuses(received or b"")[:1])] or ["closed"])
             wrong = fault_in(received)
             return wrong and f"{wrong}, request {data[:60]!r}"
 

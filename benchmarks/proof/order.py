@@ -1,4 +1,4 @@
-"""The order of writes: flushed before the rename, the folder flushed after it, nothing deleted before its successor is safe.
+"""The order of writes: flushed before the rename, the folder after it, nothing deleted before its successor is safe.
 
 A power cut keeps only what was flushed, so this order is what makes a file complete or absent after one.
 """
@@ -14,7 +14,9 @@ from benchmarks.proof.context import Context, Figures, Shim, figures
 CHECKPOINT = "checkpoints/step-"
 
 
-def violations(calls: Iterable[Sequence[str]], in_place: tuple[str, ...] = (".lock", "/logs/")) -> tuple[int, list[str]]:
+def violations(
+    calls: Iterable[Sequence[str]], in_place: tuple[str, ...] = (".lock", "/logs/")
+) -> tuple[int, list[str]]:
     """The number of published files, and what is wrong in a list of calls (kind, path, second path).
 
     ``in_place`` are parts of the paths that may be written directly.
@@ -23,7 +25,7 @@ def violations(calls: Iterable[Sequence[str]], in_place: tuple[str, ...] = (".lo
     written: set[str] = set()  # and not yet renamed
     unflushed: dict[str, str] = {}  # folder -> the file that was renamed into it
     checkpoints: set[str] = set()
-    published, wrong = 0, []
+    published, wrong = 0, list[str]()
 
     def report_unflushed() -> None:
         wrong.extend(f"no folder flush: {name} is not safe before the next file" for name in unflushed.values())

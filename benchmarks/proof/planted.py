@@ -61,9 +61,9 @@ PLANTS = (
     Plant("the size of a body is not limited", "slow", "serve/guard.py",
           "if len(self.body) > guard.limits.body:", "if not guard:"),
     Plant("a refusal repeats the text of an exception", "http", "serve/models.py",
-          "    except (ValueError, RecursionError):  # not JSON, rows of unequal length, thousands of digits, too deep\n"
+          "(ValueError, RecursionError):  # not JSON, rows of unequal length, thousands of digits, too deep\n"
           "        raise wrong from None",
-          "    except (ValueError, RecursionError) as error:\n        raise Refusal(422, str(error)) from None"),
+          "(ValueError, RecursionError) as error:\n        raise Refusal(422, str(error)) from None"),
     Plant("any host name may use the server", "access", "serve/access.py",
           "                return hosts[0].lower()\n        raise Refusal(403)",
           '                return hosts[0].lower()\n        return hosts[0].lower() if hosts else b""'),
@@ -72,7 +72,7 @@ PLANTS = (
 
 def catch(planted: Iterable[str], pristine: Iterable[str]) -> str:
     """The first failure of a kind that the undamaged source does not show; empty if there is none."""
-    usual = {kind_of(line) for line in pristine}
+    usual = {kind_of(line) for line in pristine} | {"broken"}  # an attack that breaks has noticed nothing
     return next((line for line in planted if kind_of(line) not in usual), "")
 
 
@@ -91,7 +91,17 @@ def failures_of(context: Context, attack: str, path: Path | None) -> list[str]:
     out = context.fresh("planted").with_suffix(".json")
     before = [str(path)] if path else []
     environment: Mapping[str, str] = {"PYTHONPATH": os.pathsep.join([*before, os.environ.get("PYTHONPATH", "")])}
-    words = [sys.executable, "-m", "benchmarks.proof", attack, "--quick", "--seed", str(context.seed), "--out", str(out)]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.proof",
+        attack,
+        "--quick",
+        "--seed",
+        str(context.seed),
+        "--out",
+        str(out),
+    ]
     try:
         subprocess.run(words, cwd=ROOT, env=os.environ | environment, capture_output=True, timeout=240, check=False)
     except subprocess.TimeoutExpired:
@@ -104,7 +114,7 @@ def failures_of(context: Context, attack: str, path: Path | None) -> list[str]:
 
 def attack(context: Context) -> Figures:
     """Each defect with its attack, and each of these attacks once on the undamaged source."""
-    context.library  # noqa: B018 (raises Skipped where no attack with injected faults can run)
+    context.need_shim()
     names = list(dict.fromkeys(defect.attack for defect in PLANTS))
     pristine = dict(zip(names, context.each(lambda name: failures_of(context, name, None), names), strict=False))
 

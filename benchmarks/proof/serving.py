@@ -14,8 +14,8 @@ SECONDS = 15.0  # within which every request must be answered or its connection 
 TOKEN = "correct-horse-battery-staple"
 MARK = b"zqXmarkXqz"  # sent in many places; no refusal may repeat it
 LEAK = re.compile(
-    rb"Traceback|File \"|\.py\b|Exception|[a-z]Error\b|site-packages|0x[0-9a-f]{8}|line \d+ column|char \d+\)|NoneType|numpy"
-    rb"|array element|inhomogeneous|recursion|Expecting|delimiter|digits\b"
+    rb"Traceback|File \"|\.py\b|Exception|[a-z]Error\b|site-packages|0x[0-9a-f]{8}|line \d+ column|char \d+\)"
+    rb"|NoneType|numpy|array element|inhomogeneous|recursion|Expecting|delimiter|digits\b"
 )
 PIXELS = b'{"pixels": [[0, 255, 9], [8, 7, 6], [200, 3, 99]]}'
 
@@ -27,9 +27,7 @@ def served(context: Context, *words: str, **environment: str) -> Iterator[tuple[
         yield server, server.port()
 
 
-def request(
-    port: int, method: str = "POST", path: str = "/v1/predict", body: bytes = PIXELS, **headers: str
-) -> bytes:
+def request(port: int, method: str = "POST", path: str = "/v1/predict", body: bytes = PIXELS, **headers: str) -> bytes:
     """The bytes of a well-formed request that ends its connection; ``headers`` with _ for -, "" leaves one out."""
     usual = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
     if method == "POST":
@@ -84,5 +82,7 @@ def is_well(port: int) -> str:
     for data in (request(port, "GET", "/livez"), request(port)):
         answer = exchange(port, data)
         if answer is None or statuses(answer) != [200]:
-            return f"not well: after the attack {data.split(maxsplit=2)[1].decode()} gets {(answer or b'nothing')[:40]!r}"
+            return (
+                f"not well: after the attack {data.split(maxsplit=2)[1].decode()} gets {(answer or b'nothing')[:40]!r}"
+            )
     return ""

@@ -67,7 +67,9 @@ def attack(context: Context) -> Figures:
                 time.sleep(0.05)
                 command.send(signum)
             end = command.wait(ENDED_WITHIN)
-        wrong = verdict(end, signum, phase == "loading" or where > 0.8 * len(context.calls)) or (finish(context, out) if not (end.code == 0) else "")
+        wrong = verdict(end, signum, phase == "loading" or where > 0.8 * len(context.calls)) or (
+            finish(context, out) if end.code else ""
+        )
         shutil.rmtree(out, ignore_errors=True)
         return wrong and f"{wrong}, {name}{' twice' if twice else ''} while {phase} ({where:g})"
 

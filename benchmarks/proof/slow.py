@@ -33,7 +33,7 @@ def percentile_ms(port: int, seconds: float, rate: float = 20.0) -> float:
 def dripping(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Connections that each send a byte of a request now and then, and open again when they are closed."""
     data = request(port)[:60] + b"X-Slow: " + b"a" * 9000
-    stop, sockets = threading.Event(), []
+    stop, sockets = threading.Event(), list[socket.socket]()
 
     def drip() -> None:
         position = dict[int, int]()

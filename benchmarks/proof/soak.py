@@ -70,7 +70,7 @@ def soak_server(context: Context, seconds: float) -> tuple[list[str], dict[str, 
     wrong.append(f"descriptors: up to {max(late):.0f} open" if open_more else "")
     wrong.append(f"unanswered: {len(tally.unanswered)} requests" if tally.unanswered else "")
     wrong.append(f"hostile: {hostile[1]} of {hostile[0]} answered badly" if hostile[1] else "")
-    more = {"minutes": round(seconds / 60, 1), "answers": len(tally.answers), "hostile": hostile[0]}
+    more: dict[str, Any] = {"minutes": round(seconds / 60, 1), "answers": len(tally.answers), "hostile": hostile[0]}
     more |= {"mib_per_hour": slope, "mib_start": memory[0], "mib_end": memory[-1], "descriptors": max(late)}
     return wrong, more
 

@@ -1,4 +1,4 @@
-"""A study whose driver or runs are killed: the same line again completes it, with the same rows and the same weights."""
+"""A study whose driver or runs are killed: the same line again completes it, with the same rows and weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ def words(folder: Path) -> list[object]:
     """The line that begins or continues the study in ``folder``."""
     at = KNOBS.index("--depth")
     knobs = [*KNOBS[:at], *KNOBS[at + 2 :]]
-    return ["study", "--vary", "depth=1,2", "--seeds", "1", *knobs, "--out", folder / "study", "--runs", folder / "runs"]
+    return [
+        "study",
+        "--vary",
+        "depth=1,2",
+        "--seeds",
+        "1",
+        *knobs,
+        "--out",
+        folder / "study",
+        "--runs",
+        folder / "runs",
+    ]
 
 
 def rows(folder: Path) -> Any:

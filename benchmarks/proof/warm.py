@@ -60,8 +60,8 @@ def supervise(request: dict[str, Any]) -> None:
         code = 1
         try:
             code = child(request, notes)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
         except BaseException:
             traceback.print_exc()
         finally:
