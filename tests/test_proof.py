@@ -194,8 +194,10 @@ MADE = {
     "attacks": {
         "crash": {"attacked": 13, "held": 11, "calls": 274, "seconds": 61.0, "quick": True, "kinds": {"leftover": 2},
                   "failures": ["leftover: a|b `c` stays", "leftover: d stays"]},
-        "disk": {"attacked": 0, "held": 0, "seconds": 0.0, "quick": False, "kinds": {}, "failures": [], "skipped": "no C compiler"},
-        "planted": {"attacked": 2, "held": 1, "seconds": 7.0, "quick": False, "kinds": {"missed": 1}, "failures": ["missed: b"],
+        "disk": {"attacked": 0, "held": 0, "seconds": 0.0, "quick": False, "kinds": {}, "failures": [],
+                 "skipped": "no C compiler"},
+        "planted": {"attacked": 2, "held": 1, "seconds": 7.0, "quick": False, "kinds": {"missed": 1},
+                    "failures": ["missed: b"],
                     "plants": [{"name": "a", "attack": "order", "caught": True, "by": "no flush: x"},
                                {"name": "b", "attack": "slow", "caught": False, "by": ""}]},
     },

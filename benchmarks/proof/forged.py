@@ -164,25 +164,27 @@ def attack(context: Context) -> Figures:
             return "" if same else f"accepted: {what}"
         return "" if end.is_one_line else f"not one line: {what}; {shown(end)}"
 
-    def diverge(case: tuple[str, str]) -> str:
-        lr, epochs = case
+    def diverge(case: tuple[str, str, str]) -> str:
+        lr, epochs, pause = case
         out = context.fresh("diverge")
-        end = context.run(["train", *KNOBS, "--lr", lr, "--muon-lr", lr, "--epochs", epochs, "--batch-size", "500",
-                           "--warmup-epochs", "0", "--schedule", "constant", "--out", out])  # fmt: skip
+        shape = f"--epochs {epochs} --batch-size 500 --warmup-epochs 0 --schedule constant --checkpoint-seconds {pause}"
+        end = context.run(["train", *KNOBS, "--lr", lr, "--muon-lr", lr, *shape.split(), "--out", out])
         what = f"a training with lr {lr} for {epochs} epochs"
         kept = out / "model.safetensors"
         finite = not kept.exists() or all(bool(value.isfinite().all()) for value in unpacked(kept)[0].values())
         if end.wrong:
-            return f"{end.wrong.lower()}: {what}; {shown(end)}"
+            return f"{end.wrong.lower()} after diverging: {what}; {shown(end)}"
         if not finite:
-            return f"kept: {what} keeps weights that are not finite, exit {end.code}"
-        return "" if end.code in (0, 4) else f"exit {end.code}: {what}; {shown(end)}"
+            return f"kept after diverging: {what} keeps weights that are not finite, exit {end.code}"
+        return "" if end.code in (0, 4) else f"exit {end.code} after diverging: {what}; {shown(end)}"
 
     weights = [(change, words) for change in WEIGHTS for words in (READERS[:1] if context.quick else READERS)]
     failures = context.each(read, weights)
     places = ("middle",) if context.quick else ("middle", "end")
     failures += context.each(resume, [(change, where) for change in STATES for where in places])
-    failures += context.each(diverge, [(lr, epochs) for lr in ("1e4", "1e38") for epochs in ("1", "3")])
+    failures += context.each(
+        diverge, [(lr, epochs, pause) for lr in ("1e38", "1e4") for epochs in "13" for pause in ("0", "999")]
+    )
     intact = context.copy(context.unfinished, "intact")  # the forger itself changes nothing
     forge_checkpoint(intact, lambda tensors, metadata: None)
     failures.append(finish(context, intact))
