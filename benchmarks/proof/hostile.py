@@ -28,6 +28,7 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J"
 MARKUP = "<img src=x onerror=alert(1)>"
 PARTS = ("config.json", "data.json", "result.json", "model.safetensors", "environment.json", "history.jsonl")
 HUGE = 8 << 30
+SECRET = "elsewhere"  # a run that no study of a stranger may publish
 
 Words = list[object]
 Case = tuple[str, Callable[[Path], Words]]  # what it is, and what makes it in an empty folder and names the command
@@ -98,7 +99,7 @@ def strings(text: str) -> Callable[[Path], None]:
     """Every value of a JSON file that is a string replaced by ``text``."""
 
     def make(path: Path) -> None:
-        path.write_text(re.sub(r'(?<=: )"[^"]*"', json.dumps(text), path.read_text()))
+        path.write_text(re.sub(r'(?<=: )"[^"]*"', lambda _: json.dumps(text), path.read_text()))
 
     make.__doc__ = f"{text[:4]!r}... for each string"
     return make
@@ -331,6 +332,47 @@ def picture_cases(context: Context) -> list[Case]:
     return cases
 
 
+def study_cases(context: Context) -> list[Case]:
+    """A study from a stranger: rows that lead to a run elsewhere, names with escapes."""
+    at = KNOBS.index("--depth")
+    whole = context.fresh("study")
+    knobs = [*KNOBS[:at], *KNOBS[at + 2 :], "--out", whole / "study", "--runs", whole / "runs"]
+    end = context.run(["study", "--vary", "depth=1", "--seeds", "1", *knobs], seconds=120)
+    if end.code:
+        raise RuntimeError(f"the study failed: {end.last_line}")
+
+    def changed(change: Callable[[str, str], str], *words: object) -> Callable[[Path], Words]:
+        def build(here: Path) -> Words:
+            shutil.copytree(whole, here, dirs_exist_ok=True)
+            shutil.copytree(context.unbroken, here / SECRET)
+            (run,) = (path.name for path in (here / "runs").iterdir())
+            for name in ("rows.jsonl", "study.json"):
+                path = here / "study" / name
+                path.write_text(change(path.read_text(), run))
+            places = {"STUDY": here / "study", "RUN": here / "runs" / run, "RUNS": here / "runs", "WEB": here / "web"}
+            return [places.get(str(word), word) for word in words]
+
+        return build
+
+    def elsewhere(text: str, run: str) -> str:
+        return text.replace(json.dumps(run), json.dumps(f"../{SECRET}"))
+
+    def absolute(text: str, run: str) -> str:
+        return text.replace(json.dumps(run), json.dumps(str(context.unbroken)))
+
+    def escapes(text: str, run: str) -> str:
+        return text.replace("depth=1", json.dumps(f"{ESCAPES}{MARKUP}")[1:-1]).replace("depth 1", "\\u001b[31m")
+
+    web = ("export", "RUN", "--to", "web", "--study", "STUDY", "--runs", "RUNS", "--out", "WEB")
+    return [
+        ("a row that leads to a run elsewhere, export", changed(elsewhere, *web)),
+        ("a row with the absolute path of a run, export", changed(absolute, *web)),
+        ("a row that leads to a run elsewhere, look", changed(elsewhere, "look", "STUDY", "--runs", "RUNS", "--quiet")),
+        ("names of cells with escapes, status", changed(escapes, "study", "--status", "STUDY")),
+        ("names of cells with escapes, look", changed(escapes, "look", "STUDY", "--runs", "RUNS", "--quiet")),
+    ]
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """All files below a folder with their bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -351,8 +393,11 @@ def try_case(context: Context, case: Case) -> str:
     here = context.fresh("hostile")
     here.mkdir()
     canary = context.folder / "canary"
-    before = tree(canary)
-    words = build(here)
+    before, secret = tree(canary), (context.unbroken / "model.safetensors").read_bytes()
+    try:
+        words = build(here)
+    except Exception as error:
+        return f"broken: {name} could not be made, {error!r}"
     patience = SECONDS * (4 if words[0] == "look" else 1)  # a whole report takes time even when all is well
     end = context.run(words, seconds=patience, memory=ADDRESSES, cwd=here)
     wrong = ""
@@ -364,6 +409,8 @@ def try_case(context: Context, case: Case) -> str:
         wrong = f"not one line: {name}; exit {end.code}, {shown(end)}"
     elif CONTROL.search(end.out + end.err):
         wrong = f"control characters: {name}, in what is printed"
+    elif any(path.read_bytes() == secret for path in here.glob("web/**/*.safetensors")):
+        wrong = f"outside: {name}; the weights of a run elsewhere are published"
     elif any(CONTROL.search(text) or MARKUP in text for text in cards(here)):
         wrong = f"markup: {name}, in a file that is made"
     if tree(canary) != before:
@@ -376,7 +423,7 @@ def try_case(context: Context, case: Case) -> str:
 
 def cards(here: Path) -> list[str]:
     """The texts that `look` has made."""
-    found = [*here.glob("run/README.md"), *here.glob("run/report.html")]
+    found = [*here.glob("*/README.md"), *here.glob("*/report.html")]
     return [path.read_text(errors="replace") for path in found if not path.is_symlink()]
 
 
@@ -427,7 +474,8 @@ def attack(context: Context) -> Figures:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(
         context.folder / "picture.png"
     )
-    links, others = link_cases(context), run_cases(context) + data_cases(context) + picture_cases(context)
+    links = link_cases(context) + (study_cases(context) if not context.quick else [])
+    others = run_cases(context) + data_cases(context) + picture_cases(context)
     if context.quick:
         others = others[:: len(others) // 8]
     failures = [try_case(context, case) for case in links]  # alone, because they share the canary

@@ -115,6 +115,7 @@ def failures_of(context: Context, attack: str, path: Path | None) -> list[str]:
 def attack(context: Context) -> Figures:
     """Each defect with its attack, and each of these attacks once on the undamaged source."""
     context.need_shim()
+    context.seconds *= 3  # on a busy machine late is better than not tried, which counts as missed
     names = list(dict.fromkeys(defect.attack for defect in PLANTS))
     pristine = dict(zip(names, context.each(lambda name: failures_of(context, name, None), names), strict=False))
 
