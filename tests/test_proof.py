@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from scipy import stats
 
 from benchmarks.proof import __main__ as harness
 from benchmarks.proof import access, flips, hostile, order, serving, soak
-from benchmarks.proof.context import Ended, figures, kinds_of, trace
+from benchmarks.proof.context import Context, Ended, figures, kinds_of, trace
 from benchmarks.proof.crash import spread
 from benchmarks.proof.http import malformed
 from benchmarks.proof.planted import PLANTS, SOURCE, catch, plant
@@ -186,6 +190,64 @@ def test_control_characters_are_found_and_letters_are_not() -> None:
     for text in ("\x1b[2J", "a\x07", "\x9b31m", "\u202eabc", "\x7f"):
         assert hostile.CONTROL.search(text), repr(text)
     assert not hostile.CONTROL.search("größer\nzwei\tdrei 数字 🙂")
+
+
+WRITER = """
+import errno, os, pathlib, sys, tempfile
+here = pathlib.Path(sys.argv[1])
+try:
+    (here / "sub").mkdir()
+    handle, name = tempfile.mkstemp(dir=here / "sub", suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(b"0123456789")
+    with open(name, "rb+") as file:
+        os.fsync(file.fileno())
+    os.chmod(name, 0o644)
+    os.replace(name, here / "sub" / "file")
+    print(sorted(path.name for path in (here / "sub").iterdir()), (here / "sub" / "file").read_bytes())
+    os.unlink(here / "sub" / "file")
+    print("end")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = Context(tmp_path_factory.mktemp("shim")).library
+    if library is None:
+        pytest.skip("needs Linux and a C compiler")
+    return library
+
+
+def written_with(shim: Path, folder: Path, **faults: object) -> tuple[int, list[str], str]:
+    """Exit code, standard output and the kinds of calls of a process that writes, with faults in its calls."""
+    folder.mkdir()
+    (folder / "data").mkdir()
+    named = {f"PROOF_{name.upper()}": str(value) for name, value in faults.items()}
+    environment = {"PROOF_FOLDER": str(folder / "data"), "PROOF_LOG": str(folder / "log"), "LD_PRELOAD": str(shim)}
+    words = [sys.executable, "-S", "-c", WRITER, str(folder / "data")]
+    done = subprocess.run(words, env=environment | named, capture_output=True, text=True, check=False)
+    kinds = [line.split("\t")[0] for line in (folder / "log").read_text().splitlines()]
+    return done.returncode, done.stdout.splitlines(), "".join(kinds)
+
+
+def test_pythons_calls_go_through_the_shim(shim: Path, tmp_path: Path) -> None:
+    code, lines, kinds = written_with(shim, tmp_path / "all")
+    assert (code, lines) == (0, ["['file'] b'0123456789'", "end"])
+    assert re.fullmatch("mowoscrlpd+u", kinds), kinds  # in the order of WRITER
+
+
+def test_the_shim_lets_the_nth_call_fail_or_kills_there(shim: Path, tmp_path: Path) -> None:
+    for kind, name in (("m", "EROFS"), ("o", "EDQUOT"), ("w", "ENOSPC"), ("s", "EIO"), ("r", "EACCES"), ("l", "EIO")):
+        faults = {"kinds": kind, "at": 1, "action": getattr(errno, name)}
+        assert written_with(shim, tmp_path / kind, **faults)[:2] == (0, [name])
+    assert written_with(shim, tmp_path / "second", kinds="o", at=2, action=errno.EIO)[:2] == (0, ["EIO"])
+    assert written_with(shim, tmp_path / "third", kinds="o", at=3, action=errno.EIO)[1][-1] == "end"
+    code, _, kinds = written_with(shim, tmp_path / "killed", at=3, action=-signal.SIGKILL)
+    assert (code, kinds) == (-signal.SIGKILL, "mow")
+    (torn,) = (tmp_path / "killed" / "data" / "sub").iterdir()
+    assert torn.read_bytes() == b"01234"  # half of what it wanted to write
 
 
 MADE = {
