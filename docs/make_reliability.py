@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ Figures = Mapping[str, Any]
 PAGE = Path(__file__).with_name("reliability.md")
 HEAD = """# Reliability: what vitlab promises, and how the promises were tested
 
-vitlab promises that it never loses your work, never gives you a wrong answer because a file was damaged, and never lets
-a stranger's file or request out of its place. Promises are cheap, so `make proof` attacks each of them and counts what
-held. It takes about half an hour on two cores. This page is generated from its figures; do not edit it by hand.
+vitlab promises never to lose your work, never to give you a wrong answer because a file was damaged, and never to let
+a stranger's file or request do any harm. Promises are cheap, so `make proof` attacks each of them and counts what held.
+It takes about half an hour on two cores. This page is generated from its figures; do not edit it by hand.
 
 **Held** means: exactly what the promise says happened. Anything else, even a second line of an error message, counts as
 a failure and is listed. The harness is tested too: defects are planted into copies of the source, and the attacks must
@@ -50,8 +51,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "A failing or full disk costs nothing but time",
         "When the disk refuses a call, vitlab says so in one line, exits with code 6, and the run can be resumed.",
         "Calls to open, write, flush, rename, delete, list and make folders failed with EIO, ENOSPC, EACCES, EROFS or "
-        "EDQUOT, once or from then on; afterwards the run was resumed and compared. An error that vitlab can work "
-        "around may also be passed over in silence if the result is the same.",
+        "EDQUOT, once or from then on; afterwards the run was resumed and compared. vitlab may stay silent about an "
+        "error that changes nothing.",
     ),
     "order": (
         "Files are complete or absent, even after a power cut",
@@ -149,6 +150,11 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def wrapped(text: str) -> str:
+    """A paragraph in lines of 120 letters."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def escaped(text: str) -> str:
     """Text of a failure as code in a Markdown list or table."""
     return "`" + text.replace("`", "'").replace("|", "/") + "`"
@@ -190,9 +196,10 @@ def per_file(found: Figures) -> str:
     files: Mapping[str, Mapping[str, int]] = found.get("files", {})
     rows = [(f"`{name}`", sum(one.values()), *(one.get(kind, 0) for kind in classes)) for name, one in files.items()]
     head = ("file", "bits", "refused", "no effect", "silently wrong", "traceback", "hang")
-    noticed = f"\n`vitlab check` noticed {found['check_noticed']} of {found['check_tried']} flipped bits.\n"
     text = table(head, rows) + f"\nResumes of a run with a flipped bit: {found.get('resumes', 0)}.\n"
-    return text + (noticed if "check_tried" in found else "")
+    if "check_tried" in found:
+        text += f"\n`vitlab check` noticed {found['check_noticed']} of {found['check_tried']} flipped bits.\n"
+    return text
 
 
 def times(found: Figures) -> str:
@@ -247,7 +254,7 @@ MORE: dict[str, Callable[[Figures], str]] = {"flips": per_file, "slow": times, "
 def details(name: str, found: Figures) -> str:
     """The section of one attack."""
     title, promise, how = TEXTS[name]
-    parts = [f"\n## {title}\n\n{promise}\n\n*How it was attacked*: {how}\n"]
+    parts = [f"\n## {title}\n\n{wrapped(promise)}\n\n{wrapped(f'*How it was attacked*: {how}')}\n"]
     if "skipped" in found:
         return parts[0] + f"\n**Skipped**: {found['skipped']}.\n"
     said = [f"{found[key]:,} {words}" for key, words in NUMBERS.get(name, ()) if key in found]
@@ -255,7 +262,9 @@ def details(name: str, found: Figures) -> str:
         said.append("answers by status: " + ", ".join(f"{status} {count:,}" for status, count in statuses.items()))
     if found["quick"]:
         said.append("the quick form, with few tries")
-    parts.append(f"\n**{found['held']:,} of {found['attacked']:,} held**{'; ' if said else ''}{'; '.join(said)}.\n")
+    parts.append(
+        "\n" + wrapped("; ".join([f"**{found['held']:,} of {found['attacked']:,} held**", *said]) + ".") + "\n"
+    )
     if name in MORE and (name != "soak" or "mib_per_hour" in found) and (name != "slow" or "grown_mib" in found):
         parts.append("\n" + MORE[name](found))
     if found["failures"]:
@@ -279,17 +288,17 @@ def page(measured: Figures, file: str) -> str:
     about, attacks = measured["about"], measured["attacks"]
     tried, held = (sum(found[name] for found in attacks.values()) for name in ("attacked", "held"))
     quick = " (some only in their quick form, see below)" if any(found["quick"] for found in attacks.values()) else ""
-    circumstances = (
-        f"\n{held:,} of {tried:,} attacks held{quick}. Seed {about['seed']}, commit `{about['commit']}`, "
+    circumstances = wrapped(
+        f"{held:,} of {tried:,} attacks held{quick}. Seed {about['seed']}, commit `{about['commit']}`, "
         f"{about['date']}; {about['machine']}, {about['cores']} cores, {about['system']}, Python {about['python']}, "
         f"torch {about['torch']}. All figures, with a line for each failure: "
-        f"[{file}](../benchmarks/results/{file}). Repeat it: `make proof`, or `python -m benchmarks.proof NAME "
-        f"--seed 1` for one attack with other random numbers.\n\n"
+        f"[{file}](../benchmarks/results/{file}). Repeat it with `make proof`, or one attack with other draws: "
+        "`python -m benchmarks.proof ATTACK --seed 1`."
     )
     missing = [TEXTS[name][0] for name in TEXTS if name not in attacks]
     left_out = f"\nNot run: {'; '.join(missing)}.\n" if missing else ""
     sections = "".join(details(name, attacks[name]) for name in TEXTS if name in attacks)
-    return HEAD + circumstances + summary(attacks) + left_out + sections + NOT_COVERED
+    return f"{HEAD}\n{circumstances}\n\n" + summary(attacks) + left_out + sections + NOT_COVERED
 
 
 def main(path: Path) -> None:

@@ -93,7 +93,7 @@ def attack(context: Context) -> Figures:
             if context.is_over:
                 return "over"
             data = malformed(draw, port)
-            received = exchange(port, data, half_close=draw.random() < 0.9)
+            received = exchange(port, data, half_close=draw.random() < 0.98)
             seen.update([*map(str, statuses(received or b"")[:1])] or ["closed"])
             wrong = fault_in(received)
             return wrong and f"{wrong}, request {data[:60]!r}"

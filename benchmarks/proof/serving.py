@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from benchmarks.proof.context import Context
 from benchmarks.serve_process import ServerProcess
 
 SECONDS = 15.0  # within which every request must be answered or its connection closed
+SILENCE = 0.3
 TOKEN = "correct-horse-battery-staple"
 MARK = b"zqXmarkXqz"  # sent in many places; no refusal may repeat it
 LEAK = re.compile(
@@ -38,15 +40,20 @@ def request(port: int, method: str = "POST", path: str = "/v1/predict", body: by
 
 
 def exchange(port: int, data: bytes, half_close: bool = False, seconds: float = SECONDS) -> bytes | None:
-    """Everything that comes back until the connection ends; None when it does not end in time."""
+    """Everything that comes back until the connection ends; None when it does not end in time.
+
+    ``half_close``: after a moment of silence say that nothing more will come, so the server need not wait for the rest.
+    """
     received = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
             connection.sendall(data)
-            if half_close:
+            if half_close and not select.select([connection], [], [], SILENCE)[0]:
                 connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65536):
                 received += chunk
+                if half_close and not select.select([connection], [], [], SILENCE)[0]:
+                    connection.shutdown(socket.SHUT_WR)
     except TimeoutError:
         return None
     except OSError:  # reset: the server has closed while we were sending
