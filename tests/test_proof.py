@@ -275,7 +275,7 @@ def test_the_page_says_what_held_and_what_did_not() -> None:
     assert "- 2 times `leftover: a/b 'c' stays`" in page
     assert "**Skipped**: no C compiler." in page
     assert "| a | `order` | caught | `no flush: x` |" in page
-    assert "| b | `slow` | **missed** |  |" in page
+    assert "| b | `slow` | **missed** |" in page
     assert "Not run: " in page
     anchors = {make_reliability.anchor(title) for title in re.findall(r"^## (.*)$", made, re.M)}
     assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors

@@ -105,6 +105,12 @@ def strings(text: str) -> Callable[[Path], None]:
     return make
 
 
+def named(make: Callable[[Path], None]) -> str:
+    """What it makes, for a line."""
+    text = (make.__doc__ or "").rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
 ODD = (fifo, device, unix_socket, sparse, loop, folder_there)
 TEXTS = (
     deep,
@@ -134,11 +140,11 @@ def run_cases(context: Context) -> list[Case]:
     for name in PARTS:
         reader: Words = list(predict) if name in PARTS[:4] else ["look", "RUN", "--quiet"]
         for make in (*ODD, *(TEXTS if name.endswith("json") else ())):
-            cases.append((f"{make.__doc__} as {name}, {reader[0]}", damaged(name, make, reader)))
+            cases.append((f"{named(make)} as {name}, {reader[0]}", damaged(name, make, reader)))
     for make in (fifo, device, sparse, loop):
         others: list[Words] = [["train", "--resume", "RUN", "--quiet"], ["evaluate", "RUN", "--quiet"]]
         for words in others:
-            cases.append((f"{make.__doc__} as config.json, {words[0]}", damaged("config.json", make, words)))
+            cases.append((f"{named(make)} as config.json, {words[0]}", damaged("config.json", make, words)))
     cases.append(("markup and escapes in environment.json, look", damaged(
         "environment.json", strings(MARKUP + ESCAPES), ["look", "RUN", "--quiet"])))  # fmt: skip
     return cases
@@ -246,18 +252,17 @@ def data_cases(context: Context) -> list[Case]:
                 made.writestr(f"{name}.npy", header.getvalue() + b"\0" * 1000)
 
     def bomb(path: Path) -> None:
-        """3 GB of zeros, compressed to 3 MB"""
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, {"descr": "|u1", "fortran_order": False, "shape": (3_000_000, 32, 32)}
-        )
-        with (
-            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
-            made.open("x_train.npy", "w") as file,
-        ):
-            file.write(header.getvalue())
-            for _ in range(3072):
-                file.write(bytes(1_000_000))
+        """5 GB claimed, a gigabyte of zeros in 1 MB"""
+        header, shape = io.BytesIO(), (5_000_000, 32, 32)
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+            with made.open("x_train.npy", "w", force_zip64=True) as file:
+                file.write(header.getvalue())
+                for _ in range(1000):
+                    file.write(bytes(1_000_000))
+            labels = io.BytesIO()
+            np.save(labels, np.arange(5_000_000, dtype=np.int64) % 3)
+            made.writestr("y_train.npy", labels.getvalue())
 
     def cut(path: Path) -> None:
         """a cut archive"""
@@ -277,21 +282,21 @@ def data_cases(context: Context) -> list[Case]:
         """a link to the folder above"""
         path.symlink_to("..", target_is_directory=True)
 
-    def named(*names: str) -> Callable[[Path], Words]:
+    def classes(*names: str) -> Callable[[Path], Words]:
         return lambda here: training(small_folder(here, names))
 
     def deep_folder(path: Path) -> None:
         """folders 60 deep"""
         (path.parent / "/".join("d" * 60)).mkdir(parents=True)
 
-    cases: list[Case] = [(f"{make.__doc__} as data.npz", archive(make)) for make in (*ODD, objects, lying, cut)]
+    cases: list[Case] = [(f"{named(make)} as data.npz", archive(make)) for make in (*ODD, objects, lying, cut)]
     if not context.quick:
-        cases.append((f"{bomb.__doc__} as data.npz", archive(bomb)))
+        cases.append((f"{named(bomb)} as data.npz", archive(bomb)))
     some = (fifo, device, unix_socket, sparse, loop, outside, bombed, folder_loop, deep_folder)
-    cases += [(f"{make.__doc__} among pictures", in_folder(make)) for make in some]
-    cases += [(f"{make.__doc__} as a class", in_folder(make, "odd")) for make in (fifo, loop, folder_loop)]
-    cases.append(("class names with escapes and markup", named(ESCAPES.replace("/", ""), MARKUP, "a\nvitlab: fine")))
-    cases.append(("class names that are not UTF-8", named(os.fsdecode(b"\xff\xfe"), "b")))
+    cases += [(f"{named(make)} among pictures", in_folder(make)) for make in some]
+    cases += [(f"{named(make)} as a class", in_folder(make, "odd")) for make in (fifo, loop, folder_loop)]
+    cases.append(("class names with escapes and markup", classes(ESCAPES.replace("/", ""), MARKUP, "a\nvitlab: fine")))
+    cases.append(("class names that are not UTF-8", classes(os.fsdecode(b"\xff\xfe"), "b")))
     return cases
 
 
@@ -325,10 +330,10 @@ def picture_cases(context: Context) -> list[Case]:
 
         return build
 
-    cases: list[Case] = [(f"{make.__doc__} as a picture", picture(make)) for make in (*ODD, frames)]
+    cases: list[Case] = [(f"{named(make)} as a picture", picture(make)) for make in (*ODD, frames)]
     for kind, files in bombs().items():
         cases += [(f"bomb {number} ({kind}) as a picture", picture(written(data))) for number, data in enumerate(files)]
-    cases += [(f"{make.__doc__} as --config", configuration(make)) for make in (*ODD, *TEXTS)]
+    cases += [(f"{named(make)} as --config", configuration(make)) for make in (*ODD, *TEXTS)]
     return cases
 
 
