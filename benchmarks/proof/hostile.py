@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.proof.context import KNOBS, Context, Figures, figures, shown
+from benchmarks.proof.context import KNOBS, Context, Figures, figures, reseal, shown
 from benchmarks.proof.flips import TooLong, isolated
 from benchmarks.serve_bombs import bombs, saved
 
@@ -111,6 +111,32 @@ def named(make: Callable[[Path], None]) -> str:
     return text[:1].lower() + text[1:]
 
 
+def strings_but_digests(text: str) -> Callable[[Path], None]:
+    """Every value that is a string, except digests and what must fit the machine; with digests that fit."""
+
+    def make(path: Path) -> None:
+        values = json.loads(path.read_text())
+        changed = ("vitlab", "system", "python", "git_commit", "started_utc", "device_name", "torch")
+        path.write_text(json.dumps(values | {name: f"{values.get(name)}{text}" for name in changed}))
+        reseal(path.parent)
+
+    make.__doc__ = "markup and escapes"
+    return make
+
+
+def classes_called(text: str) -> Callable[[Path], None]:
+    """Classes with such names, with digests that fit."""
+
+    def make(path: Path) -> None:
+        values = json.loads(path.read_text())
+        values["classes"] = [f"{text}{name}" for name in values["classes"]]
+        path.write_text(json.dumps(values))
+        reseal(path.parent)
+
+    make.__doc__ = f"classes called {'markup and ' if MARKUP in text else ''}escapes"
+    return make
+
+
 ODD = (fifo, device, unix_socket, sparse, loop, folder_there)
 TEXTS = (
     deep,
@@ -145,8 +171,14 @@ def run_cases(context: Context) -> list[Case]:
         others: list[Words] = [["train", "--resume", "RUN", "--quiet"], ["evaluate", "RUN", "--quiet"]]
         for words in others:
             cases.append((f"{named(make)} as config.json, {words[0]}", damaged("config.json", make, words)))
-    cases.append(("markup and escapes in environment.json, look", damaged(
-        "environment.json", strings(MARKUP + ESCAPES), ["look", "RUN", "--quiet"])))  # fmt: skip
+    sealed = "with digests that fit"
+    sealed_cases: list[tuple[str, Callable[[Path], None], Words]] = [
+        ("environment.json", strings_but_digests(MARKUP + ESCAPES), ["look", "RUN", "--quiet"]),
+        ("data.json", classes_called(ESCAPES), predict),
+        ("data.json", classes_called(MARKUP + ESCAPES), ["look", "RUN", "--quiet"]),
+    ]
+    for name, change, words in sealed_cases:
+        cases.append((f"{named(change)} in {name} {sealed}, {words[0]}", damaged(name, change, list(words))))
     return cases
 
 
@@ -179,6 +211,7 @@ def link_cases(context: Context) -> list[Case]:
         result = json.loads((here / "run" / "result.json").read_text())
         result["config_digest"] = RunConfig.from_dict(values).digest()
         (here / "run" / "result.json").write_text(json.dumps(result))
+        reseal(here / "run")
         return ["predict", here / "run", context.folder / "picture.png"]
 
     whole: Words = ["look", "RUN", "--quiet"]
