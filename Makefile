@@ -1,7 +1,8 @@
-# make train | test | check | bench | venv. Each creates .venv first if it is missing.
+# make train | test | check | bench | proof | venv. Each creates .venv first if it is missing.
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
 #   make bench NAME=my-machine                                     the main measurements of README and docs
+#   make proof NAME=my-machine                                     attack everything, and write docs/reliability.md
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu     a smaller, CPU-only torch
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ LESS := elastic=0 rotate=0/zoom=0/shift=0/shear=0/elastic=0 attn_form=none/attn_
 BIN := .venv/bin
 NPM := $(shell command -v node >/dev/null && command -v npm)
 
-.PHONY: train test check check-page bench venv clean
+.PHONY: train test check check-page bench proof venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -61,6 +62,11 @@ bench: venv
 		--seeds 2 --out $(RESULTS)/ablation-accurate-$(NAME).json
 	$(BIN)/python -m benchmarks.duel fashion small/data=fashion-mnist --against small/data=fashion-mnist --seeds 5 \
 		--out $(RESULTS)/duel-fashion-$(NAME).json
+
+# Half an hour on a quiet machine with two cores. Fails if any attack succeeded, but writes the page in any case.
+proof: venv
+	@$(BIN)/python -m benchmarks.proof --out $(RESULTS)/proof-$(NAME).json $(ARGS); status=$$?; \
+		$(BIN)/python docs/make_reliability.py $(RESULTS)/proof-$(NAME).json && exit $$status
 
 venv: .venv/ready
 
