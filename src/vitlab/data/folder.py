@@ -168,7 +168,9 @@ def _reason(path: Path, layout: Layout) -> str:
 
 
 def _no_image(label: str, reason: str) -> DataError:
-    return DataError(f"no training image of the class {label!r} can be read ({reason}); or remove the folder")
+    return DataError(
+        f"no training image of the class {label!r} can be read ({reason}); correct that, or remove the folder"
+    )
 
 
 def _class_names(
