@@ -18,7 +18,7 @@ from tests.made_runs import make_run
 from tests.test_data_folder import encoded, put
 from tests.tiny import tiny_config
 from vitlab import Classifier, train_run
-from vitlab.data import images, load_dataset
+from vitlab.data import Reading, images, load_dataset
 from vitlab.data.folder import choose_size
 from vitlab.data.images import ImageError, held_coefficients, over
 
@@ -259,6 +259,8 @@ def test_ink_stays_visible_on_transparency(tmp_path: Path, inks: list[int], unde
     dataset = greys(tmp_path, inks, lines)
     assert dataset.background == under
     assert (dataset.train.images[:, 0, 0, 0] == under).all()
+    earlier = load_dataset(str(tmp_path), reading=Reading(("a", "b"))).train.images  # of a run that knew only black
+    assert (earlier[:, 0, 0, 0] == 0).all()
     by_ink = {int(image[4, 4, 0]) for image in dataset.train.images}
     assert by_ink == set(inks)
     assert (under != 0) == any(line.startswith("transparency becomes ") for line in lines)

@@ -84,6 +84,14 @@ def test_two_folders_for_one_part_are_refused(tmp_path: Path, names: tuple[str, 
         loaded(tmp_path, below(names[0]) | below(names[1]))
 
 
+def test_a_class_may_have_the_name_of_a_part(tmp_path: Path) -> None:
+    files = {f"{name}/0.png": GREY for name in ("dev", "ops", "test")} | {
+        "dev/old/1.png": GREY,
+        "freight_train/x": b"x",
+    }
+    assert loaded(tmp_path, files)[0].card.classes == ("dev", "ops", "test")
+
+
 def test_parts_without_classes_are_no_classes(tmp_path: Path) -> None:
     """As in Kaggle's cats and dogs: train/cat.0.jpg ..., test/1.jpg ..."""
     with pytest.raises(DataError, match="test/ and train/ without classes"):

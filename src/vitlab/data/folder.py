@@ -86,6 +86,9 @@ def load_folder(
     is_old = reading is not None and reading.is_old
     layout = find_parts(root, is_old)
     found = {part: list(_files_of(folder, layout)) for part, folder in layout.parts.items()}
+    labels = {one.label for one in found["train"]}
+    if len(labels) == 1 and not layout.left_out:
+        raise _one_class(layout, labels.pop())
     if reading is None:
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
@@ -168,7 +171,16 @@ def _reason(path: Path, layout: Layout) -> str:
 
 
 def _no_image(label: str, reason: str) -> DataError:
-    return DataError(f"no training image of the class {label!r} can be read ({reason}); or remove the folder")
+    return DataError(
+        f"no training image of the class {label!r} can be read ({reason}); correct that, or remove the folder"
+    )
+
+
+def _one_class(layout: Layout, label: str) -> DataError:
+    rest = f"; left out: {layout.told()}" if layout.left_out else ""
+    return DataError(
+        f"{layout.parts['train']} has only one class, {label!r}{rest}; a classifier needs two or more sub-folders"
+    )
 
 
 def _class_names(
@@ -191,8 +203,7 @@ def _class_names(
         if not label.isprintable():
             raise DataError(f"{train} has a class {label!a} whose name cannot be printed; rename it")
     if len(shown) < 2:
-        rest = f"; left out: {layout.told()}" if layout.left_out else ""
-        raise DataError(f"{train} has only one class, {min(shown)!r}{rest}; a classifier needs two or more sub-folders")
+        raise _one_class(layout, min(shown))
     return tuple(sorted(shown, key=natural))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitlab.data.images import printable
+from vitlab.data.images import SUFFIXES, printable
 from vitlab.data.paths import Entry, contents, is_run, junk_folders, sub_folders
 from vitlab.errors import DataError
 from vitlab.text import few, listed
@@ -78,7 +78,7 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
     if not folders:
         raise DataError(f"{top} has no sub-folders; put the images of each class into a sub-folder")
     named = {path: path.name for path in folders if path.name in PARTS} if is_old else _named(folders)
-    nested = {path: part for path, part in named.items() if sub_folders(path, root)}
+    nested = {path: part for path, part in named.items() if _holds_classes(path, root)}
     if not nested and not is_old:
         _refuse_parts_without_classes(top, folders)
     if not nested:
@@ -117,6 +117,13 @@ def _named(folders: list[Path]) -> dict[Path, str]:
         if "train" in named.values() or (named and meaning is part_of):
             return named
     return {}
+
+
+def _holds_classes(folder: Path, root: Path) -> bool:
+    """Whether ``folder`` has sub-folders; one with images of its own, such as dev/, may be a class."""
+    found = contents(folder, root)
+    has_images = any(one.kind == "file" and one.name.lower().endswith(SUFFIXES) for one in found)
+    return any(one.kind == "folder" for one in found) and (folder.name in PARTS or not has_images)
 
 
 def _refuse_parts_without_classes(top: Path, folders: list[Path]) -> None:

@@ -187,9 +187,13 @@ def _split(images: Array, labels: Array, values: Array, part: str, path: Path) -
     unknown = labels[values[numbers] != labels]
     if len(unknown):
         word = {"train": "training", "val": "validation", "test": "test"}[part]
+        *others, last = np.unique(unknown)
+        also = f" (others are {_few(np.array(others))})" if others else ""
+        is_range = int(values[-1]) == len(values) - 1
+        allowed = f"0 to {len(values) - 1}" if is_range else f"those of training, {_few(values)}"
         raise DataError(
-            f"{path} has {counted(len(values), 'class')}, but a {word} label is {unknown[0]}, which is none of "
-            f"{_few(values)}; correct the labels, or add training images"
+            f"{path} has {counted(len(values), 'class')}, but a {word} label is {last}{also}; "
+            f"labels must be {allowed}: correct them, or add training images"
         )
     try:
         return Split(images[..., np.newaxis] if images.ndim == 3 else images, numbers)
