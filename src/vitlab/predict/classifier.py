@@ -99,7 +99,7 @@ class Classifier:
         pixels = self.pixels(image)
         if self.drawing is not None:
             shape = drawing.plain_drawing if center is False else drawing.center_drawing
-            pixels = shape(pixels[..., 0]).placed[..., np.newaxis]
+            pixels = shape(pixels).placed[..., np.newaxis]
         else:
             pixels = resize(pixels, *map(min, pixels.shape[:2], self.stored_size))
         return torch.from_numpy(np.array(pixels))[None]  # a copy, since the caller's array may change
