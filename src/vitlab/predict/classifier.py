@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE
+from vitlab.data.drawn import DARK, LIGHT
 from vitlab.data.images import ImageError, Pixels, decode, read_file, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
@@ -23,7 +24,6 @@ from vitlab.runs.result import Result
 from vitlab.training.preprocess import Preprocess
 
 NOT_SURE = 0.5  # below this probability an answer should not be trusted
-DRAWN = ("mnist",)  # the data sets whose images are normalised drawings
 
 Picture = bytes | str | Path | npt.NDArray[np.uint8]
 
@@ -48,6 +48,7 @@ class Classifier:
         print(best.name, best.probability)
 
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
+    ``size`` is the height and width of its images, which older run folders do not tell;
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set.
     """
@@ -63,6 +64,7 @@ class Classifier:
     digest: str
     path: Path
     data_name: str
+    size: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, run: Path | str) -> Classifier:
@@ -76,11 +78,12 @@ class Classifier:
             classes=opened.classes,
             channels=data["channels"],
             config=config,
-            drawing=drawing.NAME if config.data.data in DRAWN else None,
+            drawing=drawing_in(data, config),
             result=opened.result,
             digest=opened.result["model_sha256"],
             path=path,
             data_name=str(data.get("name", "unknown")),
+            size=(data["height"], data["width"]) if "height" in data and "width" in data else None,
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
@@ -89,41 +92,52 @@ class Classifier:
         return self.labels(self.logits(self.prepare(image, center)), top)[0]
 
     def prepare(self, image: Picture, center: bool | None = None) -> Tensor:
+        """The first part of `examine`."""
+        return self.examine(image, center)[0]
+
+    def examine(self, image: Picture, center: bool | None = None) -> tuple[Tensor, str | None]:
         """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
         (28 x 28) if it was trained on drawings. An array is uint8 [H, W], [H, W, 1] or [H, W, 3].
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
-        `preprocess` samples only four pixels for each pixel that it makes, and would miss the rest.
+        `preprocess` samples only four pixels for each pixel that it makes, and would miss the rest. The second
+        part says in a few words why no drawing was found that can be read, else it is None.
         """
-        pixels = self.pixels(image)
+        pixels, reason = self.pixels(image), None
         if self.drawing is not None:
-            shape = drawing.plain_drawing if center is False else drawing.center_drawing
-            pixels = shape(pixels).placed[..., np.newaxis]
+            steps = (drawing.plain_drawing if center is False else drawing.center_drawing)(pixels)
+            placed = 255 - steps.placed if self.drawing == DARK else steps.placed
+            pixels, reason = np.repeat(placed[..., np.newaxis], self.channels, axis=2), steps.reason
         else:
             pixels = resize(pixels, *map(min, pixels.shape[:2], self.stored_size))
-        return torch.from_numpy(np.array(pixels))[None]  # a copy, since the caller's array may change
+        return torch.from_numpy(np.array(pixels))[None], reason  # a copy, since the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
-        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged."""
+        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged; of a drawing with its colours,
+        since ink may differ from its paper in nothing else."""
         if isinstance(image, np.ndarray):
             pixels = checked(image)
         else:
             data, name = (image, "the image") if isinstance(image, bytes) else (read_file(image), str(image))
             pixels = decode(data, name, drawing=self.drawing is not None)
+        if self.drawing is not None:
+            return pixels
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Height and width of an image of the data set: from its card, or image_size if it has none."""
+        """Height and width of an image of the data set: in older run folders from its card, or image_size."""
+        if self.size is not None:
+            return self.size
         card, side = CATALOGUE.get(self.config.data.data), self.preprocess.image_size
         return (card.height, card.width) if card else (side, side)
 
     def is_blank(self, image_1HWC: Tensor) -> bool:
         """Whether `prepare` found no ink in a drawing: the network's answer then means nothing."""
-        return self.drawing is not None and not bool(image_1HWC.any())
+        return self.drawing is not None and bool((image_1HWC == image_1HWC.flatten()[0]).all())
 
     def logits(self, images_BHWC: Tensor) -> Tensor:
         """uint8 [B, H, W, C] of one size -> float32 [B, K]."""
@@ -148,6 +162,13 @@ class Classifier:
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+
+def drawing_in(data: dict[str, Any], config: RunConfig) -> str | None:
+    """The normalisation that data.json names; before it did, only networks for mnist had one."""
+    if "drawing" not in data:
+        return LIGHT if config.data.data == "mnist" else None
+    return data["drawing"] if data["drawing"] in (LIGHT, DARK) else None
 
 
 def checked(array: npt.NDArray[Any]) -> Pixels:

@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.drawn import CENTRE, LONGEST, SIDE, are_normalised
 from vitlab.data.images import Pixels, to_grey
 from vitlab.predict.paper import NO_INK, Box, Ink, border_of, box_around, find_ink
 
-NAME = "mnist-drawing"
-SIDE = 28  # of the result, in pixels
-LONGEST = 20  # of the drawing inside it
-CENTRE = 14.5  # of mass of MNIST's digits
 TIE = 1e-6  # a centre halfway between two places goes right or down, whatever the last bit of the sum
 
 Floats = npt.NDArray[np.float64]
@@ -94,19 +91,10 @@ def already_normalised(picture_HWC: Pixels) -> Steps | None:
     for inverted in (False, True):
         grey = 255 - picture_HWC[..., 0] if inverted else picture_HWC[..., 0]
         box = box_around(grey > 0)
-        if box is not None and is_placed(grey, box):
+        if box is not None and grey.max() >= 254 and are_normalised(grey[np.newaxis], ground=0)[0]:
             left, top, right, bottom = box
             return Steps(inverted, box, grey[top:bottom, left:right].copy(), grey.copy())
     return None
-
-
-def is_placed(grey_HW: Pixels, box: Box) -> bool:
-    """Whether size and centre of mass are those of a normalised drawing; MNIST's centres lie between 13.98 and 15."""
-    left, top, right, bottom = box
-    mass = grey_HW.sum(dtype=np.float64)
-    middles = [float(grey_HW.sum(axis=axis) @ (np.arange(SIDE) + 0.5)) / mass for axis in (0, 1)]
-    centred = all(abs(middle - CENTRE) <= 0.55 for middle in middles)
-    return centred and max(right - left, bottom - top) in (LONGEST - 1, LONGEST) and grey_HW.max() >= 254
 
 
 def plain_drawing(picture: Pixels) -> Steps:

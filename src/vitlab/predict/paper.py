@@ -31,6 +31,9 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two exclus
 SMALL = 280  # longest side on which ink is looked for, in pixels
 LEAST = 20.0  # levels of 255: a weaker contrast is not ink
 CLEAR = 6.0  # ink differs from the paper by at least as many standard deviations of the paper's noise
+UNEVEN = 0.3  # of the paper's own range from bright to dark: what is weaker may be light that was not understood
+SHARP = 0.2  # of full ink: an edge of ink rises by as much within two pixels, light and shade do not
+SPECK = (6, 0.035)  # pixels, and share of the picture's longer side: what is smaller is not a drawing
 EVEN = 2.0  # levels: what differs less than this is the same paper
 FAINT = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of full ink at which ink may begin: the first one that frees the border
 FULL = 0.5  # share of full ink that each piece of the drawing must reach somewhere
@@ -39,6 +42,7 @@ TIE = 1e-6  # sums differ in the last bit between Python and JavaScript; compari
 NO_INK = "no ink stands out from the paper"
 FILLED = "the ink fills the whole picture"
 SCATTERED = "ink is scattered over the picture"
+TINY = "the ink is only a speck"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +68,13 @@ def find_ink(picture_HWC: Pixels) -> Ink:
     paper = np.broadcast_to(even, levels.shape) if even is not None else paper_of(levels)
     difference = levels - paper
     strength, darker = strength_of(difference)
-    blur, noise, full = clearest(strength)
-    if full < LEAST - TIE or full < CLEAR * noise:
+    lines = np.zeros(strength.shape) if even is not None else lines_of(strength)
+    blur, noise, full = clearest(np.maximum(strength - lines, np.minimum(strength, 0)))
+    uneven = float((paper.max(axis=(0, 1)) - paper.min(axis=(0, 1))).max())
+    if full < max(LEAST, UNEVEN * uneven) - TIE or full < CLEAR * noise:
         return Ink(np.zeros(strength.shape), factor, None, darker, NO_INK)
-    lines = np.zeros(strength.shape) if even is not None else lines_of(strength, noise, full)
-    covered = cover(strength, lines, full)
-    covered, box, reason = drawing_in(covered, blur, max(FAINT[0], 3.5 * noise / full))
+    faint = FAINT[1] if lines.any() else FAINT[0]
+    covered, box, reason = drawing_in(cover(strength, lines, full), lines > 0, blur, max(faint, 3.5 * noise / full))
     return Ink(covered, factor, box, darker, reason)
 
 
@@ -103,11 +108,11 @@ def even_paper(levels_HWC: Floats) -> Floats | None:
 
 
 def without_specks(levels_HWC: Floats) -> Floats:
-    """Pepper and salt: if many single pixels stick out, each pixel becomes the median of the 3 x 3 around it."""
+    """Pepper and salt: if many pixels stick out alone or in pairs, these become the median of the 3 x 3 around them."""
     medians = ndimage.median_filter(levels_HWC, size=(3, 3, 1), mode="nearest")
     odd = np.abs(levels_HWC - medians).max(axis=2) > 2 * LEAST
-    alone = odd & (ndimage.convolve(odd.astype(np.int64), np.ones((3, 3), np.int64), mode="constant") == 1)
-    return medians if alone.mean() > 0.002 else levels_HWC
+    alone = odd & (ndimage.convolve(odd.astype(np.int64), np.ones((3, 3), np.int64), mode="constant") <= 2)
+    return np.where(alone[..., None], medians, levels_HWC) if alone.mean() > 0.002 else levels_HWC
 
 
 def paper_of(levels_HWC: Floats) -> Floats:
@@ -209,26 +214,36 @@ def box_mean(image_HW: Floats, reach: int) -> Floats:
     if reach == 0:
         return image_HW
     padded = np.pad(image_HW, reach, mode="edge")
-    height, width = image_HW.shape
-    across = sum(padded[:, i : i + width] for i in range(2 * reach + 1))
-    total = sum(across[i : i + height] for i in range(2 * reach + 1))  # type: ignore[index]
-    return np.asarray(total / (2 * reach + 1) ** 2)
+    (height, width), across = image_HW.shape, 2 * reach + 1
+    rows = np.add.reduce([padded[:, i : i + width] for i in range(across)])
+    return np.asarray(np.add.reduce([rows[i : i + height] for i in range(across)]) / across**2)
 
 
-def lines_of(strength_HW: Floats, noise: float, full: float) -> Floats:
+def lines_of(strength_HW: Floats) -> Floats:
     """[H, W], how strong the paper's own lines are at each pixel: 0 where there are none."""
-    return np.maximum(rules(strength_HW, noise, full), rules(strength_HW.T, noise, full).T)
+    grain = max(grain_of(strength_HW), EVEN / 2)
+    return np.maximum(rules(strength_HW, grain), rules(strength_HW.T, grain).T)
 
 
-def rules(strength_HW: Floats, noise: float, full: float) -> Floats:
+def grain_of(strength_HW: Floats) -> float:
+    """The standard deviation of noise between neighbours, which lines hardly change: from the median of what is left of
+    each pixel after its eight neighbours (Immerkaer 1996)."""
+    if min(strength_HW.shape) < 3:
+        return 0.0
+    across = strength_HW[:, :-2] - 2 * strength_HW[:, 1:-1] + strength_HW[:, 2:]
+    both = across[:-2] - 2 * across[1:-1] + across[2:]
+    return 1.4826 / 6 * float(ranked(np.abs(both).reshape(-1), 0.5))
+
+
+def rules(strength_HW: Floats, grain: float) -> Floats:
     """The lines that run from left to right, perhaps a little askew."""
     height, width = strength_HW.shape
     side = width // 6
     if min(height, width) < 16:
         return np.zeros(strength_HW.shape)
-    dark = strength_HW > max(3 * noise, EVEN, 0.05 * full)
+    dark = strength_HW > 3 * grain
     columns = np.arange(width)
-    best, sheared = -1.0, np.zeros(strength_HW.shape, np.int64)
+    best, found = TIE, None
     for tilt in TILTS:
         rows = np.arange(height)[:, None] + np.floor((columns + 0.5 - width / 2) / width * tilt + 0.5).astype(np.int64)
         rows = np.clip(rows, 0, height - 1)
@@ -236,17 +251,17 @@ def rules(strength_HW: Floats, noise: float, full: float) -> Floats:
         least = np.minimum(hits[:, :side].sum(axis=1), hits[:, -side:].sum(axis=1)) / side
         score = float((np.maximum(np.minimum(least, hits.sum(axis=1) / width) - 0.5, 0) ** 2).sum())
         if score > best + TIE:
-            best, sheared = score, rows
-    if best <= TIE:
+            best, found = score, rows
+    if found is None:
         return np.zeros(strength_HW.shape)
-    along = strength_HW[sheared, columns]
-    level = np.minimum(
-        np.minimum(ranked(along[:, :side], 0.5, 1), ranked(along[:, -side:], 0.5, 1)), ranked(along, 0.25, 1)
-    )
-    level = np.where(level > max(noise, EVEN), level, 0.0)
+    along = strength_HW[found, columns]
+    least = np.minimum(ranked(along[:, :side], 0.5, 1), ranked(along[:, -side:], 0.5, 1))
+    line = np.minimum(least, ranked(along, 0.25, 1)) > grain
+    level = np.where(line, np.minimum(ranked(along[:, :side], 0.8, 1), ranked(along[:, -side:], 0.8, 1)), 0.0)
     out = np.zeros(strength_HW.shape)
-    np.maximum.at(out, (sheared, np.broadcast_to(columns, sheared.shape)), level[:, None])
-    return out
+    np.maximum.at(out, (found, np.broadcast_to(columns, found.shape)), level[:, None])
+    beside = np.pad(out, ((1, 1), (0, 0)))
+    return np.maximum(out, np.maximum(beside[:-2], beside[2:]))
 
 
 TILTS = (0, *(sign * d for d in range(1, 13) for sign in (1, -1)))  # rows from the left border to the right one
@@ -268,7 +283,11 @@ def filled(share_HW: Floats, told_HW: Mask) -> Floats:
         length = known.shape[1]
         places = np.where(known, np.arange(length), -1)
         before = np.maximum.accumulate(places, axis=1)
-        after = length - 1 - np.maximum.accumulate(np.where(known, length - 1 - np.arange(length), -1)[:, ::-1], axis=1)[:, ::-1]
+        after = (
+            length
+            - 1
+            - np.maximum.accumulate(np.where(known, length - 1 - np.arange(length), -1)[:, ::-1], axis=1)[:, ::-1]
+        )
         rows = np.arange(known.shape[0])[:, None]
         first = np.where(before >= 0, values[rows, np.maximum(before, 0)], 0.0)
         second = np.where(after < length, values[rows, np.minimum(after, length - 1)], 0.0)
@@ -277,13 +296,15 @@ def filled(share_HW: Floats, told_HW: Mask) -> Floats:
     return np.where(told_HW, share_HW, best)
 
 
-def drawing_in(cover_HW: Floats, blur: int, least: float) -> tuple[Floats, Box | None, str | None]:
+def drawing_in(cover_HW: Floats, ruled_HW: Mask, blur: int, least: float) -> tuple[Floats, Box | None, str | None]:
     """(the cover of the drawing alone, its box, and the reason why it cannot be read or None)."""
     smooth = box_mean(cover_HW, blur)
     peak = max(float(smooth.max()), TIE)
+    if steepest(smooth) < SHARP * peak:
+        return np.zeros(cover_HW.shape), None, NO_INK
     found = None
     for faint in (least, *(share for share in FAINT if share > least)):
-        ink = smooth > faint * peak - TIE
+        ink = without_hairs(smooth > faint * peak - TIE, ruled_HW)
         kept, others = main_pieces(ink, smooth > FULL * peak - TIE)
         if not kept.any():
             break
@@ -296,13 +317,31 @@ def drawing_in(cover_HW: Floats, blur: int, least: float) -> tuple[Floats, Box |
         return np.zeros(cover_HW.shape), None, NO_INK
     touch, kept, others = found
     box = box_around(kept)
+    assert box is not None
     reason = None
-    if touch > 0.4 or (kept.mean() > 0.5 and touch > 0.2):
+    if max(box[2] - box[0], box[3] - box[1]) < max(SPECK[0], SPECK[1] * max(kept.shape)):
+        reason = TINY
+    elif touch > 0.4 or (kept.mean() > 0.5 and touch > 0.2):
         reason = FILLED
     elif others > 0.5 * kept.sum():
         reason = SCATTERED
     halo = ndimage.binary_dilation(kept, np.ones((3, 3), bool), iterations=1 + blur)
     return np.where(halo, cover_HW, 0.0), box, reason
+
+
+def steepest(smooth_HW: Floats) -> float:
+    """The largest difference between two pixels with one between them, in a row or a column."""
+    across, down = np.abs(smooth_HW[:, 2:] - smooth_HW[:, :-2]), np.abs(smooth_HW[2:] - smooth_HW[:-2])
+    return float(max(across.max(initial=0), down.max(initial=0)))
+
+
+def without_hairs(ink_HW: Mask, ruled_HW: Mask) -> Mask:
+    """On and beside the paper's lines, ink must be two pixels thick: what is left of a line is one."""
+    if not ruled_HW.any():
+        return ink_HW
+    square = np.ones((2, 2), bool)
+    thick = ndimage.binary_opening(np.pad(ink_HW, 1, mode="edge"), square)[1:-1, 1:-1]
+    return np.asarray(ink_HW & (thick | ~ndimage.binary_dilation(ruled_HW, np.ones((3, 3), bool))))
 
 
 def main_pieces(ink_HW: Mask, full_HW: Mask) -> tuple[Mask, int]:

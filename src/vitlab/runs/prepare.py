@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from vitlab.config import RunConfig
 from vitlab.data import Dataset, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
+from vitlab.data.drawn import drawing_of
 from vitlab.errors import OutOfMemoryError
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
@@ -24,12 +25,14 @@ from vitlab.training.step import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A configuration with its data, its machine, and its newly initialised network."""
+    """A configuration with its data, its machine, and its newly initialised network; ``drawing`` names the
+    normalisation that pictures need before it, if its data set consists of normalised drawings."""
 
     config: RunConfig
     dataset: Dataset
     task: Task
     model: Network
+    drawing: str | None
 
 
 def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = None) -> Prepared:
@@ -39,7 +42,9 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
-    dataset = cut(load_dataset(data or config.data.data, note), config)
+    whole = load_dataset(data or config.data.data, note)
+    drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
+    dataset = cut(whole, config)
     card = dataset.card
     check_flip(config.augment, card.may_flip, card.name)
     note(data_line(dataset))
@@ -53,7 +58,7 @@ def prepare(config: RunConfig, note: Callable[[str], None], data: str | None = N
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
     train = to_device(dataset.train, machine.device)
     task = Task(config, train, val, make_preprocess(config, dataset), machine, kernels)
-    return Prepared(config, dataset, task, model.to(machine.device))
+    return Prepared(config, dataset, task, model.to(machine.device), drawing)
 
 
 def cut(dataset: Dataset, config: RunConfig) -> Dataset:

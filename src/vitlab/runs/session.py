@@ -60,7 +60,7 @@ def train_run(config: RunConfig, path: Path, reporter: Reporter = SILENT) -> Res
     with folder.locked():
         check_empty(path)  # again: another process may have been faster
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
-        folder.write("data.json", data_record(prepared.dataset, prepared.task.preprocess))
+        folder.write("data.json", data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
         folder.write("environment.json", environment(prepared.task.machine) | origin() | circumstances)
         folder.write("config.json", config.to_dict())  # last: from here on it is a run that --resume continues
         return carry_out(folder, prepared, reporter, None)
@@ -234,12 +234,15 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
         )
 
 
-def data_record(dataset: Dataset, preprocess: Preprocess) -> dict[str, Any]:
+def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -> dict[str, Any]:
     """data.json: all that using the weights later requires to know about the images."""
     card = dataset.card
     return {
         "name": card.name,
+        "height": card.height,
+        "width": card.width,
         "channels": card.channels,
+        "drawing": drawing,
         "classes": list(card.classes),
         "preprocess": asdict(preprocess),
         "sha256": dataset.digest,

@@ -40,6 +40,7 @@ class Prediction(BaseModel):
     sha256: str = Field(description="of the model's weights", pattern="^[0-9a-f]{64}$")
     labels: list[LabelAnswer]
     blank: bool = Field(description="no ink was found in a drawing, so the labels mean nothing")
+    reason: str | None = Field(description="why no drawing that can be read was found, so the labels mean little")
     request: str = Field(description="id of this request, as in the header x-request-id")
 
 
@@ -111,12 +112,13 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
         if served is None:
             raise Refusal(404, "there is no model with that id; /v1/model lists the models")
         question = await read_question(request, options)
-        labels, blank = await models.answer(served, question, request.receive)
+        labels, reason, blank = await models.answer(served, question, request.receive)
         answer = {
             "model": served.id,
             "sha256": served.classifier.digest,
             "labels": [vars(label) for label in labels],
             "blank": blank,
+            "reason": reason,
             "request": request.scope["vitlab.request"],
         }
         return as_json(answer)

@@ -88,9 +88,11 @@ class Models:
         """For each model, whether it would refuse the next request."""
         return [served.batcher.full for served in self.served.values()]
 
-    async def answer(self, served: Served, question: Question, receive: Receive) -> tuple[list[Label], bool]:
-        """The labels of a picture, and whether it is blank; Refusal (413, 415, 422 for the picture, 503 when full, 504
-        when late), or Gone when the client leaves."""
+    async def answer(
+        self, served: Served, question: Question, receive: Receive
+    ) -> tuple[list[Label], str | None, bool]:
+        """The labels of a picture, why it cannot be read or None, and whether it is blank; Refusal (413, 415, 422 for
+        the picture, 503 when full, 504 when late), or Gone when the client leaves."""
         seconds = self.limits.deadline_seconds
         with served.batcher.place():
             work = asyncio.ensure_future(self._classify(served, question, time.monotonic() + seconds))
@@ -104,11 +106,13 @@ class Models:
                 work.cancel()
                 leaving.cancel()
 
-    async def _classify(self, served: Served, question: Question, deadline: float) -> tuple[list[Label], bool]:
+    async def _classify(
+        self, served: Served, question: Question, deadline: float
+    ) -> tuple[list[Label], str | None, bool]:
         loop = asyncio.get_running_loop()
-        image, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
+        image, reason, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
         logits = await served.batcher.logits(image, deadline)
-        return served.classifier.labels(logits[None], question.top)[0], blank
+        return served.classifier.labels(logits[None], question.top)[0], reason, blank
 
     def stop(self) -> None:
         """End all threads once they have finished their work."""
@@ -117,15 +121,16 @@ class Models:
             served.batcher.stop()
 
 
-def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:
-    """The network's input, float32 [1, C, S, S], and whether the picture is a blank drawing.
+def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, str | None, bool]:
+    """The network's input, float32 [1, C, S, S]; why no drawing was found that can be read, or None; whether the
+    picture is blank.
 
     However large the picture, its input is small, so a full queue is too. Refusal if it cannot be read.
     """
     try:
         picture = read_pixels(question.body) if question.is_json else question.body
-        image = classifier.prepare(picture, question.center)
-        return classifier.preprocess(image), classifier.is_blank(image)
+        image, reason = classifier.examine(picture, question.center)
+        return classifier.preprocess(image), reason, classifier.is_blank(image)
     except ImageError as error:
         raise Refusal(error.status, str(error)) from None  # our own words and two numbers, nothing of the client's
     except MemoryError:
