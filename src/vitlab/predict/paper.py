@@ -60,6 +60,8 @@ class Ink:
 
 def find_ink(picture_HWC: Pixels) -> Ink:
     """The drawing in uint8 [H, W, C] of any size, with C 1 or 3."""
+    if (picture_HWC == picture_HWC[..., :1]).all():
+        picture_HWC = picture_HWC[..., :1]
     factor = -(-max(picture_HWC.shape[:2]) // SMALL)
     levels = shrink(picture_HWC, factor)
     even = even_paper(levels)
@@ -142,7 +144,7 @@ def surface(levels_HWC: Floats) -> Floats:
         normal = terms.T @ (terms * weights[:, None])
         normal[np.diag_indices(6)] += 1e-3 * weights.sum() * np.array([0, 1, 1, 1, 1, 1])
         found = np.linalg.solve(normal, terms.T @ (values * weights[:, None]))
-        weights = prior / np.maximum(np.sqrt(((values - terms @ found) ** 2).sum(axis=1)), EVEN)
+        weights = prior / np.maximum(np.sqrt(((values - terms @ found) ** 2).mean(axis=1)), EVEN)
     return bends(np.arange(height), np.arange(width), height, width) @ found
 
 
@@ -158,8 +160,8 @@ def local_medians(difference_HWC: Floats) -> Floats:
     height, width, channels = difference_HWC.shape
     if min(height, width) < 16:
         return np.zeros(difference_HWC.shape)
-    size = np.sqrt((difference_HWC**2).sum(axis=2))
-    calm = size < ranked(size.reshape(-1), 0.999) * FULL
+    size = np.sqrt((difference_HWC**2).mean(axis=2))
+    calm = size < ranked(size.reshape(-1), 0.999) * FULL - TIE
     nodes = 8
     grid = np.zeros((nodes + 1, nodes + 1, channels))
     for i in range(nodes + 1):
@@ -191,7 +193,8 @@ def strength_of(difference_HWC: Floats) -> tuple[Floats, bool]:
     length = float(np.sqrt((towards**2).sum()))
     if length < TIE:
         return np.zeros(squares.shape), False
-    return difference_HWC @ (towards / length), bool(towards.sum() < 0)
+    direction = towards / (length * np.sqrt(difference_HWC.shape[2]))  # so that grey counts alike in 1 channel and in 3
+    return difference_HWC @ direction, bool(towards.sum() < 0)
 
 
 def clearest(strength_HW: Floats) -> tuple[int, float, float]:
@@ -202,9 +205,9 @@ def clearest(strength_HW: Floats) -> tuple[int, float, float]:
         smooth = box_mean(strength_HW, blur)
         noise = max(1.4826 * float(ranked(np.abs(smooth).reshape(-1), 0.5)), EVEN / 4)
         full = float(-ranked(-smooth.reshape(-1), 0.001))
-        if full / noise > best[2] / best[1]:
+        if full / noise > best[2] / best[1] + TIE:
             best = (blur, noise, full)
-        if full >= 20 * noise:
+        if full >= 20 * noise - TIE:
             break
     return best
 
@@ -241,7 +244,7 @@ def rules(strength_HW: Floats, grain: float) -> Floats:
     side = width // 6
     if min(height, width) < 16:
         return np.zeros(strength_HW.shape)
-    dark = strength_HW > 3 * grain
+    dark = strength_HW > 3 * grain + TIE
     columns = np.arange(width)
     best, found = TIE, None
     for tilt in TILTS:
@@ -256,7 +259,7 @@ def rules(strength_HW: Floats, grain: float) -> Floats:
         return np.zeros(strength_HW.shape)
     along = strength_HW[found, columns]
     least = np.minimum(ranked(along[:, :side], 0.5, 1), ranked(along[:, -side:], 0.5, 1))
-    line = np.minimum(least, ranked(along, 0.25, 1)) > grain
+    line = np.minimum(least, ranked(along, 0.25, 1)) > grain + TIE
     level = np.where(line, np.minimum(ranked(along[:, :side], 0.8, 1), ranked(along[:, -side:], 0.8, 1)), 0.0)
     out = np.zeros(strength_HW.shape)
     np.maximum.at(out, (found, np.broadcast_to(columns, found.shape)), level[:, None])
@@ -270,7 +273,7 @@ TILTS = (0, *(sign * d for d in range(1, 13) for sign in (1, -1)))  # rows from 
 def cover(strength_HW: Floats, lines_HW: Floats, full: float) -> Floats:
     """The share of ink in each pixel, 0 to 1. Under lines as strong as ink it cannot be told, and comes from the pixels
     above and below, or left and right."""
-    told = lines_HW < 0.6 * full
+    told = lines_HW < 0.6 * full - TIE
     share = np.clip((strength_HW - lines_HW) / np.where(told, full - lines_HW, 1.0), 0, 1)
     return share if told.all() else filled(np.where(told, share, 0.0), told)
 
@@ -300,7 +303,7 @@ def drawing_in(cover_HW: Floats, ruled_HW: Mask, blur: int, least: float) -> tup
     """(the cover of the drawing alone, its box, and the reason why it cannot be read or None)."""
     smooth = box_mean(cover_HW, blur)
     peak = max(float(smooth.max()), TIE)
-    if steepest(smooth) < SHARP * peak:
+    if steepest(smooth) < SHARP * peak - TIE:
         return np.zeros(cover_HW.shape), None, NO_INK
     found = None
     for faint in (least, *(share for share in FAINT if share > least)):
