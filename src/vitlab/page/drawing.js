@@ -80,12 +80,12 @@ function closest(picture) {
  * @returns {Picture}
  */
 function cut({ width, channels, pixels }, left, top, right, bottom) {
-  const rows = Array.from({ length: bottom - top }, (_, y) => {
-    const start = ((top + y) * width + left) * channels;
-    return pixels.subarray(start, start + (right - left) * channels);
-  });
-  const part = new Uint8Array((right - left) * (bottom - top) * channels);
-  rows.forEach((row, y) => part.set(row, y * row.length));
+  const length = (right - left) * channels;
+  const part = new Uint8Array(length * (bottom - top));
+  for (let y = top; y < bottom; y++) {
+    const start = (y * width + left) * channels;
+    part.set(pixels.subarray(start, start + length), (y - top) * length);
+  }
   return { width: right - left, height: bottom - top, channels, pixels: part };
 }
 

@@ -55,7 +55,7 @@ export function findInk(picture) {
     return { cover: nothing, factor, box: null, darker, reason: NO_INK };
   }
   const faint = lines.values.some((value) => value !== 0) ? FAINT[1] : FAINT[0];
-  const ruled = Uint8Array.from(lines.values, (value) => Number(value > 0));
+  const ruled = maskOf(lines.values, (value) => value > 0);
   const least = Math.max(faint, (3.5 * noise) / full);
   return { ...drawingIn(coverOf(strength, lines, full), ruled, blur, least), factor, darker };
 }
@@ -75,7 +75,10 @@ function isGrey({ channels, pixels }) {
  * @returns {Picture}
  */
 function oneChannel({ width, height, channels, pixels }) {
-  return { width, height, channels: 1, pixels: channels === 1 ? pixels : pixels.filter((_, i) => i % 3 === 0) };
+  if (channels === 1) return { width, height, channels, pixels };
+  const one = new Uint8Array(width * height);
+  for (let i = 0; i < one.length; i++) one[i] = pixels[3 * i];
+  return { width, height, channels: 1, pixels: one };
 }
 
 /**
@@ -103,7 +106,21 @@ function shrink({ width, height, channels, pixels }, factor) {
  * @param {Plane} plane @param {(value: number, i: number) => number} change
  * @returns {Plane}
  */
-const mapped = ({ width, height, values }, change) => ({ width, height, values: values.map(change) });
+function mapped({ width, height, values }, change) {
+  const out = new Float64Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = change(values[i], i); // faster than values.map
+  return { width, height, values: out };
+}
+
+/**
+ * 1 for each value that passes the test, else 0.
+ * @param {ArrayLike<number>} values @param {(value: number, i: number) => boolean} test
+ */
+function maskOf(values, test) {
+  const mask = new Uint8Array(values.length);
+  for (let i = 0; i < mask.length; i++) if (test(values[i], i)) mask[i] = 1;
+  return mask;
+}
 
 /** @param {Plane} like @param {number} value */
 const filledPlane = (like, value) => mapped(like, () => value);
@@ -416,11 +433,14 @@ function clearest(strength) {
   const most = Math.min(3, Math.floor(Math.min(strength.width, strength.height) / 14));
   for (let blur = 0; blur <= most; blur++) {
     const { values } = boxMean(strength, blur);
-    const noise = Math.max(1.4826 * ranked(values.map(Math.abs), 0.5), EVEN / 4);
-    const full = -ranked(
-      values.map((value) => -value),
-      0.001,
-    );
+    const size = new Float64Array(values.length);
+    const negative = new Float64Array(values.length);
+    for (let i = 0; i < size.length; i++) {
+      size[i] = Math.abs(values[i]);
+      negative[i] = -values[i];
+    }
+    const noise = Math.max(1.4826 * ranked(size, 0.5), EVEN / 4);
+    const full = -ranked(negative, 0.001);
     if (full / noise > best.full / best.noise + TIE) best = { blur, noise, full };
     if (full >= 20 * noise - TIE) break;
   }
@@ -500,7 +520,7 @@ function rules(strength, grain) {
   const none = filledPlane(strength, 0);
   const side = Math.floor(width / 6);
   if (Math.min(width, height) < 16) return none;
-  const dark = Uint8Array.from(values, (value) => Number(value > 3 * grain + TIE));
+  const dark = maskOf(values, (value) => value > 3 * grain + TIE);
   /** @param {number} tilt */
   const moved = (tilt) =>
     Int32Array.from({ length: width }, (_, x) => Math.floor(((x + 0.5 - width / 2) / width) * tilt + 0.5));
@@ -541,7 +561,10 @@ function rules(strength, grain) {
  * @param {Plane} strength @param {Plane} lines @param {number} full
  */
 function coverOf(strength, lines, full) {
-  const told = Uint8Array.from(lines.values, (line) => Number(line < 0.6 * full - TIE));
+  if (!lines.values.some((line) => line > 0)) {
+    return mapped(strength, (value) => (value <= 0 ? 0 : value >= full ? 1 : value / full));
+  }
+  const told = maskOf(lines.values, (line) => line < 0.6 * full - TIE);
   const share = mapped(strength, (value, i) => {
     if (!told[i]) return 0;
     return Math.min(1, Math.max(0, (value - lines.values[i]) / (full - lines.values[i])));
@@ -581,16 +604,14 @@ function drawingIn(cover, ruled, blur, least) {
   const nothing = { cover: filledPlane(cover, 0), box: null, reason: NO_INK };
   const smooth = boxMean(cover, blur);
   const { width, height, values } = smooth;
-  const peak = Math.max(
-    values.reduce((a, b) => Math.max(a, b), 0),
-    TIE,
-  );
+  let peak = TIE;
+  for (const value of values) if (value > peak) peak = value;
   if (steepest(smooth) < SHARP * peak - TIE) return nothing;
-  const full = Uint8Array.from(values, (value) => Number(value > FULL * peak - TIE));
+  const full = maskOf(values, (value) => value > FULL * peak - TIE);
   /** @type {{ touch: number, kept: Uint8Array, others: number } | null} */
   let found = null;
   for (const faint of [least, ...FAINT.filter((share) => share > least)]) {
-    const ink = Uint8Array.from(values, (value) => Number(value > faint * peak - TIE));
+    const ink = maskOf(values, (value) => value > faint * peak - TIE);
     const { kept, others } = mainPieces(withoutHairs(ink, ruled, width, height), full, width, height);
     if (!kept.includes(1)) break;
     const border = borderOf({ width, height, values: kept });
@@ -601,7 +622,8 @@ function drawingIn(cover, ruled, blur, least) {
   if (found === null) return nothing;
   const { touch, kept, others } = found;
   const box = boxAround(kept, width, height);
-  const area = kept.reduce((a, b) => a + b, 0);
+  let area = 0;
+  for (const value of kept) area += value;
   let reason = null;
   if (Math.max(box[2] - box[0], box[3] - box[1]) < Math.max(SPECK[0], SPECK[1] * Math.max(width, height))) {
     reason = TINY;
@@ -636,13 +658,13 @@ function withoutHairs(ink, ruled, width, height) {
   const near = grown(ruled, width, height, 1);
   /** @param {number} x @param {number} y */
   const at = (x, y) => ink[within(y, height) * width + within(x, width)];
-  return ink.map((value, i) => {
-    if (!value || !near[i]) return value;
+  return maskOf(ink, (value, i) => {
+    if (!value || !near[i]) return value === 1;
     const [x, y] = [i % width, Math.floor(i / width)];
     for (const u of [x - 1, x + 1]) {
-      for (const v of [y - 1, y + 1]) if (at(u, y) && at(x, v) && at(u, v)) return 1;
+      for (const v of [y - 1, y + 1]) if (at(u, y) && at(x, v) && at(u, v)) return true;
     }
-    return 0;
+    return false;
   });
 }
 
@@ -652,13 +674,13 @@ function withoutHairs(ink, ruled, width, height) {
  */
 function grown(mask, width, height, reach) {
   const out = new Uint8Array(mask.length);
-  mask.forEach((value, i) => {
-    if (!value) return;
+  for (let i = 0; i < mask.length; i++) {
+    if (!mask[i]) continue;
     const [x, y] = [i % width, Math.floor(i / width)];
     for (let v = Math.max(0, y - reach); v <= Math.min(height - 1, y + reach); v++) {
       out.fill(1, v * width + Math.max(0, x - reach), v * width + Math.min(width - 1, x + reach) + 1);
     }
-  });
+  }
   return out;
 }
 
@@ -710,7 +732,7 @@ function connected(ink, full, width, height) {
       const [x, y] = [at % width, Math.floor(at / width)];
       piece.area++;
       piece.isFull ||= full[at] === 1;
-      piece.box = union(piece.box, [x, y, x + 1, y + 1]);
+      extend(piece.box, x, y);
       for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
         for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
           const near = v * width + u;
@@ -733,13 +755,20 @@ export function boxAround(mask, width, height) {
   const box = [width, height, 0, 0];
   for (let i = 0; i < mask.length; i++) {
     if (!mask[i]) continue;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    box[0] = Math.min(box[0], x);
-    box[1] = Math.min(box[1], y);
-    box[2] = Math.max(box[2], x + 1);
-    box[3] = y + 1;
+    extend(box, i % width, Math.floor(i / width));
   }
   return box;
+}
+
+/**
+ * Makes a box as large as to hold a pixel, in place.
+ * @param {Box} box @param {number} x @param {number} y
+ */
+function extend(box, x, y) {
+  if (x < box[0]) box[0] = x;
+  if (y < box[1]) box[1] = y;
+  if (x >= box[2]) box[2] = x + 1;
+  if (y >= box[3]) box[3] = y + 1;
 }
 
 /**
