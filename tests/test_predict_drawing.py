@@ -16,7 +16,7 @@ from benchmarks.drawn_digits import Pen, draw
 from tests.image_zoo import Pixels, seven
 from vitlab.data import load_dataset
 from vitlab.predict import center_drawing, plain_drawing
-from vitlab.predict.drawing import INK, bright_ink, corner, ink_box, resample, rounded, scaled_size
+from vitlab.predict.drawing import bright_ink, corner, resample, rounded, scaled_size
 
 
 def canvas(height: int, width: int, **boxes: tuple[int, int, int, int]) -> Pixels:

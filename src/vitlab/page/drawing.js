@@ -2,7 +2,7 @@
 // (paper.js), cropped, scaled to 20 pixels, and placed with its centre of mass in the middle. The same in Python: vitlab/predict/drawing.py.
 
 import { luma } from "./numbers.js";
-import { borderOf, boxAround, findInk, NO_INK } from "./paper.js";
+import { borderOf, boxAround, findInk, NO_INK, TINY } from "./paper.js";
 
 /** @import { Box, Picture } from "./paper.js" */
 
@@ -59,7 +59,7 @@ export function centerDrawing(picture) {
 function closest(picture) {
   const ink = findInk(picture);
   const first = { ink, left: 0, top: 0 };
-  if (ink.box === null || ink.reason !== null || ink.factor === 1) return first;
+  if (ink.box === null || ![null, TINY].includes(ink.reason) || ink.factor === 1) return first;
   const box = inPicture(ink.box, ink.factor, 0, 0, picture);
   const margin = Math.floor(Math.max(box[2] - box[0], box[3] - box[1]) / 2);
   const [left, top] = [Math.max(0, box[0] - margin), Math.max(0, box[1] - margin)];

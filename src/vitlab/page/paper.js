@@ -8,7 +8,8 @@ const UNEVEN = 0.3; // of the paper's own range: what is weaker may be light tha
 const SHARP = 0.2; // of full ink: an edge rises by as much within two pixels
 const SPECK = [6, 0.035]; // pixels, and share of the longer side: what is smaller is not a drawing
 const EVEN = 2; // levels: what differs less than this is the same paper
-const FAINT = [0.1, 0.2, 0.3, 0.4, 0.5]; // shares of full ink at which ink may begin
+const FAINT = [0.12, 0.2, 0.3, 0.4, 0.5]; // shares of full ink at which ink may begin
+const MOST = 0.0004; // of the pixels may be darker than full ink: specks
 const FULL = 0.5; // share of full ink that each piece of the drawing must reach
 const TIE = 1e-6; // comparisons do not hang on the last bit of a sum
 const TILTS = [0, ...Array.from({ length: 12 }, (_, i) => [i + 1, -i - 1]).flat()];
@@ -16,7 +17,7 @@ const TILTS = [0, ...Array.from({ length: 12 }, (_, i) => [i + 1, -i - 1]).flat(
 export const NO_INK = "no ink stands out from the paper";
 const FILLED = "the ink fills the whole picture";
 const SCATTERED = "ink is scattered over the picture";
-const TINY = "the ink is only a speck";
+export const TINY = "the ink is only a speck";
 
 /**
  * Left, top, right, bottom; right and bottom are the first pixels outside.
@@ -49,6 +50,7 @@ export function findInk(picture) {
   const lines = even === null ? linesOf(strength) : nothing;
   const { blur, noise, full } = clearest(
     mapped(strength, (value, i) => Math.max(value - lines.values[i], Math.min(value, 0))),
+    even === null ? MOST : 0,
   );
   const uneven = even === null ? Math.max(...paper.map(({ values }) => range(values))) : 0;
   if (full < Math.max(LEAST, UNEVEN * uneven) - TIE || full < CLEAR * noise) {
@@ -194,25 +196,26 @@ function evenPaper(levels) {
 function withoutSpecks(levels) {
   const medians = levels.map(median3);
   const { width, height } = levels[0];
-  const odd = Uint8Array.from({ length: width * height }, (_, i) =>
-    Number(levels.some(({ values }, c) => Math.abs(values[i] - medians[c].values[i]) > 2 * LEAST)),
-  );
-  const alone = new Uint8Array(odd.length);
+  const alone = new Uint8Array(width * height);
   let count = 0;
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if (!odd[y * width + x]) continue;
-      let near = 0;
+      const at = y * width + x;
+      if (!levels.some(({ values }, c) => Math.abs(values[at] - medians[c].values[at]) > 2 * LEAST)) continue;
+      let alike = 0; // the pixel itself is one of them
       for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) near += odd[v * width + u];
+        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
+          const near = v * width + u;
+          if (levels.every(({ values }) => Math.abs(values[near] - values[at]) <= 2 * LEAST)) alike++;
+        }
       }
-      if (near <= 2) {
-        alone[y * width + x] = 1;
+      if (alike <= 2) {
+        alone[at] = 1;
         count++;
       }
     }
   }
-  if (count / odd.length <= 0.002) return levels;
+  if (count / alone.length <= 0.002) return levels;
   return levels.map((plane, c) => mapped(plane, (value, i) => (alone[i] ? medians[c].values[i] : value)));
 }
 
@@ -426,12 +429,12 @@ function strengthOf(difference) {
 
 /**
  * The smallest blur at which ink is well above the noise, or the best one.
- * @param {Plane} strength
+ * @param {Plane} strength @param {number} most  share of the pixels that exceed full ink
  */
-function clearest(strength) {
+function clearest(strength, most) {
   let best = { blur: 0, noise: 1, full: 0 };
-  const most = Math.min(3, Math.floor(Math.min(strength.width, strength.height) / 14));
-  for (let blur = 0; blur <= most; blur++) {
+  const last = Math.min(3, Math.floor(Math.min(strength.width, strength.height) / 14));
+  for (let blur = 0; blur <= last; blur++) {
     const { values } = boxMean(strength, blur);
     const size = new Float64Array(values.length);
     const negative = new Float64Array(values.length);
@@ -440,7 +443,7 @@ function clearest(strength) {
       negative[i] = -values[i];
     }
     const noise = Math.max(1.4826 * ranked(size, 0.5), EVEN / 4);
-    const full = -ranked(negative, 0.001);
+    const full = -ranked(negative, most);
     if (full / noise > best.full / best.noise + TIE) best = { blur, noise, full };
     if (full >= 20 * noise - TIE) break;
   }

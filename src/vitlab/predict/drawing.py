@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vitlab.data.drawn import CENTRE, LONGEST, SIDE, are_normalised
 from vitlab.data.images import Pixels, to_grey
-from vitlab.predict.paper import NO_INK, Box, Ink, border_of, box_around, find_ink
+from vitlab.predict.paper import NO_INK, TINY, Box, Ink, border_of, box_around, find_ink
 
 TIE = 1e-6  # a centre halfway between two places goes right or down, whatever the last bit of the sum
 
@@ -62,7 +62,7 @@ def closest(picture_HWC: Pixels) -> tuple[Ink, tuple[int, int]]:
     """The ink, and the left and top border of the part of the picture that it was found in. A drawing that is small in
     a large picture is looked at again in a part of it, or it would lose its details."""
     ink = find_ink(picture_HWC)
-    if ink.box is None or ink.reason or ink.factor == 1:
+    if ink.box is None or ink.reason not in (None, TINY) or ink.factor == 1:
         return ink, (0, 0)
     left, top, right, bottom = in_picture(ink, (0, 0), picture_HWC)
     margin = max(right - left, bottom - top) // 2

@@ -15,6 +15,7 @@ A picture in which this finds no drawing gets a reason in a few words instead. T
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ UNEVEN = 0.3  # of the paper's own range from bright to dark: what is weaker may
 SHARP = 0.2  # of full ink: an edge of ink rises by as much within two pixels, light and shade do not
 SPECK = (6, 0.035)  # pixels, and share of the picture's longer side: what is smaller is not a drawing
 EVEN = 2.0  # levels: what differs less than this is the same paper
-FAINT = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of full ink at which ink may begin: the first one that frees the border
+FAINT = (0.12, 0.2, 0.3, 0.4, 0.5)  # shares of full ink at which ink may begin: the first one that frees the border
+MOST = 0.0004  # of the pixels may be darker than full ink: specks
 FULL = 0.5  # share of full ink that each piece of the drawing must reach somewhere
 TIE = 1e-6  # sums differ in the last bit between Python and JavaScript; comparisons do not hang on it
 
@@ -71,7 +73,7 @@ def find_ink(picture_HWC: Pixels) -> Ink:
     difference = levels - paper
     strength, darker = strength_of(difference)
     lines = np.zeros(strength.shape) if even is not None else lines_of(strength)
-    blur, noise, full = clearest(np.maximum(strength - lines, np.minimum(strength, 0)))
+    blur, noise, full = clearest(np.maximum(strength - lines, np.minimum(strength, 0)), MOST if even is None else 0.0)
     uneven = float((paper.max(axis=(0, 1)) - paper.min(axis=(0, 1))).max())
     if full < max(LEAST, UNEVEN * uneven) - TIE or full < CLEAR * noise:
         return Ink(np.zeros(strength.shape), factor, None, darker, NO_INK)
@@ -110,10 +112,15 @@ def even_paper(levels_HWC: Floats) -> Floats | None:
 
 
 def without_specks(levels_HWC: Floats) -> Floats:
-    """Pepper and salt: if many pixels stick out alone or in pairs, these become the median of the 3 x 3 around them."""
+    """Pepper and salt: if many pixels are like at most one of their neighbours, these become the median of the 3 x 3
+    around them."""
+    height, width = levels_HWC.shape[:2]
     medians = ndimage.median_filter(levels_HWC, size=(3, 3, 1), mode="nearest")
-    odd = np.abs(levels_HWC - medians).max(axis=2) > 2 * LEAST
-    alone = odd & (ndimage.convolve(odd.astype(np.int64), np.ones((3, 3), np.int64), mode="constant") <= 2)
+    padded = np.pad(levels_HWC, ((1, 1), (1, 1), (0, 0)), constant_values=np.inf)
+    alike = np.zeros((height, width), np.int64)
+    for y, x in itertools.product(range(3), repeat=2):
+        alike += np.abs(padded[y : y + height, x : x + width] - levels_HWC).max(axis=2) <= 2 * LEAST
+    alone = (alike <= 2) & (np.abs(levels_HWC - medians).max(axis=2) > 2 * LEAST)  # one of the nine is the pixel itself
     return np.where(alone[..., None], medians, levels_HWC) if alone.mean() > 0.002 else levels_HWC
 
 
@@ -197,14 +204,15 @@ def strength_of(difference_HWC: Floats) -> tuple[Floats, bool]:
     return difference_HWC @ direction, bool(towards.sum() < 0)
 
 
-def clearest(strength_HW: Floats) -> tuple[int, float, float]:
+def clearest(strength_HW: Floats, most: float) -> tuple[int, float, float]:
     """(blur, noise, full): the smallest blur, 0 to 3 pixels to each side, at which ink is well above the noise of the
-    paper, or the best one; the noise and the strength of full ink after it."""
+    paper, or the best one; the noise and the strength of full ink after it, which a share ``most`` of all pixels
+    exceeds."""
     best = (0, 1.0, 0.0)
     for blur in range(1 + min(3, min(strength_HW.shape) // 14)):
         smooth = box_mean(strength_HW, blur)
         noise = max(1.4826 * float(ranked(np.abs(smooth).reshape(-1), 0.5)), EVEN / 4)
-        full = float(-ranked(-smooth.reshape(-1), 0.001))
+        full = float(-ranked(-smooth.reshape(-1), most))
         if full / noise > best[2] / best[1] + TIE:
             best = (blur, noise, full)
         if full >= 20 * noise - TIE:
