@@ -5,9 +5,9 @@
     python -m benchmarks.drawn_digits --show benchmarks/results/NAME.json
 
 First, thirty digits that consist of a few lines and arcs; a pixel is inked as far as the pen covers it. Every run
-reads the same thirty pictures with centring (bounding box, longest side 20, centre of mass) and without (the whole picture scaled to
-28 x 28). It also reads the first 2,000 MNIST test images both ways, and unchanged. The digits were drawn once, before
-any network had seen them, and have not been changed since.
+reads the same thirty pictures with centring (bounding box, longest side 20, centre of mass) and without (the whole
+picture scaled to 28 x 28). It also reads the first 2,000 MNIST test images both ways, and unchanged. The digits were
+drawn once, before any network had seen them, and have not been changed since.
 
 Then, on each kind of paper (benchmarks/papers.py), the first 100 test digits and 100 of those lines and arcs with a pen
 of any size. An answer is "sure" if vitlab would not call it unsure: a probability of at least 0.5, and no reason
@@ -151,9 +151,8 @@ def on_papers(classifier: Classifier, count: int) -> dict[str, dict[str, dict[st
         for kind in papers.PAPERS:
             sheets = (papers.sheet(kind, share, i) for i, share in enumerate(shares))
             examined = [classifier.examine(picture) for picture in sheets]
-            best = [
-                labels[0] for labels in classifier.labels(classifier.logits_of([image for image, _ in examined]), 1)
-            ]
+            logits = classifier.logits_of([image for image, _ in examined])
+            best = [ranked[0] for ranked in classifier.labels(logits, 1)]
             right = [int(label.name) == truth for label, truth in zip(best, labels, strict=True)]
             sure = [
                 label.probability >= NOT_SURE and reason is None

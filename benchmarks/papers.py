@@ -20,6 +20,7 @@ Random = np.random.Generator
 
 SIDE = 280
 TURNED = 6  # EXIF: the camera was held so that the picture must be turned to the right
+PRINT = ((170, 200, 235), (190, 190, 190), (120, 160, 220), (225, 150, 150), (150, 150, 150), (160, 205, 165))
 BLUE, BLACK, RED, GREEN = (35, 45, 140), (25, 25, 30), (150, 25, 30), (20, 90, 50)
 
 
@@ -98,15 +99,7 @@ def lined(both: bool) -> Callable[[Floats, Random], Floats]:
     """Ruled or squared paper; the ink lies over its lines."""
 
     def lay(share: Floats, random: Random) -> Floats:
-        print_of = (
-            (170, 200, 235),
-            (190, 190, 190),
-            (120, 160, 220),
-            (225, 150, 150),
-            (150, 150, 150),
-            (160, 205, 165),
-        )
-        line, ink = np.array(print_of[random.integers(6)]), np.array((BLACK, BLUE)[random.integers(2)])
+        line, ink = np.array(PRINT[random.integers(len(PRINT))]), np.array((BLACK, BLUE)[random.integers(2)])
         printed = lines(len(share), random, both)
         paper = printed * line + (1 - printed) * random.uniform(215, 255)
         return share * ink + (1 - share) * paper
@@ -143,8 +136,8 @@ PAPERS: dict[str, Callable[[Floats, Random], Floats]] = {
 
 
 def sheet(kind: str, share: Floats, seed: int) -> Pixels | bytes:
-    """The ink, [280, 280, 1], on paper, as `Classifier` takes it: uint8 [280, 280, 3]; a "photo" has 12 million pixels, and what was "turned"
-    is a JPEG file whose EXIF says so."""
+    """The ink, [280, 280, 1], on paper, as `Classifier` takes it: uint8 [280, 280, 3]; a "photo" has 12 million pixels,
+    and what was "turned" is a JPEG file whose EXIF says so."""
     random = np.random.default_rng([seed, list(PAPERS).index(kind)])
     picture = rounded(PAPERS[kind](share, random))
     if kind == "photo":
