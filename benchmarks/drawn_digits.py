@@ -1,12 +1,17 @@
-"""Thirty digits drawn with strokes of different place, size and thickness: are they read as well as test digits?
+"""Are drawn digits read as well as test digits, wherever, however large and on whatever paper they are drawn?
 
     python -m benchmarks.drawn_digits runs/RUN runs/RUN ... --out benchmarks/results/NAME.json
+    python -m benchmarks.drawn_digits runs/RUN --out FILE --picture sheets.png
     python -m benchmarks.drawn_digits --show benchmarks/results/NAME.json
 
-Each digit consists of a few lines and arcs; a pixel is inked as far as the pen covers it. Every run reads the same
-thirty pictures with centring (bounding box, longest side 20, centre of mass) and without (the whole picture scaled to
-28 x 28). It also reads the first 2,000 MNIST test images both ways, and unchanged. The digits were drawn once, before
-any network had seen them, and have not been changed since.
+First, thirty digits that consist of a few lines and arcs; a pixel is inked as far as the pen covers it. Every run
+reads the same thirty pictures with centring (bounding box, longest side 20, centre of mass) and without (the whole
+picture scaled to 28 x 28). It also reads the first 2,000 MNIST test images both ways, and unchanged. The digits were
+drawn once, before any network had seen them, and have not been changed since.
+
+Then, on each kind of paper (benchmarks/papers.py), the first 100 test digits and 100 of those lines and arcs with a pen
+of any size. An answer is "sure" if vitlab would not call it unsure: a probability of at least 0.5, and no reason
+against the picture. --picture draws some sheets of each kind, with what the network gets to see.
 """
 
 from __future__ import annotations
@@ -22,14 +27,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 
+from benchmarks import papers
 from benchmarks.timing import carry_out, markdown, options
 from vitlab.config import MachineConfig
 from vitlab.data import load_dataset
 from vitlab.errors import ConfigError
 from vitlab.machine import choose_machine, environment
-from vitlab.predict import Classifier
+from vitlab.predict import Classifier, center_drawing, decode
+from vitlab.predict.classifier import NOT_SURE
 from vitlab.runs.session import origin
 from vitlab.training.evaluate import wilson_interval
 
@@ -37,6 +45,7 @@ Stroke = list[tuple[float, float]]
 Pixels = npt.NDArray[np.uint8]
 
 TEST_IMAGES = 2000
+SHEETS = 100  # of each kind of paper and of ink
 WAYS = ("as they are", "centred", "uncentred")
 
 
@@ -110,6 +119,72 @@ def distance(x: Any, y: Any, begin: tuple[float, float], end: tuple[float, float
     return np.hypot(x - begin[0] - share * along, y - begin[1] - share * down)
 
 
+def test_inks(count: int) -> tuple[list[Any], list[int]]:
+    """The first test digits as shares of ink, [280, 280, 1], and their labels."""
+    test = load_dataset("mnist").test
+    assert test is not None
+    some = test.take(range(count))
+    shares = [papers.inked(image, np.random.default_rng([11, i])) for i, image in enumerate(some.images[..., 0])]
+    return shares, some.labels.tolist()
+
+
+def stroke_inks(count: int) -> tuple[list[Any], list[int]]:
+    """Digits of lines and arcs, each with its own pen, size and place."""
+    shares = []
+    for i in range(count):
+        random = np.random.default_rng([13, i])
+        size = random.uniform(70, 200)
+        x, y = (0.5 + random.uniform(-1, 1) * (0.46 - size / 560) for _ in range(2))
+        pen = Pen(papers.SIDE, papers.SIDE, x, y, size, size * random.uniform(0.07, 0.16))
+        shares.append(draw(i % 10, pen)[..., np.newaxis] / 255)
+    return shares, [i % 10 for i in range(count)]
+
+
+INKS = {"test digits": test_inks, "lines and arcs": stroke_inks}
+
+
+def on_papers(classifier: Classifier, count: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each kind of paper and of ink: how many answers are right, how many wrong and sure, and the reasons given."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for source, make in INKS.items():
+        shares, labels = make(count)
+        for kind in papers.PAPERS:
+            sheets = (papers.sheet(kind, share, i) for i, share in enumerate(shares))
+            examined = [classifier.examine(picture) for picture in sheets]
+            logits = classifier.logits_of([image for image, _ in examined])
+            best = [ranked[0] for ranked in classifier.labels(logits, 1)]
+            right = [int(label.name) == truth for label, truth in zip(best, labels, strict=True)]
+            sure = [
+                label.probability >= NOT_SURE and reason is None
+                for label, (_, reason) in zip(best, examined, strict=True)
+            ]
+            found.setdefault(kind, {})[source] = {
+                "of": count,
+                "right": sum(right),
+                "wrong_and_sure": sum(not good and certain for good, certain in zip(right, sure, strict=True)),
+                "reasons": sorted(reason for _, reason in examined if reason is not None),
+            }
+    return found
+
+
+def contact_sheet(path: Path, columns: int = 8, side: int = 140) -> None:
+    """A picture: a row for each kind of paper, and beside each sheet what the network gets."""
+    shares = [share for pair in zip(*(make(columns // 2)[0] for make in INKS.values()), strict=True) for share in pair]
+    rows = []
+    for kind in papers.PAPERS:
+        cells = []
+        for i, share in enumerate(shares):
+            made = papers.sheet(kind, share, i)
+            pixels = decode(made, kind) if isinstance(made, bytes) else made
+            small = PIL.Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).resize((side, side))
+            placed = PIL.Image.fromarray(center_drawing(pixels).placed).resize((side // 2, side // 2), 0).convert("RGB")
+            strip = np.full((side, side // 2, 3), 128, np.uint8)
+            strip[side // 4 : side // 4 + side // 2] = np.asarray(placed)
+            cells += [np.asarray(small), strip]
+        rows.append(np.concatenate(cells, axis=1))
+    PIL.Image.fromarray(np.concatenate(rows)).save(path)
+
+
 def read(classifier: Classifier, images: Sequence[Pixels], center: bool) -> list[int]:
     """What the network takes each grey picture for."""
     prepared = [classifier.prepare(image, center) for image in images]
@@ -126,6 +201,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All runs on the drawn digits and on the test images."""
     if not arguments.runs:
         raise ConfigError("name at least one run folder trained on mnist")
+    if arguments.picture:
+        contact_sheet(arguments.picture)
     machine = choose_machine(MachineConfig(device="cpu", threads=arguments.threads, precision="fp32"))
     labels = [digit for digit in range(10) for _ in PENS]
     drawn = [draw(digit, pen) for digit in range(10) for pen in PENS]
@@ -136,7 +213,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for run in arguments.runs:
         classifier = Classifier.load(run)
         if classifier.drawing is None:
-            raise ConfigError(f"{run} was not trained on mnist, so it reads no drawings")
+            raise ConfigError(f"{run} was not trained on drawings like those of mnist, so it reads none")
         grey, truth = list(some.images[..., 0]), some.labels.tolist()
         plain = classifier.logits(torch.from_numpy(some.images)).argmax(dim=1).tolist()
         answers = {center: read(classifier, drawn, center) for center in (True, False)}
@@ -146,6 +223,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "model_sha256": classifier.digest,
             "test_top1": classifier.result["test_top1"],
             "drawn": {"centred": score(answers[True], labels), "uncentred": score(answers[False], labels)},
+            "papers": on_papers(classifier, 5 if arguments.quick else SHEETS),
             "answers": {"centred": answers[True], "uncentred": answers[False]},
             "test": dict(
                 zip(
@@ -178,13 +256,29 @@ def report(measured: dict[str, Any]) -> str:
     number = next(iter(measured["runs"].values()))["test"]["centred"]["of"]
     environ = measured["environment"]
     where = f"{environ['device_name']}, torch {environ['torch']}, fp32, {environ['started_utc'][:10]}"
-    return "\n".join([markdown(head, rows), "", f"Test digits: the first {number:,} of MNIST. {where}."])
+    made = [markdown(head, rows), "", f"Test digits: the first {number:,} of MNIST. {where}."]
+    return "\n".join([*made, *report_on_papers(measured["runs"])])
+
+
+def report_on_papers(runs: dict[str, Any]) -> list[str]:
+    """A table of the kinds of paper, unless the measurement is older than they are."""
+    runs = {name: run["papers"] for name, run in runs.items() if "papers" in run}
+    if not runs:
+        return []
+    head = ["paper", *(f"{name}, {source}" for name in runs for source in INKS)]
+    rows = []
+    for kind in next(iter(runs.values())):
+        found = [run[kind][source] for run in runs.values() for source in INKS]
+        rows.append([kind, *(f"{one['right']}, {one['wrong_and_sure']}" for one in found)])
+    words = "Right answers of 100, and wrong ones that vitlab would call sure."
+    return ["", markdown(head, rows), "", words]
 
 
 def main() -> int:
     """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders trained on mnist")
+    parser.add_argument("--picture", type=Path, help="also draw some sheets of each kind into this PNG file")
     arguments = parser.parse_args()
     return carry_out(arguments, partial(measure, arguments), report)
 

@@ -17,7 +17,7 @@ from vitlab.errors import ConfigError
 
 # Every knob with a valid value that is not its default. A new knob is a decision: it belongs here, too.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
-    "data": dict(data="cifar10", val_split="last", val_fraction=0.2, limit_train=5, normalize=False),
+    "data": dict(data="cifar10", val_split="last", val_fraction=0.2, limit_train=5, normalize=False, drawings="no"),
     "augment": dict(
         rotate=5.0, zoom=0.1, shift=1.0, shear=2.0, elastic=1.5, flip=True, force_flip=True, erase=0.1, fill="reflect",
         clean_tail=0.2,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from tests.browser import serve_folder, watched
 from tests.page import page_folder
+from tests.papers import PAPERS, on_paper
 from vitlab.look.robustness import mapped
 from vitlab.predict import center_drawing, plain_drawing
 
@@ -41,13 +42,14 @@ def as_text(data: bytes) -> str:
 
 BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))"
 
-DRAWINGS = f"""async ([text, width, height]) => {{
+DRAWINGS = f"""async ([text, width, height, channels]) => {{
     const {{ centerDrawing, plainDrawing }} = await import("/drawing.js");
-    const grey = ({BYTES})(text);
+    const picture = {{ width, height, channels, pixels: ({BYTES})(text) }};
     return [centerDrawing, plainDrawing].map((shape) => {{
-        const {{ inverted, box, scaled, placed }} = shape(grey, width, height);
+        const {{ inverted, box, scaled, placed, reason }} = shape(picture);
         const size = scaled && [scaled.height, scaled.width];
-        return {{ inverted, box, size, scaled: scaled && Array.from(scaled.pixels), placed: Array.from(placed) }};
+        const pixels = scaled && Array.from(scaled.pixels);
+        return {{ inverted, box, reason, size, scaled: pixels, placed: Array.from(placed) }};
     }});
 }}"""
 
@@ -80,16 +82,25 @@ def drawings() -> Iterator[npt.NDArray[np.uint8]]:
             disc = side / 2 - np.hypot(rows - middle, columns - 64.5)
             yield (255 * np.clip(disc, 0, 1)).astype(np.uint8)
     yield from (np.zeros((28, 28), np.uint8), np.full((1, 1), 255, np.uint8), np.full((3, 1), 77, np.uint8))
-    yield np.eye(13, dtype=np.uint8) * 26
-    yield np.eye(13, dtype=np.uint8) * 25  # one below ink
+    yield np.eye(13, dtype=np.uint8) * 20
+    yield np.eye(13, dtype=np.uint8) * 19  # one below ink
+    yield strokes(draw, 701, 587)  # larger than what ink is looked for in
+    wide = np.zeros((601, 1009), np.uint8)
+    wide[500:543, 31:101] = strokes(draw, 70, 43)  # small in a large picture: looked at again
+    yield wide
+    placed = center_drawing(strokes(draw, 61, 53)).placed
+    yield from (placed, 255 - placed)  # comes back as it is
+    for paper in PAPERS:
+        for number in range(2):
+            yield on_paper(paper, seed=number)
 
 
 def test_a_drawing_becomes_what_python_makes_of_it(page: Page) -> None:
     for grey in drawings():
-        height, width = grey.shape
-        result = page.evaluate(DRAWINGS, [as_text(grey.tobytes()), width, height])
+        height, width, channels = (*grey.shape, 1)[:3]
+        result = page.evaluate(DRAWINGS, [as_text(grey.tobytes()), width, height, channels])
         for steps, answer in zip((center_drawing(grey), plain_drawing(grey)), result, strict=True):
-            assert answer["inverted"] == steps.inverted
+            assert (answer["inverted"], answer["reason"]) == (steps.inverted, steps.reason)
             assert answer["box"] == (None if steps.box is None else list(steps.box))
             if steps.box is not None:
                 assert answer["size"] == list(steps.scaled.shape)

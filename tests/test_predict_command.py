@@ -91,7 +91,9 @@ def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path
     sevens = [case.name for case in zoo() if case.shows == "seven" and case.loss == 0]
     answers = {line.split()[0]: line.split()[1:3] for line in answer.out.splitlines()}
     assert len({tuple(answers[name]) for name in sevens if name in answers}) == 1, "the same seven, the same answer"
-    assert "nothing is drawn" in next(line for line in answer.out.splitlines() if line.startswith("blank-white.png"))
+    assert "not sure: no ink stands out from the paper" in next(
+        line for line in answer.out.splitlines() if line.startswith("blank-white.png")
+    )
 
 
 def test_a_folder_is_read_in_order_and_without_what_is_no_picture(run: Path, here: Path) -> None:
@@ -165,12 +167,12 @@ def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
 
 
 def test_an_unsure_answer_says_so() -> None:
-    def line(probability: float, blank: bool = False) -> str:
-        return predict.as_line("x", predict.Answer([Label("7", 7, probability)], blank))
+    def line(probability: float, reason: str | None = None) -> str:
+        return predict.as_line("x", predict.Answer([Label("7", 7, probability)], reason, False))
 
     assert line(0.5) == "x  7  50.0 %"
     assert line(0.499) == "x  7  49.9 %   not sure"
-    assert line(0.9, blank=True) == "x  7  90.0 %   nothing is drawn"
+    assert line(0.9, "the ink is only a speck") == "x  7  90.0 %   not sure: the ink is only a speck"
 
 
 @pytest.mark.parametrize(

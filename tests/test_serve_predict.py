@@ -45,7 +45,7 @@ def test_a_picture_gets_the_answer_that_the_classifier_gives(server: Running, ti
         assert same_answer(reply, unbatched(tiny, data))
         assert (reply.json["model"], reply.json["sha256"]) == ("tiny", tiny.digest)
         assert reply.json["request"] == reply.headers["x-request-id"]
-        assert set(reply.json) == {"model", "sha256", "labels", "blank", "unlike", "request"}
+        assert set(reply.json) == {"model", "sha256", "labels", "blank", "reason", "unlike", "request"}
         assert reply.json["blank"] is False
         assert [tiny.classes[label["index"]] for label in reply.json["labels"]] == [
             label["name"] for label in reply.json["labels"]
@@ -78,7 +78,9 @@ def test_one_pixel_and_the_largest_side_are_taken_and_one_more_is_not(server: Ru
 def test_a_drawing_without_ink_is_called_blank(server: Running) -> None:
     """All models that are served here; only that of drawings knows blanks."""
     for model, blank in (("drawer", True), ("tiny", False)):
-        assert server.predict(saved(Image.fromarray(0 * seven())), f"?model={model}").json["blank"] is blank
+        reply = server.predict(saved(Image.fromarray(0 * seven())), f"?model={model}").json
+        assert reply["blank"] is blank
+        assert reply["reason"] == ("no ink stands out from the paper" if blank else None)
 
 
 def test_top_and_center_are_obeyed(server: Running, drawer: Classifier) -> None:

@@ -84,7 +84,7 @@ def about(seed: int) -> dict[str, Any]:
     """Under which circumstances: commit, machine, date, versions."""
     import torch
 
-    from vitlab.machine import cpu_name
+    from vitlab.processor import cpu_name
 
     git = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()

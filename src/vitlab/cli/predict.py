@@ -37,10 +37,11 @@ def declare(children: flags.Children) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """Labels, best first; ``blank``: the picture of a drawing holds no ink; ``unlike``: it is unlike anything that the
-    network was trained on (None: the run folder does not say)."""
+    """Labels, best first; ``reason``: why no drawing that can be read was found, or None; ``blank``: not even ink;
+    ``unlike``: the picture is unlike anything that the network was trained on (None: the run folder does not say)."""
 
     labels: list[Label]
+    reason: str | None
     blank: bool
     unlike: bool | None = None
 
@@ -49,13 +50,13 @@ class Answer:
         """Whether the first label can be trusted."""
         from vitlab.predict.classifier import NOT_SURE
 
-        return not self.blank and not self.unlike and self.labels[0].probability >= NOT_SURE
+        return self.reason is None and not self.unlike and self.labels[0].probability >= NOT_SURE
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print ranked labels for PNG and JPEG images of any size and mode. A network trained on mnist normalises a drawing
-    as MNIST's digits were: bright ink on black, 20 pixels long, centred. A picture that cannot be read gets a line on
-    standard error and makes the exit code 3; the others are classified."""
+    """Print ranked labels for PNG and JPEG images of any size and mode. A network whose data set consists of drawings
+    that were scaled and centred, as mnist does, finds the ink on paper of any colour and prepares it in the same way. A
+    picture that cannot be read gets a line on standard error and makes the exit code 3; the others are classified."""
     from vitlab.data.images import printable
     from vitlab.predict import Classifier
 
@@ -106,15 +107,18 @@ def answers(
     center = None if arguments.center else False
     while some := list(islice(waiting, TOGETHER)):
         read: list[Tensor] = []
+        reasons: list[str | None] = []
         errors: dict[int, str] = {}
         for number, place in enumerate(some):
             try:
-                read.append(classifier.prepare(picture_at(place, classifier), center))
+                image, reason = classifier.examine(picture_at(place, classifier), center)
+                read.append(image)
+                reasons.append(reason)
             except ImageError as error:
                 errors[number] = str(error)
         logits, unlike = classifier.outputs_of(read) if read else (None, [])
         labels = [] if logits is None else classifier.labels(logits, arguments.top)
-        made = iter(map(Answer, labels, map(classifier.is_blank, read), unlike))
+        made = iter(map(Answer, labels, reasons, map(classifier.is_blank, read), unlike))
         for number, place in enumerate(some):
             name = "standard input" if place == STANDARD_INPUT else place
             yield name, errors[number] if number in errors else next(made)
@@ -143,8 +147,8 @@ def as_line(name: str, answer: Answer) -> str:
     line = f"{name}  {best.name}  {percent(best.probability, 1)}"
     if others:
         line += f"   then {', '.join(f'{label.name} {percent(label.probability, 1)}' for label in others)}"
-    if answer.blank:
-        return f"{line}   nothing is drawn"
+    if answer.reason:
+        return f"{line}   not sure: {answer.reason}"
     if answer.unlike:
         return f"{line}   unlike anything it was trained on"
     return line if answer.sure else f"{line}   not sure"
@@ -156,5 +160,5 @@ def as_row(name: str, answer: Answer | str, classifier: Classifier) -> dict[str,
         return {"image": name, "error": answer}
     labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in answer.labels]
     head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure, "blank": answer.blank}
-    head |= {"unlike": answer.unlike}
+    head |= {"reason": answer.reason, "unlike": answer.unlike}
     return head | {"labels": labels, "model_sha256": classifier.digest}

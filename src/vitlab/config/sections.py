@@ -22,6 +22,12 @@ class DataConfig:
     limit_train: int | None = count(
         None, "Train on only the first N images of the shuffled training set, for quick trials.", 1_000_000_000
     )
+    drawings: Literal["auto", "yes", "no"] = knob(
+        "auto",
+        "Whether the images are drawings that were scaled and centred like MNIST's digits, so that every picture to "
+        "read must be prepared in the same way. auto: look at the images. yes, no: you know better.",
+        inert="auto",
+    )
     normalize: bool = knob(
         True,
         "Subtract the data set's mean and divide by its standard deviation. Without it, pixels stay between 0 and 1.",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS
-from vitlab.data import CATALOGUE
+from vitlab.data import CATALOGUE, drawn
 from vitlab.look.report import Answer, Section, chance_words, markdown, templates
 from vitlab.look.run import Subject
-from vitlab.predict import drawing
-from vitlab.predict.classifier import DRAWN
+from vitlab.predict.classifier import drawing_in
+from vitlab.runs.folder import RunFolder
 from vitlab.runs.result import shown_metrics
 from vitlab.text import between, counted, duration, listed, percent, value
 
@@ -124,7 +124,7 @@ def card(subject: Subject, sections: Sequence[Section]) -> str:
         limits=[pictures[name].fact or pictures[name].text for name in LIMITS if name in pictures],
         shown=[pictures[name] for name in SHOWN if name in pictures],
         missing=[missing for section in sections for missing in section.missing],
-        drawing=drawing if about.name in DRAWN else None,
+        drawing=drawing_in(RunFolder(subject.path).data(), subject.config), drawn=drawn,
     )  # fmt: skip
 
 

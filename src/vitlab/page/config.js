@@ -31,7 +31,7 @@ import { ModelError } from "./weights.js";
  * @property {1 | 3} channels
  * @property {string[]} classes
  * @property {{ image_size: number, mean: number[], std: number[], crop: number | null }} preprocess
- * @property {"mnist-drawing" | null} drawing  how drawings are normalised; null: this network does not read drawings
+ * @property {"mnist-drawing" | "mnist-drawing-dark" | null} drawing  how drawings are normalised; null: this network does not read drawings
  * @property {string} name
  * @property {string | null} [data]
  * @property {number | null} [params]
@@ -115,7 +115,10 @@ export function checkConfig({ model, classes, channels, ...facts }) {
 function checkFacts(facts) {
   must(typeof facts.name === "string" && facts.name !== "", "name must be text");
   must(typeof (facts.data ?? "") === "string", "data must be text or null");
-  must([null, "mnist-drawing"].includes(facts.drawing), 'drawing must be "mnist-drawing" or null');
+  must(
+    [null, "mnist-drawing", "mnist-drawing-dark"].includes(facts.drawing),
+    'drawing must be "mnist-drawing", "mnist-drawing-dark" or null',
+  );
   for (const name of FACTS) {
     must(Number.isFinite(facts[name] ?? 0), `${name} must be a number or null`);
   }

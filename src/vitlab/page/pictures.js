@@ -4,7 +4,7 @@ import { picture } from "./dom.js";
 import { luma } from "./numbers.js";
 
 /** @import { Examples } from "./examples.js" */
-/** @import { Picture } from "./preprocess.js" */
+/** @import { Picture } from "./paper.js" */
 
 const MOST_PICTURE = 512; // pixels on the longer side; larger pictures are scaled down
 

@@ -6,10 +6,8 @@ import { luma } from "./numbers.js";
 
 /** @import { Config } from "./config.js" */
 /** @import { Normalised } from "./drawing.js" */
+/** @import { Picture } from "./paper.js" */
 /**
- * An image of bytes [row, column, channel].
- * @typedef {{ width: number, height: number, channels: 1 | 3, pixels: Uint8Array }} Picture
- *
  * How a drawing was prepared; `placed` is the result [side, side, channels].
  * @typedef {Normalised & { side: number, channels: 1 | 3 }} Steps
  */
@@ -20,13 +18,13 @@ import { luma } from "./numbers.js";
  * @returns {Steps}
  */
 export function drawingSteps(drawing, config, center, native) {
-  const { width, height } = drawing;
   const { channels } = config;
-  if (config.drawing === "mnist-drawing") {
-    const steps = (center ? centerDrawing : plainDrawing)(inChannels(drawing, 1), width, height);
-    return { ...steps, placed: inChannels({ channels: 1, pixels: steps.placed }, channels), side: 28, channels };
+  if (config.drawing !== null) {
+    const steps = (center ? centerDrawing : plainDrawing)(drawing);
+    const pixels = config.drawing === "mnist-drawing-dark" ? steps.placed.map((value) => 255 - value) : steps.placed;
+    return { ...steps, placed: inChannels({ channels: 1, pixels }, channels), side: 28, channels };
   }
-  return { inverted: false, box: null, scaled: null, ...wholeImage(drawing, channels, native), channels };
+  return { inverted: false, box: null, scaled: null, reason: null, ...wholeImage(drawing, channels, native), channels };
 }
 
 /**

@@ -7,7 +7,7 @@ import { KINDS } from "./state.js";
 
 /** @import { Slate } from "./draw.js" */
 /** @import { Squares } from "./model.js" */
-/** @import { Picture } from "./preprocess.js" */
+/** @import { Picture } from "./paper.js" */
 /** @import { Store } from "./state.js" */
 /** @import { Curve, Job, Kind, Loaded, Reading, Want } from "./worker.js" */
 /**
@@ -49,7 +49,8 @@ export function createReader(store, slate, loaded, changed, failed) {
   function jobFor(network, want) {
     const { center, hidden, rotate, shift, noise, model } = store.get();
     return {
-      drawing: toPixels(slate.pixels(), network.config.channels),
+      // A drawing with its colours, since ink may differ from its paper in nothing else.
+      drawing: toPixels(slate.pixels(), network.config.drawing === null ? network.config.channels : 3),
       center,
       hidden: sameSquares(network, loaded(model)) ? hidden : [],
       disturb: { rotate, shift, noise },
@@ -154,5 +155,5 @@ export function sameSquares(a, b) {
  */
 export function isBlank(reading, network) {
   if (!reading || network?.config.drawing === null) return false;
-  return reading.steps.box === null || reading.steps.placed.every((value) => value === 0);
+  return reading.steps.box === null || reading.steps.placed.every((value) => value === reading.steps.placed[0]);
 }

@@ -10,7 +10,8 @@ import { ModelError } from "./weights.js";
 /** @import { Disturbance, STRENGTHS } from "./disturb.js" */
 /** @import { Examples } from "./examples.js" */
 /** @import { Network, Squares, Trace, Views } from "./model.js" */
-/** @import { Picture, Steps } from "./preprocess.js" */
+/** @import { Picture } from "./paper.js" */
+/** @import { Steps } from "./preprocess.js" */
 /**
  * @typedef {keyof typeof STRENGTHS} Kind  of disturbance
  *

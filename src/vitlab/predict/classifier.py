@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
+from vitlab.data.drawn import DARK, LIGHT
 from vitlab.data.images import Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from vitlab.predict.inputs import Picture
 
 NOT_SURE = 0.5  # below this probability an answer should not be trusted
-DRAWN = ("mnist",)  # the data sets whose images are normalised drawings
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Classifier:
         print(best.name, best.probability)
 
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
+    ``size`` is the height and width of its images, which older run folders do not tell;
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set; ``background`` the grey that transparency becomes; ``bounds`` says how far from its training
     images an image is, and from where on it is unlike them all (None: the run folder was made by an earlier version).
@@ -71,12 +72,14 @@ class Classifier:
     data_name: str
     background: int = 0
     bounds: Novelty | None = None
+    size: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
         """The network of a finished run, checked against its digests, on the CPU; RunError if there is none."""
         opened = open_run(Path(run))
         path, config, data, model = opened.folder.path, opened.config, opened.data, opened.network()
+        reading = Reading.of(data)
         return cls(
             name=printable(path.name or path.absolute().name),
             model=model,
@@ -84,13 +87,14 @@ class Classifier:
             classes=opened.classes,
             channels=data["channels"],
             config=config,
-            drawing=drawing.NAME if config.data.data in DRAWN else None,
+            drawing=drawing_in(data, config),
             result=opened.result,
             digest=opened.result["model_sha256"],
             path=path,
-            background=Reading.of(data).background,
+            background=reading.background,
             bounds=opened.novelty(model),
             data_name=printable(str(data.get("name", "unknown"))),
+            size=reading.size,
         )
 
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
@@ -104,24 +108,33 @@ class Classifier:
         return self.outputs(self.preprocess(self.prepare(image, center)))[1][0]
 
     def prepare(self, image: Picture, center: bool | None = None) -> Tensor:
+        """The first part of `examine`."""
+        return self.examine(image, center)[0]
+
+    def examine(self, image: Picture, center: bool | None = None) -> tuple[Tensor, str | None]:
         """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
         (28 x 28) if it was trained on drawings.
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
-        `preprocess` samples only four pixels for each pixel that it makes, and would miss the rest.
+        `preprocess` samples only four pixels for each pixel that it makes, and would miss the rest. The second
+        part says in a few words why no drawing was found that can be read, else it is None.
         """
-        pixels = self.pixels(image)
+        pixels, reason = self.pixels(image), None
         if self.drawing is not None:
-            shape = drawing.plain_drawing if center is False else drawing.center_drawing
-            pixels = shape(pixels[..., 0]).placed[..., np.newaxis]
+            steps = (drawing.plain_drawing if center is False else drawing.center_drawing)(pixels)
+            placed = 255 - steps.placed if self.drawing == DARK else steps.placed
+            pixels, reason = np.repeat(placed[..., np.newaxis], self.channels, axis=2), steps.reason
         else:
             pixels = resize(pixels, *map(min, pixels.shape[:2], self.stored_size))
-        return torch.from_numpy(np.array(pixels))[None]  # a copy, since the caller's array may change
+        return torch.from_numpy(np.array(pixels))[None], reason  # a copy, since the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
-        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged."""
+        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged; of a drawing with its colours,
+        since ink may differ from its paper in nothing else."""
         pixels = to_pixels(image, partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview)))
+        if self.drawing is not None:
+            return pixels
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
@@ -135,13 +148,15 @@ class Classifier:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Height and width of an image of the data set: from its card, or image_size if it has none."""
+        """Height and width of an image of the data set: in older run folders from its card, or image_size."""
+        if self.size is not None:
+            return self.size
         card, side = CATALOGUE.get(self.config.data.data), self.preprocess.image_size
         return (card.height, card.width) if card else (side, side)
 
     def is_blank(self, image_1HWC: Tensor) -> bool:
         """Whether `prepare` found no ink in a drawing: the network's answer then means nothing."""
-        return self.drawing is not None and not bool(image_1HWC.any())
+        return self.drawing is not None and bool((image_1HWC == image_1HWC.flatten()[0]).all())
 
     def logits(self, images_BHWC: Tensor) -> Tensor:
         """uint8 [B, H, W, C] of one size -> float32 [B, K]."""
@@ -190,3 +205,10 @@ class Classifier:
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+
+def drawing_in(data: dict[str, Any], config: RunConfig) -> str | None:
+    """The normalisation that data.json names; before it did, only networks for mnist had one."""
+    if "drawing" not in data:
+        return LIGHT if config.data.data == "mnist" else None
+    return data["drawing"] if data["drawing"] in (LIGHT, DARK) else None

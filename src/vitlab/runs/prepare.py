@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from vitlab.config import RunConfig
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
+from vitlab.data.drawn import drawing_of
 from vitlab.errors import OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
@@ -24,12 +25,14 @@ from vitlab.training.step import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A configuration with its data, its machine, and its newly initialised network."""
+    """A configuration with its data, its machine, and its newly initialised network; ``drawing`` names the
+    normalisation that pictures need before it, if its data set consists of normalised drawings."""
 
     config: RunConfig
     dataset: Dataset
     task: Task
     model: Network
+    drawing: str | None
 
 
 def prepare(
@@ -42,6 +45,7 @@ def prepare(
     machine = choose_machine(config.machine)
     note(machine.describe())
     whole = load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
+    drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
     card = dataset.card
@@ -57,7 +61,7 @@ def prepare(
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
     train = to_device(dataset.train, machine.device)
     task = Task(config, train, val, make_preprocess(config, dataset), machine, kernels)
-    return Prepared(config, dataset, task, model.to(machine.device))
+    return Prepared(config, dataset, task, model.to(machine.device), drawing)
 
 
 def cut(dataset: Dataset, config: RunConfig, is_new: bool = False) -> Dataset:

@@ -74,7 +74,7 @@ def train_run(
         folder.sweep()
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
-        folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess), about)
+        folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing), about)
         return carry_out(folder, prepared, reporter, None)
 
 
@@ -173,7 +173,7 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
     folder.check_same_data(prepared.dataset)
-    check_record(folder, data_record(prepared.dataset, prepared.task.preprocess))
+    check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
     drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
@@ -298,12 +298,13 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
         )
 
 
-def data_record(dataset: Dataset, preprocess: Preprocess) -> dict[str, Any]:
+def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -> dict[str, Any]:
     """data.json: all that using the weights later requires to know about the images."""
     card = dataset.card
     return {
         "name": card.name,
         "channels": card.channels,
+        "drawing": drawing,
         "classes": list(card.classes),
         "preprocess": asdict(preprocess),
         "sha256": dataset.digest,

@@ -44,6 +44,7 @@ class Prediction(BaseModel):
         description="the picture is unlike anything that the model was trained on, so the labels mean nothing; "
         "null if its run folder does not say"
     )
+    reason: str | None = Field(description="why no drawing that can be read was found, so the labels mean little")
     request: str = Field(description="id of this request, as in the header x-request-id")
 
 
@@ -115,13 +116,14 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
         if served is None:
             raise Refusal(404, "there is no model with that id; /v1/model lists the models")
         question = await read_question(request, options)
-        labels, blank, unlike = await models.answer(served, question, request.receive)
+        labels, reason, blank, unlike = await models.answer(served, question, request.receive)
         answer = {
             "model": served.id,
             "sha256": served.classifier.digest,
             "labels": [vars(label) for label in labels],
             "blank": blank,
             "unlike": unlike,
+            "reason": reason,
             "request": request.scope["vitlab.request"],
         }
         return as_json(answer)

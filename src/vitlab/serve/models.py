@@ -70,10 +70,11 @@ class Question:
 
 
 class Answer(NamedTuple):
-    """Labels, best first; whether the picture is blank, and whether it is unlike anything that the network was trained
-    on (None: its run folder does not say)."""
+    """Labels, best first; why no drawing was found that can be read, or None; whether the picture is blank, and whether
+    it is unlike anything that the network was trained on (None: its run folder does not say)."""
 
     labels: list[Label]
+    reason: str | None
     blank: bool
     unlike: bool | None
 
@@ -116,9 +117,9 @@ class Models:
 
     async def _classify(self, served: Served, question: Question, deadline: float) -> Answer:
         loop = asyncio.get_running_loop()
-        image, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
+        image, reason, blank = await loop.run_in_executor(self.decoders, read_picture, served.classifier, question)
         logits, unlike = await served.batcher.logits(image, deadline)
-        return Answer(served.classifier.labels(logits[None], question.top)[0], blank, unlike)
+        return Answer(served.classifier.labels(logits[None], question.top)[0], reason, blank, unlike)
 
     def stop(self) -> None:
         """End all threads once they have finished their work."""
@@ -133,15 +134,16 @@ def logits_and_verdicts(classifier: Classifier, inputs_BCSS: Tensor) -> list[tup
     return list(zip(logits_BK, unlike, strict=True))
 
 
-def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, bool]:
-    """The network's input, float32 [1, C, S, S], and whether the picture is a blank drawing.
+def read_picture(classifier: Classifier, question: Question) -> tuple[Tensor, str | None, bool]:
+    """The network's input, float32 [1, C, S, S]; why no drawing was found that can be read, or None; whether the
+    picture is blank.
 
     However large the picture, its input is small, so a full queue is too. Refusal if it cannot be read.
     """
     try:
         picture = read_pixels(question.body) if question.is_json else question.body
-        image = classifier.prepare(picture, question.center)
-        return classifier.preprocess(image), classifier.is_blank(image)
+        image, reason = classifier.examine(picture, question.center)
+        return classifier.preprocess(image), reason, classifier.is_blank(image)
     except ImageError as error:
         raise Refusal(error.status, str(error)) from None  # our own words and two numbers, nothing of the client's
     except MemoryError:

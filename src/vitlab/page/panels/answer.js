@@ -58,6 +58,7 @@ function show(answer, sure, { answer: text, sure: words, unsure }) {
  */
 function verdict(model, reading, state, empty) {
   if (empty || !reading || !model) return { answer: NOTHING, sure: empty ? "nothing to read" : "", unsure: true };
+  if (reading.steps.reason !== null) return { answer: "not sure", sure: reading.steps.reason, unsure: true };
   const { probabilities } = reading;
   const { classes } = model.config;
   const best = argmax(probabilities);

@@ -2,7 +2,7 @@
 
 import { byId, childrenOf, el, keep, part, picture, setText, surface } from "../dom.js";
 
-/** @import { Box } from "../drawing.js" */
+/** @import { Box } from "../paper.js" */
 /** @import { View } from "../main.js" */
 /** @import { Shown } from "../reader.js" */
 /** @import { State, Store } from "../state.js" */
@@ -27,7 +27,8 @@ export function createStrip(store) {
   return function render({ state, model, reading }) {
     box.checked = state.center && model?.config.drawing !== null;
     byId("center-switch").hidden = model?.config.drawing === null; // there is nothing to centre
-    setText(byId("strip-say"), say(state, model));
+    const reason = reading?.steps.reason;
+    setText(byId("strip-say"), reason ? `Not sure: ${reason}.` : say(state, model));
     if (!model || !reading) return;
     const steps = stepsOf(reading, model, state);
     const items = keep(strip, steps.length, () =>
