@@ -149,6 +149,15 @@ def test_nodes_of_a_cluster_with_other_images_give_no_result(tmp_path: Path) -> 
     assert (bad["status"], bad["test_top1"]) == ("other data", None)
 
 
+def test_validation_images_that_come_with_the_data_are_known(tmp_path: Path) -> None:
+    a, b = glyphs(53), glyphs(19)
+    for name, own in (("own", {"x_val": b.images, "y_val": b.labels}), ("cut", {})):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, x_train=a.images, y_train=a.labels, **own)  # type: ignore[arg-type]
+        rows = drive(tmp_path / name, Pretender(), str(path))
+        assert {row["validation"] for row in rows} == {"its own" if own else "a stratified 10 %"}
+
+
 # As a user sees it
 
 

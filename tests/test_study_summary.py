@@ -278,6 +278,14 @@ def test_accuracies_on_different_images_are_not_compared() -> None:
     facts = pair(a, c, rows[:1], rows[2:])
     assert (facts["pairs"], facts["times_faster"]) == (0, None)
     assert facts["sentence"].endswith("(a stratified 10 %), c on test images of pets.")
+    unmeasured = [row("a", 0, None, 10.0, val_top1=None), row("b", 0, None, 20.0, val_top1=None)]
+    a, b = summarize([on("birds", "a"), on("birds", "b")], unmeasured)
+    assert table.heading([a, b]) == "no accuracy on birds"
+    facts = pair(a, b, unmeasured[:1], unmeasured[1:])
+    assert facts["sentence"] == (
+        "a against b: faster in 1 of 1 pair (2.00 times, median); accuracy cannot be compared: there are no images to "
+        "measure it on."
+    )
 
 
 @pytest.mark.parametrize(

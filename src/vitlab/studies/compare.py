@@ -46,13 +46,13 @@ def pair(ours: Line, theirs: Line, our_rows: Sequence[Row], their_rows: Sequence
     """Differences seed by seed, and the sentence that they support. Times are compared on the same data only, and
     accuracies on the same images only."""
     mine, other = (
-        {row["seed"]: row for row in finished(rows) if accuracy_of(row, line.split) is not None}
+        {row["seed"]: row for row in finished(rows) if not line.split or accuracy_of(row, line.split) is not None}
         for line, rows in ((ours, our_rows), (theirs, their_rows))
     )
     same_data = (ours.data_sha256 or ours.data) == (theirs.data_sha256 or theirs.data)
     pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys()) if same_data]
     ratios = [b["train_seconds"] / a["train_seconds"] for a, b in pairs]
-    comparable = pairs if ours.group == theirs.group else []
+    comparable = pairs if ours.split and ours.group == theirs.group else []
     gains = [100 * ((accuracy_of(a, ours.split) or 0.0) - (accuracy_of(b, ours.split) or 0.0)) for a, b in comparable]
     facts: dict[str, Any] = {
         "ours": ours.cell,
@@ -73,6 +73,8 @@ def sentence(facts: dict[str, Any]) -> str:
     ours, theirs, pairs = facts["ours"], facts["theirs"], counted(facts["pairs"], "pair")
     images, others = facts["our_images"], facts["their_images"]
     differ = f"{ours} was measured on {images}, {theirs} on {others}" if images != others else ""
+    if not (images and others):
+        differ = "there are no images to measure it on"
     if not facts["pairs"]:
         why = differ if images and others and differ else "no seed is done for both"
         return f"{ours} and {theirs} cannot be compared: {why}."
