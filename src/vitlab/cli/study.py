@@ -244,7 +244,7 @@ def check_data(cells: Sequence[Cell], images: Images, may_be_elsewhere: bool) ->
             try:
                 check_flip(cell.config.augment, dataset.card.may_flip, dataset.card.name)
                 if cell.config.data not in cuts:
-                    cut(dataset, cell.config)
+                    cut(dataset, cell.config, is_new=True)
             except (ConfigError, DataError) as error:
                 raise type(error)(f"cell {cell.name}: {error}" if cell.name else str(error)) from error
             cuts.add(cell.config.data)

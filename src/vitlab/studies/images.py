@@ -14,6 +14,7 @@ from vitlab.data import CATALOGUE, Dataset, catalogue_digest, load_dataset
 from vitlab.errors import DataError, RunError
 from vitlab.runs.folder import RunFolder
 
+SIDE = 28  # pixels: only digests and labels count here, and small images take little memory
 OWN = "its own"  # validation images that a data set brings along, instead of some that are cut off
 
 
@@ -27,7 +28,7 @@ class Images:
 
     def load(self, data: str) -> Dataset:
         """Read the data set now; DataError if that fails."""
-        dataset = load_dataset(data)
+        dataset = load_dataset(data, side=SIDE)
         self.digests[data] = dataset.digest
         self.here.add(data)
         if dataset.val is not None:
@@ -47,7 +48,7 @@ class Images:
 
     def check_unchanged(self, data: str) -> None:
         """DataError if the images on this machine are no longer those that were read first, or cannot be read."""
-        if data in self.here and load_dataset(data).digest != self.digests[data]:
+        if data in self.here and load_dataset(data, side=SIDE).digest != self.digests[data]:
             advice = "run the same command again, which trains every setting on the images as they are now"
             raise DataError(f"{data} has changed while the study ran; {advice}")
 
