@@ -58,10 +58,10 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
     facts = export_web([Classifier.load(run) for run in runs], tmp_path / "out", page=page)
     models = [f"models/{name}/{file}" for name in ("cnn", "first-run") for file in BUNDLE]
     assert files_in(tmp_path / "out") == sorted(
-        ["index.html", "main.js", "style.css", "panels/bars.js", "models.json", *models]
+        ["SHA256SUMS", "index.html", "main.js", "style.css", "panels/bars.js", "models.json", *models]
     )
     assert (tmp_path / "out" / "panels" / "bars.js").read_text() == "content of panels/bars.js"
-    assert (facts["models"], facts["files"]) == (2, 5 + len(models))
+    assert (facts["models"], facts["files"]) == (2, 6 + len(models))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None
     assert [model["id"] for model in index["models"]] == ["first-run", "cnn"], "in the order that was asked for"

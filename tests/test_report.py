@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from tests.browser import watched
 from tests.command import vitlab
+from tests.made_runs import unseal
 from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import train_run
 from vitlab.look import write
@@ -314,7 +315,7 @@ def test_names_from_outside_stay_names_and_the_place_of_the_data_stays_at_home(t
         assert "no font on this machine has 猫; they appear as boxes" in left_out["Some letters of names"]
     card = (run / "README.md").read_text(encoding="utf-8")
     body = card.split("---\n", 2)[2]
-    assert r"(\<b\>\*, \[猫\](x), \_a\_)" in body
+    assert r"(&lt;b&gt;\*, \[猫\](x), \_a\_)" in body
     assert r"# run\_of\_\*me\*" in body
     assert not [name for name in names if name in body]
     for text in (card, (run / "report.html").read_text(encoding="utf-8")):
@@ -343,7 +344,7 @@ def edited(run: Path, name: str, change: Callable[[dict[str, Any]], dict[str, An
     copy = run.with_name(name)
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("pictures", "*.html", "*.md"))
     (copy / "result.json").write_text(json.dumps(change(result_of(run))))
-    return copy
+    return unseal(copy)
 
 
 @pytest.mark.usefixtures("coarse")
@@ -375,9 +376,10 @@ def test_what_a_machine_calls_itself_stays_text(looked: Path) -> None:
     copy = edited(looked, "machine", dict)
     environment = json.loads((copy / "environment.json").read_text())
     (copy / "environment.json").write_text(json.dumps(environment | {"device_name": "a_b <i>", "system": "*x*"}))
+    unseal(copy)
     look(copy)
     card = (copy / "README.md").read_text()
-    assert r"on 1 thread of a\_b \<i\>, fp32; \*x\*, Python" in card
+    assert r"on 1 thread of a\_b &lt;i&gt;, fp32; \*x\*, Python" in card
     assert "1 thread of a_b &lt;i&gt;, fp32" in (copy / "report.html").read_text()
 
 

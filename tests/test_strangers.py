@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tests.command import snapshot, vitlab
-from tests.made_runs import make_run
+from tests.made_runs import make_run, unseal
 from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Reporter, RunFolder, files, resume_run, train_run
 from vitlab.cli.study import print_table
@@ -24,7 +24,7 @@ from vitlab.errors import RunError, StorageError
 from vitlab.look.summary import MARK
 from vitlab.look.write import is_ours
 from vitlab.runs.folder import _pack
-from vitlab.runs.seal import SEAL, seal
+from vitlab.runs.seal import seal
 from vitlab.text import printable
 from vitlab.training.step import Checkpoint
 
@@ -51,15 +51,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(made: Path, tmp_path: Path) -> Path:
     """A copy of them."""
     return Path(shutil.copytree(made, tmp_path / "made"))
-
-
-def unseal(run: Path) -> Path:
-    """Make a run look like one of an earlier version, without digests: a stranger can do that, too."""
-    for name in ("environment.json", "result.json"):
-        if (run / name).exists():
-            values = json.loads((run / name).read_text())
-            (run / name).write_text(json.dumps({key: value for key, value in values.items() if key not in SEAL}))
-    return run
 
 
 def edit(path: Path, **changes: Any) -> None:

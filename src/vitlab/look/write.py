@@ -83,7 +83,9 @@ def look_at_run(
             files.remove(old)  # of an earlier look; other files are the user's
     readme = path / "README.md"
     if files.exists(readme) and not is_ours(readme):
-        note(f"{readme} was edited, or is not an ordinary file; leaving it unchanged")
+        note(
+            f"{readme} {'was edited' if files.is_ordinary(readme) else 'is not an ordinary file'}; leaving it unchanged"
+        )
     else:
         files.write_bytes(readme, card(subject, sections).encode("utf-8", "replace"))
         written.card = readme
