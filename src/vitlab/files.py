@@ -27,7 +27,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
 
@@ -224,6 +224,16 @@ def _new_file(path: Path) -> tuple[int, Path]:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
         with suppress(FileExistsError):
             return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | NO_LINK, 0o666), temporary
+
+
+def open_log(path: Path) -> BinaryIO:
+    """``path``, to append to; RunError if it is a link, which could lead to anybody's file."""
+    if exists(path) and not is_ordinary(path):
+        raise RunError(f"{path} is not an ordinary file; delete it, or move it")
+    try:
+        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | NO_LINK, 0o666))
+    except OSError as error:
+        raise storage_error("write", path, error) from error
 
 
 def publish(temporary: Path, path: Path) -> None:

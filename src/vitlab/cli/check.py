@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vitlab.cli import flags
 from vitlab.errors import DataError, RunError
 from vitlab.files import exists
-from vitlab.text import counted, show
+from vitlab.text import show
 
 if TYPE_CHECKING:
     from vitlab.runs.check import Finding
@@ -91,8 +91,9 @@ def findings(kind: str, path: Path, runs: Path) -> list[Finding]:
 
 def check_data(place: str) -> list[Finding]:
     """The files of a catalogue set, or one's own data, which has no digests: whether it loads, and what was noted."""
-    from vitlab.data import CATALOGUE, load_dataset
+    from vitlab.data import CATALOGUE, inspect
     from vitlab.data import check as check_files
+    from vitlab.data.inspection import summary
     from vitlab.runs.check import Finding
 
     if place in CATALOGUE:
@@ -100,11 +101,6 @@ def check_data(place: str) -> list[Finding]:
         for file, where, state in check_files(place):
             found.append(Finding(f"{file} ({where})", *(("ok",) if state == "ok" else ("damaged", state))))
         return found
-    notes: list[str] = []
-    dataset = load_dataset(place, notes.append)
-    size = f"{counted(len(dataset.train), 'training image')}, {counted(len(dataset.card.classes), 'class')}"
-    said = [Finding(place, "note", note) for note in notes]
-    return [
-        *said,
-        Finding(place, "note", f"{size}, SHA-256 {dataset.digest}; your own data has no digest to compare with"),
-    ]
+    inspected = inspect(place)
+    said = [Finding(place, "note", note) for note in inspected.problems()]
+    return [*said, Finding(place, "note", f"{summary(inspected)}; your own data has no digest to compare with")]

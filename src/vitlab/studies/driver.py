@@ -139,7 +139,7 @@ class Driver:
         It is not if ``should_stop`` ended it; runs may then still be going: stop the executor.
         """
         check_folder(self.study, self.folder)
-        files.make_folder(self.folder / "logs")
+        files.inner_folder(self.folder / "logs")
         status = f"`vitlab study --status {self.folder}` shows how far it is"
         with files.locked(self.folder, f"{self.folder} is in use by another vitlab study; {status}"):
             sweep(self.folder)
@@ -275,7 +275,7 @@ def check_folder(study: Study, folder: Path) -> None:
     if (folder / "study.json").exists():
         if read_study(folder)["digest"] != study.digest():
             raise RunError(f"{folder} holds another study (other cells or seeds); choose another --out")
-    elif folder.exists() and any(not is_ours(entry.name) for entry in folder.iterdir()):
+    elif any(not is_ours(name) for name in files.names_in(folder)):
         raise RunError(f"{folder} is not empty and not a study; choose another --out")
 
 
@@ -286,13 +286,14 @@ def is_ours(name: str) -> bool:
 
 def sweep(folder: Path) -> None:
     """Delete the temporary files of killed drivers; call only with the folder's lock."""
-    for path in [*folder.glob(".*.tmp"), *(folder / "logs").glob(".*.tmp")]:
-        files.remove(path)
+    files.check_inner_folder(folder / "logs")
+    for path in (folder, folder / "logs"):
+        files.sweep(path)
 
 
 def write_study(study: Study, folder: Path) -> None:
     """Write study.json, which keeps the date of the first start."""
-    files.make_folder(folder / "logs")
+    files.inner_folder(folder / "logs")
     begun = read_study(folder)["begun_utc"] if (folder / "study.json").exists() else utc_now()
     cells = [{"name": c.name, "varied": c.varied, "config": c.config.to_dict()} for c in study.cells]
     about = {"name": study.name, "digest": study.digest(), "seeds": list(study.seeds), "begun_utc": begun}

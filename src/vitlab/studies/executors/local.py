@@ -6,6 +6,7 @@ import subprocess
 import time
 from contextlib import suppress
 
+from vitlab import files
 from vitlab.errors import storage_error
 from vitlab.studies.unit import Ending, Unit, start
 
@@ -23,7 +24,7 @@ class LocalExecutor:
     def begin(self, unit: Unit) -> None:
         """Start the unit's process, which appends its output to the unit's log."""
         try:
-            with open(unit.log, "ab") as log:
+            with files.open_log(unit.log) as log:
                 self.running.append((unit, start(unit.config, unit.folder, self.threads, log, unit.data_sha256)))
         except OSError as error:
             raise storage_error("start a run with the log", unit.log, error) from error
