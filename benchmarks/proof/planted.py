@@ -36,9 +36,10 @@ PLANTS = (
     Plant("a file is not flushed before it is renamed", "order", "files.py",
           "            os.fsync(file.fileno())\n", "            file.fileno()\n"),
     Plant("the folder is not flushed after a rename", "order", "files.py",
-          "        _flush_folder(path.parent)\n", "        pass\n"),
+          "        os.replace(temporary, path)\n        _flush_folder(path.parent)\n",
+          "        os.replace(temporary, path)\n"),
     Plant("files are written in place", "order", "files.py",
-          "        publish(Path(temporary), path)\n", "        Path(path).write_bytes(data)\n"),
+          "        publish(temporary, path)\n", "        Path(path).write_bytes(data)\n"),
     Plant("old checkpoints are deleted before the new one is written", "order", "runs/folder.py",
           "        files.write_bytes(folder / name, data)\n",
           "        for old in self.checkpoints():\n            files.remove(old)\n"
@@ -51,6 +52,9 @@ PLANTS = (
           'order = task.machine.generator(train.seed, "order", epoch)', "order = torch.default_generator"),
     Plant("the optimizer's state is not restored", "crash", "training/loop.py",
           '    load_optimizer_tensors(state.optimizers, state.model, parts["optim"])\n', ""),
+    Plant("a checkpoint without the optimizer's state is accepted", "forged", "runs/folder.py",
+          "        if shapes is not None:\n            check_shapes(path, tensors, {**shapes",
+          "        if not shapes:\n            check_shapes(path, tensors, {**shapes"),
     Plant("an epoch with NaN can be the best", "forged", "training/loop.py",
           'if row["val_loss"] is not None and top1 > counters.best_top1:', "if top1 > counters.best_top1:"),
     Plant("a full disk has another exit code", "disk", "errors.py", "    exit_code = 6\n", "    exit_code = 1\n"),
@@ -58,15 +62,14 @@ PLANTS = (
     Plant("the lock of a folder is not taken", "starts", "files.py", "        lock.acquire()\n", "        pass\n"),
     Plant("the queue has no end", "slow", "serve/batching.py",
           "return self.pending >= self.limits.queue", "return False"),
-    Plant("the size of a body is not limited", "slow", "serve/guard.py",
-          "if len(self.body) > guard.limits.body:", "if not guard:"),
+    Plant("the size of a body in chunks is not limited", "slow", "serve/body.py",
+          "if len(self.data) + size > self.most:", "if not self.most:"),
     Plant("a refusal repeats the text of an exception", "http", "serve/models.py",
           "(ValueError, RecursionError):  # not JSON, rows of unequal length, thousands of digits, too deep\n"
           "        raise wrong from None",
           "(ValueError, RecursionError) as error:\n        raise Refusal(422, str(error)) from None"),
     Plant("any host name may use the server", "access", "serve/access.py",
-          "                return hosts[0].lower()\n        raise Refusal(403)",
-          '                return hosts[0].lower()\n        return hosts[0].lower() if hosts else b""'),
+          "        raise Refusal(403, WRONG_HOST)\n", '        return hosts[0].lower() if hosts else b""\n'),
 )  # fmt: skip
 
 
