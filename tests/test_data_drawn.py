@@ -78,7 +78,7 @@ def test_a_network_reads_drawings_because_of_its_data(kind: str, tmp_path: Path)
         train_run(tiny_config(str(data), limit_train=limit, epochs=1.0), run)
         record = json.loads((run / "data.json").read_text())
         assert record["drawing"] == ("mnist-drawing-dark" if kind == "dark" else "mnist-drawing")
-        assert (record["height"], record["width"]) == (28, 28)
+        assert record["size"] == [28, 28]
     classifier = Classifier.load(run)
     assert classifier.stored_size == (28, 28)
     ink = draw(7, Pen(97, 89, 0.3, 0.4, 47, 6, dark=True))
@@ -96,6 +96,6 @@ def test_older_run_folders_tell_by_name(tmp_path: Path) -> None:
     assert Classifier.load(make_run(tmp_path / "other", "digits")).drawing is None
     run = make_run(tmp_path / "new", "mnist")
     record = json.loads((run / "data.json").read_text())
-    (run / "data.json").write_text(json.dumps(record | {"drawing": None, "height": 31, "width": 29}))
+    (run / "data.json").write_text(json.dumps(record | {"drawing": None, "size": [31, 29]}))
     assert Classifier.load(run).drawing is None
     assert Classifier.load(run).stored_size == (31, 29)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.command import vitlab
 from tests.image_zoo import saved
+from tests.made_runs import unseal
 from tests.test_data_folder import COLOUR, GREY, encoded, put
 from tests.tiny import glyphs, tiny_config
 from vitlab import RunFolder, evaluate_run, resume_run, train_run
@@ -176,7 +177,8 @@ def test_two_forms_of_a_name_are_one_class(tmp_path: Path) -> None:
 
 
 def as_an_older_version_wrote_it(run: Path) -> None:
-    """data.json as before sizes and backgrounds were recorded."""
+    """data.json as before sizes and backgrounds were recorded, and no digests."""
+    unseal(run)
     record = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps({k: v for k, v in record.items() if k not in ("size", "background")}))
 
@@ -225,7 +227,7 @@ def test_classes_that_are_not_those_of_the_data_are_refused(tmp_path: Path) -> N
     train_run(tiny_config(bars(tmp_path / "data"), epochs=1), tmp_path / "run")
     record = json.loads((tmp_path / "run" / "data.json").read_text())
     record["classes"] = ["x", "y", "z"]
-    (tmp_path / "run" / "data.json").write_text(json.dumps(record))
+    (unseal(tmp_path / "run") / "data.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match="does not name the classes"):
         evaluate_run(tmp_path / "run")
 

@@ -85,7 +85,7 @@ def test_ctrl_c_between_the_first_files_can_be_tried_again(stage: Path, monkeypa
     assert vitlab(TRAIN + " --epochs 1 --quiet").code == 0
 
 
-def interrupted(*arguments: object) -> None:
+def interrupted(*arguments: object, **options: object) -> None:
     """As if Ctrl-C had been pressed here."""
     raise KeyboardInterrupt
 

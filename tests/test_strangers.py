@@ -105,7 +105,14 @@ def flip_bits(path: Path, read: Callable[[RunFolder], Any], most: int) -> None:
 
 def test_every_file_of_a_run_is_named_in_its_result_with_its_sha256(place: Path) -> None:
     stored = json.loads((place / "finished" / "result.json").read_text())["files"]
-    names = ["config.json", "data.json", "environment.json", "history.jsonl", "model.safetensors"]
+    names = [
+        "config.json",
+        "data.json",
+        "environment.json",
+        "history.jsonl",
+        "model.safetensors",
+        "novelty.safetensors",
+    ]
     assert stored == {name: files.sha256((place / "finished" / name).read_bytes()) for name in names}
 
 
@@ -535,5 +542,7 @@ def test_check_of_a_study(place: Path, tmp_path: Path) -> None:
     assert checked(f"{study} --runs {tmp_path / 'runs'}") == (0, {})
     edit(run / "data.json", channels=3)
     assert checked(f"{study} --runs {tmp_path / 'runs'}") == (8, {digest: "damaged"})
-    files.write_json_lines(study / "rows.jsonl", [row | {"run": "../runs"}, row | {"run": "0" * 12}])
-    assert checked(f"{study} --runs {tmp_path / 'runs'}") == (8, {"rows.jsonl": "damaged", "0" * 12: "missing"})
+    files.write_json_lines(study / "rows.jsonl", [row | {"run": "0" * 12}])
+    assert checked(f"{study} --runs {tmp_path / 'runs'}") == (8, {"0" * 12: "missing"})
+    files.write_json_lines(study / "rows.jsonl", [row | {"run": "../runs"}])
+    assert checked(f"{study} --runs {tmp_path / 'runs'}") == (8, {"rows.jsonl": "damaged"})
