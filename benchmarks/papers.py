@@ -77,7 +77,8 @@ def shaded(share: Floats, random: Random) -> Floats:
     rows, columns = places(len(share))
     angle = random.uniform(0, 2 * np.pi)
     light = 0.78 + random.uniform(0.2, 0.3) * (np.cos(angle) * columns + np.sin(angle) * rows) / 0.7
-    return light[..., None] * mixed(share, random.uniform(20, 60), random.uniform(200, 255))
+    sheet_of_one_level = mixed(share, random.uniform(20, 60), random.uniform(200, 255))
+    return np.asarray(light[..., None] * sheet_of_one_level)
 
 
 def lamp(share: Floats, random: Random) -> Floats:
