@@ -35,13 +35,17 @@ def inked(digit: Pixels, random: Random, side: int = SIDE) -> Floats:
     return share
 
 
+def mixed(share: Floats, ink: Any, paper: Any) -> Floats:
+    """[side, side, 3], ink over paper; each is a level, a colour, or a picture of that size."""
+    return np.asarray(share * np.asarray(ink, float) + (1 - share) * np.asarray(paper, float) + np.zeros(3))
+
+
 def even(levels: Callable[[Random], tuple[Any, Any]]) -> Callable[[Floats, Random], Floats]:
     """Paper and ink of one level or colour each."""
 
     def lay(share: Floats, random: Random) -> Floats:
         paper, ink = levels(random)
-        laid: Floats = share * np.asarray(ink, float) + (1 - share) * np.asarray(paper, float) + np.zeros(3)
-        return laid
+        return mixed(share, ink, paper)
 
     return lay
 
@@ -73,10 +77,8 @@ def shaded(share: Floats, random: Random) -> Floats:
     rows, columns = places(len(share))
     angle = random.uniform(0, 2 * np.pi)
     light = 0.78 + random.uniform(0.2, 0.3) * (np.cos(angle) * columns + np.sin(angle) * rows) / 0.7
-    laid: Floats = light[..., None] * (
-        share * random.uniform(20, 60) + (1 - share) * random.uniform(200, 255)
-    ) + np.zeros(3)
-    return laid
+    sheet_of_one_level = mixed(share, random.uniform(20, 60), random.uniform(200, 255))
+    return np.asarray(light[..., None] * sheet_of_one_level)
 
 
 def lamp(share: Floats, random: Random) -> Floats:
@@ -85,8 +87,7 @@ def lamp(share: Floats, random: Random) -> Floats:
     y, x = random.uniform(-0.5, 0.5, 2)
     light = 0.55 + 0.45 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / random.uniform(0.2, 0.5))
     paper = light[..., None] * np.array([255.0, 245, 225]) * random.uniform(0.8, 1)
-    laid: Floats = share * np.array(BLACK) + (1 - share) * paper
-    return laid
+    return mixed(share, BLACK, paper)
 
 
 def lines(side: int, random: Random, both: bool) -> Floats:
@@ -107,8 +108,7 @@ def lined(both: bool) -> Callable[[Floats, Random], Floats]:
         line, ink = np.array(PRINT[random.integers(len(PRINT))]), np.array((BLACK, BLUE)[random.integers(2)])
         printed = lines(len(share), random, both)
         paper = printed * line + (1 - printed) * random.uniform(215, 255)
-        laid: Floats = share * ink + (1 - share) * paper
-        return laid
+        return mixed(share, ink, paper)
 
     return lay
 
