@@ -123,7 +123,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "slow": (
         "Slow and greedy clients do not stop the others",
-        "Other clients keep getting answers: the 99th percentile of their times stays below 100 ms or five times "
+        "Other clients keep getting answers: the 99th percentile of their times stays below 250 ms or five times "
         "what it is on a quiet server.",
         "400 connections that send a byte now and then; 1, 4 and 16 clients that send bodies in chunks of one byte; "
         "bodies above the limit; and more pictures at once than the queue takes, some of which must be refused at "

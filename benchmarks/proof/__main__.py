@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,7 @@ def main() -> int:
     if options.out and options.attacks and options.out.exists():
         measured["attacks"] = read_json(options.out)["attacks"]
     failed = 0
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends what was started, too
     with tempfile.TemporaryDirectory(prefix="vitlab-proof-", ignore_cleanup_errors=True) as folder:
         context = Context(Path(folder).resolve(), options.seed, options.quick)
         try:

@@ -16,7 +16,8 @@ from benchmarks.proof.context import Context, Figures, figures
 from benchmarks.proof.serving import TOKEN, exchange, is_well, request, served, statuses
 from benchmarks.serve_clients import load
 
-GOOD_MS, TIMES_SLOWER = 100.0, 5.0  # a p99 is good below the one, or below that many times the p99 before
+# A p99 is good below the one, or below that many times the p99 before; attackers, clients and server share the cores.
+GOOD_MS, TIMES_SLOWER = 250.0, 5.0
 CHUNKS = b"1\r\na\r\n" * 5000
 
 
