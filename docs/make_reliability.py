@@ -251,8 +251,8 @@ NUMBERS: dict[str, tuple[tuple[str, str], ...]] = {  # entries of the figures wi
 MORE: dict[str, Callable[[Figures], str]] = {"flips": per_file, "slow": times, "soak": memory, "planted": plants}
 
 
-def details(name: str, found: Figures) -> str:
-    """The section of one attack."""
+def details(name: str, found: Figures, commit: str) -> str:
+    """The section of one attack; ``commit`` is that of the page."""
     title, promise, how = TEXTS[name]
     parts = [f"\n## {title}\n\n{wrapped(promise)}\n\n{wrapped(f'*How it was attacked*: {how}')}\n"]
     if "skipped" in found:
@@ -262,6 +262,8 @@ def details(name: str, found: Figures) -> str:
         said.append("answers by status: " + ", ".join(f"{status} {count:,}" for status, count in statuses.items()))
     if found["quick"]:
         said.append("the quick form, with few tries")
+    if found.get("commit", commit) != commit:
+        said.append(f"at commit `{found['commit']}`")
     parts.append(
         "\n" + wrapped("; ".join([f"**{found['held']:,} of {found['attacked']:,} held**", *said]) + ".") + "\n"
     )
@@ -297,7 +299,7 @@ def page(measured: Figures, file: str) -> str:
     )
     missing = [TEXTS[name][0] for name in TEXTS if name not in attacks]
     left_out = f"\nNot run: {'; '.join(missing)}.\n" if missing else ""
-    sections = "".join(details(name, attacks[name]) for name in TEXTS if name in attacks)
+    sections = "".join(details(name, attacks[name], about["commit"]) for name in TEXTS if name in attacks)
     return f"{HEAD}\n{circumstances}\n\n" + summary(attacks) + left_out + sections + NOT_COVERED
 
 

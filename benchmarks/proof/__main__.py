@@ -112,9 +112,10 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.attacks if name not in ATTACKS]:
         parser.error(f"there is no attack {unknown[0]!r}; there are {', '.join(ATTACKS)}")
-    measured: dict[str, Any] = {"about": about(options.seed), "attacks": {}}
+    now = about(options.seed)
+    measured: dict[str, Any] = {"about": now, "attacks": {}}
     if options.out and options.attacks and options.out.exists():
-        measured["attacks"] = read_json(options.out)["attacks"]
+        measured = read_json(options.out)  # what is not attacked again keeps its figures and its commit
     failed = 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends what was started, too
     with tempfile.TemporaryDirectory(prefix="vitlab-proof-", ignore_cleanup_errors=True) as folder:
@@ -125,7 +126,7 @@ def main() -> int:
                 context.seconds = QUICK_SECONDS if options.quick else share
                 found = run_attack(name, context)
                 failed += len(found["failures"])
-                measured["attacks"][name] = found
+                measured["attacks"][name] = found | {"commit": now["commit"]}
                 print(told(name, found), *found["failures"][:20], sep="\n    ", file=sys.stderr, flush=True)
                 if options.out:
                     write_json(options.out, measured)

@@ -68,8 +68,10 @@ def attack(context: Context) -> Figures:
     copy = context.copy(context.unfinished, "order")
     commands: list[tuple[Path, list[object]]] = [(copy, ["train", "--resume", copy, "--quiet"])]
     if not context.quick:
-        web = context.fresh("web")
-        commands += [(copy, ["look", copy, "--quiet"]), (web, ["export", copy, "--to", "web", "--out", web])]
+        pages = context.fresh("pages")
+        pages.mkdir()
+        commands += [(copy, ["look", copy, "--quiet"])]
+        commands += [(pages, ["export", copy, "--to", "web", "--out", pages / "web"])]
     for folder, words in commands:
         log = context.fresh("log")
         end = context.run(words, Shim(folder, log=str(log)), seconds=120)
