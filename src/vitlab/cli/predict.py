@@ -78,8 +78,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def pictures_in(word: str) -> list[str]:
-    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. What
-    is skipped is said in one line."""
+    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. One
+    line lists what is skipped."""
     from vitlab.data.images import is_picture, printable
     from vitlab.data.paths import files_below
 
@@ -93,7 +93,7 @@ def pictures_in(word: str) -> list[str]:
     found = [str(entry.path) for entry in entries if entry.kind == "file" and is_picture(entry.path)]
     skipped = [printable(str(entry.path)) for entry in entries if str(entry.path) not in set(found)]
     if skipped and found:
-        say(f"skipped in {printable(word)}, since they are no PNG or JPEG images: {few(skipped)}")
+        say(f"skipped in {printable(word)}, because they are not PNG or JPEG images: {few(skipped)}")
     return found or [word]
 
 
