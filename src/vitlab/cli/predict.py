@@ -54,8 +54,8 @@ class Answer:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print ranked labels for PNG and JPEG images of any size and mode. A network whose data set consists of drawings
-    that were scaled and centred, as mnist does, finds the ink on paper of any colour and prepares it in the same way. A
+    """Print ranked labels for PNG and JPEG images of any size and mode. If the network was trained on drawings that
+    were scaled and centred like MNIST's digits, the ink is found on paper of any colour and prepared in the same way. A
     picture that cannot be read gets a line on standard error and makes the exit code 3; the others are classified."""
     from vitlab.data.images import printable
     from vitlab.predict import Classifier
