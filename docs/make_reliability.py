@@ -25,25 +25,25 @@ notice them ([below](#is-the-harness-awake)).
 NOT_COVERED = """
 ## What is not covered
 
-- **Power cuts** are simulated by the order of the calls (bytes flushed, then renamed, then the folder flushed). What a
-  disk does that lies about flushing is not tested.
+- **Power cuts** are simulated by the order of the calls (bytes flushed, then renamed, then the folder flushed). A disk
+  that reports a flush before it has happened is not tested.
 - **GPUs**: everything here ran on a CPU. A run on a GPU resumes too, but its bits can differ ([why](run-folder.md)).
 - **Network file systems**, on which locks and renames may behave differently.
 - **Several machines**: studies on a Ray cluster are tested elsewhere (`tests/test_study_ray.py`), without attacks.
 - **A decoder that crashes** ends `vitlab serve`, because it runs in a thread of the server.
 - **Raw bandwidth**: a client with a faster line than yours can fill it. Put a proxy in front of a public server.
-- **Pictures made to fool a network** (adversarial examples). Every classifier can be fooled by them, these too.
-- **Somebody with your rights on your machine**, who can change any file and any program.
+- **Pictures made to fool a network** (adversarial examples). They can fool every classifier, including these.
+- **Someone who can act as you on your machine**, and so change any file and any program.
 
-Found a way past a promise? Please report it ([SECURITY.md](../SECURITY.md)).
+If you find a way around a promise, please report it ([SECURITY.md](../SECURITY.md)).
 """
 
 # For each attack: its title, what is promised, and how it was attacked.
 TEXTS: dict[str, tuple[str, str, str]] = {
     "crash": (
         "A run that is killed continues bit for bit",
-        "Kill a training at any moment, type the line again, and you get the same weights as if nothing had happened.",
-        "A small training calls the file system some hundred times. The process was killed (SIGKILL) at calls "
+        "Kill a training at any moment, resume it, and you get the same weights as if nothing had happened.",
+        "A small training calls the file system a few hundred times. The process was killed (SIGKILL) at calls "
         "spread over all of them, in the middle of a write too; then the run was resumed. Its weights, history and "
         "accuracy must equal those of an undisturbed run, and no temporary file may stay.",
     ),
@@ -75,7 +75,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "study": (
         "A study loses no run and counts none twice",
-        "Kill a study or one of its runs, type the line again, and it completes with the same table.",
+        "Kill a study or one of its runs, repeat the command, and it completes with the same table.",
         "The driver of a study was killed at file-system calls, most of them while its folder was being made, and "
         "at random moments; so were its runs, and all of them together. Rows and weights must equal those of an "
         "undisturbed study.",
@@ -90,7 +90,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "Two processes never write one folder",
         "Of several starts in one folder exactly one wins; the others say why they do not start.",
         "Eight trainings started in one folder at the same moment, a resume of a run that is still going on, three "
-        "starts of one study, and six trainings that choose a folder for themselves in the same second.",
+        "starts of one study, and six trainings that choose their own folders in the same second.",
     ),
     "hostile": (
         "A stranger's files cannot hurt you",
@@ -109,8 +109,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "http": (
         "The server answers malformed requests calmly",
-        "Whatever arrives, `vitlab serve` refuses it or closes the connection; it does not fail, hang, or tell "
-        "anything about its inside.",
+        "Whatever arrives, `vitlab serve` refuses it or closes the connection; it does not fail, hang, or reveal "
+        "anything internal.",
         "Random and mutated requests on raw sockets: methods, addresses, headers, lengths, chunks and bodies. "
         "Allowed are refusals (4xx), 503 and 504; their texts may hold no part of an exception and nothing that was "
         "sent. Afterwards the server must answer as before, and its log must be clean.",
@@ -138,8 +138,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "busy": (
         "A busy machine does not change the result",
         "The same seed gives the same weights, whatever else the machine is doing.",
-        "Precision and kernels were chosen again and again beside eight processes that never rest, and whole trainings "
-        "were compared with one on the quiet machine.",
+        "Precision and kernels were chosen again and again while eight processes kept the cores busy, and whole "
+        "trainings were compared with one on the quiet machine.",
     ),
     "planted": (
         "Is the harness awake?",

@@ -81,7 +81,7 @@ def test_one_folder_around_the_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("train", "Train"), ("train", "training")])
 def test_two_folders_for_one_part_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
-    with pytest.raises(DataError, match=f"{min(names)}/ and {max(names)}/ for the train images"):
+    with pytest.raises(DataError, match=f"{min(names)}/ and {max(names)}/ for the training images"):
         loaded(tmp_path, below(names[0]) | below(names[1]))
 
 

@@ -83,7 +83,7 @@ def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path
     assert answer.code == 3
     expected = {case.name: case.status for case in zoo()} | {"2000x2001.png": 200}  # one's own file may be larger
     skipped, *reported = answer.err.splitlines()
-    assert skipped.startswith("skipped in ., since they are no PNG or JPEG images: animated.gif, drawing.svg, ")
+    assert skipped.startswith("skipped in ., because they are not PNG or JPEG images: animated.gif, drawing.svg, ")
     assert all(line.startswith("vitlab: ") for line in reported)
     assert "Traceback" not in answer.err
     assert [line.split()[1] for line in reported] == [name for name in here_too if expected[name] != 200]
@@ -113,7 +113,7 @@ def test_a_folder_is_read_in_order_and_without_what_is_no_picture(run: Path, her
         for name in ("9.PNG", "10.png", "a.jpeg", "b/deep/er/2.jfif", "b/deep/er/10.jfif", "no-ending", "really.txt")
     ]
     skipped = "in/b/up, in/notes.txt and in/pipe.png"
-    assert (answer.code, answer.err) == (0, f"skipped in in, since they are no PNG or JPEG images: {skipped}\n")
+    assert (answer.code, answer.err) == (0, f"skipped in in, because they are not PNG or JPEG images: {skipped}\n")
     (here / "empty").mkdir()
     answer = vitlab(f"predict {run} empty")
     assert answer.error == "vitlab: empty is a folder without a PNG or JPEG image; name another one"

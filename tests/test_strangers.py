@@ -196,8 +196,8 @@ def test_a_huge_network_in_config_json_allocates_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"channels": 2}, "2 channels and 3 classes cannot be"),
-        ({"classes": ["one"]}, "1 channels and 1 classes cannot be"),
+        ({"channels": 2}, "2 channels and 3 classes are impossible"),
+        ({"classes": ["one"]}, "1 channels and 1 classes are impossible"),
         ({"classes": ["a", "b", "c", "d"]}, "does not match"),
         ({"preprocess": {"image_size": 9, "mean": [0.5], "std": [0.5]}}, "its image_size or crop is not that"),
         (
@@ -208,7 +208,7 @@ def test_a_huge_network_in_config_json_allocates_nothing(
         ({"preprocess": {"image_size": 8, "mean": [0.5, 0.5], "std": [0.5]}}, "need 1 numbers"),
         ({"preprocess": {"image_size": 8, "mean": [0.5], "std": ["x"]}}, "'std' is ['x']"),
         ({"preprocess": {"image_size": 8, "mean": [10**29], "std": [-1]}}, "std above 0"),
-        ({"classes": ["a", "b", "\udcff"]}, "the name of a class is no text"),
+        ({"classes": ["a", "b", "\udcff"]}, "the name of a class is not text"),
         ({"preprocess": []}, "'preprocess' is []"),
     ],
     ids=str,

@@ -73,7 +73,7 @@ def _private_folder() -> Path:
     except OSError as error:
         raise ConfigError(f"there is no folder for temporary files ({error.strerror}); {advice}") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise ConfigError(f"{path} is not a private folder of yours; {advice}")
+        raise ConfigError(f"{path} is not a folder that only you can use; {advice}")
     return path
 
 

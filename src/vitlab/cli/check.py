@@ -29,7 +29,7 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage = "PATH [options]"
     parser = flags.add_command(children, check, "verify a run, a study, data or an exported page", usage)
-    help = "a run folder, a study's folder, a folder of `export --to web`, or data: a name, a folder, an .npz file"
+    help = "a run folder, a study's folder, a folder of `export --to web`, or data: a name, a folder or an .npz file"
     parser.add_argument("path", metavar="PATH", type=flags.path, help=help)
     flags.add_runs(parser)
     flags.add_output(parser)
@@ -37,7 +37,7 @@ def declare(children: flags.Children) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Verify every file of a run, a study with its runs, a data set or an exported page: digests, contents, weights,
-    links, leftovers. Nothing is changed. The exit code is 0 if everything is whole, else 8, or 3 for data."""
+    links, leftovers. Changes nothing. The exit code is 0 if everything is whole, else 8, or 3 for data."""
     path = arguments.path
     kind = kind_of(path)
     found = findings(kind, path, arguments.runs or flags.RUNS)
@@ -56,7 +56,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def lines_of(path: Path, kind: str, found: list[Finding]) -> list[str]:
-    """The findings for people; files about which the same is said share a line."""
+    """The findings for people; files with the same finding share a line."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in sorted(found, key=lambda one: ORDER.index(one.state)):
         groups.setdefault((one.state, one.text), []).append(one.name)
@@ -90,7 +90,7 @@ def findings(kind: str, path: Path, runs: Path) -> list[Finding]:
 
 
 def check_data(place: str) -> list[Finding]:
-    """The files of a catalogue set, or one's own data, which has no digests: whether it loads, and what was noted."""
+    """The files of a catalogue set; or your own data, which has no digests: whether it loads, and what was noted."""
     from vitlab.data import CATALOGUE, inspect
     from vitlab.data import check as check_files
     from vitlab.data.inspection import summary

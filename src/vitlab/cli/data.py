@@ -25,7 +25,8 @@ def declare(children: flags.Children) -> None:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """List the data sets that vitlab knows, download some of them, or verify the files on this machine."""
+    """List the data sets that vitlab knows, download some of them, or verify the files on this machine. `check` also
+    reads your own folders and .npz files, and says what may be wrong with them."""
     action, names = arguments.action, arguments.names
     if action == "list":
         if names:

@@ -31,7 +31,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     fp32, bf16 = (gemm_gflops(choose_machine(MachineConfig(precision=one))) for one in PRECISIONS)
     instructions = "has" if has_bf16(machine.device) else "lacks"
     why = f"the {'GPU' if machine.device.type != 'cpu' else 'processor'} {instructions} bf16 instructions"
-    measured = f"bf16 products are {bf16 / fp32:.1f} times as fast as fp32 at this moment, which decides nothing"
+    measured = f"bf16 products are {bf16 / fp32:.1f} times as fast as fp32 right now, which does not affect the choice"
     found["chosen_because"] = "; ".join([machine.reason, f"{why} ({measured})", *remarks])
     found |= {"gemm_fp32_gflops": round(fp32, 1), "gemm_bf16_gflops": round(bf16, 1)}
     found |= {"cache": str(cache_root()), "VITLAB_DATA": os.environ.get("VITLAB_DATA")}

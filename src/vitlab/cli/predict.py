@@ -54,8 +54,8 @@ class Answer:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print ranked labels for PNG and JPEG images of any size and mode. A network whose data set consists of drawings
-    that were scaled and centred, as mnist does, finds the ink on paper of any colour and prepares it in the same way. A
+    """Print ranked labels for PNG and JPEG images of any size and mode. If the network was trained on drawings that
+    were scaled and centred like MNIST's digits, the ink is found on paper of any colour and prepared in the same way. A
     picture that cannot be read gets a line on standard error and makes the exit code 3; the others are classified."""
     from vitlab.data.images import printable
     from vitlab.predict import Classifier
@@ -78,8 +78,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def pictures_in(word: str) -> list[str]:
-    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. What
-    is skipped is said in one line."""
+    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. One
+    line lists what is skipped."""
     from vitlab.data.images import is_picture, printable
     from vitlab.data.paths import files_below
 
@@ -93,7 +93,7 @@ def pictures_in(word: str) -> list[str]:
     found = [str(entry.path) for entry in entries if entry.kind == "file" and is_picture(entry.path)]
     skipped = [printable(str(entry.path)) for entry in entries if str(entry.path) not in set(found)]
     if skipped and found:
-        say(f"skipped in {printable(word)}, since they are no PNG or JPEG images: {few(skipped)}")
+        say(f"skipped in {printable(word)}, because they are not PNG or JPEG images: {few(skipped)}")
     return found or [word]
 
 

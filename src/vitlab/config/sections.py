@@ -25,7 +25,7 @@ class DataConfig:
     drawings: Literal["auto", "yes", "no"] = knob(
         "auto",
         "Whether the images are drawings that were scaled and centred like MNIST's digits, so that every picture to "
-        "read must be prepared in the same way. auto: look at the images. yes, no: you know better.",
+        "classify must be prepared in the same way. auto decides by the images; yes and no overrule it.",
         inert="auto",
     )
     normalize: bool = knob(
@@ -62,7 +62,7 @@ class AugmentConfig:
         at_most=1.0,
     )
     fill: Literal["zeros", "reflect"] = knob(
-        "zeros", "What fills the area from outside the image: zeros (black), or its reflection (Keras' default)."
+        "zeros", "What fills the area outside the image: zeros (black), or its reflection (Keras' default)."
     )
     clean_tail: float = amount(
         0.0,

@@ -34,7 +34,7 @@ from vitlab.errors import DataError
 from vitlab.files import sha256
 from vitlab.text import counted
 
-HEAD = 4096  # bytes of a file that tell what it is
+HEAD = 4096  # bytes of a file that show what it is
 SPARE = 4  # images up to this many times as large as the network's are kept as they are
 PHOTO_SIDE = 256  # what is kept of larger photos when no network is known
 BACKGROUNDS = (0, 255, 127)  # what transparency may become, the first that shows the ink
@@ -167,7 +167,7 @@ def _reason(path: Path, layout: Layout) -> str:
         decode_layers(read_file(path), layout.name(path), strict=False)
     except ImageError as error:
         return str(error)
-    return f"{layout.name(path)} states no size"
+    return f"{layout.name(path)} does not state its size"
 
 
 def _no_image(label: str, reason: str) -> DataError:

@@ -88,7 +88,8 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
         same = [path for path, named in nested.items() if named == part]
         if len(same) > 1:
             names = listed([f"{printable(path.name)}/" for path in same])
-            raise DataError(f"{top} has {names} for the {part} images; join them, or rename those that you do not use")
+            what = {"train": "training", "val": "validation"}.get(part, part)
+            raise DataError(f"{top} has {names} for the {what} images; merge them, or rename those that you do not use")
         if same:
             layout.parts[part] = same[0] if is_old else _unwrapped_part(same[0], root)
     if "train" not in layout.parts:

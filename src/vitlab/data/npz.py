@@ -167,8 +167,8 @@ def _classes(
         raise DataError(f"{path} has {len(values):,} different labels; vitlab takes up to {MAX_CLASSES:,} classes")
     if values[-1] != len(values) - 1:
         log(
-            f"the labels {_few(values)} are {counted(len(values), 'class')}, named by them; "
-            "numbers that no training image has are no classes"
+            f"the labels {_few(values)} are {counted(len(values), 'class')}, named after the labels; "
+            "numbers that no training image has are not classes"
         )
     return tuple(map(str, values.tolist())), values
 

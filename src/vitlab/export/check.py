@@ -22,7 +22,7 @@ def sums(content: dict[str, bytes]) -> bytes:
 def check_page(folder: Path) -> list[Finding]:
     """A finding for each file of the page."""
     if not files.exists(folder / SUMS):
-        text = f"this page was exported by an earlier version, so nothing says what its files should be; {AGAIN}"
+        text = f"this page was exported by an earlier version, so there are no digests to check it by; {AGAIN}"
         return [Finding(SUMS, "note", text)]
     try:
         text = files.read_bytes(folder / SUMS, advice=AGAIN).decode("ascii", "replace")

@@ -32,7 +32,7 @@ export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
 
   /** @param {File} file */
   async function takeOne(file) {
-    if (file.name === "novelty.safetensors") return; // a network of one's own is shown without it
+    if (file.name === "novelty.safetensors") return; // your own network is shown without it
     if (file.name.endsWith(".safetensors")) weights = await weightsOf(file);
     else if (file.name.endsWith(".json")) config = await configOf(file);
     else return onPicture(await pictureOf(file, isDrawing()));

@@ -170,7 +170,7 @@ class Classifier:
         """uint8 [B, H, W, C] of one size -> float64 [B]: how far each image is from the training images, in standard
         deviations of their spread; `bounds.threshold` is the limit. RunError if the run folder does not say."""
         if self.bounds is None:
-            raise RunError(f"{self.path} was trained by an earlier version, which kept no distances; train again")
+            raise RunError(f"{self.path} is of an earlier version, which did not measure distances; train again")
         return self._logits_and_distances(self.preprocess(images_BHWC), self.bounds)[1]
 
     def outputs(self, inputs_BCSS: Tensor) -> tuple[Tensor, list[bool | None]]:

@@ -15,7 +15,7 @@ from vitlab.runs.session import shapes_in_checkpoint
 from vitlab.text import counted, quoted
 
 FILES = ("result.json", "config.json", "environment.json", "data.json", "history.jsonl")
-NO_DIGEST = "no digest vouches for it: it was made by an earlier version, or the run has not ended"
+NO_DIGEST = "there is no digest to check it by: an earlier version made it, or the run has not ended"
 MOST_LEFTOVERS = 10  # that are listed
 
 
@@ -55,7 +55,7 @@ def check_file(folder: RunFolder, name: str, read: Callable[[], Any]) -> Finding
     if not files.exists(path):
         if name == "result.json":
             return Finding(
-                name, "note", f"the run has not ended; `vitlab train --resume {quoted(folder.path)}` goes on"
+                name, "note", f"the run has not ended; `vitlab train --resume {quoted(folder.path)}` continues it"
             )
         return Finding(name, "missing", "restore it from a backup, or train again")
     try:

@@ -151,9 +151,9 @@ class RunFolder:
         channels, classes = table["channels"], len(table["classes"])
         settings = files.check_table(path, table["preprocess"], PREPROCESS, AGAIN, "preprocess: ")
         if channels not in (1, 3) or not 2 <= classes <= MOST_CLASSES:
-            raise RunError(f"{path} is damaged: {channels} channels and {classes} classes cannot be; {AGAIN}")
+            raise RunError(f"{path} is damaged: {channels} channels and {classes} classes are impossible; {AGAIN}")
         if any(map(files.LONE_BYTE.search, table["classes"])):
-            raise RunError(f"{path} is damaged: the name of a class is no text; {AGAIN}")
+            raise RunError(f"{path} is damaged: the name of a class is not text; {AGAIN}")
         if not len(settings["mean"]) == len(settings["std"]) == channels or min(settings["std"]) <= 0:
             raise RunError(f"{path} is damaged: 'mean' and 'std' need {channels} numbers, std above 0; {AGAIN}")
         self._check_digest(path.name, data)
@@ -235,7 +235,7 @@ class RunFolder:
 
     def go_on(self, environment: dict[str, Any]) -> None:
         """Write environment.json of a run that is resumed; the result of its interruption is void, and goes first,
-        because it vouches for the old one."""
+        because it holds the digest of the old one."""
         files.remove(self.path / "result.json")
         names = ("data.json", "config.json")
         digests = {name: files.sha256(files.read_bytes(self.path / name, MOST[name])) for name in names}

@@ -1,8 +1,9 @@
-"""Digests by which a run's files are believed.
+"""Digests by which a run's files are checked.
 
 environment.json and result.json are sealed: they hold `format`, the SHA-256 of other files (`files`), and their own
-(`sha256`), which is that of all their other entries. environment.json is written first and vouches for config.json and
-data.json; result.json is written last and vouches for every file. Checkpoints have their SHA-256 in their names.
+(`sha256`), which is that of all their other entries. environment.json is written first and holds the digests of
+config.json and data.json; result.json is written last and holds those of every file. Checkpoints have their SHA-256 in
+their names.
 
 A run folder of an earlier version has neither `format` nor `sha256`. No single damaged bit makes a sealed file look
 like one of those.

@@ -20,7 +20,7 @@ SENTENCES = {
     413: "the request body is too large",
     415: "the body must be a PNG or JPEG image, or application/json with pixels",
     422: "the request is not valid",
-    429: "too many requests on one connection that do not wait for the answer before",
+    429: "too many requests on one connection; wait for each answer before you send the next request",
     500: "the server failed; its log has the details",
     503: "the server is busy; try again in a second",
     504: "the answer took too long; try again",

@@ -42,9 +42,9 @@ class Prediction(BaseModel):
     blank: bool = Field(description="no ink was found in a drawing, so the labels mean nothing")
     unlike: bool | None = Field(
         description="the picture is unlike anything that the model was trained on, so the labels mean nothing; "
-        "null if its run folder does not say"
+        "null if its run folder has no novelty.safetensors"
     )
-    reason: str | None = Field(description="why no drawing that can be read was found, so the labels mean little")
+    reason: str | None = Field(description="why no readable drawing was found; the labels then mean little")
     request: str = Field(description="id of this request, as in the header x-request-id")
 
 

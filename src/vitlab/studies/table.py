@@ -173,7 +173,7 @@ def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
         images = listed([line.images for line in measured])
         made.append(f"Cells are ranked only against those on the same images: {images}.")
     if any(line.split == "validation" for line in measured):
-        made.append("Validation images are no test: training may have chosen its best epoch by them.")
+        made.append("Validation images are not a test: training may have chosen its best epoch by them.")
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
         made.append("A rank with = is not distinguishable from the best: the intervals overlap.")
     if any(line.published for line in lines):
