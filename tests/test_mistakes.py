@@ -175,6 +175,7 @@ MISTAKES = [
     Mistake("fetch of an unknown set", "data fetch mnst", 3, ("'mnst'", "did you mean mnist")),
     # config files
     Mistake("no config file", "train --config no.json", 2, ("no.json",)),
+    Mistake("config without an end", "train --config /dev/zero", 2, ("/dev/zero", "1,000,000 bytes")),
     Mistake("config is no JSON", "train --config bad.json", 2, ("bad.json", "JSON"), text("bad.json", "{")),
     Mistake("config is no object", "train --config bad.json", 2, ("bad.json", "JSON object"), text("bad.json", "[]")),
     Mistake(

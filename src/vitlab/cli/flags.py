@@ -21,6 +21,7 @@ from vitlab.text import say, show, value
 
 RUNS = Path("runs/by-configuration")  # of studies
 
+MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
 
 EXIT_CODES = """exit codes:
@@ -164,7 +165,11 @@ def chosen_config(preset: str | None, file: Path | None, knobs: dict[str, Any]) 
 def read_config(file: Path) -> RunConfig:
     """The configuration in a JSON file, such as a run folder's config.json."""
     try:
-        return RunConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        with open(file, "rb") as opened:  # it may be a pipe, such as a shell's <(...)
+            data = opened.read(MOST_CONFIG + 1)
+        if len(data) > MOST_CONFIG:
+            raise ConfigError(f"it has more than {MOST_CONFIG:,} bytes, so it is no configuration; {CONFIG_ADVICE}")
+        return RunConfig.from_dict(json.loads(data.decode()))
     except FileNotFoundError:
         raise ConfigError(f"there is no config file {file}; {CONFIG_ADVICE}") from None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     """
     try:
         with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:  # before all of it is read
+                raise too_large(path, "has", size)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             found, arrays = _read_arrays(file, path)
@@ -60,6 +63,13 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}")
 
 
+def too_large(path: Path, verb: str, size: int) -> DataError:
+    """For a file of more than MAX_BYTES."""
+    return DataError(
+        f"{path} {verb} {size / 2**30:.1f} GiB; vitlab keeps data in memory, at most 4 GiB: make it smaller"
+    )
+
+
 def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
     """The names of everything in the file, for a message, and the arrays with a known key."""
     known = {"classes", *(key for keys in (*KEYS.values(), *SHORT_KEYS.values()) for key in keys)}
@@ -67,10 +77,7 @@ def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
             if size > MAX_BYTES:
-                raise DataError(
-                    f"{path} unpacks to {size / 2**30:.1f} GiB; vitlab keeps data in memory, at most 4 GiB: "
-                    "make it smaller"
-                )
+                raise too_large(path, "unpacks to", size)
             for member in archive.infolist():
                 if member.filename.removesuffix(".npy") in known:
                     with archive.open(member) as stream:
