@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.toycards import CLASSES, HEIGHT, WIDTH, idx, packed, sha, toy_arrays, toy_card
-from vitlab.data import CATALOGUE, DataFile, Dataset, load_dataset
+from vitlab.data import CATALOGUE, DataFile, Dataset, Reading, load_dataset
 from vitlab.data.formats import gunzip, read_cifar, read_idx, read_parts, splits_from_idx
 from vitlab.errors import DataError
 
@@ -392,6 +392,17 @@ def test_npz_classes_are_the_labels_that_occur(
     assert dataset.train.labels.dtype == np.int64
     assert len(lines) == (told is not None)
     assert told is None or told in lines[0]
+
+
+@pytest.mark.parametrize(("names", "said"), [(["a", "b", "a"], "two classes are called 'a'"),
+                                              (["a", "\x1b[2J", "c"], "cannot be printed"),
+                                              (["a", "", "c"], "cannot be printed")])  # fmt: skip
+def test_npz_names_must_tell_the_classes_from_each_other(tmp_path: Path, names: list[str], said: str) -> None:
+    images, labels = np.zeros((7, 3, 5), np.uint8), np.array([0, 1, 2, 0, 1, 2, 0])
+    np.savez(tmp_path / "x.npz", images=images, labels=labels, classes=np.array(names))
+    with pytest.raises(DataError, match=said):
+        load_dataset(str(tmp_path / "x.npz"))
+    assert load_dataset(str(tmp_path / "x.npz"), reading=Reading(tuple(names))).card.classes == tuple(names)
 
 
 def test_npz_labels_index_the_names_that_are_given(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -177,25 +177,28 @@ def test_a_blank_picture_is_not_a_drawing(page: Page, base: str, tmp_path: Path,
 def test_transparent_pixels_become_the_same_as_in_predict(
     page: Page, base: str, tmp_path: Path, ink: tuple[int, int, int] | None
 ) -> None:
-    """For networks that read drawings; for others black, as in Pillow's alpha_composite."""
+    """For networks that read drawings; for others the grey of their training images, as in Pillow's alpha_composite."""
     pixels = np.zeros((31, 29, 4), dtype=np.uint8)
     if ink:
         pixels[7:22, 9:13] = (*ink, 255)
         pixels[20:25, 13:19] = (*ink, 102)
     Image.fromarray(pixels).save(tmp_path / "ink.png")
-    on_black = Image.alpha_composite(Image.new("RGBA", (29, 31), "black"), Image.fromarray(pixels)).convert("RGB")
+    greys = [(under, Image.new("RGBA", (29, 31), (under,) * 3)) for under in (0, 173)]
+    laid = {
+        under: np.array(Image.alpha_composite(grey, Image.fromarray(pixels)).convert("RGB")) for under, grey in greys
+    }
     drawn = decode((tmp_path / "ink.png").read_bytes(), "ink.png")
-    expected = [np.broadcast_to(drawn, (31, 29, 3)), np.array(on_black)]
+    expected: dict[int | None, Any] = {None: np.broadcast_to(drawn, (31, 29, 3)), **laid}
     visit(page, base)
     text = base64.b64encode((tmp_path / "ink.png").read_bytes()).decode()
-    for is_drawing, pixels in zip((True, False), expected, strict=True):
+    for under, pixels in expected.items():
         decoded = page.evaluate(
-            """async ([text, isDrawing]) => {
+            """async ([text, under]) => {
                 const { decodePicture, toPixels } = await import("/pictures.js");
                 const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-                return Array.from(toPixels(await decodePicture(new Blob([bytes]), isDrawing), 3).pixels);
+                return Array.from(toPixels(await decodePicture(new Blob([bytes]), under), 3).pixels);
             }""",
-            [text, is_drawing],
+            [text, under],
         )
         assert np.abs(np.reshape(decoded, (31, 29, 3)) - pixels.astype(int)).max() <= 2  # alpha is premultiplied
 

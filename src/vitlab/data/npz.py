@@ -165,6 +165,8 @@ def _classes(
             raise DataError(f"{path}: classes must be an array of strings [K], not {names.dtype} {list(names.shape)}")
         if len(names) < 2:
             raise DataError(f"{path} has only {counted(len(names), 'class')}; a classifier needs two or more")
+        if reading is None:  # a run that began with such names keeps them
+            check_names(list(map(str, names)), path)
         return tuple(map(str, names)), np.arange(len(names))
     values = np.unique(labels)
     known = reading.classes if reading else ()
@@ -178,6 +180,15 @@ def _classes(
             "numbers that no training image has are not classes"
         )
     return tuple(map(str, values.tolist())), values
+
+
+def check_names(names: list[str], path: Path) -> None:
+    """DataError for a name that occurs twice or cannot be printed: no answer could be told from another."""
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise DataError(f"{path}: two classes are called {name!r}; give each class a name of its own")
+        if not name.isprintable() or not name:
+            raise DataError(f"{path} has a class {name!a} whose name cannot be printed; rename it")
 
 
 def _few(values: Array) -> str:

@@ -259,6 +259,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "classes": list(classifier.classes),
         "preprocess": asdict(classifier.preprocess),
         "drawing": classifier.drawing,
+        "background": classifier.background,
         "data": classifier.data_name,
         "params": count_parameters(classifier.model),
         **{name: result[name] for name in numbers},

@@ -32,6 +32,7 @@ import { ModelError } from "./weights.js";
  * @property {string[]} classes
  * @property {{ image_size: number, mean: number[], std: number[], crop: number | null }} preprocess
  * @property {"mnist-drawing" | "mnist-drawing-dark" | null} drawing  how drawings are normalised; null: this network does not read drawings
+ * @property {number} [background]  the grey that transparency became in its training images, 0 (black) to 255
  * @property {string} name
  * @property {string | null} [data]
  * @property {number | null} [params]
@@ -119,6 +120,8 @@ function checkFacts(facts) {
     [null, "mnist-drawing", "mnist-drawing-dark"].includes(facts.drawing),
     'drawing must be "mnist-drawing", "mnist-drawing-dark" or null',
   );
+  const background = facts.background ?? 0;
+  must(Number.isInteger(background) && background >= 0 && background <= 255, "background must be 0 to 255");
   for (const name of FACTS) {
     must(Number.isFinite(facts[name] ?? 0), `${name} must be a number or null`);
   }

@@ -4,18 +4,18 @@ import { byId } from "./dom.js";
 import { decodePicture } from "./pictures.js";
 
 /**
- * isDrawing: whether pictures are drawings to read.
+ * under: the grey that transparency becomes, or null for pictures that are drawings to read.
  * @typedef {object} Receivers
  * @property {(image: ImageData) => void} onPicture
  * @property {(config: any, weights: ArrayBuffer) => void} onModel
  * @property {(sentence: string) => void} onProblem
- * @property {() => boolean} isDrawing
+ * @property {() => number | null} under
  */
 
 const MOST_WEIGHTS = 256 * 2 ** 20; // bytes of a model.safetensors
 
 /** @param {Receivers} receivers */
-export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
+export function listenForFiles({ onPicture, onModel, onProblem, under }) {
   /** @type {any} */
   let config = null;
   /** @type {ArrayBuffer | null} */
@@ -35,7 +35,7 @@ export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
     if (file.name === "novelty.safetensors") return; // your own network is shown without it
     if (file.name.endsWith(".safetensors")) weights = await weightsOf(file);
     else if (file.name.endsWith(".json")) config = await configOf(file);
-    else return onPicture(await pictureOf(file, isDrawing()));
+    else return onPicture(await pictureOf(file, under()));
     if (config === null || weights === null) {
       return onProblem(`${file.name} received. Now add ${weights ? "config.json" : "model.safetensors"}.`);
     }
@@ -77,10 +77,10 @@ export function listenForFiles({ onPicture, onModel, onProblem, isDrawing }) {
   });
 }
 
-/** @param {File} file @param {boolean} isDrawing */
-async function pictureOf(file, isDrawing) {
+/** @param {File} file @param {number | null} under */
+async function pictureOf(file, under) {
   try {
-    return await decodePicture(file, isDrawing);
+    return await decodePicture(file, under);
   } catch {
     throw new Error(`This browser cannot read ${file.name || "this file"} as a picture; try a PNG or JPEG file.`);
   }

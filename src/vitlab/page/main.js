@@ -246,7 +246,7 @@ store.listen((state, before) => {
 
 listenForFiles({
   onProblem: notice,
-  isDrawing: readsDrawings,
+  under: () => (readsDrawings() ? null : (networkOf(store.get().model)?.config.background ?? 0)),
   onPicture(image) {
     notice("");
     slate.lay(image, "picture");

@@ -30,11 +30,11 @@ export function layGround(context, { width, height, data }, side) {
 }
 
 /**
- * An image file as opaque pixels. What lies under transparent pixels is black; for a network that reads drawings it is
- * the opposite of what is visible, or strokes could vanish (vitlab/data/images.py).
- * @param {Blob} file @param {boolean} isDrawing
+ * An image file as opaque pixels. Transparent pixels become the grey `under`, as in the network's training images; for a
+ * network that reads drawings (null) the opposite of what is visible, or strokes could vanish (vitlab/data/images.py).
+ * @param {Blob} file @param {number | null} under
  */
-export async function decodePicture(file, isDrawing) {
+export async function decodePicture(file, under) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, MOST_PICTURE / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((v) => Math.max(1, Math.round(v * scale)));
@@ -43,7 +43,7 @@ export async function decodePicture(file, isDrawing) {
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
   const image = context.getImageData(0, 0, width, height);
-  layOver(image.data, isDrawing && visibleBrightness(image.data) <= 127 ? 255 : 0);
+  layOver(image.data, under ?? (visibleBrightness(image.data) <= 127 ? 255 : 0));
   return image;
 }
 
