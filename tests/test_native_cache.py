@@ -253,3 +253,15 @@ def test_torchs_compiler_keeps_its_code_in_a_folder_of_the_users_own(
     assert other != folder
     assert stat.S_IMODE(other.stat().st_mode) == 0o700
     assert "chmod go-w" in notes[0]
+
+
+def test_a_folder_in_place_of_the_library_is_not_loaded(cache: Path) -> None:
+    path = only(cache)
+    path.unlink()
+    path.mkdir()
+    found = load("float", cache)
+    refused, alone = found.remarks
+    assert refused.startswith(f"{path} was not loaded: it is not a file")
+    assert alone.startswith("compiling vitlab's kernels for this process alone: ")
+    assert found.path.parent != cache
+    assert path.is_dir()

@@ -49,10 +49,11 @@ def read_private(path: Path) -> bytes | str:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         return f"it cannot be opened: {error.strerror}"
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):  # asked before Python opens the handle, which raises for a folder
+        os.close(handle)
+        return "it is not a file"
     with open(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            return "it is not a file"
         if not owned(about):
             return "it belongs to another user"
         if about.st_mode & OTHERS_WRITE and user() is not None:
