@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from vitlab import files
 from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.files import (
     digest_of,
@@ -462,3 +463,11 @@ def test_the_cache_that_is_named_is_taken(homeless: Path, tmp_path: Path, monkey
     monkeypatch.setenv("VITLAB_CACHE", str(tmp_path / "mine"))
     assert user_cache() == tmp_path / "mine"
     assert not homeless.exists()
+
+
+def test_a_half_made_folder_is_recognised_whatever_the_size_of_its_files(tmp_path: Path) -> None:
+    content = {"index.html": b"page", "model.safetensors": bytes(files.MOST_BYTES + 1)}
+    (tmp_path / "model.safetensors").write_bytes(content["model.safetensors"])
+    assert files.is_half_made(tmp_path, content, "index.html")
+    (tmp_path / "model.safetensors").write_bytes(b"1" + content["model.safetensors"][1:])
+    assert not files.is_half_made(tmp_path, content, "index.html")
