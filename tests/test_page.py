@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -188,7 +188,7 @@ def test_transparent_pixels_become_the_same_as_in_predict(
         under: np.array(Image.alpha_composite(grey, Image.fromarray(pixels)).convert("RGB")) for under, grey in greys
     }
     drawn = decode((tmp_path / "ink.png").read_bytes(), "ink.png")
-    expected: dict[int | None, Any] = {None: np.broadcast_to(drawn, (31, 29, 3)), **laid}
+    expected = laid | {None: np.broadcast_to(drawn, (31, 29, 3))}
     visit(page, base)
     text = base64.b64encode((tmp_path / "ink.png").read_bytes()).decode()
     for under, pixels in expected.items():
