@@ -68,7 +68,8 @@ def soak_server(context: Context, seconds: float) -> tuple[list[str], dict[str, 
     late = descriptors[len(descriptors) * 2 // 3 :]
     open_more = growth(times, descriptors)["low"] > 60.0 and late[-1] > descriptors[len(descriptors) // 3] + 8
     wrong.append(f"descriptors: up to {max(late):.0f} open" if open_more else "")
-    wrong.append(f"unanswered: {len(tally.unanswered)} requests" if tally.unanswered else "")
+    reasons = ", ".join(sorted(set(tally.unanswered)))
+    wrong.append(f"unanswered: {len(tally.unanswered)} requests ({reasons})" if reasons else "")
     wrong.append(f"hostile: {hostile[1]} of {hostile[0]} answered badly" if hostile[1] else "")
     more: dict[str, Any] = {"minutes": round(seconds / 60, 1), "answers": len(tally.answers), "hostile": hostile[0]}
     more |= {"mib_per_hour": slope, "mib_start": memory[0], "mib_end": memory[-1], "descriptors": max(late)}
