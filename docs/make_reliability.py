@@ -84,7 +84,8 @@ TEXTS: dict[str, tuple[str, str, str]] = {
         "Ctrl-C is always safe",
         "Ctrl-C (130) and SIGTERM (143) end a run with the promised exit code and no traceback, in every phase, and it "
         "continues.",
-        "SIGINT, SIGTERM and SIGHUP while the process loads, begins, trains, evaluates and saves, some of them twice.",
+        "SIGINT, SIGTERM and SIGHUP while the process loads, begins, trains, evaluates and saves, some of them twice. "
+        "Until vitlab's own code begins, Ctrl-C ends in Python's own KeyboardInterrupt, which is not counted.",
     ),
     "starts": (
         "Two processes never write one folder",

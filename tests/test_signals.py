@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_ctrl_c_between_the_first_files_can_be_tried_again(stage: Path, monkeypa
         patch.setattr("vitlab.runs.session.environment", interrupted)
         assert vitlab(TRAIN).code == 130
     assert vitlab(TRAIN + " --epochs 1 --quiet").code == 0
+
+
+def test_ctrl_c_that_a_library_turns_into_another_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(words: list[str]) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError from None
+        return 0
+
+    monkeypatch.setattr(sys.modules["vitlab.cli.main"], "dispatch", load)
+    answer = vitlab("presets")
+    assert (answer.code, answer.error) == (130, "vitlab: interrupted")
+    monkeypatch.setattr(sys.modules["vitlab.cli.main"], "dispatch", lambda words: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        vitlab("presets")
 
 
 def interrupted(*arguments: object, **options: object) -> None:

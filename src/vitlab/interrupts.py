@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -44,3 +44,26 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def notice_ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C has been pressed, for code that is interrupted and raises something else than KeyboardInterrupt.
+
+    Where somebody else handles SIGINT, and outside the main thread, nothing changes.
+    """
+    request = StopRequest()
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield request
+        return
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        request.signum = signum
+        signal.default_int_handler(signum, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,6 +15,7 @@ from importlib import metadata
 from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
 from vitlab.cli.flags import EXIT_CODES, OneLineParser
 from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
+from vitlab.interrupts import notice_ctrl_c
 from vitlab.text import say, show
 
 COMMANDS = (train, evaluate, look, predict, export, serve, study, data, check, presets, doctor)
@@ -25,6 +26,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own arguments) and return its exit code."""
     atexit.register(gc.freeze)  # collecting garbage at the end of a process that holds torch takes half a second
     words = list(sys.argv[1:] if words is None else words)
+    with notice_ctrl_c() as pressed:
+        try:
+            return answer(words)
+        except Exception:  # libraries that are interrupted while they load end in errors of their own
+            if not pressed() or "--debug" in words:
+                raise
+            say("vitlab: interrupted")
+            return 130
+
+
+def answer(words: list[str]) -> int:
+    """Run the command and return its exit code; an error that a user can cause is one line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may hold characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
