@@ -4,9 +4,11 @@
     python -m benchmarks.novelty --show benchmarks/results/NAME.json
 
 Test images of MNIST, of Fashion-MNIST and of CIFAR-10 (in grey), as their data sets store them; five kinds of noise,
-drawn once from a seed; constant images of all shades; letters and digits of matplotlib's fonts, and the thirty digits
-of benchmarks.drawn_digits, all through the preparation of a picture. A rate comes with its 95 % interval (Wilson). An
-image of the network's own data is flagged by mistake, and so is a digit by a network of digits.
+drawn once from a seed; constant images of all shades. For networks that read drawings, Fashion-MNIST and uniform noise
+also as drawings: through the preparation of a picture, and flagged too if that finds no drawing. Letters and digits of
+matplotlib's fonts, and the thirty digits of benchmarks.drawn_digits, all through the preparation of a picture. A rate
+comes with its 95 % interval (Wilson). An image of the network's own data is flagged by mistake, and so is a digit by a
+network of digits.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ Sets = dict[str, list[Pixels]]
 SIDE = 28  # of noise, and of every stored image but a photograph
 NOISES = 1000  # images of each kind
 PHOTOS = 2000
+AS_DRAWINGS = ("fashion-mnist", "uniform noise")
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral")
 
 
@@ -108,6 +111,13 @@ def flagged(classifier: Classifier, images: Pixels) -> int:
     return sum(map(bool, verdicts))
 
 
+def refused(classifier: Classifier, images: Pixels) -> int:
+    """How many grey images [N, H, W], read as drawings, are beyond the limit or show no drawing."""
+    found = [classifier.examine(image) for image in images]
+    verdicts = classifier.outputs_of([prepared for prepared, _ in found])[1]
+    return sum(bool(unlike) or reason is not None for unlike, (_, reason) in zip(verdicts, found, strict=True))
+
+
 def share(count: int, of: int) -> dict[str, Any]:
     """A rate with its 95 % interval."""
     return {"flagged": count, "of": of, "interval": wilson_interval(count / of, of)}
@@ -116,6 +126,10 @@ def share(count: int, of: int) -> dict[str, Any]:
 def rates(classifier: Classifier, stored: dict[str, Pixels], drawn: Sets) -> dict[str, Any]:
     """The share of each set that is beyond the limit."""
     found = {name: share(flagged(classifier, images), len(images)) for name, images in stored.items()}
+    for name in AS_DRAWINGS if classifier.drawing is not None else ():
+        if name in stored:
+            few = stored[name]
+            found[f"{name}, as drawings"] = share(refused(classifier, few), len(few))
     for name, images in drawn.items():
         verdicts = [classifier.is_unlike(image) for image in images]
         found[name] = share(sum(map(bool, verdicts)), len(images))

@@ -19,7 +19,7 @@ from vitlab.config import ModelConfig
 from vitlab.export.web import bundle
 from vitlab.predict import Classifier
 from vitlab.runs.result import Result
-from vitlab.training.novelty import Novelty, calibrated, fit, traits_of
+from vitlab.training.novelty import calibrated, traits_of
 
 NOISE = 0.1  # standard deviation of what is added to every weight: some layers are zero before training
 
@@ -56,7 +56,7 @@ def with_bounds(classifier: Classifier, images: Split) -> Classifier:
     """The same classifier as if ``images`` had been its training images."""
     pixels, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels) % 3
     found = traits_of(classifier.model, pixels, classifier.preprocess, 13)
-    bounds = calibrated(Novelty(*fit(found, labels), 0.0, "training", len(images)), found[::2])
+    bounds = calibrated(found, labels, found[::2], "training")
     digest = RunFolder(classifier.path).save_novelty(bounds)
     return replace(classifier, bounds=bounds, result=replace(classifier.result, novelty_sha256=digest))
 

@@ -30,7 +30,17 @@ from vitlab.files import sha256
 from vitlab.model import CNN, Mixer, ViT, build_model
 from vitlab.runs import session
 from vitlab.training import novelty
-from vitlab.training.novelty import Novelty, fit, fit_novelty, from_parts, shrunk_covariance, to_facts, traits
+from vitlab.training.novelty import (
+    STATISTICS,
+    Novelty,
+    calibrated,
+    fit,
+    fit_novelty,
+    from_parts,
+    shrunk_covariance,
+    to_facts,
+    traits,
+)
 from vitlab.training.preprocess import Preprocess
 
 PLAIN = Preprocess(8, (0.0,), (1.0,))
@@ -44,7 +54,8 @@ def rows(count: int, width: int, seed: int = 3) -> Tensor:
 
 
 def bounds(traits_ND: Tensor, labels_N: Tensor, threshold: float = 1.0) -> Novelty:
-    return Novelty(*fit(traits_ND, labels_N), threshold, "validation", 11)
+    two = fit(traits_ND[:, :-STATISTICS], labels_N), fit(traits_ND[:, -STATISTICS:], labels_N)
+    return Novelty(*two, torch.ones(2), threshold, "validation", 11)
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +93,12 @@ def test_the_distance_is_scipys_mahalanobis_to_the_nearest_class_mean() -> None:
     inverse = np.linalg.inv(covariance * np.outer(spread, spread))
     others = rows(11, 7, seed=5)
     expected = cdist(others.numpy(), means.numpy(), "mahalanobis", VI=inverse).min(axis=1)
-    np.testing.assert_allclose(bounds(traits_ND, labels).distance(others).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(fit(traits_ND, labels)(others).numpy(), expected, rtol=1e-5)
 
 
 def test_a_class_without_images_counts_for_nothing() -> None:
     traits_ND, labels = rows(53, 5), torch.arange(53) % 2 * 4
-    assert len(bounds(traits_ND, labels).centres) == 2
+    assert len(fit(traits_ND, labels).centres) == 2
 
 
 def test_traits_are_the_mean_over_places_the_logits_and_the_cells() -> None:
@@ -114,10 +125,10 @@ def test_traits_are_the_mean_over_places_the_logits_and_the_cells() -> None:
 def check_traits(model: ViT | CNN | Mixer, images: Tensor, means: Tensor) -> None:
     with torch.no_grad():
         features = model.features(images)
-        found = traits(model, images, features, model.head(features))
+        found = traits(model, replace(PLAIN, image_size=15), images, features, model.head(features))
         expected = torch.cat([means, model(images)], dim=1)
         torch.testing.assert_close(found[:, : expected.shape[1]].float(), expected, rtol=1e-4, atol=1e-5)
-    assert novelty.trait_count(model, 1) == found.shape[1] == expected.shape[1] + 32
+    assert novelty.trait_count(model, 1) == found.shape[1] == expected.shape[1] + 32 + 6
 
 
 def test_cells_are_mean_and_deviation_by_channel_row_and_column() -> None:
@@ -132,7 +143,65 @@ def test_cells_are_mean_and_deviation_by_channel_row_and_column() -> None:
     assert novelty.cells(small).view(2, 4, 4, 2)[:, 3, 1, 0].tolist() == small[:, 0, 2, 0].tolist()
 
 
+def reference(x: Any) -> list[float]:
+    """The statistics of one grey image [S, S] in 0 to 1, pixel by pixel."""
+    side, pixels = len(x), [float(value) for value in x.ravel()]
+    edges = sum(abs(x[i + 1, j] - x[i, j]) + abs(x[j, i + 1] - x[j, i]) for i in range(side - 1) for j in range(side))
+    light, middle = sum(value > 0.9 for value in pixels), sum(0.1 < value < 0.9 for value in pixels)
+    shares = [sum(pixels), light, middle, edges]
+    root = math.sqrt(sum(value**2 for value in pixels) / len(pixels))
+    return [*(share / len(pixels) for share in shares), edges / (sum(pixels) + 1), root]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_statistics_are_those_of_the_pixels_before_normalisation(channels: int) -> None:
+    stored = np.random.default_rng(5).choice([0, 3, 25, 26, 127, 229, 230, 255], (7, 13, 13, 1)).astype(np.uint8)
+    images = torch.from_numpy(stored.repeat(channels, axis=3))
+    preprocess = Preprocess(13, (0.13, 0.19, 0.23)[:channels], (0.31, 0.29, 0.37)[:channels])
+    found = novelty.statistics(preprocess.denormalize(preprocess(images)))
+    expected = [reference(image[..., 0] / 255) for image in stored]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    model = build_model(tiny_model_config(image_size=13), channels, 7).eval()
+    ends = novelty.traits_of(model, images, preprocess, 5)[:, -STATISTICS:]
+    np.testing.assert_allclose(ends.numpy(), expected, rtol=1e-5)
+
+
+def test_statistics_average_the_channels() -> None:
+    colours = torch.rand(5, 3, 11, 11)
+    expected = [reference(image.mean(dim=0).double().numpy()) for image in colours]
+    np.testing.assert_allclose(novelty.statistics(colours).numpy(), expected, rtol=1e-5)
+
+
+def test_statistics_of_constant_and_tiny_images_are_finite() -> None:
+    for value in (0.0, 0.5, 1.0):
+        for side in (1, 2, 7):
+            assert bool(torch.isfinite(novelty.statistics(torch.full((3, 1, side, side), value))).all())
+    assert novelty.statistics(torch.ones(1, 1, 7, 7))[0].tolist() == [1, 1, 0, 0, 0, 1]
+
+
 # --- its threshold
+
+
+def test_the_larger_distance_counts_each_in_units_of_its_99th_percentile() -> None:
+    fitted, labels, held = rows(137, 7 + STATISTICS), torch.arange(137) % 3, rows(211, 7 + STATISTICS, seed=5)
+    found = calibrated(fitted, labels, held, "validation")
+    one = fit(fitted[:, :7], labels)(held[:, :7]).numpy()
+    two = fit(fitted[:, 7:], labels)(held[:, 7:]).numpy()
+    # 211 images: at most 2 may be beyond, so the third largest is the quantile.
+    one_scale, two_scale = np.sort(one)[-3], np.sort(two)[-3]
+    assert found.scales.tolist() == pytest.approx([one_scale, two_scale], rel=1e-6)
+    score = np.maximum(one / one_scale, two / two_scale)
+    np.testing.assert_allclose(found.distance(held).numpy(), score, rtol=1e-6)
+    assert found.threshold == pytest.approx(np.sort(score)[-3], rel=1e-6)
+    assert sum(found.is_unlike(found.distance(held))) == 2
+
+
+def test_images_that_never_vary_have_a_scale() -> None:
+    same = torch.ones(13, 7 + STATISTICS, dtype=torch.float64)
+    found = calibrated(same, torch.zeros(13, dtype=torch.int64), same, "training")
+    assert found.scales.tolist() == pytest.approx([novelty.LEAST_SCALE] * 2)
+    assert (found.threshold, found.is_unlike(found.distance(same))) == (0.0, [False] * 13)
+    assert found.is_unlike(found.distance(same + 1)) == [True] * 13
 
 
 def test_at_most_one_in_a_hundred_held_out_images_is_beyond_the_threshold() -> None:
@@ -176,7 +245,11 @@ def test_networks_that_learned_nothing_or_too_much() -> None:
 
 
 def test_a_distance_that_is_no_number_is_beyond() -> None:
-    assert bounds(rows(53, 5), torch.arange(53) % 3).is_unlike(torch.tensor([0.5, 1.0, 1.5, math.nan, math.inf])) == [
+    found = bounds(rows(53, 5 + STATISTICS), torch.arange(53) % 3)
+    broken = torch.zeros(2, 5 + STATISTICS, dtype=torch.float64)
+    broken[0, 0] = broken[1, -1] = math.nan
+    assert found.is_unlike(found.distance(broken)) == [True, True]
+    assert found.is_unlike(torch.tensor([0.5, 1.0, 1.5, math.nan, math.inf])) == [
         False, False, True, True, True,
     ]  # fmt: skip
 
@@ -244,6 +317,14 @@ def changed(found: Novelty, what: str) -> tuple[dict[str, Tensor], dict[str, Any
             tensors["mean"] = tensors["mean"][0]
         case "one less":
             del tensors["centres"]
+        case "no statistics":
+            del tensors["statistics_centres"]
+        case "wide statistics":
+            tensors["statistics_mean"] = tensors["statistics_mean"].repeat(2)
+        case "zero scale":
+            tensors["scales"] = tensors["scales"] * 0
+        case "one scale":
+            tensors["scales"] = tensors["scales"][:1]
         case "infinite":
             facts["threshold"] = math.inf
         case "word":
@@ -254,6 +335,7 @@ def changed(found: Novelty, what: str) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 FAULTS = ["nan", "narrow", "oblong", "no classes", "double", "scalar", "one less", "infinite", "word", "no threshold"]
+FAULTS += ["no statistics", "wide statistics", "zero scale", "one scale"]
 
 
 @pytest.mark.parametrize("what", FAULTS)
@@ -261,7 +343,7 @@ def test_a_file_that_does_not_fit_is_refused_although_its_digest_is_right(
     what: str, run: Path, classifier: Classifier
 ) -> None:
     assert classifier.bounds is not None
-    width = len(classifier.bounds.mean)
+    width = len(classifier.bounds.traits.mean) + STATISTICS
     tensors, facts = changed(classifier.bounds, what)
     with pytest.raises(ValueError, match=r"fit|finite|metadata"):
         from_parts(tensors, facts, width)
@@ -269,15 +351,18 @@ def test_a_file_that_does_not_fit_is_refused_although_its_digest_is_right(
     assert again.threshold == classifier.bounds.threshold
 
 
-def test_a_file_of_a_later_format_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_file_of_another_format_is_refused(
+    number: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = RunFolder(copied(run, tmp_path))
     bounds = Classifier.load(run).bounds
     assert bounds is not None
-    monkeypatch.setattr(novelty, "FORMAT", 2)
+    monkeypatch.setattr(novelty, "FORMAT", number)
     digest = copy.save_novelty(bounds)
     monkeypatch.undo()
     with pytest.raises(RunError, match="another version"):
-        copy.load_novelty(digest, len(bounds.mean))
+        copy.load_novelty(digest, len(bounds.traits.mean) + STATISTICS)
 
 
 # --- who reports it

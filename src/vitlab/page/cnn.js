@@ -72,7 +72,7 @@ export function build(config, tensors) {
   function traits(input) {
     const places = last.side ** 2;
     const at = (/** @type {number} */ place, /** @type {number} */ i) => i * places + place;
-    return traitsOf(input, config.channels, features, places, last.channels, at, logits);
+    return traitsOf(input, config, features, places, last.channels, at, logits);
   }
 
   return { run, trace, traits, views: { tokens: false, attention: false } };

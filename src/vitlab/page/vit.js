@@ -122,7 +122,7 @@ export function build(config, tensors) {
     const dim = model.embed_dim;
     const places = weights.head[0].inner / dim;
     const at = (/** @type {number} */ place, /** @type {number} */ i) => place * dim + i;
-    return traitsOf(input, config.channels, space.pooled, places, dim, at, space.logits);
+    return traitsOf(input, config, space.pooled, places, dim, at, space.logits);
   }
 
   return { run, trace, traits, views: { tokens: true, attention: hasAttention } };

@@ -167,8 +167,8 @@ class Classifier:
         return self.run_network(torch.cat([self.preprocess(image) for image in images]))
 
     def novelty(self, images_BHWC: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] of one size -> float64 [B]: how far each image is from the training images, in standard
-        deviations of their spread; `bounds.threshold` is the limit. RunError if the run folder does not say."""
+        """uint8 [B, H, W, C] of one size -> float64 [B]: how far each image is from the training images (see
+        `training.novelty`); `bounds.threshold` is the limit. RunError if the run folder does not say."""
         if self.bounds is None:
             raise RunError(f"{self.path} is of an earlier version, which did not measure distances; train again")
         return self._logits_and_distances(self.preprocess(images_BHWC), self.bounds)[1]
@@ -188,7 +188,7 @@ class Classifier:
         with torch.inference_mode():
             features_BF = self.model.features(inputs_BCSS)
             logits_BK: Tensor = self.model.head(features_BF).float()
-            return logits_BK, bounds.distance(traits(self.model, inputs_BCSS, features_BF, logits_BK))
+            return logits_BK, bounds.distance(traits(self.model, self.preprocess, inputs_BCSS, features_BF, logits_BK))
 
     def run_network(self, inputs_BCSS: Tensor) -> Tensor:
         """float32 [B, C, S, S], as `preprocess` gives it -> float32 [B, K]."""

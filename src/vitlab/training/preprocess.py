@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -48,3 +49,8 @@ class Preprocess:
         """Subtract the mean, divide by the standard deviation, per channel."""
         mean, std = (constant(values, images_BCHW.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (images_BCHW - mean) / std
+
+    def denormalize(self, inputs_BCSS: Tensor) -> Tensor:
+        """The inverse of `normalize`: float64, in 0 to 1 for images."""
+        mean, std = (inputs_BCSS.new_tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
+        return inputs_BCSS.double() * std.view(1, -1, 1, 1) + mean.view(1, -1, 1, 1)
