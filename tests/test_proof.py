@@ -22,6 +22,7 @@ from benchmarks.proof.context import Context, Ended, figures, kinds_of, trace
 from benchmarks.proof.crash import spread
 from benchmarks.proof.http import malformed
 from benchmarks.proof.planted import PLANTS, SOURCE, catch, plant
+from benchmarks.proof.signals import start_of_last
 from docs import make_reliability
 from vitlab.errors import RunError, VitlabError
 from vitlab.files import sha256
@@ -298,3 +299,8 @@ def test_figures_count_what_held() -> None:
     found = figures(["", "hang: x", "", "hang: y", "leak: z"], 5, extra=sha256(b"")[:4])
     assert (found["attacked"], found["held"], len(found["failures"]), found["extra"]) == (5, 2, 3, "e3b0")
     assert kinds_of(found["failures"]) == {"hang": 2, "leak": 1}
+
+
+def test_the_last_row_of_the_history_begins_a_group_of_calls() -> None:
+    assert start_of_last([2, 3, 7, 8, 11]) == 7
+    assert start_of_last([13, 17]) == 17

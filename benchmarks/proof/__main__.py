@@ -2,7 +2,7 @@
 
     --quick          a few seconds for each attack, as the tests of the harness itself use
     --out FILE       the figures as JSON (benchmarks/results/proof-NAME.json); attacks that are not named keep theirs
-    --minutes M      the sum of the time budgets (36); an attack stops when its share is used up
+    --minutes M      the sum of the time budgets (40); an attack stops when its share is used up
 
 Exits with 1 if anything failed. Each failure is one line in the file.
 """
@@ -30,7 +30,7 @@ ATTACKS = {
     "crash": 3,
     "disk": 3,
     "order": 1,
-    "flips": 5,
+    "flips": 12,
     "kills": 2,
     "study": 5,
     "signals": 2,
@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join(ATTACKS))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=36.0)
+    parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if unknown := [name for name in options.attacks if name not in ATTACKS]:
