@@ -305,7 +305,7 @@ def _remove_temporary(path: Path, names: Sequence[str]) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Delete what killed calls of `write_folder` for ``path`` have left beside it."""
+    """Delete the unfinished folders next to ``path`` that killed calls of `write_folder` left there."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 12}{HALF_MADE}"):
         with suppress(OSError), _held(folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with notice_ctrl_c() as pressed:
         try:
             return answer(words)
-        except Exception:  # libraries that are interrupted while they load end in errors of their own
+        except Exception:  # interrupted while it loads, a library may raise anything
             if not pressed() or "--debug" in words:
                 raise
             say("vitlab: interrupted")

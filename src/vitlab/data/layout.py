@@ -121,7 +121,7 @@ def _named(folders: list[Path]) -> dict[Path, str]:
 
 
 def _holds_classes(folder: Path, root: Path) -> bool:
-    """Whether ``folder`` has sub-folders; one with images of its own, such as dev/, may be a class."""
+    """Whether ``folder`` has sub-folders; one that also holds images directly, such as dev/, may be a class."""
     found = contents(folder, root)
     has_images = any(one.kind == "file" and one.name.lower().endswith(SUFFIXES) for one in found)
     return any(one.kind == "folder" for one in found) and (folder.name in PARTS or not has_images)

@@ -186,7 +186,7 @@ def check_names(names: list[str], path: Path) -> None:
     """DataError for a name that occurs twice or cannot be printed: no answer could be told from another."""
     for number, name in enumerate(names):
         if name in names[:number]:
-            raise DataError(f"{path}: two classes are called {name!r}; give each class a name of its own")
+            raise DataError(f"{path}: two classes are called {name!r}; give each class a different name")
         if not name.isprintable() or not name:
             raise DataError(f"{path} has a class {name!a} whose name cannot be printed; rename it")
 

@@ -24,7 +24,7 @@ from vitlab.text import quoted
 BACKLOG = 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HOST = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # no dot at the end, no user
-MOST_UNKNOWN = 20  # host names that the operator is told of
+MOST_UNKNOWN = 20  # refused host names that are reported to the operator
 LONGEST_NAME = 100
 WRONG_HOST = (
     "the Host header of this request names a host that this server does not know; its operator can allow it with "
@@ -135,7 +135,7 @@ class Access:
     hosts: frozenset[str]
     token: str | None = None
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # what a browser sends instead of the token
-    unknown: set[str] = field(default_factory=set)  # host names that the operator has been told of
+    unknown: set[str] = field(default_factory=set)  # refused host names reported so far
     note: Callable[[str], None] = lambda line: None  # receives a line for the operator
 
     def check(self, scope: MutableMapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Body:
     def __init__(self, length: int | None, most_discarded: int, advance: Callable[[], None]) -> None:
         self.length, self.most_discarded, self.advance = length, most_discarded, advance
         self.data = bytearray()
-        self.count: Callable[[int], None] = lambda size: None  # is told of each piece; may raise a Refusal
+        self.count: Callable[[int], None] = lambda size: None  # called with the size of each piece; may raise a Refusal
         self.most = 0
         self.is_open = self.is_shut = self.is_complete = self.is_gone = False
         self.changed = asyncio.Event()  # it is complete or faulty, or the client left

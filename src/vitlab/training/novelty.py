@@ -60,7 +60,7 @@ class Distance:
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """The distances of ``traits`` and of ``statistics``, each in units of its own of ``scales`` (float32 [2]).
+    """The distances of ``traits`` and of ``statistics``, each divided by its entry in ``scales`` (float32 [2]).
 
     Beyond ``threshold`` an image is unlike all of them: so were at most 1 % of ``images`` images, which were
     "validation" images or, in a run without any, "training" images that only the fit did not see (``calibrated_on``).
