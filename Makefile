@@ -2,7 +2,7 @@
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
 #   make bench NAME=my-machine                                     the main measurements of README and docs
-#   make proof NAME=my-machine                                     attack everything, and write docs/reliability.md
+#   make proof NAME=my-machine                                     attack everything, and write docs/understand/reliability.md
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu     a smaller, CPU-only torch
 
 PYTHON ?= python3

@@ -1,7 +1,7 @@
 """Compare presets and the original Keras programs: accuracy and training time over seeds, interleaved.
 
     python -m benchmarks.duel fast cnn-tuned keras:keras-cnn --seeds 10 --out benchmarks/results/NAME.json
-    python -m benchmarks.duel --show benchmarks/results/NAME.json --into README.md docs/speed.md
+    python -m benchmarks.duel --show benchmarks/results/NAME.json --into README.md docs/understand/speed.md
 
 All contestants run with one seed before any runs with the next, so a machine that slows down slows all of them. A
 matrix product of known size, timed before each run, shows whether it did. Each run is a separate process:

@@ -1,7 +1,7 @@
 """Where the time of a recorded training step goes on a GPU: kernels by kind, and the time in which none runs.
 
     python -m benchmarks.gpu_profile 'fast/compile=true' 'small/compile=true/batch_size=1024' --out FILE
-    python -m benchmarks.gpu_profile --show FILE --into docs/speed.md
+    python -m benchmarks.gpu_profile --show FILE --into docs/understand/speed.md
 
 Contestants are presets with knobs, as in benchmarks/duel.py. A step is a training step as vitlab replays it
 (training/step.py), from the gathered batch to the new weights. Its time is the median over rounds of steps without the

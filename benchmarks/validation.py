@@ -1,7 +1,7 @@
 """Validation accuracy of recipes over seeds, to choose a recipe and weigh its ingredients without the test images.
 
     python -m benchmarks.validation accurate accurate/elastic=0 --seeds 3 --out FILE [--knobs device=cuda epochs=16]
-    python -m benchmarks.validation --show FILE [FILE ...] --into docs/speed.md
+    python -m benchmarks.validation --show FILE [FILE ...] --into docs/understand/speed.md
 
 Contestants are presets with knobs, as in benchmarks/duel.py. Each trains on five sixths of the training images to its
 last step and is measured once on the remaining sixth, with and without test-time shifts. Differences are to the first

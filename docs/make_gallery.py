@@ -1,4 +1,4 @@
-"""Make docs/gallery.md and docs/pictures/ from two finished runs: `python docs/make_gallery.py RUN OTHER`.
+"""Make docs/do/gallery.md and docs/pictures/ from two finished runs: `python docs/make_gallery.py RUN OTHER`.
 
 RUN was trained on MNIST and is compared with OTHER. The words under the pictures are those of RUN's own report.
 """
@@ -21,7 +21,7 @@ from vitlab.look.summary import answer, preset_phrase
 from vitlab.look.write import sections_of_run
 from vitlab.text import duration
 
-PAGE = Path(__file__).with_name("gallery.md")
+PAGE = Path(__file__).parent / "do" / "gallery.md"
 FOLDER = Path(__file__).with_name("pictures")
 WIDTH = 800  # pixels
 COLOURS = 250
@@ -68,7 +68,7 @@ def text_of(section: Section) -> str:
     made = [f"## {section.title}"]
     for picture in section.pictures:
         (FOLDER / f"{picture.name}.png").write_bytes(small(to_bytes(picture.figure)))
-        image = f"![{picture.alt}](pictures/{picture.name}.png)"
+        image = f"![{picture.alt}](../pictures/{picture.name}.png)"
         made.append(f"### {picture.title}\n\n{image}\n\n{wrapped(picture.text)}")
     return "\n\n".join(made)
 

@@ -1,4 +1,4 @@
-"""Write docs/knobs.md from the knobs in vitlab.config: `python docs/make_knobs.py`."""
+"""Write docs/reference/knobs.md from the knobs in vitlab.config: `python docs/make_knobs.py`."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("knobs.md").write_text(page(), encoding="utf-8")
+    (Path(__file__).parent / "reference" / "knobs.md").write_text(page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/page.md from trained runs: `python -m docs.make_page runs/SMALL runs/CNN ...`.
+"""Make the pictures of docs/do/page.md from trained runs: `python -m docs.make_page runs/SMALL runs/CNN ...`.
 
 The first run is the network that reads, the second is compared with it. Needs a Chromium.
 """

@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from the figures of `make proof`: `python docs/make_reliability.py FILE`."""
+"""Write docs/understand/reliability.md from the figures of `make proof`: `python docs/make_reliability.py FILE`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 Figures = Mapping[str, Any]
 
-PAGE = Path(__file__).with_name("reliability.md")
+PAGE = Path(__file__).parent / "understand" / "reliability.md"
 HEAD = """# Reliability: what vitlab promises, and how the promises were tested
 
 vitlab promises never to lose your work, never to give you a wrong answer because a file was damaged, and never to let
@@ -27,7 +27,8 @@ NOT_COVERED = """
 
 - **Power cuts** are simulated by the order of the calls (bytes flushed, then renamed, then the folder flushed). A disk
   that reports a flush before it has happened is not tested.
-- **GPUs**: everything here ran on a CPU. A run on a GPU resumes too, but its bits can differ ([why](run-folder.md)).
+- **GPUs**: everything here ran on a CPU. A run on a GPU resumes too, but its bits can differ
+  ([why](../reference/run-folder.md)).
 - **Network file systems**, on which locks and renames may behave differently.
 - **Several machines**: studies on a Ray cluster are tested elsewhere (`tests/test_study_ray.py`), without attacks.
 - **A decoder that crashes** ends `vitlab serve`, because it runs in a thread of the server.
@@ -35,7 +36,7 @@ NOT_COVERED = """
 - **Pictures made to fool a network** (adversarial examples). They can fool every classifier, including these.
 - **Someone who can act as you on your machine**, and so change any file and any program.
 
-If you find a way around a promise, please report it ([SECURITY.md](../SECURITY.md)).
+If you find a way around a promise, please report it ([SECURITY.md](../../SECURITY.md)).
 """
 
 # For each attack: its title, what is promised, and how it was attacked.
@@ -295,7 +296,7 @@ def page(measured: Figures, file: str) -> str:
         f"{held:,} of {tried:,} attacks held{quick}. Seed {about['seed']}, commit `{about['commit']}`, "
         f"{about['date']}; {about['machine']}, {about['cores']} cores, {about['system']}, Python {about['python']}, "
         f"torch {about['torch']}. All figures, with a line for each failure: "
-        f"[{file}](../benchmarks/results/{file}). Repeat it with `make proof`, or one attack with other draws: "
+        f"[{file}](../../benchmarks/results/{file}). Repeat it with `make proof`, or one attack with other draws: "
         "`python -m benchmarks.proof ATTACK --seed 1`."
     )
     missing = [TEXTS[name][0] for name in TEXTS if name not in attacks]

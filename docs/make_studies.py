@@ -1,4 +1,4 @@
-"""Put the tables of the committed studies into docs/seed-results.md: `python docs/make_studies.py`."""
+"""Put the tables of the committed studies into docs/understand/seed-results.md: `python -m docs.make_studies`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.pages import fill
 
 ROOT = Path(__file__).parents[1]
-PAGE = Path(__file__).with_name("seed-results.md")
+PAGE = Path(__file__).parent / "understand" / "seed-results.md"
 
 
 def page() -> str:

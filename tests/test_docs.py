@@ -31,7 +31,7 @@ from vitlab.cli.main import build_parser
 from vitlab.config.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(vitlab [^\n#|]*)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
@@ -65,12 +65,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_table_of_knobs_is_up_to_date() -> None:
     """If not: python docs/make_knobs.py."""
-    assert (ROOT / "docs" / "knobs.md").read_text() == make_knobs.page()
+    assert (ROOT / "docs" / "reference" / "knobs.md").read_text() == make_knobs.page()
 
 
 def test_the_tables_of_the_seed_are_those_of_the_studies() -> None:
-    """If not: python docs/make_studies.py."""
-    page = (ROOT / "docs" / "seed-results.md").read_text()
+    """If not: python -m docs.make_studies."""
+    page = (ROOT / "docs" / "understand" / "seed-results.md").read_text()
     assert page.count("<!-- /studies/") == 2
     assert make_studies.page() == page
 
@@ -79,14 +79,14 @@ def test_every_dependency_has_its_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     block = text.split("dependencies = [", 1)[1].split("]", 1)[0]
     names = re.findall(r'"([a-z0-9-]+)', block)
-    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    reasons = (ROOT / "docs" / "contribute" / "dependencies.md").read_text()
     assert len(names) > 5
     for name in names:
         assert f"| {name} |" in reasons, name
 
 
 def test_the_tour_shows_every_file() -> None:
-    tour = (ROOT / "docs" / "tour.md").read_text()
+    tour = (ROOT / "docs" / "contribute" / "tour.md").read_text()
     for path in (ROOT / "src" / "vitlab").iterdir():
         if path.name.startswith("_") or path.name == "py.typed":
             continue

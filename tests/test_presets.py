@@ -88,7 +88,7 @@ def test_rows_of_the_seed_are_trained_as_the_page_says(name: str) -> None:
     assert (config.train.batch_size, config.train.epochs) == ((2000, 100) if best else (128, 1))
     assert config.train == TrainConfig(epochs=100 if best else 1, batch_size=2000 if best else 128, select="best")
     assert config.data == DataConfig(data="mnist", val_split="last", val_fraction=0.1, normalize=True)
-    # The tables are met with flips and exceeded by three points without: docs/seed-results.md.
+    # The tables are met with flips and exceeded by three points without: docs/understand/seed-results.md.
     flips = dict(flip=not best, force_flip=not best)
     assert config.augment == AugmentConfig(rotate=7.2, zoom=0.2, fill="reflect", **flips)
     assert config.optim == OptimConfig(

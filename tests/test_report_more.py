@@ -234,8 +234,8 @@ def test_patches_of_a_picture_are_those_of_the_model() -> None:
 
 def test_the_gallery_shows_every_picture_at_modest_size() -> None:
     """Made by docs/make_gallery.py."""
-    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    shown = re.findall(r"\]\(pictures/([a-z0-9-]+)\.png\)", page)
+    page = (ROOT / "docs" / "do" / "gallery.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\]\(\.\./pictures/([a-z0-9-]+)\.png\)", page)
     assert sorted(shown) == sorted({*ALL, "patches-seed-32x6", "patches-seed-28x14"})
     paths = [ROOT / "docs" / "pictures" / f"{name}.png" for name in shown]
     assert sum(path.stat().st_size for path in paths) < 800_000

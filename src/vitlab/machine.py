@@ -24,7 +24,7 @@ from vitlab.processor import available_cores, cpu_name, multiplies_bf16
 from vitlab.randomness import derive_seed
 from vitlab.text import counted
 
-# Up to this many tokens, and always in bf16, attention on a CPU uses plain matrix products (docs/log.md).
+# Up to this many tokens, and always in bf16, attention on a CPU uses plain matrix products (docs/understand/log.md).
 EXPLICIT_TOKENS_ON_CPU = 49
 # Variables with which a user can change the bits that torch's libraries compute.
 MATH_VARIABLES = (
@@ -174,7 +174,7 @@ def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for the next step; False where there is no glibc.
 
     By default it returns freed blocks above 32 MB, and the top of the heap, to the kernel; the next step then pays a
-    page fault for every 4 KB of them (docs/log.md).
+    page fault for every 4 KB of them (docs/understand/log.md).
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

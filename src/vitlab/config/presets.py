@@ -9,7 +9,7 @@ page is incomplete, its presets share these assumptions of ours:
 - Augmentation as in the Keras example: rotation up to 7.2 degrees (factor 0.02), zoom up to 20 %, holes filled by
   reflection; here in one resampling instead of two. The page says that "some of the earlier runs" also mirrored the
   digits. We assume that these are the runs of its two tables: with flips our accuracies come close to them, without
-  flips they are 1.6 to 3.3 points higher (docs/seed-results.md). Its best run has no flips.
+  flips they are 1.6 to 3.3 points higher (docs/understand/seed-results.md). Its best run has no flips.
 - The last tenth of the training images is for validation; the epoch with the best validation accuracy is kept.
 """
 
@@ -99,7 +99,7 @@ PROJECTION_ROWS = {
     16: (91.33, 63.0),
 }
 
-# Our own presets share one recipe, chosen on validation images (evidence in docs/speed.md and docs/log.md): small
+# Our own presets share one recipe, chosen on validation images (evidence: speed.md, log.md in docs/understand/): small
 # overlapping patches; few, narrow blocks; a head that sees all tokens side by side; Muon for the matrices; affine
 # augmentation that stops before the end of training; label smoothing; a rate that rises briefly, then falls to 0.
 AFFINE = AugmentConfig(rotate=12.0, zoom=0.12, shift=2.0, shear=8.0, clean_tail=0.1)
@@ -120,7 +120,7 @@ PRESETS: dict[str, Preset] = {
     "small": Preset(
         RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
         about="a textbook ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
-        expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores; see docs/speed.md.",
+        expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores.",
     ),
     "fast": Preset(
         RECIPE.with_knobs(
@@ -129,7 +129,7 @@ PRESETS: dict[str, Preset] = {
         ),
         about="the quickest ViT to 99.0 %: 25 overlapping patches, two blocks with merged attention, less than two "
         "epochs.",
-        expected="99.14 +- 0.08 % (5 seeds) after 3 to 5 seconds of training on two cores; see docs/speed.md.",
+        expected="99.14 +- 0.08 % (5 seeds) after 3 to 5 seconds of training on two cores.",
     ),
     "accurate": Preset(
         RECIPE.with_knobs(
@@ -137,7 +137,7 @@ PRESETS: dict[str, Preset] = {
             elastic=1.5, label_smoothing=0.05,
         ),
         about="the most accurate within ten minutes on two cores: wider and deeper than small, elastic augmentation.",
-        expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores; see docs/speed.md.",
+        expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores.",
     ),
     "fashion": Preset(
         RECIPE.with_knobs(
@@ -145,7 +145,7 @@ PRESETS: dict[str, Preset] = {
             flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, clean_tail=0.2, label_smoothing=0.05,
         ),
         about="for Fashion-MNIST: four blocks, mirrored images, as fast as small.",
-        expected="92.32 +- 0.20 % (3 seeds) after 105 seconds of training on two shared cores; see docs/speed.md.",
+        expected="92.32 +- 0.20 % (3 seeds) after 105 seconds of training on two shared cores.",
     ),
     "cnn-tuned": Preset(
         RunConfig(
@@ -159,7 +159,7 @@ PRESETS: dict[str, Preset] = {
         ),
         about="the fastest small CNN to 99.0 % that we could build, with Muon, bf16 and smoothed labels, as in `fast`.",
         source="vitlab; one epoch with a high learning rate is an idea of tuomaso/train_mnist_fast",
-        expected="99.12 +- 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores; see docs/speed.md.",
+        expected="99.12 +- 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores.",
     ),
     "keras-cnn": Preset(
         RunConfig(

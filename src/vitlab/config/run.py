@@ -51,7 +51,9 @@ class RunConfig:
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in owners:
-                raise ConfigError(f"there is no knob {name!r}{did_you_mean(name, owners)}; docs/knobs.md lists them")
+                raise ConfigError(
+                    f"there is no knob {name!r}{did_you_mean(name, owners)}; `vitlab train --help` lists them"
+                )
             changed.setdefault(owners[name], {})[name] = value
         parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
         return replace(self, **parts)

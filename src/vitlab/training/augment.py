@@ -127,7 +127,8 @@ def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str, bends_B2HW: Tenso
     x = torch.arange(width, device=device) + (0.5 - width / 2)
     y = torch.arange(height, device=device) + (0.5 - height / 2)
     places_3 = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width, device=device)])
-    # One product for all images: on a CPU six times as fast as F.affine_grid, with its product per image (docs/log.md).
+    # One product for all images: on a CPU six times as fast as F.affine_grid, with its product per
+    # image (docs/understand/log.md).
     grid_B2HW = (theta_B23.reshape(-1, 3) @ places_3).view(batch, 2, height, width)
     if bends_B2HW is not None:
         grid_B2HW = grid_B2HW + bends_B2HW / halves_21[:, :, None]

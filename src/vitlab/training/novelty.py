@@ -7,7 +7,7 @@ Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversari
 training images as evaluation sees them, shrunk towards independent traits (Ledoit and Wolf 2004), so that a few images
 are enough. Each distance is divided by its 99 % quantile of held-out images. The larger one counts, since a common
 distance would drown the six numbers among the traits. Beyond the 99 % quantile of held-out images, an image counts as
-unlike all of them. docs/log.md has what else we tried.
+unlike all of them. docs/understand/log.md has what else we tried.
 
 Letters: B, N, M images, D traits and statistics, T traits or statistics, C classes with images (of inputs: channels),
 F features.

@@ -7,7 +7,7 @@ added after bias correction here and before it in Keras; at 1e-7 the difference 
 steps.
 
 We do not use torch's optimizer classes: creating one imports torch's compiler, which adds a second to the start of
-every process (docs/log.md).
+every process (docs/understand/log.md).
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:
 def orthogonalize(matrices_GRC: Tensor) -> Tensor:
     """Approximately U V^T of each matrix's singular value decomposition, by Newton-Schulz rounds; rows <= columns.
 
-    In float32: on a CPU, small bfloat16 products are slower (docs/log.md).
+    In float32: on a CPU, small bfloat16 products are slower (docs/understand/log.md).
     """
     a, b, c = NEWTON_SCHULZ
     x: Tensor = matrices_GRC / (torch.linalg.matrix_norm(matrices_GRC, keepdim=True) + 1e-7)
