@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import GifImagePlugin
 
 from benchmarks import (
     cold_start,
     drawn_digits,
+    first_screen,
     gpu_profile,
     growth,
     inference,
@@ -99,6 +101,7 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
+DUEL = ROOT / "benchmarks" / "results" / "duel-xeon-2-threads.json"  # in the README
 REPORTS = {
     "cold-start": cold_start.report,
     "drawn-digits": drawn_digits.report,
@@ -127,6 +130,7 @@ def measured_tables() -> dict[str, dict[str, str]]:
             made[name] = {name: validation.table(measured["rows"])}
         else:
             made[name] = tables(name, measured)
+    made[first_screen.NAME] = {first_screen.NAME: first_screen.report(json.loads(DUEL.read_text()))}
     return made
 
 
@@ -150,3 +154,15 @@ def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "first" / "result.json").exists()
+
+
+def test_the_moving_picture_of_the_readme_plays_and_begins_with_its_end() -> None:
+    path = ROOT / "docs" / "pictures" / "reads-a-seven.gif"
+    assert f"](docs/pictures/{path.name})" in (ROOT / "README.md").read_text()
+    assert path.stat().st_size < 2_000_000
+    with GifImagePlugin.GifImageFile(path) as picture:
+        assert picture.n_frames > 50
+        assert picture.info["loop"] == 0  # for ever
+        first = picture.convert("RGB")
+        picture.seek(picture.n_frames - 1)
+        assert first.tobytes() == picture.convert("RGB").tobytes()
