@@ -18,7 +18,7 @@ from PIL import Image
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs
 from vitlab import PRESETS, RunConfig, preset_config
-from vitlab.cli.train import default_folders
+from vitlab.runs.folder import default_folders
 from vitlab.files import claimed
 
 RESULT_KEYS = {

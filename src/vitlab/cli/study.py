@@ -192,8 +192,8 @@ def carry_out(
 ) -> tuple[Study, Path, list[Row]]:
     """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
     a signal stops it, after all its processes have ended."""
-    from vitlab.cli.progress import choose_watch
     from vitlab.interrupts import stop_on_signals
+    from vitlab.progress import choose_watch
     from vitlab.studies.driver import Driver
     from vitlab.studies.images import Images
 
