@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitlab.api import Attention, Run, load, train
+    from vitlab.api import Attention, Run, StudyResult, compare, load, study, train
     from vitlab.config import RunConfig
     from vitlab.config.presets import PRESETS, preset_config
     from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
@@ -45,21 +45,24 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "Split",
+    "StudyResult",
     "ViT",
     "VitlabError",
     "build_model",
+    "compare",
     "evaluate_run",
     "load",
     "load_dataset",
     "load_model",
     "preset_config",
     "resume_run",
+    "study",
     "train",
     "train_run",
 ]
 
 _HOME = {
-    "api": ("Attention", "Run", "load", "train"),
+    "api": ("Attention", "Run", "StudyResult", "compare", "load", "study", "train"),
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),

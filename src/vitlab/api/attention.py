@@ -71,7 +71,7 @@ class Attention:
         from vitlab.look.attention import pooled_attention
 
         grid = self.squares.grid
-        return pooled_attention(torch.from_numpy(self.weights), self.pool).unflatten(-1, (grid, grid)).numpy()
+        return np.asarray(pooled_attention(torch.from_numpy(self.weights), self.pool).unflatten(-1, (grid, grid)))
 
     def plot(self, patch: int | None = None) -> Figure:
         """Attention of each block (row) and head (column) over the picture, as multiples of uniform attention: on the
