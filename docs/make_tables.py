@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from benchmarks import (
     cold_start,
     drawn_digits,
     duel,
+    first_screen,
     gpu_profile,
     growth,
     inference,
@@ -21,9 +21,11 @@ from benchmarks import (
     validation,
 )
 from benchmarks.pages import fill, renew
+from vitlab.files import read_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's table
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # By how the file's name begins; files of duels and validation runs have names of all kinds.
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -42,7 +44,7 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def report(path: Path) -> str:
     """What the benchmark says about the measurement in ``path``."""
-    measured = json.loads(path.read_text(encoding="utf-8"))
+    measured = read_json(path)
     found = next((made for start, made in REPORTS.items() if path.name.startswith(start)), None)
     if found:
         return found(measured)
@@ -52,6 +54,7 @@ def report(path: Path) -> str:
 def reports() -> dict[str, str]:
     """Of every result file and study its report, by the name that marks its place. `make proof` has its own page."""
     files = {path.stem: report(path) for path in RESULTS.glob("*.json") if not path.name.startswith("proof-")}
+    files[first_screen.NAME] = first_screen.report(read_json(FIRST_SCREEN))
     tables = ROOT.glob("studies/*/table.md")
     return files | {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
 

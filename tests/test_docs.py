@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import GifImagePlugin
 
 from benchmarks.pages import both_forms
 from docs import make_knobs, make_tables
@@ -106,3 +107,15 @@ def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "first" / "result.json").exists()
+
+
+def test_the_moving_picture_of_the_readme_plays_and_begins_with_its_end() -> None:
+    path = ROOT / "docs" / "pictures" / "reads-a-seven.gif"
+    assert f"](docs/pictures/{path.name})" in (ROOT / "README.md").read_text()
+    assert path.stat().st_size < 2_000_000
+    with GifImagePlugin.GifImageFile(path) as picture:
+        assert picture.n_frames > 50
+        assert picture.info["loop"] == 0  # for ever
+        first = picture.convert("RGB")
+        picture.seek(picture.n_frames - 1)
+        assert first.tobytes() == picture.convert("RGB").tobytes()

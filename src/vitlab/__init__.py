@@ -16,12 +16,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitlab.api import Attention, Run, StudyResult, compare, load, study, train
     from vitlab.config import RunConfig
     from vitlab.config.presets import PRESETS, preset_config
     from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
     from vitlab.errors import VitlabError
     from vitlab.model import CNN, ViT, build_model
-    from vitlab.predict import Classifier
+    from vitlab.predict import Classifier, Label, Predictions
     from vitlab.runs.finished import evaluate_run, load_model
     from vitlab.runs.folder import RunFolder
     from vitlab.runs.result import Result
@@ -32,26 +33,36 @@ __all__ = [
     "CATALOGUE",
     "CNN",
     "PRESETS",
+    "Attention",
     "Classifier",
     "Dataset",
+    "Label",
+    "Predictions",
     "Preprocess",
     "Reporter",
     "Result",
+    "Run",
     "RunConfig",
     "RunFolder",
     "Split",
+    "StudyResult",
     "ViT",
     "VitlabError",
     "build_model",
+    "compare",
     "evaluate_run",
+    "load",
     "load_dataset",
     "load_model",
     "preset_config",
     "resume_run",
+    "study",
+    "train",
     "train_run",
 ]
 
 _HOME = {
+    "api": ("Attention", "Run", "StudyResult", "compare", "load", "study", "train"),
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),
@@ -59,7 +70,7 @@ _HOME = {
     "runs.finished": ("evaluate_run", "load_model"),
     "runs.result": ("Result",),
     "model": ("CNN", "ViT", "build_model"),
-    "predict": ("Classifier",),
+    "predict": ("Classifier", "Label", "Predictions"),
     "config.presets": ("PRESETS", "preset_config"),
     "training.preprocess": ("Preprocess",),
     "runs.folder": ("RunFolder",),

@@ -17,9 +17,10 @@ its digest (seal.py), it has its schema, and tensors have the names, shapes and 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -386,6 +387,14 @@ class RunFolder:
         files.check_inner_folder(self.path / "checkpoints")
         for folder in (self.path, self.path / "checkpoints"):
             files.sweep(folder)
+
+
+def default_folders(config: RunConfig) -> Iterator[Path]:
+    """runs/DATE-PRESET-DATA-sSEED, and the same with a number after it, for when that is taken."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    data = Path(config.data.data).stem or "data"
+    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
+    return (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10_000))
 
 
 def is_best(name: str) -> bool:

@@ -22,7 +22,16 @@ from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset, Reading
-from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError, storage_error
+from vitlab.errors import (
+    DataError,
+    DivergedError,
+    Interrupted,
+    OutOfMemoryError,
+    RunError,
+    StorageError,
+    VitlabError,
+    storage_error,
+)
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment, private_randomness
 from vitlab.model import build_model, count_parameters, parameters_by_part
@@ -37,15 +46,42 @@ from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
 
 
-@dataclass(frozen=True)
-class Reporter:
-    """Functions that a run calls as it proceeds; by default they do nothing."""
+class Ignore:
+    """Does nothing with what it is called with; unlike a lambda, it is readable in a signature."""
 
-    note: Callable[[str], None] = lambda line: None
-    begin: Callable[[Task], None] = lambda task: None
-    step: Callable[[Task, Counters, Tensor], None] = lambda task, counters, sums: None
-    epoch: Callable[[Task, Row], None] = lambda task, row: None
-    end: Callable[[], None] = lambda: None
+    def __call__(self, *arguments: object) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        return "ignore"
+
+
+ignore = Ignore()
+
+
+@dataclass(frozen=True, repr=False)
+class Reporter:
+    """Functions that a run calls as it proceeds; by default they do nothing.
+
+    ``note`` gets a line of text; ``begin`` the task, before the first step; ``step`` the task, its counters, and the
+    sums of loss and of right answers over the epoch so far [2], after each step; ``epoch`` the task and the row of
+    history.jsonl, after each epoch; ``end`` nothing, after the last step or an error.
+
+    >>> losses = []
+    >>> reporter = vitlab.Reporter(epoch=lambda task, row: losses.append(row["train_loss"]))
+    >>> run = vitlab.train("fast", data="digits", epochs=2, progress=reporter)
+    >>> len(losses)
+    2
+    """
+
+    note: Callable[[str], None] = ignore
+    begin: Callable[[Task], None] = ignore
+    step: Callable[[Task, Counters, Tensor], None] = ignore
+    epoch: Callable[[Task, Row], None] = ignore
+    end: Callable[[], None] = ignore
+
+    def __repr__(self) -> str:
+        return f"Reporter({', '.join(name for name, call in vars(self).items() if call is not ignore)})"
 
 
 SILENT = Reporter()
@@ -181,6 +217,20 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
         raise RunError(f"{'; '.join(drift)}: the resumed run would not be bit-exact; --allow-drift continues anyway")
     resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
     folder.go_on(stored | {"resumed": resumed})
+
+
+def check_done(result: Result, path: Path) -> None:
+    """Interrupted or DivergedError, with the way on, if that is how the run in ``path`` ended."""
+    if result.status == "interrupted":
+        again = f"`vitlab train --resume {quoted(path)}`"
+        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
+    if result.status == "diverged":
+        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
+        raise DivergedError(
+            f"training diverged: the loss became infinite or NaN in step {result['steps'] + 1}; "
+            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
+            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+        )
 
 
 def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None) -> Result:
