@@ -43,9 +43,12 @@ check-page: node_modules/ready
 	$(NPM) run --silent lint
 	$(NPM) run --silent types
 
-# The docs site, docs/_build/html/index.html. A warning (a broken link, an unknown name) is an error; needs no network.
+# The docs site, docs/_build/html/index.html. A warning (a broken link, an unknown name) is an error.
+# It needs no network, and the last check is that the pages load nothing from elsewhere.
 docs: venv
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html --doctree-dir $(SITE)/doctrees docs $(SITE)/html
+	@! grep -rlE '<(script|img|iframe)[^>]+src="(https?:)?//|<link[^>]+href="(https?:)?//' $(SITE)/html --include='*.html' && \
+		! grep -rlE 'url\(["'"'"']?(https?:)?//|@import' $(SITE)/html --include='*.css'
 	@echo "the site is at $(SITE)/html/index.html"
 
 node_modules/ready: package.json package-lock.json .npmrc

@@ -16,6 +16,8 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+import vitlab  # noqa: E402
+
 project = "vitlab"
 author = copyright = "the vitlab authors"
 release = version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -27,7 +29,12 @@ nitpicky = True
 myst_heading_anchors = 4  # anchors of headings, as GitHub makes them: tests/test_docs_links.py
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_display_short_literal_types = True
+# Types in signatures may be other projects', whose references would need a network. Names in docstrings are py:obj.
+nitpick_ignore_regex = [("py:class", ".*")]
 
 html_theme = "furo"
 html_title = "vitlab"
@@ -46,6 +53,7 @@ TOP_FILES = {
     "SECURITY.md": "reference/security.md",
     "README.md": "index.md",
 }
+SPAN = re.compile(r"``(.+?)``|`([^`]+)`|([^`]+)")  # of a docstring: code, a name, plain text
 LINK = re.compile(r"(?<=\]\()[^)#:\s]+(?=[)#])")
 
 
@@ -71,6 +79,26 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = LINK.sub(relative, source[0])
 
 
+def read_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Turn our docstrings, which are plain text with `names`, ``code`` and examples, into reStructuredText."""
+    example = False
+    for number, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            lines[number] = SPAN.sub(marked, line)
+
+
+def marked(found: re.Match[str]) -> str:
+    """A span as reStructuredText: ``code`` as it is, `names` of the reference as links, other text without markup."""
+    code, name, _ = found.groups()
+    if code:
+        return found[0]
+    if name:
+        return f":py:obj:`~vitlab.{name}`" if name.split(".")[0] in vitlab.__all__ else f"``{name}``"
+    return re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", found[0])
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", read_source)
+    app.connect("autodoc-process-docstring", read_docstring)

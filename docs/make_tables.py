@@ -21,12 +21,12 @@ from benchmarks import (
     validation,
 )
 from benchmarks.pages import fill, renew
+from docs.links import PAGES
 from vitlab.files import read_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's table
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # By how the file's name begins; files of duels and validation runs have names of all kinds.
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cold-start": cold_start.report,
