@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -11,21 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import (
-    cold_start,
-    drawn_digits,
-    gpu_profile,
-    growth,
-    inference,
-    novelty,
-    page_speed,
-    serve_load,
-    throughput,
-    validation,
-)
-from benchmarks.duel import tables
-from benchmarks.pages import fill
-from docs import make_knobs, make_studies
+from benchmarks.pages import both_forms
+from docs import make_knobs, make_tables
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
 from vitlab.config.presets import PRESETS
@@ -68,13 +54,6 @@ def test_the_table_of_knobs_is_up_to_date() -> None:
     assert (ROOT / "docs" / "reference" / "knobs.md").read_text() == make_knobs.page()
 
 
-def test_the_tables_of_the_seed_are_those_of_the_studies() -> None:
-    """If not: python -m docs.make_studies."""
-    page = (ROOT / "docs" / "understand" / "seed-results.md").read_text()
-    assert page.count("<!-- /studies/") == 2
-    assert make_studies.page() == page
-
-
 def test_every_dependency_has_its_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     block = text.split("dependencies = [", 1)[1].split("]", 1)[0]
@@ -99,50 +78,27 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
-REPORTS = {
-    "cold-start": cold_start.report,
-    "drawn-digits": drawn_digits.report,
-    "growth": growth.report,
-    "gpu-profile": gpu_profile.report,
-    "inference": inference.report,
-    "novelty": novelty.report,
-    "page-speed": page_speed.report,
-    "profile": throughput.report,
-    "serve-load": serve_load.report,
-    "throughput": throughput.report,
-}
-
-
-def measured_tables() -> dict[str, dict[str, str]]:
-    """Of every result file, the tables that pages may show, by their names."""
-    made = {}
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        measured, name = json.loads(path.read_text()), path.stem
-        if name.startswith("proof-"):  # a page of its own, see tests/test_proof.py
-            continue
-        report = next((report for start, report in REPORTS.items() if name.startswith(start)), None)
-        if report:
-            made[name] = {name: report(measured)}
-        elif "common" in measured:
-            made[name] = {name: validation.table(measured["rows"])}
-        else:
-            made[name] = tables(name, measured)
-    return made
-
-
 def test_tables_of_measurements_are_the_measured_ones() -> None:
-    """If not: python -m benchmarks.duel (or what made the file) --show FILE --into PAGE."""
-    made, texts = measured_tables(), [page.read_text() for page in PAGES if page.name != "seed-results.md"]
-    for own in made.values():
-        for text in texts:
-            assert fill(text, own) == text
-    shown = [name for text in texts for name in re.findall(r"<!-- /(.*) -->", text)]
-    marks = [mark for text in texts for mark in re.findall(r"<!-- (.*) -->", text)]
-    assert sorted(marks) == sorted([*shown, *(f"/{name}" for name in shown)])  # each is opened and closed
-    assert len(set(shown)) == len(shown)
-    known = {name for own in made.values() for name in own}
-    assert set(shown) <= known
-    assert [name for name, own in made.items() if not own.keys() & set(shown)] == []  # no file that no page shows
+    """If not: python -m docs.make_tables."""
+    reports = make_tables.reports()
+    assert make_tables.stale(reports) == []
+    shown: set[str] = set()
+    for page in make_tables.PAGES:
+        marks = re.findall(r"<!-- (.*) -->", page.read_text())
+        names = [mark.removeprefix("/") for mark in marks if mark.startswith("/")]
+        assert sorted(marks) == sorted([*names, *(f"/{name}" for name in names)]), page  # each opened and closed, once
+        assert len(set(names)) == len(names), page
+        shown |= set(names)
+    assert shown <= both_forms(reports).keys()
+    assert {name for name in reports if not name.startswith("studies/")} <= shown  # every file, in full
+
+
+def test_tables_in_the_text_are_narrow() -> None:
+    """At most five columns fit a page; all of them are in tables.md."""
+    free = {"tables.md", "reliability.md", "knobs.md"}  # reliability.md has seven columns of short numbers
+    for page in PAGES:
+        wide = [line for line in page.read_text().splitlines() if line.startswith("| ---") and line.count("|") > 6]
+        assert not wide or page.name in free, page
 
 
 def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:

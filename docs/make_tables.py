@@ -1,0 +1,66 @@
+"""Put the tables of all measurements and committed studies into their pages: `python -m docs.make_tables`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import (
+    cold_start,
+    drawn_digits,
+    duel,
+    gpu_profile,
+    growth,
+    inference,
+    novelty,
+    page_speed,
+    serve_load,
+    throughput,
+    validation,
+)
+from benchmarks.pages import fill, renew
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+# By how the file's name begins; files of duels and validation runs have names of all kinds.
+REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cold-start": cold_start.report,
+    "drawn-digits": drawn_digits.report,
+    "gpu-profile": gpu_profile.report,
+    "growth": growth.report,
+    "inference": inference.report,
+    "novelty": novelty.report,
+    "page-speed": page_speed.report,
+    "profile": throughput.report,
+    "serve-load": serve_load.report,
+    "throughput": throughput.report,
+}
+
+
+def report(path: Path) -> str:
+    """What the benchmark says about the measurement in ``path``."""
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    found = next((made for start, made in REPORTS.items() if path.name.startswith(start)), None)
+    if found:
+        return found(measured)
+    return validation.table(measured["rows"]) if "common" in measured else duel.report(measured)
+
+
+def reports() -> dict[str, str]:
+    """Of every result file and study its report, by the name that marks its place. `make proof` has its own page."""
+    files = {path.stem: report(path) for path in RESULTS.glob("*.json") if not path.name.startswith("proof-")}
+    tables = ROOT.glob("studies/*/table.md")
+    return files | {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
+
+
+def stale(made: Mapping[str, str]) -> list[Path]:
+    """The pages whose tables are not those of the reports."""
+    return [page for page in PAGES if (text := page.read_text(encoding="utf-8")) != fill(text, made)]
+
+
+if __name__ == "__main__":
+    found = reports()
+    renew(stale(found), found)
