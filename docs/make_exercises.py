@@ -1,5 +1,6 @@
-"""Put tables and verdicts of the committed studies into docs/learn/ and draw patch-cost.png there:
-`python -m docs.make_exercises`.
+"""Tables and verdicts of docs/learn/, from the committed studies; docs.make_tables puts them into the pages.
+
+`python -m docs.make_exercises` draws patch-cost.png.
 
 A verdict compares each setting with one reference, in pairs of runs with the same seed: the mean difference of test
 accuracy with its 95 % interval (Student's t). An interval that contains 0 gives no verdict.
@@ -18,7 +19,6 @@ from typing import Any
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from benchmarks.pages import fill
 from docs.make_tutorial import WIDTH, keep
 from vitlab.config.presets import IMAGE_PATCH_ROWS, PROJECTION_ROWS
 from vitlab.look import style
@@ -26,7 +26,6 @@ from vitlab.look.style import BLUE, INK
 from vitlab.text import counted, listed
 
 ROOT = Path(__file__).parents[1]
-LEARN = Path(__file__).parent / "learn"
 DUEL = ROOT / "benchmarks" / "results" / "duel-xeon-2-threads.json"
 DUELLISTS = {
     "keras:keras-cnn": "CNN of keras.io",
@@ -180,14 +179,14 @@ def seed_tables() -> str:
     """The two tables that the seed page published."""
     tokens = {pair: (pair[0] // pair[1]) ** 2 for pair in IMAGE_PATCH_ROWS}
     one = "\n".join(
-        f"| {image} | {patch} | {tokens[image, patch]} | {edge(image, patch)} | {accuracy:.2f} | {seconds:.0f} |"
+        f"| {image} / {patch} | {tokens[image, patch]} | {edge(image, patch)} | {accuracy:.2f} | {seconds:.0f} |"
         for (image, patch), (accuracy, seconds) in IMAGE_PATCH_ROWS.items()
     )
     two = "\n".join(
         f"| {dim} | {accuracy:.2f} | {seconds:.0f} |" for dim, (accuracy, seconds) in PROJECTION_ROWS.items()
     )
     return (
-        f"| image size | patch size | patches | cut off | accuracy % | seconds |\n{'| --- ' * 6}|\n{one}\n\n"
+        f"| image / patch size | patches | cut off | accuracy % | seconds |\n{'| --- ' * 5}|\n{one}\n\n"
         f"(8 blocks, dimension 48, batches of 128.) And with images of 28 and patches of 7 pixels:\n\n"
         f"| projection dimension | accuracy % | seconds |\n{'| --- ' * 3}|\n{two}"
     )
@@ -203,7 +202,7 @@ def chance() -> str:
     scores = sorted(100 * row["test_top1"] for row in rows_of("chance"))
     each = ", ".join(f"{score:.2f}" for score in scores)
     return wrapped(
-        f"With {len(scores)} seeds: {each} %. The standard deviation is {statistics.stdev(scores):.2f} points, and between "
+        f"With {len(scores)} seeds: {each} %. The standard deviation is {statistics.stdev(scores):.2f} points; between "
         f"the worst and the best seed lie {scores[-1] - scores[0]:.2f} points. All runs: `studies/learn-chance/`."
     )
 
@@ -258,14 +257,5 @@ def draw_patch_cost(lines: list[Line]) -> Figure:
     return figure
 
 
-def pages() -> dict[Path, str]:
-    """Each page with its generated parts."""
-    made = tables()
-    return {path: fill(path.read_text(encoding="utf-8"), made) for path in sorted(LEARN.glob("*.md"))}
-
-
 if __name__ == "__main__":
-    for place, text in pages().items():
-        place.write_text(text, encoding="utf-8")
-    if "learn/patch-size" in tables():
-        keep("patch-cost", draw_patch_cost(lines_of("patch-size")))
+    keep("patch-cost", draw_patch_cost(lines_of("patch-size")))

@@ -21,6 +21,7 @@ from benchmarks import (
     validation,
 )
 from benchmarks.pages import fill, renew
+from docs import make_exercises
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -53,7 +54,8 @@ def reports() -> dict[str, str]:
     """Of every result file and study its report, by the name that marks its place. `make proof` has its own page."""
     files = {path.stem: report(path) for path in RESULTS.glob("*.json") if not path.name.startswith("proof-")}
     tables = ROOT.glob("studies/*/table.md")
-    return files | {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
+    studies = {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
+    return files | studies | make_exercises.tables()
 
 
 def stale(made: Mapping[str, str]) -> list[Path]:
