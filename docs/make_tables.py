@@ -21,6 +21,7 @@ from benchmarks import (
     validation,
 )
 from benchmarks.pages import fill, renew
+from docs import make_exercises
 from docs.links import PAGES
 from vitlab.files import read_json
 
@@ -56,7 +57,8 @@ def reports() -> dict[str, str]:
     files = {path.stem: report(path) for path in RESULTS.glob("*.json") if not path.name.startswith("proof-")}
     files[first_screen.NAME] = first_screen.report(read_json(FIRST_SCREEN))
     tables = ROOT.glob("studies/*/table.md")
-    return files | {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
+    studies = {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}
+    return files | studies | make_exercises.tables()
 
 
 def stale(made: Mapping[str, str]) -> list[Path]:
