@@ -24,7 +24,7 @@ from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
 from vitlab.studies.images import short_name
-from vitlab.text import between, counted, duration, percent, printable
+from vitlab.text import between, counted, duration, percent, printable, quoted
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Run:
         not ended."""
         result = self.folder.result()
         if result is None:
-            raise RunError(f"{self.path} has not ended; `vitlab train --resume {self.path}` continues it")
+            raise RunError(f"{self.path} has not ended; `vitlab train --resume {quoted(self.path)}` continues it")
         return result
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, cnn_side
 from vitlab.model.description import Description, Squares, head_multiply_adds
+from vitlab.model.patches import check_preprocessed
 from vitlab.text import listed
 
 DELETION_GRID = 7  # squares a side that deletion blanks, where there are no patches
@@ -36,6 +37,7 @@ class CNN(nn.Module):
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The last feature map, flattened in the order channel, row, column."""
+        check_preprocessed(images_BCHW)
         x = channels_last(images_BCHW)
         for conv in self.convs:
             x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers
