@@ -62,7 +62,7 @@ class RunConfig:
 
         base = PRESETS[self.preset].config if self.preset in PRESETS else RunConfig()
         own, others = self.values(), base.values()
-        changed = [f"{name}={value!r}" for name, value in own.items() if value != others[name]]
+        changed = [f"{name}={_short(value)}" for name, value in own.items() if value != others[name]]
         return f"<RunConfig {self.preset or 'custom'}{': ' * bool(changed)}{', '.join(changed)}>"
 
     def with_knobs(self, **values: Any) -> RunConfig:
@@ -108,6 +108,11 @@ class RunConfig:
         """The knobs that shape the result and differ from those of ``other``, except for the seed."""
         ignored, others = ("seed", *SPEED_ONLY, *vars(self.machine)), other.values()
         return {name: value for name, value in self.values().items() if name not in ignored and value != others[name]}
+
+
+def _short(value: Any) -> str:
+    """3 for 3.0, otherwise as Python writes it."""
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def sections(config: RunConfig) -> dict[str, Any]:

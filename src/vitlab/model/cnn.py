@@ -16,7 +16,14 @@ DELETION_GRID = 7  # squares a side that deletion blanks, where there are no pat
 
 
 class CNN(nn.Module):
-    """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer."""
+    """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer. With
+    ``cnn_channels`` (32, 64) the network of keras-team/keras-io, examples/vision/mnist_convnet.py.
+
+    >>> import torch
+    >>> model = vitlab.build_model(vitlab.preset_config("keras-cnn").model, in_channels=1, num_classes=10)
+    >>> list(model(torch.zeros(5, 1, 28, 28)).shape)  # float [B, C, side, side] -> logits [B, K]
+    [5, 10]
+    """
 
     def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()

@@ -95,8 +95,8 @@ Shapes = Mapping[str, Tensor]  # the tensors that a file should hold; only names
 
 @dataclass(frozen=True, init=False)
 class RunFolder:
-    """The files of one run under ``path``, which may also be given as a str. Every method checks what it reads: RunError
-    for a file that is missing, damaged or was changed.
+    """The files of one run under ``path``, which may also be given as a str. Every method checks what it reads:
+    RunError for a file that is missing, damaged or was changed.
 
     >>> run = vitlab.train("fast", data="digits", epochs=2, progress=False)
     >>> folder = vitlab.RunFolder(run.path)
