@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -90,7 +88,7 @@ def test_tables_of_measurements_are_the_measured_ones() -> None:
         assert len(set(names)) == len(names), page
         shown |= set(names)
     assert shown <= both_forms(reports).keys()
-    assert {name for name in reports if not name.startswith("studies/")} <= shown  # every file, in full
+    assert {path.stem for path in make_tables.measurements()} <= shown  # every file, in full
 
 
 def test_tables_in_the_text_are_narrow() -> None:
@@ -99,13 +97,6 @@ def test_tables_in_the_text_are_narrow() -> None:
     for page in PAGES:
         wide = [line for line in page.read_text().splitlines() if line.startswith("| ---") and line.count("|") > 6]
         assert not wide or page.name in free, page
-
-
-def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
-    block = next(text for text in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "first" / "result.json").exists()
 
 
 def test_the_moving_picture_of_the_readme_plays_and_begins_with_its_end() -> None:
