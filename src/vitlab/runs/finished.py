@@ -111,14 +111,15 @@ def evaluate_run(
     asked: dict[str, Any] | None = None,
     shifts: int = 0,
 ) -> dict[str, Any]:
-    """Every metric of a finished run on its "test" or "val" images; DataError if they have changed.
+    """Every metric of a finished run on its "test", "val" or "train" images (those that it was trained on, without
+    augmentation and dropout: the difference from "test" shows over-fitting); DataError if they have changed.
 
     ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``asked`` may
     hold the machine's knobs, and ``data``, which says where the images are now.
     """
     asked = asked or {}
     prepared = open_run(path).prepare(reporter.note, machine_knobs(asked), asked.get("data"), "evaluating")
-    images = {"test": prepared.dataset.test, "val": prepared.dataset.val}
+    images = {"test": prepared.dataset.test, "val": prepared.dataset.val, "train": prepared.dataset.train}
     chosen = images.pop(split)
     if chosen is None:
         others = [f"; use --split {name}" for name, other in images.items() if other is not None]
