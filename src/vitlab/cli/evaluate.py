@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:
     """Top-1 with its interval, top-5 and loss of a split, for people."""
-    loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:.4f}"
+    loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:,.4f}"
     return (
         f"{split} top-1 {percent(numbers['top1'])} (95 % interval {between(numbers['top1_interval'])}), "
         f"top-5 {percent(numbers['top5'])}, loss {loss}, on {counted(numbers['images'], 'image')}"

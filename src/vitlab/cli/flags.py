@@ -38,7 +38,7 @@ class Wrapped(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         width = min(100, shutil.get_terminal_size().columns) - 2
-        super().__init__(prog, max_help_position=24 if width >= NARROW else 6, width=width)
+        super().__init__(prog, max_help_position=24 if width >= NARROW else 14, width=width)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         lines = (line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
@@ -64,6 +64,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError instead of printing the whole usage."""
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            message = f"missing: {missing}" + (f", as in `{self.usage}`" if self.usage else "")
         raise ConfigError(f"{message}; `{self.prog} --help` explains the options")
 
     def refuse_unknown(self, words: list[str]) -> None:

@@ -5,10 +5,11 @@ The names of knobs and their values are in config/hints.py, because Python needs
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Sequence
 
-from vitlab.config.hints import did_you_mean, knob_hint, plain
+from vitlab.config.hints import knob_hint, plain
 from vitlab.config.presets import PRESETS
 
 # Another word for a command -> the command lines that do it.
@@ -57,7 +58,9 @@ def command_hint(word: str, known: Iterable[str]) -> str:
     """What to type in place of the unknown command ``word``; empty if nothing is close."""
     meant = COMMANDS.get(word.lower(), ())
     if not meant:
-        return did_you_mean(word.lower(), known)
+        meant = tuple(f"vitlab {name}" for name in difflib.get_close_matches(word.lower(), list(known), n=1))
+    if not meant:
+        return ""
     return f" (did you mean {' or '.join(f'`{line}`' for line in meant)}?)"
 
 
@@ -90,7 +93,18 @@ def word_hint(word: str, known: Sequence[str]) -> str:
         return f" (use --preset {word})"
     if "--data" in known and is_data(word):
         return f" (use --data {word})"
+    if "--lr" in known and is_number(word):
+        return " (an option takes one value; `vitlab study --vary KNOB=VALUE,VALUE` compares several)"
     return ""
+
+
+def is_number(word: str) -> bool:
+    """Whether ``word`` is a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def is_data(word: str) -> bool:

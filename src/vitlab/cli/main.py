@@ -140,7 +140,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
         return 0
 
     parser.set_defaults(call=version_or_help)
-    children = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
+    children = parser.add_subparsers(prog="vitlab", dest="command", metavar="COMMAND", parser_class=OneLineParser)
     parser.parts = []
     for title, modules in GROUPS:
         before = len(children._choices_actions)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +60,7 @@ def seconds(text: str) -> float:
 def serve(arguments: argparse.Namespace) -> int:
     """Classify pictures over HTTP, with a page to draw on; without RUN, by your newest network. After Ctrl-C or SIGTERM
     the server answers the requests that it has received and exits with code 0; a second signal ends it at once."""
+    say(f"loading {listed(list(map(str, arguments.runs))) or 'your newest network'} ...")  # torch takes its time
     from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
 
@@ -66,7 +69,6 @@ def serve(arguments: argparse.Namespace) -> int:
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
     runs = arguments.runs or [newest_run()]
     with bind(arguments.host, arguments.port) as listener:
-        say(f"loading {listed(list(map(str, runs)))} ...")
         from vitlab.machine import use_threads
         from vitlab.openmp import shortage
         from vitlab.serve.content import load
@@ -106,9 +108,13 @@ def newest_run() -> Path:
 
 
 def open_page(address: str) -> None:
-    """Open the page in the browser, if there is one; the server answers as soon as it has started."""
-    import webbrowser
+    """Open the page in the browser, if there is one. In a thread: some browsers run in the terminal until they are
+    closed, and the server must answer meanwhile."""
+    threading.Thread(target=visit, args=(address,), daemon=True).start()
 
+
+def visit(address: str) -> None:
+    """Wait for the browser to take the address; say so if there is none."""
     try:
         opened = webbrowser.open(address)
     except (webbrowser.Error, OSError):

@@ -38,13 +38,9 @@ def show(arguments: argparse.Namespace) -> int:
     rows = folder.history() if (folder.path / "history.jsonl").exists() else []
     changed = changed_knobs(config)
     if arguments.json:
-        facts: dict[str, Any] = {
-            "run": str(folder.path),
-            "state": entry.state,
-            "preset": config.preset,
-            "changed": changed,
-        }
-        facts |= {"classes": data["classes"], "history": rows, "result": result and result.to_dict()}
+        facts: dict[str, Any] = {"run": str(folder.path), "state": entry.state, "preset": config.preset}
+        facts |= {"changed": changed, "classes": data["classes"], "history": rows}
+        facts |= {"result": result and result.to_dict()}
         flags.print_json(facts | {"not_learned": result and result.why_not_learned()})
         return 0
     lines = {

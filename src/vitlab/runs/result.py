@@ -32,7 +32,6 @@ from vitlab.training.evaluate import (
 )
 
 BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
-ADVICE = "try a lower lr, or more epochs"
 
 Compute = Callable[[Tensor, Tensor], float]
 
@@ -141,16 +140,17 @@ class Result(Mapping[str, Any]):
         if low <= guess:
             return (
                 f"it did not learn: {percent(top1)} of the {split} images (95 % interval {between((low, high))}) is no "
-                f"better than always guessing the most common class ({percent(guess)}); {ADVICE}"
+                f"better than always guessing the most common class ({percent(guess)}); "
+                f"try another lr, or more epochs"
             )
         if self.test_guess_loss is None or split != "test":
             return None
         if self.test_loss is None:
-            return f"it did not learn properly: its loss is not a finite number; {ADVICE}"
+            return "it did not learn properly: its loss is not a finite number; try a lower lr"
         if self.test_loss > BLOWN_UP * max(self.test_guess_loss, math.log(2)):
             return (
                 f"it did not learn properly: its loss blew up to {self.test_loss:,.1f}, where guessing gives "
-                f"{self.test_guess_loss:.2f}; {ADVICE}"
+                f"{self.test_guess_loss:.2f}; try a lower lr"
             )
         return None
 

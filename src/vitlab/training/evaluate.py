@@ -135,7 +135,7 @@ def guess_top1(labels_N: Tensor) -> float:
 def guess_loss(labels_N: Tensor) -> float:
     """The mean cross-entropy in nats of always answering with the classes' shares: the entropy of the labels."""
     shares_K = torch.bincount(labels_N).double() / len(labels_N)
-    return torch.special.entr(shares_K).sum().item()
+    return float(torch.special.entr(shares_K).sum())
 
 
 def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float, float]:
