@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
@@ -90,7 +91,8 @@ def data_line(config: RunConfig, data: dict[str, Any], result: Result | None) ->
     sizes = {} if result is None else {"training": result.train_images, "validation": result.val_images}
     sizes |= {} if result is None else {"test": result.test_images}
     images = listed([f"{count:,} {name}" for name, count in sizes.items() if count])
-    return f"{config.data.data}: {counted(len(data['classes']), 'class')}{f', {images} images' if images else ''}"
+    name, classes = Path(config.data.data).name, counted(len(data["classes"]), "class")
+    return f"{name}: {classes}, {images} images" if images else f"{name}: {classes}"
 
 
 def accuracy_line(result: Result | None) -> str:
