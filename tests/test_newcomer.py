@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,15 @@ def test_hints_lead_to_what_exists() -> None:
     flags = {flag for child in children.values() for flag in child._option_string_actions}
     assert {meant.split()[0].rstrip(",") for meant in words.OPTIONS.values()} <= flags
     assert all(parser.prog == "vitlab" and child.prog == f"vitlab {name}" for name, child in children.items())
+
+
+def test_every_keras_name_in_the_table_leads_somewhere() -> None:
+    table = (make_transcript.PAGE.parents[1] / "reference" / "coming-from-keras.md").read_text(encoding="utf-8")
+    columns = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    names = {name for column in columns for name in re.findall(r"`([a-z]+_[a-z_]+)[`=]", column)}
+    assert {"projection_dim", "transformer_layers", "key_dim", "learning_rate"} <= names
+    knobs = flat_fields(RunConfig)
+    assert [name for name in names if name not in knobs and not hints.knob_hint(name, knobs).startswith(" (")] == []
 
 
 def test_the_hints_hold_in_python_too() -> None:

@@ -15,7 +15,7 @@ from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError, DataError, Interrupted
 from vitlab.files import is_folder, write_bytes, write_json
 from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, listed, printable, quoted, show
+from vitlab.text import counted, listed, printable, quoted, show, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -307,7 +307,7 @@ def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Non
             shown = drawn_table(title, rows, notes)
     console.print(shown)
     if left_out:
-        show(f"left out because the terminal is narrow: {', '.join(left_out)}")
+        show(*wrapped(f"left out because the terminal is narrow: {', '.join(left_out)}"))
 
 
 def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
