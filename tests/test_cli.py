@@ -18,8 +18,8 @@ from PIL import Image
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
 from tests.tiny import glyphs
 from vitlab import PRESETS, RunConfig, preset_config
-from vitlab.cli.train import default_folders
 from vitlab.files import claimed
+from vitlab.runs.folder import default_folders
 
 RESULT_KEYS = {
     "status", "preset", "data", "seed", "params", "params_by_part", "flops_per_image", "epochs", "train_seconds",

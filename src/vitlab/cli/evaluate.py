@@ -29,7 +29,7 @@ def declare(children: flags.Children) -> None:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure the accuracy of a finished run on its test or validation images, or on the images that it was trained on
     (without augmentation and dropout): the difference from test images shows over-fitting."""
-    from vitlab.cli.progress import choose_reporter
+    from vitlab.progress import choose_reporter
     from vitlab.runs.finished import evaluate_run
 
     reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)

@@ -20,9 +20,8 @@ from vitlab.config.presets import DEFAULT_PRESET, preset_config
 from vitlab.config.run import read_value
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
+from vitlab.studies.grid import RUNS as RUNS
 from vitlab.text import say, show, value
-
-RUNS = Path("runs/by-configuration")  # of studies
 
 MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from types import ModuleType
 
+from vitlab.advice import for_the_command_line
 from vitlab.cli import check, data, demo, doctor, evaluate, export, look, predict, presets, runs, serve, study, train
 from vitlab.cli import show as show_run
 from vitlab.cli.flags import OneLineParser, Section
@@ -45,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own arguments) and return its exit code."""
     atexit.register(gc.freeze)  # collecting garbage at the end of a process that holds torch takes half a second
     words = list(sys.argv[1:] if words is None else words)
-    with notice_ctrl_c() as pressed:
+    with notice_ctrl_c() as pressed, for_the_command_line():
         try:
             return answer(words)
         except Exception:  # interrupted while it loads, a library may raise anything

@@ -5,27 +5,33 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS, preset_config
-from vitlab.errors import ConfigError, DataError, Interrupted
-from vitlab.files import is_folder, write_bytes, write_json
-from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, listed, printable, quoted, show, wrapped
+from vitlab.errors import ConfigError
+from vitlab.files import is_folder
+from vitlab.studies.grid import (
+    DEFAULT_SEEDS,
+    NAMED,
+    Cell,
+    Study,
+    combine,
+    default_folder,
+    make_cells,
+    named_cells,
+    parse_axis,
+)
+from vitlab.text import counted, printable, quoted, show, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vitlab.studies.driver import Executor, Row
-    from vitlab.studies.images import Images
     from vitlab.studies.search import Search
     from vitlab.studies.summary import Line
-
-STUDIES, DEFAULT_SEEDS = Path("runs/studies"), 3
 
 
 def declare(children: flags.Children) -> None:
@@ -76,29 +82,11 @@ def study(arguments: argparse.Namespace) -> int:
     chosen = Study(name, cells, tuple(seeds), search.identity if search else None)
     chosen, folder, rows = carry_out(arguments, chosen, search)
 
-    from vitlab.look.study import accuracy_against_time, save
+    from vitlab.look.study import write_tables
     from vitlab.studies import table
-    from vitlab.studies.summary import circumstances, groups, summarize
 
-    lines = summarize(chosen.cells, rows, "validation" if search else "test")
-    where = circumstances(rows, arguments.runs or flags.RUNS)
-    notes = table.notes(lines, where)
-    split = listed(sorted({line.split for line in lines if line.split})) or "no"
-    facts = {
-        "study": chosen.name,
-        "digest": chosen.digest(),
-        "seeds": list(chosen.seeds),
-        "accuracy_on": split,
-        "circumstances": where,
-        "lines": [line.to_dict() for line in lines],
-    }
-    write_json(folder / "table.json", facts)
-    write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
-    write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
-    if any(line.seconds is not None and line.accuracy is not None for line in lines):
-        one = len(groups(lines)) == 1
-        title = f"{chosen.name}: {table.heading(lines)}" if one else f"{chosen.name}: accuracy against time"
-        save(accuracy_against_time(lines, title), folder)
+    made = write_tables(chosen, folder, rows, arguments.runs or flags.RUNS)
+    lines, notes, facts = made.lines, made.notes, made.facts
     if arguments.json:
         flags.print_json(facts)
     else:
@@ -201,65 +189,14 @@ def carry_out(
 ) -> tuple[Study, Path, list[Row]]:
     """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
     a signal stops it, after all its processes have ended."""
-    from vitlab.cli.progress import choose_watch
-    from vitlab.interrupts import stop_on_signals
-    from vitlab.studies.driver import Driver
-    from vitlab.studies.images import Images
+    from vitlab.progress import choose_watch
+    from vitlab.studies.session import Place, run_study
 
-    folder = arguments.out or STUDIES / f"{chosen.name}-{chosen.digest()[:8]}"
-    cells = (Cell("", {}, search.config),) if search else chosen.cells
-    executor, images = choose_executor(arguments, cells[0].config), Images()
-    try:
-        untested = check_data(cells, images, may_be_elsewhere=arguments.executor == "ray")
-        with choose_watch(arguments.quiet) as (note, show), stop_on_signals() as stop:
-            if untested and not search:
-                note(f"no test images in {listed(untested)}: accuracies are on validation images")
-
-            def run_cells(cells: Sequence[Cell]) -> tuple[list[Row], bool]:
-                found, runs = replace(chosen, cells=tuple(cells)), arguments.runs or flags.RUNS
-                driver = Driver(found, folder, runs, executor, note, show, stop, images)
-                return driver.run(arguments.retry_failed)
-
-            if search:
-                tried, rows, complete = search.run(run_cells)
-                chosen = replace(chosen, cells=tuple(tried))
-            else:
-                rows, complete = run_cells(chosen.cells)
-    finally:
-        executor.stop()
-    if not complete:
-        ended = f"interrupted after {counted(len(rows), 'run')}"
-        raise Interrupted(f"{ended}; rerun the same command to continue ({quoted(folder)})", stop.signum)
+    folder, runs = arguments.out or default_folder(chosen), arguments.runs or flags.RUNS
+    place = Place(folder, runs, arguments.retry_failed, may_be_elsewhere=arguments.executor == "ray")
+    executor = choose_executor(arguments, (search.config if search else chosen.cells[0].config))
+    chosen, rows = run_study(chosen, place, executor, choose_watch(arguments.quiet), search)
     return chosen, folder, rows
-
-
-def check_data(cells: Sequence[Cell], images: Images, may_be_elsewhere: bool) -> list[str]:
-    """The data sets without test images. DataError or ConfigError, before anything runs, if images are missing or a
-    cell cannot use them; ``may_be_elsewhere``: missing images may be on a cluster."""
-    from vitlab.runs.prepare import cut
-    from vitlab.studies.images import short_name
-    from vitlab.training.augment import check_flip
-
-    untested = []
-    for data in dict.fromkeys(cell.config.data.data for cell in cells):
-        try:
-            dataset = images.load(data)
-        except DataError:
-            if may_be_elsewhere:
-                continue
-            raise
-        cuts = set()
-        for cell in (cell for cell in cells if cell.config.data.data == data):
-            try:
-                check_flip(cell.config.augment, dataset.card.may_flip, dataset.card.name)
-                if cell.config.data not in cuts:
-                    cut(dataset, cell.config, is_new=True)
-            except (ConfigError, DataError) as error:
-                raise type(error)(f"cell {cell.name}: {error}" if cell.name else str(error)) from error
-            cuts.add(cell.config.data)
-        if dataset.test is None:
-            untested.append(short_name(data))
-    return untested
 
 
 def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executor:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
-from vitlab.config import RunConfig
-from vitlab.errors import ConfigError, DivergedError, Interrupted
+from vitlab.errors import ConfigError
 from vitlab.files import claimed, to_json
 from vitlab.text import counted, percent, quoted, say, show
 
@@ -45,7 +42,8 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
-    from vitlab.cli.progress import choose_reporter
+    from vitlab.progress import choose_reporter
+    from vitlab.runs.folder import default_folders
     from vitlab.runs.session import train_run
 
     # Claimed at once: of several runs that start in the same second, each gets its own folder.
@@ -61,7 +59,7 @@ def resume(arguments: argparse.Namespace) -> int:
             "--resume continues a run with its own configuration; "
             "leave out --preset, --config, --out and --print-config"
         )
-    from vitlab.cli.progress import choose_reporter
+    from vitlab.progress import choose_reporter
     from vitlab.runs.session import resume_run
 
     reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
@@ -69,32 +67,17 @@ def resume(arguments: argparse.Namespace) -> int:
     return conclude(result, arguments.resume, arguments.json)
 
 
-def default_folders(config: RunConfig) -> Iterator[Path]:
-    """runs/DATE-PRESET-DATA-sSEED, and the same with a number after it, for when that is taken."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    data = Path(config.data.data).stem or "data"
-    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
-    return (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10_000))
-
-
 def conclude(result: Result, path: Path, as_json: bool) -> int:
     """Print how a run ended; raises if it was interrupted or diverged."""
+    from vitlab.runs.session import check_done
+
     if as_json:
         flags.print_json(result.to_dict())
         if trouble := result.why_not_learned():
             say(f"note: {trouble}")
     elif result.status == "done":
         print_result(result, path)
-    if result.status == "interrupted":
-        again = f"vitlab train --resume {quoted(path)}"
-        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
-    if result.status == "diverged":
-        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
-        raise DivergedError(
-            f"training diverged: the loss became infinite or NaN in step {result['steps'] + 1}; "
-            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
-            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
-        )
+    check_done(result, path)
     return 0
 
 

@@ -165,13 +165,19 @@ def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
     return "\n".join([*made, *notes]) + "\n"
 
 
+def values_of(line: Line) -> dict[str, Any]:
+    """The plain values of a line by their names in CSV."""
+    values = {name: value for column in COLUMNS for name, value in column.values.items()} | CSV_ONLY
+    return {name: value(line) for name, value in values.items()}
+
+
 def comma_separated(lines: Sequence[Line]) -> str:
     """CSV with plain numbers, one row for each line."""
-    values = {name: value for column in COLUMNS for name, value in column.values.items()} | CSV_ONLY
+    rows = [values_of(line) for line in lines]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(values)
-    writer.writerows([value(line) for value in values.values()] for line in lines)
+    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 

@@ -1,4 +1,7 @@
-"""Progress of a run or a study on standard error: live on a terminal, otherwise a line at a time."""
+"""Progress of a run or a study: live on a terminal, as one table in a notebook, otherwise a line at a time.
+
+All but the notebook's table goes to standard error.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from rich import progress as bars
 from rich.console import Console
@@ -15,6 +19,8 @@ from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
+from vitlab import html
+from vitlab.advice import spoken
 from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
@@ -24,12 +30,18 @@ from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
 WIDE, NARROW = 88, 60  # columns: what all numbers need, and what a few need
+NOTEBOOK_SECONDS = 0.5  # between two updates of a cell's output, each of which is a message to the browser
 LAST_ROWS = 8  # of a study that a live table shows
 
 
 def choose_reporter(quiet: bool) -> Reporter:
     """The progress of a run."""
-    if quiet or sys.stderr is None:  # as after `2>&-`
+    if quiet:
+        return Reporter()
+    if in_notebook():
+        board = RunBoard()
+        return Reporter(board.area.note, board.begin, board.step, board.epoch, board.end)
+    if sys.stderr is None:  # as after `2>&-`
         return Reporter()
     if not sys.stderr.isatty():
         return Reporter(note=say, epoch=lambda task, row: say(epoch_line(task, row)))
@@ -63,6 +75,124 @@ def live_numbers(loss: float, top1: float, rate: float, width: int) -> str:
     parts = [f"loss {loss:.3f}"] if width >= NARROW else []
     parts.append(f"top-1 {percent(top1)}")
     return "  ".join([*parts, f"{rate:,.0f} images/s"] if width >= WIDE else parts)
+
+
+def choose_notes(quiet: bool) -> Callable[[str], None]:
+    """Where messages go that are not about the progress of a run or a study."""
+    return (lambda line: None) if quiet else say
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. IPython is not imported: a kernel has done that."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+class Area:
+    """A part of a notebook's output that is written again and again: notes, and below them what ``content`` gives."""
+
+    def __init__(self, content: Callable[[], list[str]]) -> None:
+        self.content, self.notes, self.handle = content, list[str](), None
+        self.shown_at = -NOTEBOOK_SECONDS
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for another update."""
+        return time.monotonic() - self.shown_at >= NOTEBOOK_SECONDS
+
+    def note(self, line: str) -> None:
+        """Add a line to the notes."""
+        self.notes.append(line)
+        self.draw()
+
+    def draw(self) -> None:
+        """Show the present state."""
+        import IPython.display
+
+        display: Any = IPython.display.display
+        self.shown_at = time.monotonic()
+        notes = "".join(f'<div style="opacity:.75;font-size:90%">{html.text(line)}</div>' for line in self.notes)
+        shown = {"text/html": html.block(notes, *self.content()), "text/plain": "\n".join(map(printable, self.notes))}
+        if self.handle is None:
+            self.handle = display(shown, raw=True, display_id=True)
+        else:
+            self.handle.update(shown, raw=True)
+
+
+class RunBoard:
+    """A run in a notebook: its notes, a table of its epochs, and a bar until it ends."""
+
+    def __init__(self) -> None:
+        self.area = Area(self.content)
+        self.rows: list[list[str]] = []
+        self.bar = ""
+
+    def content(self) -> list[str]:
+        """The table, which scrolls if it is long, and the bar."""
+        heads = ["epoch", "loss", "top-1", "validation loss", "validation top-1", "seconds"]
+        table = f'<div style="max-height:20em;overflow:auto">{html.table(heads, self.rows, 0)}</div>'
+        return [table if self.rows else "", self.bar]
+
+    def begin(self, task: Task) -> None:
+        """Show that training begins."""
+        self.bar = bar_of(0, task.total_steps, "training begins")
+        self.area.draw()
+
+    def step(self, task: Task, counters: Counters, sums: Tensor) -> None:
+        """Move the bar, a few times a second."""
+        if self.area.is_due:
+            loss, top1 = mean_so_far(task, counters, sums)
+            words = f"epoch {len(counters.rows) + 1} of {task.config.train.epochs:g}, loss {loss:.3f}"
+            self.bar = bar_of(counters.step, task.total_steps, f"{words}, top-1 {percent(top1)}")
+            self.area.draw()
+
+    def epoch(self, task: Task, row: Row) -> None:
+        """Add a row."""
+        losses = {name: "" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")}
+        scores = {name: "" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")}
+        epoch = f"{row['epoch']} of {task.config.train.epochs:g}"
+        cells = [epoch, losses["train_loss"], scores["train_top1"], losses["val_loss"], scores["val_top1"]]
+        self.rows.append([*cells, f"{row['train_seconds']:.1f}"])
+        self.area.draw()
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.bar = ""
+        self.area.draw()
+
+
+class StudyBoard:
+    """A study in a notebook: its notes, how many runs have ended, the last of them, and those in progress."""
+
+    def __init__(self) -> None:
+        self.area, self.progress = Area(self.content), Progress(0)
+
+    def show(self, progress: Progress) -> None:
+        """Show another state."""
+        self.progress = progress
+        if self.area.is_due:
+            self.area.draw()
+
+    def content(self) -> list[str]:
+        """The bar, and a line for each run."""
+        progress = self.progress
+        ended = [["" if row["status"] == "done" else "failed", row_line(row, progress.split)] for row in progress.rows]
+        lines = ended[-LAST_ROWS:] + [["running", name] for name in progress.running]
+        rows = [[html.text(line), html.text(state)] for state, line in lines]
+        return [bar_of(len(progress.rows), progress.total, study_line(progress)), html.table([], rows, 2)]
+
+
+def bar_of(done: float, total: float, words: str) -> str:
+    """A bar with words next to it."""
+    return f'<progress value="{done}" max="{total}" style="width:16em"></progress> {html.text(words)}'
+
+
+def mean_so_far(task: Task, counters: Counters, sums: Tensor) -> tuple[float, float]:
+    """Loss and accuracy of the epoch in progress."""
+    seen = task.images_in(counters.step) - len(counters.rows) * len(task.train)
+    loss, top1 = (sums / seen).tolist()
+    return loss, top1
 
 
 class LiveBar:
@@ -100,9 +230,8 @@ class LiveBar:
             return
         self.shown_at = now
         epoch = len(counters.rows)
-        seen = task.images_in(counters.step) - epoch * len(task.train)
         rate = (self.bar.tasks[0].speed or 0.0) * task.config.train.batch_size
-        loss, top1 = (sums / seen).tolist()
+        loss, top1 = mean_so_far(task, counters, sums)
         numbers = live_numbers(loss, top1, rate, self.bar.console.width)
         description = f"epoch {epoch + 1}/{task.config.train.epochs:g}"
         self.bar.update(self.line, completed=counters.step, description=description, numbers=numbers, refresh=True)
@@ -111,8 +240,12 @@ class LiveBar:
 @contextmanager
 def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]:
     """The progress of a study: functions that take a message, and the state of the study."""
-    if quiet or sys.stderr is None:
+    if quiet or (sys.stderr is None and not in_notebook()):
         yield (lambda line: None), (lambda progress: None)
+    elif in_notebook():
+        board = StudyBoard()
+        yield board.area.note, board.show
+        board.area.draw()
     elif sys.stderr.isatty():
         console = Console(stderr=True, highlight=False)
         with Live(console=console, transient=True, refresh_per_second=4) as live:
@@ -149,7 +282,7 @@ def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
     name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {printable(row['log'][-1])}" if row.get("log") else "")
+        return f"{name}: {row['status']}" + (f": {printable(spoken(row['log'][-1]))}" if row.get("log") else "")
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"
