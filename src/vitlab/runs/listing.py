@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,13 @@ CONFIG, LOCK = "config.json", ".lock"
 # What vitlab writes into a run folder. All else is the user's, and stays.
 OWN_FILES = (
     *("data.json", "environment.json", "history.jsonl", "model.safetensors", "novelty.safetensors", "result.json"),
-    *("report.html", "README.md"),
+    *("report.html", "README.md", "trackers.json"),
 )
-OWN_FOLDERS = {"checkpoints": (".safetensors",), "pictures": (".png", ".svg")}
+OWN_FOLDERS = {
+    "checkpoints": re.compile(r".+\.safetensors"),
+    "pictures": re.compile(r".+\.(png|svg)"),
+    "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
+}
 
 
 @dataclass(frozen=True)
@@ -110,16 +115,16 @@ def delete_run(path: Path) -> list[str]:
     config.json goes last, so that deleting can be repeated if it was interrupted.
     """
     check_is_run(path)
-    inner = {path / name: endings for name, endings in OWN_FOLDERS.items()}
+    inner = {path / name: own for name, own in OWN_FOLDERS.items()}
     for folder in inner:
         files.check_inner_folder(folder)
     run = RunFolder(path)
     try:
         with run.locked():
-            for folder, endings in inner.items():
+            for folder, own in inner.items():
                 for name in files.names_in(folder):
-                    if name.endswith(endings) or files.TEMPORARY.fullmatch(name):
-                        files.remove(folder / name)
+                    if own.fullmatch(name) or files.TEMPORARY.fullmatch(name):
+                        remove_file(folder / name)
                 remove_if_empty(folder)
             for name in files.names_in(path):
                 if name in OWN_FILES or files.TEMPORARY.fullmatch(name):
