@@ -15,7 +15,7 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
@@ -29,6 +29,7 @@ from vitlab.text import counted, duration, percent, printable, say
 from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
+WIDE, NARROW = 88, 60  # columns: what all numbers need, and what a few need
 NOTEBOOK_SECONDS = 0.5  # between two updates of a cell's output, each of which is a message to the browser
 LAST_ROWS = 8  # of a study that a live table shows
 
@@ -45,18 +46,35 @@ def choose_reporter(quiet: bool) -> Reporter:
     if not sys.stderr.isatty():
         return Reporter(note=say, epoch=lambda task, row: say(epoch_line(task, row)))
     bar = LiveBar()
-    return Reporter(bar.note, bar.begin, bar.step, lambda task, row: bar.note(epoch_line(task, row)), bar.bar.stop)
+    return Reporter(bar.note, bar.begin, bar.step, bar.epoch, bar.bar.stop)
 
 
-def epoch_line(task: Task, row: Row) -> str:
-    """A row of the history for people."""
+def epoch_line(task: Task, row: Row, width: int = WIDE) -> str:
+    """A row of the history for people; shorter where fewer than WIDE columns are there."""
     epochs = f"{task.config.train.epochs:g}"
     number = f"epoch {row['epoch']:>{len(epochs)}}/{epochs}"
+    if width < WIDE:
+        top1 = row["train_top1"] if row["val_top1"] is None else row["val_top1"]
+        kind = "top-1" if row["val_top1"] is None else "validation" if width >= NARROW else "val"
+        return "  ".join([number, f"loss {row['train_loss']:.4f}", f"{kind} {percent(top1)}", seconds_of(row)])
     parts = [number, f"loss {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]
-    return "  ".join([*parts, f"{row['train_seconds']:.1f} s"])
+    return "  ".join([*parts, seconds_of(row)])
+
+
+def seconds_of(row: Row) -> str:
+    """The training time so far."""
+    return f"{row['train_seconds']:.1f} s"
+
+
+def live_numbers(loss: float, top1: float, rate: float, width: int) -> str:
+    """The numbers next to the bar. In a narrow terminal the speed goes first, then the loss: epoch, bar and time left
+    always stay."""
+    parts = [f"loss {loss:.3f}"] if width >= NARROW else []
+    parts.append(f"top-1 {percent(top1)}")
+    return "  ".join([*parts, f"{rate:,.0f} images/s"] if width >= WIDE else parts)
 
 
 def choose_notes(quiet: bool) -> Callable[[str], None]:
@@ -191,9 +209,9 @@ class LiveBar:
 
     def __init__(self) -> None:
         columns = (
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             bars.BarColumn(bar_width=None),
-            bars.TextColumn("{task.fields[numbers]}"),
+            bars.TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
             bars.TimeRemainingColumn(compact=True),
         )
         console = Console(stderr=True, highlight=False)
@@ -204,6 +222,10 @@ class LiveBar:
     def note(self, line: str) -> None:
         """Print a line above the bar."""
         self.bar.console.print(printable(line), markup=False, soft_wrap=True)
+
+    def epoch(self, task: Task, row: Row) -> None:
+        """Print the result of an epoch above the bar."""
+        self.note(epoch_line(task, row, self.bar.console.width))
 
     def begin(self, task: Task) -> None:
         """Show the bar."""
@@ -219,7 +241,7 @@ class LiveBar:
         epoch = len(counters.rows)
         rate = (self.bar.tasks[0].speed or 0.0) * task.config.train.batch_size
         loss, top1 = mean_so_far(task, counters, sums)
-        numbers = f"loss {loss:.3f}  top-1 {percent(top1)}  {rate:,.0f} images/s "
+        numbers = live_numbers(loss, top1, rate, self.bar.console.width)
         description = f"epoch {epoch + 1}/{task.config.train.epochs:g}"
         self.bar.update(self.line, completed=counters.step, description=description, numbers=numbers, refresh=True)
 

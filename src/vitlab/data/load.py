@@ -18,7 +18,7 @@ from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, count_constant, pixel_statistics
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
-from vitlab.text import counted, few
+from vitlab.text import counted, few, quoted
 
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
 
@@ -63,6 +63,11 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
         return load_npz(Path(path), log, reading)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         return load_folder(Path(path), log, side, reading)
+    if os.path.isfile(path):
+        raise DataError(
+            f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz file "
+            f"(to classify one picture with a finished run: vitlab predict RUN {quoted(name)})"
+        )
     raise DataError(_unknown(name))
 
 
