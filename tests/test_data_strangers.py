@@ -121,9 +121,9 @@ def test_folders_without_images_and_runs_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["", "train/"])
 def test_a_class_without_readable_image_is_refused(tmp_path: Path, part: str) -> None:
-    webp = saved(Image.fromarray(GREY), "WEBP")
-    files = TWO | {"c/0.webp": webp, "c/1.webp": webp}
-    with pytest.raises(DataError, match=rf"class 'c' can be read \({part}c/0.webp is a WebP image, .* save it as PNG"):
+    heic = b"\0\0\0\x18ftypheic" + bytes(99)
+    files = TWO | {"c/0.heic": heic, "c/1.heic": heic}
+    with pytest.raises(DataError, match=rf"class 'c' can be read \({part}c/0.heic is a HEIC, .* save it as PNG"):
         loaded(tmp_path, {part + name: content for name, content in files.items()})
 
 

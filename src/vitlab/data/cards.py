@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vitlab.data.images import ALL, SAFE
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
 
@@ -53,7 +56,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "sklearn", "folder", "npz"]
+    layout: Literal["idx", "cifar", "sklearn", "folder", "npz", "csv"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -85,7 +88,12 @@ CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads
 
 
 def own_card(
-    name: str, title: str, images: Images, classes: tuple[str, ...], source: str, layout: Literal["folder", "npz"]
+    name: str,
+    title: str,
+    images: Images,
+    classes: tuple[str, ...],
+    source: str,
+    layout: Literal["folder", "npz", "csv"],
 ) -> Card:
     """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape
@@ -95,11 +103,14 @@ def own_card(
 @dataclass(frozen=True)
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
-    numbers, the grey that transparency became, and (height, width) of its images, None where that was not recorded."""
+    numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
+    formats of files that it could read, and the names of the tables that held the labels."""
 
     classes: tuple[str, ...]
     background: int = 0
     size: tuple[int, int] | None = None
+    formats: tuple[str, ...] = SAFE
+    tables: tuple[str, ...] = ()
 
     @property
     def is_old(self) -> bool:
@@ -112,7 +123,13 @@ class Reading:
         size, background = record.get("size") or [], record.get("background")
         is_size = isinstance(size, list) and len(size) == 2 and all(type(one) is int and one > 0 for one in size)
         under = background if type(background) is int and 0 <= background <= 255 else 0
-        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None)
+        formats = tuple(one for one in ALL if one in _strings(record.get("formats"), SAFE))
+        tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
+        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None, formats, tables)
+
+
+def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else default
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +137,8 @@ class Dataset:
     """A data set in memory, checked: DataError when its parts do not match the card.
 
     ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
-    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became.
+    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became;
+    ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image files.
     """
 
     card: Card
@@ -131,6 +149,9 @@ class Dataset:
     origin: str
     unreadable: tuple[str, ...] = ()
     background: int = 0
+    formats: tuple[str, ...] = SAFE
+    tables: tuple[str, ...] = ()
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)
