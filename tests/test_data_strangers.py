@@ -354,7 +354,7 @@ def test_inspect_counts_and_finds(tmp_path: Path) -> None:
     found = inspect(root)
     assert found.classes == {"a": {"training": 4, "test": 2}, "b": {"training": 3, "test": 0}}
     assert found.constant == {"training": 1, "test": 0}
-    assert found.duplicates == {("training", "test"): 1}
+    assert found.duplicates == {("training", "training"): 0, ("training", "test"): 1, ("test", "test"): 0}
     assert len(found.unreadable) == 1
     lines = check_data(root)
     assert "no test image shows 'b'" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from tests.command import vitlab
 from vitlab.data import Dataset, Reading, load_dataset
 from vitlab.errors import DataError
 
@@ -256,3 +258,43 @@ def test_a_csv_file_of_something_else_is_explained(tmp_path: Path, text: str) ->
     path = table(tmp_path / "x.csv", text)
     with pytest.raises(DataError, match="is no table that vitlab can use"):
         load_dataset(path)
+
+
+# ---- vitlab data describe ----
+
+
+@pytest.mark.parametrize(("make", "parts"), LAYOUTS, ids=[make.__name__ for make, _ in LAYOUTS])
+def test_describe_every_folder(
+    make: Callable[[Path], Path], parts: dict[str, set[tuple[int, str]]], tmp_path: Path
+) -> None:
+    lines = vitlab(f"data describe {make(tmp_path)}").out.splitlines()
+    counted = dict(training=len(parts["train"]), validation=len(parts.get("val", ())), test=len(parts.get("test", ())))
+    for part, count in counted.items():
+        assert (f"{count} {part}" in lines[0]) == (count > 0)
+    assert "2 classes" in lines[0]
+    assert lines[1].startswith("5 x 5 pixels, grey")
+    assert "  show the network 28 x 28 pixels; --image-size N changes that" in lines
+    assert len(lines) <= 20
+
+
+def test_describe_finds_what_is_wrong(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"train/cat/{number}.png" for number in range(7)), "train/dog/1.png", "test/cat/8.png")
+    copy = (tmp_path / "train/cat/3.png").read_bytes()
+    (tmp_path / "train/cat/copy.png").write_bytes(copy)
+    (tmp_path / "test/cat/leak.png").write_bytes(copy)
+    Image.fromarray(np.zeros((SIDE, 2 * SIDE), np.uint8)).save(tmp_path / "test/cat/black.png")
+    lines = [line.strip() for line in vitlab(f"data describe {tmp_path}").out.splitlines()]
+    assert lines[1] == "files of 5 x 5 to 5 x 10, most often 5 x 5 (92 %); kept as 5 x 5 pixels, grey"
+    assert next(line for line in lines if line.startswith("cat")).split()[:3] == ["cat", "8", "3"]
+    assert next(line for line in lines if line.startswith("dog")).split() == ["dog", "1", "0", "#" * 3]
+    for line in (
+        "no test image shows 'dog'",
+        "1 test image of one colour all over",
+        "1 training image repeats another one",
+        "1 test image can also be found among the training images",
+    ):
+        assert line in lines
+    assert any(line.startswith("the largest class has 8 times as many training images as the") for line in lines)
+    as_json = json.loads(vitlab(f"data describe {tmp_path} --json").out)
+    assert as_json["classes"] == {"cat": {"training": 8, "test": 3}, "dog": {"training": 1, "test": 0}}
+    assert as_json["sizes"] == [{"size": [5, 5], "files": 11}, {"size": [5, 10], "files": 1}]
