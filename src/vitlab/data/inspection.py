@@ -140,7 +140,7 @@ def description(inspection: Inspection, image_size: int, val_fraction: float) ->
     lines = [summary(inspection), *_about_files(inspection), "", *_table(inspection)]
     if notes:
         lines += ["", "worth knowing:", *(f"  {note}" for note in notes)]
-    return [*lines, "", "vitlab would:", *(f"  {line}" for line in _plan(inspection, image_size, val_fraction))]
+    return [*lines, "", "what vitlab would do:", *(f"  {line}" for line in _plan(inspection, image_size, val_fraction))]
 
 
 def _about_files(inspection: Inspection) -> list[str]:
