@@ -18,20 +18,27 @@ from vitlab.errors import DataError
 class DataFile:
     """One file of a data set, as found in a folder or on a mirror.
 
-    ``packing`` says what ``sha256`` covers:
+    ``packing`` says what the digest covers:
     "raw": the unpacked bytes; the file may be stored as ``name`` or as ``name``.gz.
-    "gzip", "zip", "tar": the file itself, of which ``members`` are read ("gzip" has none).
+    "file", "gzip", "bzip2", "zip", "tar": the file itself; of the last two ``members`` are read.
+    The digest is ``sha256``, or ``md5`` where the source publishes nothing better: it finds damage, but no forgery.
     ``limit`` is the largest size in bytes of the file as stored or downloaded, ``part_limit`` that of one member once
     unpacked: nothing larger is read. ``urls`` are tried in order.
     """
 
     name: str
     sha256: str
-    packing: Literal["raw", "gzip", "zip", "tar"]
+    packing: Literal["raw", "file", "gzip", "bzip2", "zip", "tar"]
     limit: int
     part_limit: int
     urls: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    md5: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The one that the file is checked against, in hexadecimal."""
+        return self.sha256 or self.md5
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "sklearn", "folder", "npz", "csv"]
+    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -76,7 +83,8 @@ def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
 
 def _data_file(table: dict[str, Any], mirrors: list[str]) -> DataFile:
     suffix = ".gz" if table["packing"] == "raw" else ""
-    return DataFile(urls=tuple(f"{mirror}{table['name']}{suffix}" for mirror in mirrors), **_with_tuples(table))
+    urls = tuple(f"{mirror}{table['name']}{suffix}" for mirror in mirrors)
+    return DataFile(urls=urls, **{"sha256": ""} | _with_tuples(table))
 
 
 def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _unknown(name: str) -> str:
 def catalogue_digest(name: str) -> str:
     """The digest of a data set of the catalogue, which is known without its files."""
     # A name for the verified bytes: several cards share an archive, so the members count too.
-    lines = [" ".join((file.sha256, *file.members)) for file in CATALOGUE[name].files]
+    lines = [" ".join((file.digest, *file.members)) for file in CATALOGUE[name].files]
     return sha256("\n".join(lines).encode())
 
 
@@ -126,9 +126,9 @@ def _load_card(card: Card, log: Log) -> Dataset:
         return Dataset(card, train, None, test, digest, "scikit-learn")
     found = obtain(card, log)
     parts = [part for one in found for part in one.parts]
-    train, test = SPLITTERS[card.layout](card, parts)
+    train, val, test = SPLITTERS[card.layout](card, parts)
     origin = " and ".join(dict.fromkeys(one.origin for one in found))
-    return Dataset(card, train, None, test, digest, origin)
+    return Dataset(card, train, val, test, digest, origin)
 
 
 def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:
