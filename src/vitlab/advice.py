@@ -26,6 +26,7 @@ CALLS = {
     "train": "vitlab.train(...)",
     "look": "vitlab.load({path}).report()",
     "evaluate": "vitlab.load({path}).evaluate()",
+    "predict": "vitlab.load({path}).predict(...)",
     "study": "vitlab.study(...)",
     "compare": "vitlab.compare(...)",
     "presets": "list(vitlab.PRESETS)",
