@@ -20,6 +20,7 @@ from rich.text import Text
 from torch import Tensor
 
 from vitlab import html
+from vitlab.advice import spoken
 from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
@@ -259,7 +260,7 @@ def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
     name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {printable(row['log'][-1])}" if row.get("log") else "")
+        return f"{name}: {row['status']}" + (f": {printable(spoken(row['log'][-1]))}" if row.get("log") else "")
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"

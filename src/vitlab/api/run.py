@@ -24,7 +24,7 @@ from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
 from vitlab.studies.images import short_name
-from vitlab.text import between, counted, duration, percent, printable
+from vitlab.text import between, counted, duration, percent, printable, quoted
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Run:
     """A run folder: a trained network, and how it was trained. `train` and `load` make one.
 
     >>> run = vitlab.train("small", data="digits", epochs=2, progress=False)
-    >>> run.result["test_top1"] == run.evaluate("test")["top1"]  # accuracy on test images, from 0 to 1
+    >>> run.result["test_top1"] > 0.5                           # accuracy on test images, from 0 to 1
     True
     >>> test = vitlab.load_dataset("digits").test               # .images uint8 [360, 8, 8, 1], .labels int64 [360]
     >>> answers = run.predict(test.images)
@@ -114,8 +114,8 @@ class Run:
     >>> run.attention(test.images[0]).weights.shape             # [depth, heads, tokens, tokens]
     (2, 2, 49, 49)
     >>> figure = run.plot()                                     # learning curves
-    >>> list(run.history)[:3]                                   # one row per epoch
-    ['epoch', 'lr', 'train_loss']
+    >>> len(run.history)                                        # one row per epoch
+    2
     """
 
     path: Path
@@ -136,7 +136,7 @@ class Run:
         not ended."""
         result = self.folder.result()
         if result is None:
-            raise RunError(f"{self.path} has not ended; `vitlab train --resume {self.path}` continues it")
+            raise RunError(f"{self.path} has not ended; `vitlab train --resume {quoted(self.path)}` continues it")
         return result
 
     @property

@@ -95,7 +95,7 @@ def compare(
     """Train two or more presets in turn, seed by seed, on this machine. ``sentences`` of the result compare the first
     with each of the others and give the evidence. For the parameters see `study`.
 
-    >>> result = vitlab.compare("fast", "cnn-tuned", data="digits", epochs=1, seeds=2, progress=False)
+    >>> result = vitlab.compare("fast", "cnn-tuned", data="digits", epochs=1, seeds=1, progress=False)
     >>> result.sentences[0].startswith("fast against cnn-tuned: faster in ")
     True
     """

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from vitlab.advice import for_the_command_line
 from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
 from vitlab.cli.flags import EXIT_CODES, OneLineParser
 from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
@@ -26,7 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own arguments) and return its exit code."""
     atexit.register(gc.freeze)  # collecting garbage at the end of a process that holds torch takes half a second
     words = list(sys.argv[1:] if words is None else words)
-    with notice_ctrl_c() as pressed:
+    with notice_ctrl_c() as pressed, for_the_command_line():
         try:
             return answer(words)
         except Exception:  # interrupted while it loads, a library may raise anything

@@ -25,9 +25,21 @@ from vitlab.errors import ConfigError
 SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds")  # knobs of a run that change no result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunConfig:
-    """Everything that defines one run."""
+    """Every setting ("knob") of a run, in six sections: data, augment (augmentation), model, optim (optimizer and
+    schedule), train, machine. Frozen: `with_knobs` makes a changed copy. ConfigError for a value or a combination that
+    cannot work, with the arithmetic that shows why.
+
+    ``preset`` is the name of the preset it came from. `values` lists the knobs with their values, docs/reference/
+    knobs.md explains them.
+
+    >>> config = vitlab.preset_config("small").with_knobs(patch_size=7, epochs=3)
+    >>> config
+    <RunConfig small: patch_size=7, epochs=3>
+    >>> config.model.patch_size, config.optim.lr, len(config.values()) > 50
+    (7, 0.005, True)
+    """
 
     preset: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -44,6 +56,14 @@ class RunConfig:
             raise ConfigError(
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
+
+    def __repr__(self) -> str:
+        from vitlab.config.presets import PRESETS  # they are made of this class
+
+        base = PRESETS[self.preset].config if self.preset in PRESETS else RunConfig()
+        own, others = self.values(), base.values()
+        changed = [f"{name}={_short(value)}" for name, value in own.items() if value != others[name]]
+        return f"<RunConfig {self.preset or 'custom'}{': ' * bool(changed)}{', '.join(changed)}>"
 
     def with_knobs(self, **values: Any) -> RunConfig:
         """A copy with some knobs changed, for example ``patch_size=4``; ConfigError for an unknown name."""
@@ -88,6 +108,11 @@ class RunConfig:
         """The knobs that shape the result and differ from those of ``other``, except for the seed."""
         ignored, others = ("seed", *SPEED_ONLY, *vars(self.machine)), other.values()
         return {name: value for name, value in self.values().items() if name not in ignored and value != others[name]}
+
+
+def _short(value: Any) -> str:
+    """3 for 3.0, otherwise as Python writes it."""
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def sections(config: RunConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
+from vitlab.text import counted, listed, printable
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DataFile:
     members: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
     """What is known about a data set without its pixels.
 
@@ -62,6 +63,10 @@ class Card:
     package: DataFile | None = None
     transposed: bool = False
     first_label: int = 0
+
+    def __repr__(self) -> str:
+        size = f"{self.height} x {self.width} x {self.channels}"
+        return printable(f"<Card {self.name}: {self.title}, {size}, {counted(len(self.classes), 'class')}>")
 
 
 def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
@@ -115,12 +120,17 @@ class Reading:
         return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A data set in memory, checked: DataError when its parts do not match the card.
 
-    ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
-    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became.
+    ``train``, ``val`` and ``test`` are `Split`; the last two may be None. ``card`` holds its facts, such as
+    ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
+    where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
+    transparency became.
+
+    >>> vitlab.load_dataset("digits")
+    <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
     """
 
     card: Card
@@ -131,6 +141,14 @@ class Dataset:
     origin: str
     unreadable: tuple[str, ...] = ()
     background: int = 0
+
+    def __repr__(self) -> str:
+        parts = {"training": self.train, "validation": self.val, "test": self.test}
+        sizes = listed([f"{len(part):,} {name}" for name, part in parts.items() if part is not None])
+        shape = " x ".join(map(str, self.train.images.shape[1:]))
+        return printable(
+            f"<Dataset {self.card.name}: {sizes} images of {shape}, {counted(len(self.card.classes), 'class')}>"
+        )
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)

@@ -30,12 +30,16 @@ def load_dataset(
     side: int | None = None,
     reading: Reading | None = None,
 ) -> Dataset:
-    """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
+    """The data set ``name``: a name of `CATALOGUE`, a folder of images, or a path that ends in .npz.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
     ``side``: of the squares that the network sees; a folder's photos that are much larger are reduced to it.
     ``reading``: how the run read the images that they are loaded for; classes then keep their numbers.
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
+
+    >>> digits = vitlab.load_dataset("digits")  # comes with scikit-learn, so it works offline
+    >>> digits.train.images.shape, digits.train.images.dtype.name
+    ((1437, 8, 8, 1), 'uint8')
     """
     try:
         dataset = _load(os.fspath(name), log, side, reading)

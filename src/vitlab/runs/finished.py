@@ -97,7 +97,15 @@ def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:
     """A finished run's network (on the CPU, in evaluation mode), its preprocessing and the names of its classes.
 
-    Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
+    Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images. RunError if there is no
+    finished run, or a file is damaged.
+
+    >>> import torch
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> model, preprocess, classes = vitlab.load_model(run.path)
+    >>> images = torch.from_numpy(vitlab.load_dataset("digits").test.images[:5])  # uint8 [5, 8, 8, 1]
+    >>> list(model(preprocess(images)).shape), len(classes)
+    ([5, 10], 10)
     """
     run = open_run(path)
     return run.network(), run.preprocess, run.classes
@@ -115,6 +123,11 @@ def evaluate_run(
 
     ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``asked`` may
     hold the machine's knobs, and ``data``, which says where the images are now.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> numbers = vitlab.evaluate_run(run.path, "test")
+    >>> numbers["images"], 0 < numbers["loss"], abs(numbers["top1"] - run.result["test_top1"]) < 0.01
+    (360, True, True)
     """
     asked = asked or {}
     prepared = open_run(path).prepare(reporter.note, machine_knobs(asked), asked.get("data"), "evaluating")

@@ -42,9 +42,17 @@ def metric(compute: Compute, label: str, help: str, unit: str = "%") -> Any:
     return field(default=None, metadata={"help": help, "compute": compute, "label": label, "unit": unit})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result(Mapping[str, Any]):
-    """How a run ended, as attributes and as a mapping by name; None stands for what is not known (yet)."""
+    """How a run ended, as attributes and as a mapping by name; None for what is not known (yet). Accuracies are from 0
+    to 1, losses in nats, times in seconds. docs/reference/run-folder.md explains every entry.
+
+    >>> result = vitlab.train("fast", data="digits", epochs=1, progress=False).result
+    >>> result["test_top1"] == result.test_top1
+    True
+    >>> result["test_images"], result["status"], len(result["test_top1_interval"])
+    (360, 'done', 2)
+    """
 
     status: str = field(metadata={"help": "done, diverged, interrupted, failed, failed:storage or failed:memory."})
     preset: str | None = fact("The named configuration it started from.")
@@ -92,6 +100,11 @@ class Result(Mapping[str, Any]):
     format: int | None = fact("Version of the run folder's format.")
     files: dict[str, str] | None = fact("SHA-256 of every other file of the run.")
     sha256: str | None = fact("SHA-256 of all entries above, as JSON with sorted names and without spaces.")
+
+    def __repr__(self) -> str:
+        scores = {"test top-1": self.test_top1, "validation top-1": self.val_top1}
+        known = [f"{name} {100 * score:.2f} %" for name, score in scores.items() if score is not None]
+        return f"<Result: {', '.join([self.status, *known])}>"
 
     def __getitem__(self, name: str) -> Any:
         """An entry by its name in result.json; KeyError for an unknown one."""
