@@ -22,10 +22,11 @@ OTHER_NAMES = {"zip": "zipped", "vary": "vary"}
 # Commands, and the same in Python; RUN is the first word that is no option.
 CALLS = {
     "train --resume": "vitlab.load({path}).resume()",
-    "train --help": "vitlab.RunConfig().values()",
+    "train --help-all": "vitlab.RunConfig().values()",
     "train": "vitlab.train(...)",
     "look": "vitlab.load({path}).report()",
     "evaluate": "vitlab.load({path}).evaluate()",
+    "predict": "vitlab.load({path}).predict(...)",
     "study": "vitlab.study(...)",
     "compare": "vitlab.compare(...)",
     "presets": "list(vitlab.PRESETS)",

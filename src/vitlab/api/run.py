@@ -97,6 +97,8 @@ def concluded(result: Result, path: Path, reporter: Reporter) -> Run:
     """The run that has just ended, with a line about it; raises if it was interrupted or diverged."""
     check_done(result, path)
     reporter.note(f"{summary(result)}; saved in {path}")
+    if trouble := result.why_not_learned():
+        reporter.note(f"note: {trouble}")
     return Run(path)
 
 
@@ -235,7 +237,8 @@ def summary(result: Result) -> str:
         return result.status
     for name, score in (("test", result.test_top1), ("validation", result.val_top1)):
         if score is not None:
-            return f"{name} top-1 {percent(score)} after {duration(result.train_seconds or 0.0)} of training"
+            learned = ", did not learn" if result.why_not_learned() else ""
+            return f"{name} top-1 {percent(score)} after {duration(result.train_seconds or 0.0)} of training{learned}"
     return f"trained in {duration(result.train_seconds or 0.0)}"
 
 
@@ -250,4 +253,6 @@ def facts(result: Result) -> list[tuple[str, str]]:
     if result.train_seconds is not None:
         epochs = counted(min(result.epochs or 0, result.epochs_done or 0), "epoch")
         found.append(("training", f"{epochs} in {duration(result.train_seconds)} on {result.device}"))
+    if trouble := result.why_not_learned():
+        found.append(("note", trouble))
     return [*found, ("parameters", f"{result.params or 0:,}")]

@@ -7,10 +7,10 @@ import typing
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from vitlab.config.hints import knob_hint
 from vitlab.config.knobs import (
     NOT_INERT,
     check_limits,
-    did_you_mean,
     digest,
     flat_fields,
     from_dict,
@@ -72,7 +72,7 @@ class RunConfig:
         for name, value in values.items():
             if name not in owners:
                 raise ConfigError(
-                    f"there is no knob {name!r}{did_you_mean(name, owners)}; `vitlab train --help` lists them"
+                    f"there is no knob {name!r}{knob_hint(name, owners)}; `vitlab train --help-all` lists them"
                 )
             changed.setdefault(owners[name], {})[name] = value
         parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
@@ -134,6 +134,10 @@ def read_value(name: str, text: Any) -> Any:
     if isinstance(text, list):
         words = [] if text in (["none"], [""]) else text
         return tuple(parse(name, kind, word) for word in words)
+    if isinstance(text, str) and "," in text and inner_type(kind)[0] in (int, float):
+        raise ConfigError(
+            f"{name} takes one number, not {text!r}; `vitlab study --vary {name}={text}` compares several"
+        )
     return text if isinstance(text, bool) else parse(name, kind, text)
 
 
@@ -141,5 +145,5 @@ def knob_name(word: str, phrase: str) -> str:
     """The knob called ``word``, written with - or _. If there is none, ConfigError says ``phrase``."""
     name = word.replace("-", "_")
     if name not in flat_fields(RunConfig):
-        raise ConfigError(f"{phrase}{did_you_mean(name, flat_fields(RunConfig))}")
+        raise ConfigError(f"{phrase}{knob_hint(name, flat_fields(RunConfig))}")
     return name

@@ -130,7 +130,7 @@ class RunFolder:
         path = self.path / "config.json"
         if not files.exists(path):
             raise RunError(
-                f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
+                f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"
             )
         data = files.read_bytes(path, MOST["config.json"])
         try:

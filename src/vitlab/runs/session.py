@@ -40,6 +40,7 @@ from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_be
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
+from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
@@ -285,6 +286,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         best_epoch=counters.best_epoch or None,
         selected_epoch=selected or None,
         val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
+        val_guess_top1=None if prepared.task.val is None else guess_top1(prepared.task.val.labels),
         signal=signum if outcome.status == "interrupted" else None,
     )
     if outcome.status == "done":
@@ -373,6 +375,8 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
         "unreadable": list(dataset.unreadable),
         "size": [card.height, card.width],
         "background": dataset.background,
+        "formats": list(dataset.formats),
+        "tables": list(dataset.tables),
     }
 
 
