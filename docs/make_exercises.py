@@ -38,7 +38,7 @@ DUELLISTS = {
 REFERENCES = {
     "learning-rate": "lr 0.001",
     "batch-size": "batch_size 128",
-    "patch-size": "patch_size 4",
+    "patch-size": "patch_size 14",
     "patch-size-long": "patch_size 14",
     "cut-edges": "image_size 30",
     "dimension": "embed_dim 64",
