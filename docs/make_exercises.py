@@ -22,10 +22,11 @@ from scipy.stats import t as student
 from docs.make_tutorial import WIDTH, keep
 from vitlab.config.presets import IMAGE_PATCH_ROWS, PROJECTION_ROWS
 from vitlab.look import style
-from vitlab.look.style import BLUE, INK
+from vitlab.look.style import BLUE, RED
 from vitlab.text import counted, listed
 
 ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "studies"
 DUEL = ROOT / "benchmarks" / "results" / "duel-xeon-2-threads.json"
 DUELLISTS = {
     "keras:keras-cnn": "CNN of keras.io",
@@ -37,8 +38,9 @@ DUELLISTS = {
 REFERENCES = {
     "learning-rate": "lr 0.001",
     "batch-size": "batch_size 128",
-    "patch-size": "patch_size 4",
-    "cut-edges": "image_size 30, patch_size 6",
+    "patch-size": "patch_size 14",
+    "patch-size-long": "patch_size 14",
+    "cut-edges": "image_size 30",
     "dimension": "embed_dim 64",
     "depth": "depth 2",
     "weight-decay": "weight_decay 0, shift 0",
@@ -46,7 +48,6 @@ REFERENCES = {
     "augmentation": "rotate 0, zoom 0, shift 0, shear 0",
     "pool": "pool mean",
     "attention": "attn_form qkv, pos_embed learned",
-    "heads": "num_heads 2",
 }
 
 
@@ -78,7 +79,7 @@ class Line:
 
 def rows_of(name: str) -> list[dict[str, Any]]:
     """The finished runs of a committed study."""
-    texts = (ROOT / "studies" / f"learn-{name}" / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = (STUDIES / f"learn-{name}" / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     return [row for row in map(json.loads, texts) if row["status"] == "done"]
 
 
@@ -88,9 +89,7 @@ def lines_of(name: str) -> list[Line]:
     for row in rows_of(name):
         line = found.setdefault(row["cell"], Line(row["cell"], {}, row["flops_per_image"] / 1e6))
         line.accuracies[row["seed"]] = 100 * row["test_top1"]
-    order = [
-        cell["name"] for cell in json.loads((ROOT / "studies" / f"learn-{name}" / "study.json").read_text())["cells"]
-    ]
+    order = [cell["name"] for cell in json.loads((STUDIES / f"learn-{name}" / "study.json").read_text())["cells"]]
     reference = found[REFERENCES[name]]
     return [compared(found[cell], reference) for cell in order]
 
@@ -113,7 +112,7 @@ def paired(ours: dict[int, float], theirs: dict[int, float]) -> tuple[float, flo
 
 def table(name: str) -> str:
     """The Markdown table of a study, with its circumstances."""
-    lines, rows = lines_of(name), rows_of(name)
+    lines = lines_of(name)
     costs = len({line.mflop for line in lines}) > 1
     heads = ["setting", "accuracy %", "compared, points", "verdict", *["MFLOP"] * costs]
     grid = [
@@ -121,13 +120,13 @@ def table(name: str) -> str:
         for line in lines
     ]
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *grid))
-    first = rows[0]
-    beside = f", {first['beside']} runs at a time" if first["beside"] > 1 else ""
+    about = json.loads((STUDIES / f"learn-{name}" / "table.json").read_text(encoding="utf-8"))["circumstances"]
+    beside = f", {about['beside']} runs at a time" if about["beside"] > 1 else ""
     note = (
         f"Test accuracy: mean ± standard deviation of {counted(len(lines[0].accuracies), 'seed')}. Compared: mean "
-        f"difference of runs with the same seed ± half its 95 % interval. {first['train_images']:,} training images, "
-        f"{counted(round(first['epochs']), 'epoch')}, {counted(first['threads'], 'thread')}{beside}, "
-        f"{first['precision']}, {first['ended_utc'][:10]}. The machine was shared, so there are no times"
+        f"difference of runs with the same seed ± half its 95 % interval. {about['train_images']:,} training images, "
+        f"{counted(round(about['epochs']), 'epoch')}; {about['device_name']}, {counted(about['threads'], 'thread')}"
+        f"{beside}, {about['precision']}, {about['date']}. The machine was shared, so there are no times"
         f"{'; MFLOP is the arithmetic for one image' * costs}. All runs: `studies/learn-{name}/`."
     )
     return f"{body}\n\n{wrapped(note)}"
@@ -230,32 +229,36 @@ def duel() -> str:
 def tables() -> dict[str, str]:
     """Every generated part of the pages, by its mark."""
     made = {"learn/seed-tables": seed_tables(), "learn/duel": duel()}
-    if (ROOT / "studies" / "learn-chance" / "table.md").exists():
+    if (STUDIES / "learn-chance" / "table.md").exists():
         made["learn/chance"] = chance()
     for name in REFERENCES:
-        if (ROOT / "studies" / f"learn-{name}" / "table.md").exists():
+        if (STUDIES / f"learn-{name}" / "table.md").exists():
             made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
     return made
 
 
 @style.applied
-def draw_patch_cost(lines: list[Line]) -> Figure:
-    """Accuracy against arithmetic of the patch sizes; each seed is a dot."""
-    figure, axes = style.subplots(WIDTH, 2.9)
-    axes.plot([line.mflop for line in lines], [line.mean for line in lines], "-", color=BLUE)
-    for line in lines:
-        axes.plot([line.mflop] * len(line.accuracies), list(line.accuracies.values()), "o", color=BLUE, alpha=0.6)
-        side = int(line.cell.split()[-1])
-        text = f"{side} x {side} pixels:\n{counted((28 // side) ** 2, 'token')}"
-        axes.annotate(
-            text, (line.mflop, line.mean), (6, -9), textcoords="offset points", va="top", fontsize=9, color=INK
-        )
-    axes.set(xscale="log", xlabel="arithmetic per image in MFLOP", ylabel="test accuracy in %")
-    axes.set_xlim(lines[-1].mflop * 0.8, lines[0].mflop * 2.6)
-    axes.set_title("accuracy and cost of patch sizes, 1 epoch")
+def draw_patch_cost(once: list[Line], longer: list[Line]) -> Figure:
+    """Accuracy against arithmetic of the patch sizes after one epoch, and of some after eight; each seed is a dot."""
+    figure, axes = style.subplots(WIDTH, 3.1)
+    for lines, colour, marker, name in ((once, BLUE, "o", "1 epoch"), (longer, RED, "s", "8 epochs")):
+        axes.plot([line.mflop for line in lines], [line.mean for line in lines], "-", color=colour, label=name)
+        for line in lines:
+            values = list(line.accuracies.values())
+            axes.plot([line.mflop] * len(values), values, marker, color=colour, alpha=0.6)
+    places = [line.mflop for line in once]
+    sides = [int(line.cell.split()[-1]) for line in once]
+    tokens = [counted((28 // side) ** 2, "token") for side in sides]
+    names = [f"{side} x {side}\n{count}\n{at:.1f}" for side, count, at in zip(sides, tokens, places, strict=True)]
+    axes.set(xscale="log", xlabel="patch, tokens, and MFLOP per image", ylabel="test accuracy in %")
+    axes.set_xlim(places[-1] * 0.6, places[0] * 1.7)
+    axes.set_xticks(places, names)
+    axes.minorticks_off()
+    axes.set_title("accuracy and cost of patch sizes")
+    axes.legend(loc="lower center")
     axes.grid(axis="y")
     return figure
 
 
 if __name__ == "__main__":
-    keep("patch-cost", draw_patch_cost(lines_of("patch-size")))
+    keep("patch-cost", draw_patch_cost(lines_of("patch-size"), lines_of("patch-size-long")))

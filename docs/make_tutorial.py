@@ -134,7 +134,7 @@ def resized(image: Pixels, size: int) -> Pixels:
         return image / np.float32(255)
     batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     changed = torch.nn.functional.interpolate(batch, (size, size), mode="bilinear", align_corners=False)
-    return cast(Pixels, changed[0].permute(1, 2, 0).numpy())
+    return changed[0].permute(1, 2, 0).numpy()
 
 
 @style.applied
