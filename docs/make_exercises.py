@@ -49,6 +49,15 @@ REFERENCES = {
     "pool": "pool mean",
     "attention": "attn_form qkv, pos_embed learned",
 }
+# Cells with a long name.
+NAMES = {
+    "rotate 0, zoom 0, shift 0, shear 0": "no augmentation",
+    "rotate 12, zoom 0.12, shift 2, shear 8": "augmentation",
+    "attn_form none, pos_embed none": "neither",
+    "attn_form none, pos_embed learned": "positions only",
+    "attn_form qkv, pos_embed none": "attention only",
+    "attn_form qkv, pos_embed learned": "both",
+}
 
 
 @dataclass(frozen=True)
@@ -114,20 +123,24 @@ def table(name: str) -> str:
     """The Markdown table of a study, with its circumstances."""
     lines = lines_of(name)
     costs = len({line.mflop for line in lines}) > 1
-    heads = ["setting", "accuracy %", "compared, points", "verdict", *["MFLOP"] * costs]
+    heads = ["setting", "accuracy %", "difference", "verdict", *["MFLOP"] * costs]
     grid = [
-        [line.cell, accuracy_text(line), difference_text(line), line.verdict, *[f"{line.mflop:.1f}"] * costs]
+        [
+            NAMES.get(line.cell, line.cell),
+            accuracy_text(line),
+            difference_text(line),
+            line.verdict,
+            *[f"{line.mflop:.1f}"] * costs,
+        ]
         for line in lines
     ]
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *grid))
     about = json.loads((STUDIES / f"learn-{name}" / "table.json").read_text(encoding="utf-8"))["circumstances"]
     beside = f", {about['beside']} runs at a time" if about["beside"] > 1 else ""
     note = (
-        f"Test accuracy: mean ± standard deviation of {counted(len(lines[0].accuracies), 'seed')}. Compared: mean "
-        f"difference of runs with the same seed ± half its 95 % interval. {about['train_images']:,} training images, "
+        f"{counted(len(lines[0].accuracies), 'seed')}, {about['train_images']:,} training images, "
         f"{counted(round(about['epochs']), 'epoch')}; {about['device_name']}, {counted(about['threads'], 'thread')}"
-        f"{beside}, {about['precision']}, {about['date']}. The machine was shared, so there are no times"
-        f"{'; MFLOP is the arithmetic for one image' * costs}. All runs: `studies/learn-{name}/`."
+        f"{beside}, {about['precision']}, {about['date']}. All runs: `studies/learn-{name}/`."
     )
     return f"{body}\n\n{wrapped(note)}"
 
