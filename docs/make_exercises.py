@@ -37,7 +37,7 @@ DUELLISTS = {
 # Of each study the cell that the others are compared with.
 REFERENCES = {
     "learning-rate": "lr 0.001",
-    "batch-size": "batch_size 128",
+    "batch-size": "batch_size 256",
     "patch-size": "patch_size 14",
     "patch-size-long": "patch_size 14",
     "cut-edges": "image_size 30",
@@ -210,12 +210,14 @@ def edge(image: int, patch: int) -> str:
 
 
 def chance() -> str:
-    """The accuracies of one network with several seeds."""
-    scores = sorted(100 * row["test_top1"] for row in rows_of("chance"))
-    each = ", ".join(f"{score:.2f}" for score in scores)
+    """How far apart runs are that differ in nothing but the seed."""
+    said = []
+    for name, place in (("dimension", "the network of the command"), ("patch-size", "a network of exercise 4")):
+        line = lines_of(name)[-1 if name == "dimension" else 0]
+        each = listed([f"{score:.2f}" for score in sorted(line.accuracies.values())])
+        said.append(f"{place} (`{line.cell}`): {each} %")
     return wrapped(
-        f"With {len(scores)} seeds: {each} %. The standard deviation is {statistics.stdev(scores):.2f} points; between "
-        f"the worst and the best seed lie {scores[-1] - scores[0]:.2f} points. All runs: `studies/learn-chance/`."
+        f"{sentence('; '.join(said))}. The runs are in `studies/learn-dimension/` and `studies/learn-patch-size/`."
     )
 
 
@@ -241,9 +243,7 @@ def duel() -> str:
 
 def tables() -> dict[str, str]:
     """Every generated part of the pages, by its mark."""
-    made = {"learn/seed-tables": seed_tables(), "learn/duel": duel()}
-    if (STUDIES / "learn-chance" / "table.md").exists():
-        made["learn/chance"] = chance()
+    made = {"learn/seed-tables": seed_tables(), "learn/duel": duel(), "learn/chance": chance()}
     for name in REFERENCES:
         if (STUDIES / f"learn-{name}" / "table.md").exists():
             made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
