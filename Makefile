@@ -46,7 +46,7 @@ check-page: node_modules/ready
 # The docs site, docs/_build/html/index.html. A warning (a broken link, an unknown name) is an error.
 # It needs no network, and the last check is that the pages load nothing from elsewhere.
 docs: venv
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html --doctree-dir $(SITE)/doctrees docs $(SITE)/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --write-all --fresh-env --doctree-dir $(SITE)/doctrees docs $(SITE)/html
 	@! grep -rlE '<(script|img|iframe)[^>]+src="(https?:)?//|<link[^>]+href="(https?:)?//' $(SITE)/html --include='*.html' && \
 		! grep -rlE 'url\(["'"'"']?(https?:)?//|@import' $(SITE)/html --include='*.css'
 	@echo "the site is at $(SITE)/html/index.html"

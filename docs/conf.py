@@ -36,6 +36,8 @@ python_display_short_literal_types = True
 # Types in signatures may be other projects', whose references would need a network. Names in docstrings are py:obj.
 nitpick_ignore_regex = [("py:class", ".*")]
 
+highlight_language = "text"  # of blocks that name none: commands and what they print
+
 html_theme = "furo"
 html_title = "vitlab"
 html_static_path = ["site"]
@@ -53,6 +55,9 @@ TOP_FILES = {
     "SECURITY.md": "reference/security.md",
     "README.md": "index.md",
 }
+ARRAY = re.compile(r"\S*ndarray\[tuple\[(?:Any|~typing.Any), \.\.\.\], \S*dtype\[[~.\w]*?(\w+)\]\]")
+LIKE = re.compile(r"[~.\w]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]")
+ROW = re.compile(r"^\|.*", re.MULTILINE)
 SPAN = re.compile(r"``(.+?)``|`([^`]+)`|([^`]+)")  # of a docstring: code, a name, plain text
 LINK = re.compile(r"(?<=\]\()[^)#:\s]+(?=[)#])")
 
@@ -76,7 +81,13 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
         target = moved((origin.parent / found[0]).resolve())
         return Path(os.path.relpath(target, page.parent)).as_posix()
 
-    source[0] = LINK.sub(relative, source[0])
+    source[0] = ROW.sub(unbroken, LINK.sub(relative, source[0]))
+
+
+def unbroken(row: re.Match[str]) -> str:
+    """A row of a table whose numbers stay with their deviations and units when a cell is broken into lines."""
+    text = row[0].replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
+    return text.replace("top-1", "top\N{NON-BREAKING HYPHEN}1")
 
 
 def read_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
@@ -98,7 +109,16 @@ def marked(found: re.Match[str]) -> str:
     return re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", found[0])
 
 
+def read_signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """NumPy's types as people write them: NDArray[uint8] and ArrayLike."""
+    short = [text and LIKE.sub("ArrayLike", ARRAY.sub(r"NDArray[\1]", text)) for text in (signature, returned)]
+    return short[0], short[1]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", read_signature)

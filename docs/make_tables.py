@@ -43,6 +43,11 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+def measurements() -> list[Path]:
+    """All result files, except those of `make proof`, which has its own page."""
+    return [path for path in sorted(RESULTS.glob("*.json")) if not path.name.startswith("proof-")]
+
+
 def report(path: Path) -> str:
     """What the benchmark says about the measurement in ``path``."""
     measured = read_json(path)
@@ -53,8 +58,8 @@ def report(path: Path) -> str:
 
 
 def reports() -> dict[str, str]:
-    """Of every result file and study its report, by the name that marks its place. `make proof` has its own page."""
-    files = {path.stem: report(path) for path in RESULTS.glob("*.json") if not path.name.startswith("proof-")}
+    """Of every result file and study its report, by the name that marks its place."""
+    files = {path.stem: report(path) for path in measurements()}
     files[first_screen.NAME] = first_screen.report(read_json(FIRST_SCREEN))
     tables = ROOT.glob("studies/*/table.md")
     studies = {f"studies/{path.parent.name}": path.read_text(encoding="utf-8").rstrip() for path in tables}

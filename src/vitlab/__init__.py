@@ -1,13 +1,17 @@
 """vitlab: small Vision Transformers, trained from scratch on small images.
 
-    from pathlib import Path
-    from vitlab import preset_config, train_run
+    import vitlab
 
-    result = train_run(preset_config("small").with_knobs(epochs=1), Path("runs/first"))
-    print(result["test_top1"])
+    run = vitlab.train("small", data="digits", epochs=3)  # every knob is a keyword; a folder is chosen for you
+    run.result["test_top1"], run.history, run.plot()
+    run.predict(images).names, run.attention(image).weights
+    run = vitlab.load("runs/NAME")
 
-The names below are the public ones. They are imported when they are first used, because the command
-line must be able to answer `--help` without waiting for torch.
+`train` and `load` give a `Run`, `study` and `compare` a `StudyResult`; docs/do/python.md is a guide. Below that level
+are `load_dataset`, `build_model`, `train_run`, `load_model` and others, which do one thing each.
+
+The names below are the public ones. They are imported when they are first used, because the command line must be able
+to answer `--help` without waiting for torch.
 """
 
 from __future__ import annotations

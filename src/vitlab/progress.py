@@ -15,11 +15,12 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
 from vitlab import html
+from vitlab.advice import spoken
 from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
@@ -28,6 +29,7 @@ from vitlab.text import counted, duration, percent, printable, say
 from vitlab.training.step import Counters, Row, Task
 
 REFRESH_SECONDS = 0.2
+WIDE, NARROW = 88, 60  # columns: what all numbers need, and what a few need
 NOTEBOOK_SECONDS = 0.5  # between two updates of a cell's output, each of which is a message to the browser
 LAST_ROWS = 8  # of a study that a live table shows
 
@@ -38,24 +40,41 @@ def choose_reporter(quiet: bool) -> Reporter:
         return Reporter()
     if in_notebook():
         board = RunBoard()
-        return Reporter(board.area.note, board.begin, board.step, board.epoch, board.end)
+        return Reporter(board.note, board.begin, board.step, board.epoch, board.end)
     if sys.stderr is None:  # as after `2>&-`
         return Reporter()
     if not sys.stderr.isatty():
         return Reporter(note=say, epoch=lambda task, row: say(epoch_line(task, row)))
     bar = LiveBar()
-    return Reporter(bar.note, bar.begin, bar.step, lambda task, row: bar.note(epoch_line(task, row)), bar.bar.stop)
+    return Reporter(bar.note, bar.begin, bar.step, bar.epoch, bar.bar.stop)
 
 
-def epoch_line(task: Task, row: Row) -> str:
-    """A row of the history for people."""
+def epoch_line(task: Task, row: Row, width: int = WIDE) -> str:
+    """A row of the history for people; shorter where fewer than WIDE columns are there."""
     epochs = f"{task.config.train.epochs:g}"
     number = f"epoch {row['epoch']:>{len(epochs)}}/{epochs}"
+    if width < WIDE:
+        top1 = row["train_top1"] if row["val_top1"] is None else row["val_top1"]
+        kind = "top-1" if row["val_top1"] is None else "validation" if width >= NARROW else "val"
+        return "  ".join([number, f"loss {row['train_loss']:.4f}", f"{kind} {percent(top1)}", seconds_of(row)])
     parts = [number, f"loss {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]
-    return "  ".join([*parts, f"{row['train_seconds']:.1f} s"])
+    return "  ".join([*parts, seconds_of(row)])
+
+
+def seconds_of(row: Row) -> str:
+    """The training time so far."""
+    return f"{row['train_seconds']:.1f} s"
+
+
+def live_numbers(loss: float, top1: float, rate: float, width: int) -> str:
+    """The numbers next to the bar. In a narrow terminal the speed goes first, then the loss: epoch, bar and time left
+    always stay."""
+    parts = [f"loss {loss:.3f}"] if width >= NARROW else []
+    parts.append(f"top-1 {percent(top1)}")
+    return "  ".join([*parts, f"{rate:,.0f} images/s"] if width >= WIDE else parts)
 
 
 def choose_notes(quiet: bool) -> Callable[[str], None]:
@@ -102,18 +121,26 @@ class Area:
 
 
 class RunBoard:
-    """A run in a notebook: its notes, a table of its epochs, and a bar until it ends."""
+    """A run in a notebook: its notes, a table of its epochs, a bar until it ends, and what is said at the end."""
 
     def __init__(self) -> None:
         self.area = Area(self.content)
         self.rows: list[list[str]] = []
-        self.bar = ""
+        self.bar, self.has_ended, self.last = "", False, list[str]()
+
+    def note(self, line: str) -> None:
+        """Add a line, above the table or, at the end, below it."""
+        (self.last if self.has_ended else self.area.notes).append(line)
+        self.area.draw()
 
     def content(self) -> list[str]:
-        """The table, which scrolls if it is long, and the bar."""
-        heads = ["epoch", "loss", "top-1", "validation loss", "validation top-1", "seconds"]
-        table = f'<div style="max-height:20em;overflow:auto">{html.table(heads, self.rows, 0)}</div>'
-        return [table if self.rows else "", self.bar]
+        """The table, which scrolls to its end if it is long, and what is below it."""
+        heads = ["epoch", "training loss", "top-1", "validation loss", "top-1", "seconds"]
+        unused = [place for place in (3, 4) if not any(row[place] for row in self.rows)]
+        heads, *rows = [[cell for n, cell in enumerate(row) if n not in unused] for row in [heads, *self.rows]]
+        scrolls = "max-height:20em;overflow:auto;display:flex;flex-direction:column-reverse"
+        table = f'<div style="{scrolls}"><div>{html.table(heads, rows, 0)}</div></div>'
+        return [table if self.rows else "", self.bar, *map(html.bold, self.last)]
 
     def begin(self, task: Task) -> None:
         """Show that training begins."""
@@ -130,16 +157,15 @@ class RunBoard:
 
     def epoch(self, task: Task, row: Row) -> None:
         """Add a row."""
-        losses = {name: "" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")}
-        scores = {name: "" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")}
-        epoch = f"{row['epoch']} of {task.config.train.epochs:g}"
-        cells = [epoch, losses["train_loss"], scores["train_top1"], losses["val_loss"], scores["val_top1"]]
-        self.rows.append([*cells, f"{row['train_seconds']:.1f}"])
+        losses = ["" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")]
+        scores = ["" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")]
+        epoch, seconds = f"{row['epoch']} of {task.config.train.epochs:g}", f"{row['train_seconds']:.1f}"
+        self.rows.append([epoch, losses[0], scores[0], losses[1], scores[1], seconds])
         self.area.draw()
 
     def end(self) -> None:
         """Take the bar away."""
-        self.bar = ""
+        self.bar, self.has_ended = "", True
         self.area.draw()
 
 
@@ -158,6 +184,8 @@ class StudyBoard:
     def content(self) -> list[str]:
         """The bar, and a line for each run."""
         progress = self.progress
+        if not progress.total:
+            return []
         ended = [["" if row["status"] == "done" else "failed", row_line(row, progress.split)] for row in progress.rows]
         lines = ended[-LAST_ROWS:] + [["running", name] for name in progress.running]
         rows = [[html.text(line), html.text(state)] for state, line in lines]
@@ -181,9 +209,9 @@ class LiveBar:
 
     def __init__(self) -> None:
         columns = (
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             bars.BarColumn(bar_width=None),
-            bars.TextColumn("{task.fields[numbers]}"),
+            bars.TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
             bars.TimeRemainingColumn(compact=True),
         )
         console = Console(stderr=True, highlight=False)
@@ -194,6 +222,10 @@ class LiveBar:
     def note(self, line: str) -> None:
         """Print a line above the bar."""
         self.bar.console.print(printable(line), markup=False, soft_wrap=True)
+
+    def epoch(self, task: Task, row: Row) -> None:
+        """Print the result of an epoch above the bar."""
+        self.note(epoch_line(task, row, self.bar.console.width))
 
     def begin(self, task: Task) -> None:
         """Show the bar."""
@@ -209,7 +241,7 @@ class LiveBar:
         epoch = len(counters.rows)
         rate = (self.bar.tasks[0].speed or 0.0) * task.config.train.batch_size
         loss, top1 = mean_so_far(task, counters, sums)
-        numbers = f"loss {loss:.3f}  top-1 {percent(top1)}  {rate:,.0f} images/s "
+        numbers = live_numbers(loss, top1, rate, self.bar.console.width)
         description = f"epoch {epoch + 1}/{task.config.train.epochs:g}"
         self.bar.update(self.line, completed=counters.step, description=description, numbers=numbers, refresh=True)
 
@@ -259,7 +291,7 @@ def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
     name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {printable(row['log'][-1])}" if row.get("log") else "")
+        return f"{name}: {row['status']}" + (f": {printable(spoken(row['log'][-1]))}" if row.get("log") else "")
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.config import RunConfig
-from vitlab.config.presets import preset_config
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError
+from vitlab.files import is_folder
 from vitlab.studies.grid import (
     DEFAULT_SEEDS,
     NAMED,
@@ -22,7 +24,7 @@ from vitlab.studies.grid import (
     named_cells,
     parse_axis,
 )
-from vitlab.text import counted, printable, show
+from vitlab.text import counted, printable, quoted, show, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """Both commands and their options."""
-    usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options, one for each knob below]"
+    usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options]"
     parser = flags.add_command(children, study, "vary knobs over several seeds, for a table and a picture", usage)
     add = parser.add_argument
     add("name", metavar="NAME", nargs="?", help=f"a named study: {', '.join(NAMED)}")
@@ -46,7 +48,7 @@ def declare(children: flags.Children) -> None:
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
     add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
     add_options(parser)
-    usage = "PRESET PRESET ... [--seeds N] [options, one for each knob below]"
+    usage = "PRESET PRESET ... [--seeds N] [options]"
     parser = flags.add_command(children, compare, "train presets side by side, and say which is better", usage)
     parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
     add_options(parser)
@@ -64,11 +66,12 @@ def add_options(parser: flags.OneLineParser) -> None:
     add("--retry-failed", action="store_true", help="try failed runs again")
     flags.add_output(parser)
     flags.add_knobs(parser)
+    flags.hide(parser, "zip", "config", "objective", "runs", "executor", "address", "retry_failed")
 
 
 def study(arguments: argparse.Namespace) -> int:
     """Vary knobs around a preset, or run a named study, with several seeds for each setting. Finished runs are never
-    repeated. Knobs given as options apply to every setting."""
+    repeated. Every knob is an option, and applies to every setting."""
     if arguments.status is not None:
         return status(arguments.status, arguments.json)
     knobs = given_knobs(arguments)
@@ -96,6 +99,11 @@ def compare(arguments: argparse.Namespace) -> int:
     """Train presets in turn, seed by seed, on one machine: accuracy, time, and a sentence that compares the first
     preset with each of the others and gives the evidence."""
     names, knobs = arguments.presets, given_knobs(arguments)
+    folders = [name for name in names if name not in PRESETS and is_folder(Path(name))]
+    if folders:
+        command = " --beside ".join(map(quoted, [*folders, "RUN"][:2]))
+        text = f"{folders[0]} is a folder, but compare trains presets"
+        raise ConfigError(f"{text}; to compare finished runs: `vitlab look {command}`")
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError("vitlab compare needs two or more different presets, such as small keras-cnn")
     cells = make_cells(preset_config(names[0]), [{"preset": name} for name in names], knobs)
@@ -139,6 +147,8 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
     if arguments.name is not None:
         if arguments.vary or arguments.preset or arguments.config:
             raise ConfigError("a named study has its own cells: leave out --vary, --preset and --config")
+        if "=" in arguments.name:
+            raise ConfigError(f"{arguments.name!r} is not a study; did you forget --vary? `--vary {arguments.name}`")
         return named_cells(arguments.name, knobs)
     if not arguments.vary:
         raise ConfigError(f"a study needs a name ({', '.join(NAMED)}) or --vary AXIS=VALUE,VALUE")
@@ -214,20 +224,27 @@ def print_tables(title: str, lines: Sequence[Line], grid: list[dict[str, str]], 
 
 
 def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> None:
-    """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal."""
+    """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal: there, columns
+    are left out until the others fit, and no number is ever cut."""
     from rich.console import Console
 
-    from vitlab.studies.table import FURTHER
+    from vitlab.studies.table import LESS
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=240)
-    shown = drawn_table(title, rows, notes)
-    if console.measure(shown, options=console.options.update(width=1000)).maximum > console.width:
-        further = {column.heading for column in FURTHER}
-        narrow = [{heading: text for heading, text in row.items() if heading not in further} for row in rows]
-        shown = drawn_table(title, narrow, notes)
+    shown, wide = drawn_table(title, rows, notes), console.options.update(width=1000)
+    left_out = []
+    for name in LESS:
+        if console.measure(shown, options=wide).maximum <= console.width:
+            break
+        if name in rows[0]:
+            left_out.append(name)
+            rows = [{heading: text for heading, text in row.items() if heading != name} for row in rows]
+            shown = drawn_table(title, rows, notes)
     console.print(shown)
+    if left_out:
+        show(*wrapped(f"left out because the terminal is narrow: {', '.join(left_out)}"))
 
 
 def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
@@ -240,7 +257,8 @@ def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Tab
     caption = Text("\n".join(map(printable, notes)))  # Text: names are no markup
     shown = Table(title=Text(printable(title)), caption=caption, caption_justify="left", title_justify="left")
     for heading in rows[0]:
-        shown.add_column(heading, justify="left" if heading in TEXTS else "right")
+        is_text = heading in TEXTS
+        shown.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(text)) for text in row.values()))
     return shown

@@ -11,7 +11,7 @@ from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
 from vitlab.errors import ConfigError
 from vitlab.files import claimed, to_json
-from vitlab.text import counted, percent, quoted, show
+from vitlab.text import counted, percent, quoted, say, show
 
 if TYPE_CHECKING:
     from vitlab.runs.result import Result
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "[--preset NAME] [--data NAME] [options, one for each knob below]"
+    usage = "[--preset NAME] [--data NAME] [options]"
     parser = flags.add_command(children, train, "train a network and write a run folder", usage)
     add = parser.add_argument
     flags.add_base(parser, "start from")
@@ -30,10 +30,12 @@ def declare(children: flags.Children) -> None:
     add("--print-config", action="store_true", help="print the whole configuration as JSON and exit")
     flags.add_output(parser)
     flags.add_knobs(parser)
+    flags.hide(parser, "config", "allow_drift", "print_config")
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a network and write a run folder. Brackets show the value in the default preset, small."""
+    """Train a network and write a run folder. Every knob of a preset is an option; brackets show its value in the
+    default preset, small."""
     if arguments.resume is not None:
         return resume(arguments)
     config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
@@ -71,6 +73,8 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
 
     if as_json:
         flags.print_json(result.to_dict())
+        if trouble := result.why_not_learned():
+            say(f"note: {trouble}")
     elif result.status == "done":
         print_result(result, path)
     check_done(result, path)
@@ -78,12 +82,21 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
 
 
 def print_result(result: Result, path: Path) -> None:
-    """The result for people; the last line names the run folder and the next command."""
+    """The result for people; the last lines name the run folder and the next commands."""
     test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
     show(line)
+    if trouble := result.why_not_learned():
+        show(f"note: {trouble}")
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
-    show(f"saved in {path}   next: vitlab look {quoted(path)}")
+    show(f"saved in {path}", *next_lines(path))
+
+
+def next_lines(path: Path) -> list[str]:
+    """What to type next, for people."""
+    commands = {"show": "the result at a glance", "look": "pictures and a report", "serve": "draw, and watch it read"}
+    lines = [f"vitlab {command} {quoted(path)}   # {what}" for command, what in commands.items()]
+    return [f"next: {lines[0]}", *(f"      {line}" for line in lines[1:])]

@@ -20,7 +20,11 @@ NOT_SURE = 0.5  # below this probability an answer should not be trusted
 
 @dataclass(frozen=True)
 class Label:
-    """A class with its probability, 0 to 1."""
+    """A class with its probability, 0 to 1.
+
+    >>> vitlab.Label("seven", 7, 0.93)
+    Label(name='seven', index=7, probability=0.93)
+    """
 
     name: str
     index: int

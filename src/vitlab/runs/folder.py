@@ -95,7 +95,14 @@ Shapes = Mapping[str, Tensor]  # the tensors that a file should hold; only names
 
 @dataclass(frozen=True, init=False)
 class RunFolder:
-    """The files of one run under ``path``, which may also be given as a str."""
+    """The files of one run under ``path``, which may also be given as a str. Every method checks what it reads:
+    RunError for a file that is missing, damaged or was changed.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=2, progress=False)
+    >>> folder = vitlab.RunFolder(run.path)
+    >>> [row["epoch"] for row in folder.history()], folder.config().preset
+    ([1, 2], 'fast')
+    """
 
     path: Path
 
@@ -123,7 +130,7 @@ class RunFolder:
         path = self.path / "config.json"
         if not files.exists(path):
             raise RunError(
-                f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
+                f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"
             )
         data = files.read_bytes(path, MOST["config.json"])
         try:
@@ -405,7 +412,7 @@ def is_best(name: str) -> bool:
 def check_empty(path: Path) -> None:
     """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
     if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
-        advice = f"choose another --out, or continue that run with --resume {quoted(path)}"
+        advice = f"choose another --out, or continue that run with `vitlab train --resume {quoted(path)}`"
         raise RunError(f"{path} is not empty; {advice}")
 
 

@@ -40,6 +40,7 @@ from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_be
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.text import quoted
+from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
@@ -93,8 +94,15 @@ GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GI
 def train_run(
     config: RunConfig, path: str | os.PathLike[str], reporter: Reporter = SILENT, *, data_sha256: str | None = None
 ) -> Result:
-    """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
-    wrong, or if the images do not have the digest ``data_sha256``: DataError."""
+    """Train ``config`` into the new run folder ``path`` and return its result, also if it was interrupted or diverged
+    (its ``status`` says so). Nothing is written if data or knobs are wrong, or if the images do not have the digest
+    ``data_sha256``: DataError. `train` is the same for people: with progress, a folder chosen for you, and a `Run`.
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp()
+    >>> vitlab.train_run(vitlab.preset_config("fast").with_knobs(data="digits", epochs=1), path).status
+    'done'
+    """
     path = Path(path)
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
@@ -126,6 +134,10 @@ def resume_run(
     ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
     refused unless ``allow_drift``.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> vitlab.resume_run(run.path) == run.result  # it is done already
+    True
     """
     path = Path(path)
     folder, asked = RunFolder(path), asked or {}
@@ -255,7 +267,7 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpo
                     reporter.end()
                 return conclude(folder, prepared, outcome, stop.signum)
         except VitlabError as error:
-            failure = type(error)(f"{error}; to continue: vitlab train --resume {quoted(folder.path)}")
+            failure = type(error)(f"{error}; to continue: `vitlab train --resume {quoted(folder.path)}`")
             record_failure(folder, prepared, failure)
             raise failure from error
 
@@ -274,6 +286,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         best_epoch=counters.best_epoch or None,
         selected_epoch=selected or None,
         val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
+        val_guess_top1=None if prepared.task.val is None else guess_top1(prepared.task.val.labels),
         signal=signum if outcome.status == "interrupted" else None,
     )
     if outcome.status == "done":

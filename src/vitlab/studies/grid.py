@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vitlab.config import RunConfig
-from vitlab.config.knobs import did_you_mean, digest
+from vitlab.config.hints import did_you_mean
+from vitlab.config.knobs import digest
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import ConfigError
