@@ -71,8 +71,8 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
         return load_pixels(own, Path(path), log, reading) if own else load_folder(Path(path), log, side, reading)
     if os.path.isfile(path):
         raise DataError(
-            f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or .csv "
-            f"file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
+            f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
+            f".csv file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
         )
     raise DataError(_unknown(name))
 
