@@ -8,7 +8,7 @@ from html import escape
 
 from vitlab.text import printable
 
-CELL = "padding:2px 10px;border:0;vertical-align:middle"
+CELL = "padding:2px 10px;border:0;vertical-align:middle;white-space:nowrap"
 
 
 def text(words: object) -> str:

@@ -40,7 +40,7 @@ def choose_reporter(quiet: bool) -> Reporter:
         return Reporter()
     if in_notebook():
         board = RunBoard()
-        return Reporter(board.area.note, board.begin, board.step, board.epoch, board.end)
+        return Reporter(board.note, board.begin, board.step, board.epoch, board.end)
     if sys.stderr is None:  # as after `2>&-`
         return Reporter()
     if not sys.stderr.isatty():
@@ -121,18 +121,26 @@ class Area:
 
 
 class RunBoard:
-    """A run in a notebook: its notes, a table of its epochs, and a bar until it ends."""
+    """A run in a notebook: its notes, a table of its epochs, a bar until it ends, and what is said at the end."""
 
     def __init__(self) -> None:
         self.area = Area(self.content)
         self.rows: list[list[str]] = []
-        self.bar = ""
+        self.bar, self.has_ended, self.last = "", False, list[str]()
+
+    def note(self, line: str) -> None:
+        """Add a line, above the table or, at the end, below it."""
+        (self.last if self.has_ended else self.area.notes).append(line)
+        self.area.draw()
 
     def content(self) -> list[str]:
-        """The table, which scrolls if it is long, and the bar."""
-        heads = ["epoch", "loss", "top-1", "validation loss", "validation top-1", "seconds"]
-        table = f'<div style="max-height:20em;overflow:auto">{html.table(heads, self.rows, 0)}</div>'
-        return [table if self.rows else "", self.bar]
+        """The table, which scrolls to its end if it is long, and what is below it."""
+        heads = ["epoch", "training loss", "top-1", "validation loss", "top-1", "seconds"]
+        unused = [place for place in (3, 4) if not any(row[place] for row in self.rows)]
+        heads, *rows = [[cell for n, cell in enumerate(row) if n not in unused] for row in [heads, *self.rows]]
+        scrolls = "max-height:20em;overflow:auto;display:flex;flex-direction:column-reverse"
+        table = f'<div style="{scrolls}"><div>{html.table(heads, rows, 0)}</div></div>'
+        return [table if self.rows else "", self.bar, *map(html.bold, self.last)]
 
     def begin(self, task: Task) -> None:
         """Show that training begins."""
@@ -149,16 +157,15 @@ class RunBoard:
 
     def epoch(self, task: Task, row: Row) -> None:
         """Add a row."""
-        losses = {name: "" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")}
-        scores = {name: "" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")}
-        epoch = f"{row['epoch']} of {task.config.train.epochs:g}"
-        cells = [epoch, losses["train_loss"], scores["train_top1"], losses["val_loss"], scores["val_top1"]]
-        self.rows.append([*cells, f"{row['train_seconds']:.1f}"])
+        losses = ["" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")]
+        scores = ["" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")]
+        epoch, seconds = f"{row['epoch']} of {task.config.train.epochs:g}", f"{row['train_seconds']:.1f}"
+        self.rows.append([epoch, losses[0], scores[0], losses[1], scores[1], seconds])
         self.area.draw()
 
     def end(self) -> None:
         """Take the bar away."""
-        self.bar = ""
+        self.bar, self.has_ended = "", True
         self.area.draw()
 
 
@@ -177,6 +184,8 @@ class StudyBoard:
     def content(self) -> list[str]:
         """The bar, and a line for each run."""
         progress = self.progress
+        if not progress.total:
+            return []
         ended = [["" if row["status"] == "done" else "failed", row_line(row, progress.split)] for row in progress.rows]
         lines = ended[-LAST_ROWS:] + [["running", name] for name in progress.running]
         rows = [[html.text(line), html.text(state)] for state, line in lines]

@@ -18,6 +18,7 @@ from vitlab.errors import ConfigError
 from vitlab.processor import available_cores
 from vitlab.progress import choose_watch
 from vitlab.studies import table
+from vitlab.studies.compare import pair
 from vitlab.studies.driver import Row
 from vitlab.studies.executors.local import LocalExecutor
 from vitlab.studies.grid import (
@@ -39,6 +40,10 @@ from vitlab.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Columns that a notebook has no room for; `StudyResult.table` has them all.
+LEFT_OUT = ("in the head", "MFLOP", "images/s", *(column.heading for column in table.FURTHER))
+MOST_SENTENCES = 3  # that a notebook shows
 
 
 def study(
@@ -196,10 +201,9 @@ class StudyResult:
     def pairs(self) -> list[dict[str, Any]]:
         """The first setting compared with each of the others, seed by seed: "accuracy_gain" (points) with
         "accuracy_gain_half_interval" (95 %), "times_faster" (median), "sentence", ..."""
-        from vitlab.studies.compare import comparison
-
-        found: list[dict[str, Any]] = comparison(self.cells, self.rows, self.runs)["pairs"]
-        return found
+        own = {line.cell: [row for row in self.rows if row["cell"] == line.cell] for line in self.cells}
+        first, *others = self.cells
+        return [pair(first, other, own[first.cell], own[other.cell]) for other in others]
 
     @property
     def sentences(self) -> list[str]:
@@ -230,9 +234,12 @@ class StudyResult:
         return f"<StudyResult {self.name}: {sizes}, in {self.path}>"
 
     def _repr_html_(self) -> str:
-        parts = []
+        parts = [html.text(sentence) for sentence in self.sentences[:MOST_SENTENCES]]
         for group in groups(self.cells):
-            rows = table.without_empty(table.grid_of(group))
+            rows = [
+                {heading: words for heading, words in row.items() if heading not in LEFT_OUT}
+                for row in table.without_empty(table.grid_of(group))
+            ]
             shown = [[html.text(words) for words in row.values()] for row in rows]
             parts += [html.text(table.heading(group)), html.table(list(rows[0]), shown)]
         return html.block(*parts, *(f"<small>{html.text(note)}</small>" for note in self.notes))
