@@ -152,8 +152,8 @@ class Dataset:
     ``train``, ``val`` and ``test`` are `Split`; the last two may be None. ``card`` holds its facts, such as
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
-    transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image
-    files.
+    transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
+    image files.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
