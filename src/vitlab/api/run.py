@@ -237,7 +237,8 @@ def summary(result: Result) -> str:
         return result.status
     for name, score in (("test", result.test_top1), ("validation", result.val_top1)):
         if score is not None:
-            return f"{name} top-1 {percent(score)} after {duration(result.train_seconds or 0.0)} of training"
+            learned = ", did not learn" if result.why_not_learned() else ""
+            return f"{name} top-1 {percent(score)} after {duration(result.train_seconds or 0.0)} of training{learned}"
     return f"trained in {duration(result.train_seconds or 0.0)}"
 
 
