@@ -4,6 +4,7 @@ NumPy only: PyTorch is used in batches.py, which is not imported here, and the n
 when something must be downloaded.
 """
 
+from vitlab.data.arrays import in_memory
 from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
 from vitlab.data.inspection import check_data, inspect
 from vitlab.data.load import catalogue_digest, check, fetch, load_dataset
@@ -21,6 +22,7 @@ __all__ = [
     "check_data",
     "cut_validation",
     "fetch",
+    "in_memory",
     "inspect",
     "limit",
     "load_dataset",

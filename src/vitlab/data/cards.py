@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vitlab.data.splits import Images, Split
+from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 
 
@@ -53,7 +53,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "sklearn", "folder", "npz"]
+    layout: Literal["idx", "cifar", "sklearn", "folder", "npz", "arrays"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -85,7 +85,12 @@ CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads
 
 
 def own_card(
-    name: str, title: str, images: Images, classes: tuple[str, ...], source: str, layout: Literal["folder", "npz"]
+    name: str,
+    title: str,
+    images: Images | Floats,
+    classes: tuple[str, ...],
+    source: str,
+    layout: Literal["folder", "npz", "arrays"],
 ) -> Card:
     """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape
