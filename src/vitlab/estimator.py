@@ -25,7 +25,7 @@ from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.data import Split, in_memory
-from vitlab.data.arrays import IN_MEMORY
+from vitlab.data.memory import IN_MEMORY
 from vitlab.errors import ConfigError, DivergedError, RunError
 from vitlab.machine import environment, private_randomness, unchanged_process
 from vitlab.model import build_model
@@ -341,7 +341,6 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
     weighted = config.train.class_weight == "balanced"
     for name in ("data", "val_fraction", "class_weight"):
         other.pop(name, None)
-    machine = {name: getattr(config.machine, name) for name in ("device", "threads")}
     named = {name: other.pop(name) for name in NAMED if name in other}
     return dict(
         preset=preset,
@@ -349,7 +348,7 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
         class_weight="balanced" if weighted else None,
         validation_fraction=config.data.val_fraction,
         random_state=config.train.seed,
-        **machine,
+        device=config.machine.device,
         **named,
     )
 

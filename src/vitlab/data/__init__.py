@@ -4,10 +4,10 @@ NumPy only: PyTorch is used in batches.py, which is not imported here, and the n
 when something must be downloaded.
 """
 
-from vitlab.data.arrays import in_memory
 from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
 from vitlab.data.inspection import check_data, inspect
 from vitlab.data.load import catalogue_digest, check, fetch, load_dataset
+from vitlab.data.memory import in_memory
 from vitlab.data.splits import Split, cut_validation, limit
 
 __all__ = [

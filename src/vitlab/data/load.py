@@ -13,6 +13,7 @@ import numpy as np
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, count_constant, pixel_statistics
@@ -59,6 +60,10 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
         return load_npz(Path(path), log, reading)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         return load_folder(Path(path), log, side, reading)
+    if name == IN_MEMORY:
+        raise DataError(
+            "the run was trained on arrays in memory, which were not stored; it can only classify new images"
+        )
     raise DataError(_unknown(name))
 
 

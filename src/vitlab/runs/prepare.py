@@ -116,7 +116,7 @@ def data_line(dataset: Dataset) -> str:
 
 def weights_line(weights: Weights) -> str:
     """One line that says how much the training images count."""
-    return f"training images count from {weights.min():.2g} to {weights.max():.2g} times in the loss, on average once"
+    return f"training images count from {weights.min():.3g} to {weights.max():.3g} times in the loss, on average once"
 
 
 def model_line(model: Network) -> str:
