@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import pytest
 import torch
 from sklearn.base import clone
@@ -27,7 +26,7 @@ from vitlab.errors import ConfigError, DataError, DivergedError, RunError
 from vitlab.estimator import flattened, in_units, shape_of, white
 from vitlab.machine import choose_machine, unchanged_process
 from vitlab.processor import available_cores
-from vitlab.runs.check import check
+from vitlab.runs.check import check_run
 
 PLAIN: dict[str, Any] = dict(precision="fp32", kernels="plain")  # the same bits on every machine
 IMAGES = glyphs(83, size=8, seed=7)
@@ -47,10 +46,10 @@ def tiny(**parameters: Any) -> ViTClassifier:
     return ViTClassifier("small", knobs=knobs, **base | parameters)
 
 
-@parametrize_with_checks(
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
     [
         ViTClassifier(
-            "small", epochs=12, batch_size=32, embed_dim=16, depth=1, num_heads=1, random_state=0,
+            "small", epochs=8, batch_size=32, embed_dim=16, depth=1, num_heads=1, random_state=0,
             knobs=PLAIN | {"label_smoothing": 0.0},
         )
     ],
@@ -64,16 +63,16 @@ def test_scikit_learns_checks(estimator: Any, check: Callable[[Any], None]) -> N
 
 
 def test_every_form_of_the_same_images_gives_the_same_answers() -> None:
-    classifier = tiny().fit(X, Y)
+    classifier = tiny(epochs=1).fit(X, Y)
     expected = classifier.predict_proba(X)
-    flat = X.reshape(len(X), -1)
+    pandas, flat = pytest.importorskip("pandas"), X.reshape(len(X), -1)
     table = pandas.DataFrame(flat, columns=[f"pixel{n}" for n in range(64)])
     forms: list[tuple[Any, dict[str, Any]]] = [
         (X[..., np.newaxis], {}), (flat, {}), (flat, {"image_shape": (8, 8)}), (X.tolist(), {}), (table, {}),
         (X.astype(np.int64), {}), (torch.from_numpy(X), {}), (X, {"image_shape": [8, 8, 1]}),
     ]  # fmt: skip
-    for form, shape in forms[:4] if False else forms:
-        trained = tiny(**shape).fit(form, Y)
+    for form, shape in forms:
+        trained = tiny(epochs=1, **shape).fit(form, Y)
         if white(np.asarray(flattened(form)[0])) == 255.0:
             np.testing.assert_array_equal(trained.predict_proba(form), expected)
         else:  # the brightest pixel is white, but numbers are scaled to mean 0 and deviation 1 in any case
@@ -84,6 +83,7 @@ def test_every_form_of_the_same_images_gives_the_same_answers() -> None:
 
 
 def test_a_frame_has_its_names() -> None:
+    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X.reshape(len(X), -1), columns=[f"pixel{n}" for n in range(64)])
     classifier = tiny(epochs=1).fit(frame, pandas.Series(Y))
     assert classifier.feature_names_in_[63] == "pixel63"
@@ -263,11 +263,9 @@ def test_class_weights_are_sample_weights() -> None:
 
 
 def test_weight_0_leaves_an_image_out_and_equal_weights_are_none() -> None:
-    kept = np.arange(len(X)) % 3 != 1
+    kept = np.arange(len(X)) % 5 != 1
     left_out = tiny().fit(X, Y, sample_weight=np.where(kept, 2.0, 0.0)).predict_proba(X)
-    np.testing.assert_array_equal(
-        left_out, tiny().fit(X[kept], Y[kept], sample_weight=np.ones(kept.sum())).predict_proba(X)
-    )
+    np.testing.assert_array_equal(left_out, tiny().fit(X[kept], Y[kept]).predict_proba(X))
     equal = tiny().fit(X, Y, sample_weight=7.0)
     np.testing.assert_array_equal(equal.predict_proba(X), tiny().fit(X, Y).predict_proba(X))
     assert "train_loss_weighted" not in equal.history_[0]
@@ -278,7 +276,8 @@ def test_weight_0_leaves_an_image_out_and_equal_weights_are_none() -> None:
 
 def test_a_pipeline_with_a_scaler_reads_digits() -> None:
     images, labels = load_digits(return_X_y=True)
-    pipeline = make_pipeline(StandardScaler(), tiny(epochs=4, embed_dim=24, batch_size=64))
+    network = tiny(epochs=4, embed_dim=24, batch_size=32, knobs={"shift": 0.0, "shear": 0.0})
+    pipeline = make_pipeline(StandardScaler(), network)
     assert pipeline.fit(images[:1200], labels[:1200]).score(images[1200:], labels[1200:]) > 0.8
 
 
@@ -312,15 +311,17 @@ def test_a_saved_classifier_is_the_same(labels: Any, tmp_path: Path) -> None:
 
 
 def test_a_saved_classifier_is_a_run_folder(tmp_path: Path) -> None:
+    X = IMAGES.images[..., 0].copy()
+    X[0, 0, 0] = 255  # white must be among the training images, so that files of 8 bits mean the same
     classifier = tiny(epochs=4).fit(X / 255.0, Y)
     run = classifier.save(tmp_path / "run")
-    assert [finding.state for finding in check(run).findings] == ["ok"]
+    assert not any(finding.is_bad for finding in check_run(run))
     opened = Classifier.load(run)
     assert opened.classes == ("ash", "birch", "cedar")
     best = [opened(image, center=False)[0] for image in X[:7]]
     assert [label.name for label in best] == classifier.predict(X[:7] / 255.0).tolist()
     expected = classifier.predict_proba(X[:7] / 255.0).max(axis=1)
-    np.testing.assert_allclose([label.probability for label in best], expected, atol=0.02)  # bf16, and white is X.max()
+    np.testing.assert_allclose([label.probability for label in best], expected, atol=1e-5)
     with pytest.raises(DataError, match="arrays in memory and were not stored"):
         evaluate_run(run, "val")
     with pytest.raises(RunError, match="is not empty"):
@@ -334,13 +335,14 @@ def test_a_run_of_the_command_line_can_be_loaded(tmp_path: Path) -> None:
     loaded = ViTClassifier.load(tmp_path / "run")
     assert loaded.score(X, np.array(["x", "y", "z"])[IMAGES.labels]) > 0.9
     assert (loaded.class_weight, loaded.validation_fraction, loaded.patch_size) == ("balanced", 0.2, 2)
-    assert loaded.get_params()["knobs"] == {"image_size": 8}
+    assert loaded.get_params()["knobs"] == PLAIN | {"image_size": 8}
     assert clone(loaded).fit(X, Y).history_[-1]["train_loss_weighted"]
 
 
 def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
     classifier = tiny(epochs=1).fit(X, Y)
-    for number, change in enumerate([{"labels": ["ash"]}, {"scale": "white"}, {"label_type": "V3"}, {"labels": None}]):
+    changes: list[dict[str, Any]] = [{"labels": ["ash"]}, {"scale": "white"}, {"label_type": "V3"}, {"labels": None}]
+    for number, change in enumerate(changes):
         about = classifier._about() | change
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ViTClassifier, "_about", lambda self, about=about: about)

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from vitlab import files
-from vitlab.config import RunConfig
+from vitlab.config import MachineConfig, RunConfig
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.data import Split, in_memory
 from vitlab.data.memory import IN_MEMORY
@@ -153,13 +153,14 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         weights = self._weights(y, sample_weight)
-        used = np.ones(len(y), dtype=bool) if weights is None else weights > 0
+        used = weights > 0
         if len(np.unique(labels[used])) < 2:
             raise ConfigError("y has only one class (images of weight 0 do not count); a classifier needs two or more")
         self.image_shape_, is_table = shape_of(flat.shape[1], own, self.image_shape)
         self.scale_ = white(flat)
         images = self._pixels(flat[used])
-        train = Split(images, labels[used].astype(np.int64), None if weights is None else weights[used])
+        counts = weights[used]
+        train = Split(images, labels[used].astype(np.int64), None if counts.min() == counts.max() else counts)
         dataset = in_memory(train, tuple(str(label) for label in self.classes_.tolist()))
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
             prepared = prepare(self._config(is_table), show if self.verbose else quiet, dataset=dataset)
@@ -209,7 +210,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         run = open_run(path)
         kept = saved_state(run.folder.path, run.data)
         classifier = cls(**parameters_of(run.config))
-        if kept["class_weight"] is not None:
+        if kept["class_weight"]:
             classifier.class_weight = dict(map(tuple, kept["class_weight"]))
         classifier.classes_ = np.array(kept["labels"], dtype=kept["label_type"])
         classifier.image_shape_, classifier.scale_ = tuple(kept["image_shape"]), kept["scale"]
@@ -226,7 +227,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
-        chosen = {name: getattr(self, name) for name in NAMED if getattr(self, name) is not None}
+        chosen = {name: value for name in NAMED if (value := getattr(self, name)) is not None}
         if self.class_weight is not None and not isinstance(self.class_weight, Mapping):
             chosen["class_weight"] = self.class_weight
         table = TABLE_KNOBS | {"image_size": self.image_shape_[0]} if is_table else {}
@@ -237,10 +238,11 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             threads=self.threads or min(torch.get_num_threads(), available_cores()),
         )
-        return preset_config(self.preset).with_knobs(**own | table | plain(chosen) | plain(dict(self.knobs or {})))
+        given = own | table | chosen | dict(self.knobs or {})
+        return preset_config(self.preset).with_knobs(**{name: plain(value) for name, value in given.items()})
 
-    def _weights(self, y: Array, sample_weight: Any) -> Array | None:
-        """How much each image counts, float64 [n], 0 included; None if all count the same."""
+    def _weights(self, y: Array, sample_weight: Any) -> Array:
+        """How much each image counts, float64 [n], from 0."""
         weights = np.ones(len(y)) if sample_weight is None else np.array(sample_weight, dtype=np.float64)
         if weights.ndim == 0:
             weights = np.full(len(y), weights)
@@ -254,7 +256,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError("every sample weight is zero, so there is nothing to train on; use weights above 0")
         if isinstance(self.class_weight, Mapping):
             weights = weights * compute_sample_weight(dict(self.class_weight), y)
-        return None if weights.min() == weights.max() > 0 else weights
+        return weights
 
     def _pixels(self, flat: Array) -> Array:
         """Flat numbers as images [n, h, w, c]: uint8 where that loses nothing, else float32 with white at 1."""
@@ -294,8 +296,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _about(self) -> dict[str, Any]:
         """What `load` needs, as JSON."""
-        names, weights = getattr(self, "feature_names_in_", None), self.class_weight
-        pairs = [[label, float(weight)] for label, weight in weights.items()] if isinstance(weights, Mapping) else None
+        names = getattr(self, "feature_names_in_", None)
+        weights = self.class_weight if isinstance(self.class_weight, Mapping) else {}
         return {
             "labels": self.classes_.tolist(),
             "label_type": self.classes_.dtype.str,
@@ -303,14 +305,14 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "image_shape": list(self.image_shape_),
             "features": self.n_features_in_,
             "feature_names": None if names is None else names.tolist(),
-            "class_weight": pairs,
+            "class_weight": [[plain(label), float(weight)] for label, weight in weights.items()],
         }
 
 
 # What data.json holds about a classifier.
 SAVED: dict[str, Any] = {
     **dict(labels=list[Any], label_type=str, scale=float, image_shape=tuple[int, int, int], features=int),
-    **dict(feature_names=list[str] | None, class_weight=list[list[Any]] | None),
+    **dict(feature_names=list[str] | None, class_weight=list[tuple[Any, float]]),
 }
 
 
@@ -321,7 +323,7 @@ def saved_state(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     if "estimator" not in data:
         height, width = data.get("size") or [data["preprocess"]["image_size"]] * 2
         shape = [height, width, data["channels"]]
-        labels = {"labels": data["classes"], "label_type": "O", "scale": 255.0, "class_weight": None}
+        labels = {"labels": data["classes"], "label_type": "O", "scale": 255.0, "class_weight": []}
         return labels | {"image_shape": shape, "features": math.prod(shape), "feature_names": None}
     kept = files.check_table(file, data["estimator"], SAVED, files.AGAIN, "estimator: ")
     is_label = all(isinstance(label, str | int | float | bool) for label in kept["labels"])
@@ -338,8 +340,9 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
     """Parameters of a classifier that trains as ``config`` says."""
     preset = config.preset if config.preset in PRESETS else DEFAULT_PRESET
     other = config.changed_knobs(preset_config(preset))
+    other |= {name: value for name, value in vars(config.machine).items() if value != getattr(MachineConfig(), name)}
     weighted = config.train.class_weight == "balanced"
-    for name in ("data", "val_fraction", "class_weight"):
+    for name in ("data", "val_fraction", "class_weight", "device", "threads"):
         other.pop(name, None)
     named = {name: other.pop(name) for name in NAMED if name in other}
     return dict(
@@ -410,9 +413,9 @@ def in_units(flat: Array, scale: float) -> Array:
     return np.divide(flat, scale, out=unit, dtype=np.float64, casting="same_kind")
 
 
-def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """NumPy's numbers, which come from `np.logspace` and the like, as Python's."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+def plain(value: Any) -> Any:
+    """NumPy's numbers, which come from `np.logspace` and the like, as Python's; all others as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def quiet(note: str) -> None:

@@ -61,9 +61,7 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         return load_folder(Path(path), log, side, reading)
     if name == IN_MEMORY:
-        raise DataError(
-            "the run was trained on arrays in memory, which were not stored; it can only classify new images"
-        )
+        raise DataError("the run's images were arrays in memory and were not stored; it can only classify other images")
     raise DataError(_unknown(name))
 
 
