@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +289,16 @@ def test_a_search_in_two_processes_gives_the_results_of_one_and_shares_the_cores
     np.testing.assert_array_equal(one, two)
     made = cross_validate(tiny(epochs=1), X, Y, cv=2, n_jobs=2, return_estimator=True)["estimator"]
     assert {each.config_.machine.threads for each in made} == {max(1, available_cores() // 2)}
+
+
+def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs/do/scikit-learn.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    shorter = "\n".join(blocks).replace("epochs=12", "epochs=1").replace("n_jobs=2", "n_jobs=1").replace("cv=3", "cv=2")
+    exec(shorter, {})
+    assert capsys.readouterr().out.splitlines()[-1] == "True"
+    assert all(check in page for check in EXPECTED)
 
 
 # Saving
