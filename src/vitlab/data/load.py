@@ -13,6 +13,7 @@ import numpy as np
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
 from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
@@ -74,6 +75,8 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
             f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
             f".csv file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
         )
+    if name == IN_MEMORY:
+        raise DataError("the run's images were arrays in memory and were not stored; it can only classify other images")
     raise DataError(_unknown(name))
 
 
