@@ -40,7 +40,8 @@ def epoch_line(task: Task, row: Row) -> str:
     """A row of the history for people."""
     epochs = f"{task.config.train.epochs:g}"
     number = f"epoch {row['epoch']:>{len(epochs)}}/{epochs}"
-    parts = [number, f"loss {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
+    loss = "weighted loss" if row.get("train_loss_weighted") else "loss"
+    parts = [number, f"{loss} {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]

@@ -143,6 +143,13 @@ class TrainConfig:
     seed: int = knob(
         0, "Source of all randomness; on a CPU the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
     )
+    class_weight: Literal["none", "balanced"] = knob(
+        "none",
+        "How much the images of each class count in the training loss. balanced: a class with few images counts as "
+        "much as one with many (each image has the weight images / (classes x images of its class)). none: every image "
+        "counts the same.",
+        inert="none",
+    )
     select: Literal["best", "last"] = knob(
         "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
     )

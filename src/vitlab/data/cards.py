@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitlab.data.images import ALL, SAFE
-from vitlab.data.splits import Images, Split
+from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 
 
@@ -63,7 +63,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv"]
+    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv", "arrays"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -98,10 +98,10 @@ CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads
 def own_card(
     name: str,
     title: str,
-    images: Images,
+    images: Images | Floats,
     classes: tuple[str, ...],
     source: str,
-    layout: Literal["folder", "npz", "csv"],
+    layout: Literal["folder", "npz", "csv", "arrays"],
 ) -> Card:
     """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape

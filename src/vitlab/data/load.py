@@ -13,6 +13,7 @@ import numpy as np
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
 from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
@@ -65,6 +66,10 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         own = pixel_tables(Path(path), reading)
         return load_pixels(own, Path(path), log, reading) if own else load_folder(Path(path), log, side, reading)
+    if name == IN_MEMORY:
+        raise DataError(
+            "the run was trained on arrays in memory, which were not stored; it can only classify new images"
+        )
     raise DataError(_unknown(name))
 
 

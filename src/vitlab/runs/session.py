@@ -212,20 +212,7 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpo
 
 def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: int) -> Result:
     """Write the selected weights and result.json. Here, and only once, a run that is done uses the test images."""
-    counters, selected = outcome.counters, outcome.selected_epoch
-    images = prepared.task.images_in(counters.step)
-    result = replace(
-        facts(prepared, outcome.status),
-        epochs_done=len(counters.rows),
-        steps=counters.step,
-        train_seconds=round(counters.train_seconds, 3),
-        wall_seconds=round(counters.wall_seconds, 3),
-        images_per_second=round(images / counters.train_seconds, 1) if images else None,
-        best_epoch=counters.best_epoch or None,
-        selected_epoch=selected or None,
-        val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
-        signal=signum if outcome.status == "interrupted" else None,
-    )
+    result = replace(ended(prepared, outcome), signal=signum if outcome.status == "interrupted" else None)
     if outcome.status == "done":
         prepared.model.load_state_dict(outcome.weights)
         if prepared.dataset.test is not None:
@@ -236,6 +223,23 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         if outcome.status == "done" and (novelty := measure_novelty(prepared, outcome.weights)):
             result = replace(result, novelty_sha256=folder.save_novelty(novelty))
     return folder.write_result(result)
+
+
+def ended(prepared: Prepared, outcome: Outcome) -> Result:
+    """The part of the result that is known after training, before anything is measured or written."""
+    counters, selected = outcome.counters, outcome.selected_epoch
+    images = prepared.task.images_in(counters.step)
+    return replace(
+        facts(prepared, outcome.status),
+        epochs_done=len(counters.rows),
+        steps=counters.step,
+        train_seconds=round(counters.train_seconds, 3),
+        wall_seconds=round(counters.wall_seconds, 3),
+        images_per_second=round(images / counters.train_seconds, 1) if images else None,
+        best_epoch=counters.best_epoch or None,
+        selected_epoch=selected or None,
+        val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
+    )
 
 
 def measure_novelty(prepared: Prepared, weights: dict[str, Tensor]) -> Novelty | None:
