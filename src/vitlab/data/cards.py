@@ -146,7 +146,8 @@ class Dataset:
 
     ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
     ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became;
-    ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image files.
+    ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image files; ``files``
+    names the file of each training image, if it has one.
     """
 
     card: Card
@@ -160,6 +161,7 @@ class Dataset:
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)
