@@ -153,7 +153,7 @@ class Dataset:
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
     transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
-    image files.
+    image files; ``files`` names the file of each training image, if it has one.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
@@ -170,6 +170,7 @@ class Dataset:
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "validation": self.val, "test": self.test}
