@@ -8,8 +8,8 @@ from pathlib import Path
 from vitlab import files
 from vitlab.errors import RunError, VitlabError
 from vitlab.runs.check import Finding
+from vitlab.runs.folder import SUMS
 
-SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*)")
 AGAIN = "export it again"
 

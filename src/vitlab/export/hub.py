@@ -25,12 +25,13 @@ from vitlab import files
 from vitlab.config import ModelConfig
 from vitlab.data.drawn import DARK
 from vitlab.export import tensors
-from vitlab.export.check import SUMS, sums
+from vitlab.export.check import sums
 from vitlab.export.whole import BATCHES, ExportError, Whole, check_new, compare, one_line, silence
 from vitlab.look.report import markdown, templates
 from vitlab.model import ViT
 from vitlab.model.block import NORM_EPS
 from vitlab.predict import Classifier
+from vitlab.runs.folder import SUMS
 from vitlab.text import listed
 from vitlab.text import value as shown
 
