@@ -111,7 +111,8 @@ def test_transformers_computes_the_same_logits(tmp_path: Path, name: str) -> Non
     images = real_digits() if network.channels == 1 else noise(network, 100)
     processor, model = read_with_transformers(tmp_path / "out")
     expected = network.logits(images)
-    for prepared in (pictures(images), [one.convert("RGB") for one in pictures(images)], list(images.numpy())):
+    coloured = [one.convert("RGB") for one in pictures(images)]
+    for prepared in (pictures(images), coloured, [np.array(one) for one in coloured]):
         with torch.inference_mode():
             logits = model(**processor(prepared, return_tensors="pt")).logits
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
@@ -360,7 +361,7 @@ def test_the_command_writes_a_folder_that_can_be_checked(tmp_path: Path, monkeyp
     assert answer.code == 8
     assert "damaged  model.safetensors: its SHA-256 has changed; export it again" in answer.out
     assert (
-        "again is no run folder: `vitlab export` made it for other programs"
+        "again is no run folder: `vitlab export` wrote it for other programs"
         in vitlab("predict again picture.png").error
     )
 

@@ -119,7 +119,7 @@ RECIPE = RunConfig(
 PRESETS: dict[str, Preset] = {
     "small": Preset(
         RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
-        about="a textbook ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
+        about="a ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
         expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores.",
     ),
     "fast": Preset(

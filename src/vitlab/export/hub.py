@@ -186,21 +186,20 @@ def for_transformers(classifier: Classifier) -> Content:
         "dtype": "float32",
     }
     side = preprocess.image_size
-    processor: dict[str, Any] = {
-        "image_processor_type": "ViTImageProcessor",
+    processor = {
+        "image_processor_type": "BitImageProcessor",  # in every version it converts to RGB and crops; ViT's does not
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": side, "width": side},
         "resample": BILINEAR,
+        "do_center_crop": config.input_side < side,
+        "crop_size": {"height": config.input_side, "width": config.input_side},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
         "image_mean": rgb(preprocess.mean),
         "image_std": rgb(preprocess.std),
     }
-    if config.input_side < side:
-        cut = {"height": config.input_side, "width": config.input_side}
-        processor |= {"do_center_crop": True, "crop_size": cut}
     return {
         WEIGHTS: safetensors.torch.save(tensors.to_hub(shared(classifier)), {"format": "pt"}),
         CONFIG: files.json_bytes(network),
