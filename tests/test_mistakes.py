@@ -160,7 +160,7 @@ NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 
 
 MISTAKES = [
     # words of the command line
-    Mistake("unknown command", "trian", 2, ("trian", "train", "evaluate")),
+    Mistake("unknown command", "trian", 2, ("trian", "vitlab train", "--help")),
     Mistake("unknown option", TRAIN + "--epoch 3", 2, ("--epoch'", "did you mean --epochs", "--help")),
     Mistake("abbreviated option", TRAIN + "--epo 3", 2, ("--epo'", "--epochs")),
     Mistake("unknown option of another command", "presets --epochs 3", 2, ("--epochs", "vitlab presets --help")),
@@ -236,7 +236,7 @@ MISTAKES = [
         "folder with broken images",
         TRAIN + "--data pets",
         3,
-        ("pets", "0 readable images", "cat/1.png", "not a PNG or JPEG", "at least 2"),
+        ("pets", "0 readable images", "cat/1.png", "not a PNG, JPEG", "at least 2"),
         lambda props: [text(f"pets/{name}/1.png", "no image")(props) for name in ("cat", "dog")],
     ),
     Mistake("no .npz inside", BAD_DATA, 3, ("bad.npz", "not a readable .npz"), text("bad.npz", "hello")),
