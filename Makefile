@@ -1,4 +1,4 @@
-# make train | test | check | docs | bench | proof | venv. Each creates .venv first if it is missing.
+# make train | test | check | docs | notebooks | bench | proof | venv. Each creates .venv first if it is missing.
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
 #   make bench NAME=my-machine                                     the main measurements of README and docs
@@ -19,7 +19,7 @@ NPM := $(shell command -v node >/dev/null && command -v npm)
 
 SITE := docs/_build
 
-.PHONY: train test check check-page docs bench proof venv clean
+.PHONY: train test check check-page docs notebooks bench proof venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -50,6 +50,10 @@ docs: venv
 	@! grep -rlE '<(script|img|iframe)[^>]+src="(https?:)?//|<link[^>]+href="(https?:)?//' $(SITE)/html --include='*.html' && \
 		! grep -rlE 'url\(["'"'"']?(https?:)?//|@import' $(SITE)/html --include='*.css'
 	@echo "the site is at $(SITE)/html/index.html"
+
+# Executes the notebooks, in a minute or two; a warning is an error.
+notebooks: venv
+	$(BIN)/python -m docs.run_notebooks $(ARGS)
 
 node_modules/ready: package.json package-lock.json .npmrc
 	$(NPM) ci --silent
