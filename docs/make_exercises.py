@@ -174,7 +174,7 @@ def verdict(name: str) -> str:
         each = [f"{shown(line.cell)} ({difference_text(line)})" for line in unclear]
         words.append(f"no difference that {counted(len(reference.accuracies), 'seed')} could show: {listed(each)}")
     said = ". ".join(map(sentence, words))
-    return wrapped(f"**Our study**, compared with {shown(reference.cell)} ({reference.mean:.2f} %). {said}.")
+    return wrapped(f"*Our study*, compared with {shown(reference.cell)} ({reference.mean:.2f} %). {said}.")
 
 
 def shown(cell: str) -> str:
