@@ -245,8 +245,7 @@ def tables() -> dict[str, str]:
     """Every generated part of the pages, by its mark."""
     made = {"learn/seed-tables": seed_tables(), "learn/duel": duel(), "learn/chance": chance()}
     for name in REFERENCES:
-        if (STUDIES / f"learn-{name}" / "table.md").exists():
-            made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
+        made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
     return made
 
 
