@@ -25,10 +25,16 @@ FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """``images`` [N, H, W, C] with C 1 or 3, uint8 or float32 (where 0 is black and 1 is white, but other numbers are
-    possible), and ``labels`` int64 [N]; otherwise DataError.
+    """Images with their labels: ``images`` [N, H, W, C] with C 1 or 3, uint8 from 0 (black) to 255, or float32 (where 0
+    is black and 1 is white, but other numbers are possible), and ``labels`` int64 [N]; DataError for anything else.
+
+    >>> split = vitlab.load_dataset("digits").test
+    >>> split
+    <Split of 360 images, 8 x 8 x 1>
+    >>> split.images.shape, split.labels[:3].tolist()
+    ((360, 8, 8, 1), [2, 3, 4])
 
     ``weights`` float64 [N] says how much each image counts in training, above 0; None: all the same.
     """
@@ -36,6 +42,9 @@ class Split:
     images: Images | Floats
     labels: Labels
     weights: Weights | None = None
+
+    def __repr__(self) -> str:
+        return f"<Split of {counted(len(self), 'image')}, {' x '.join(map(str, self.images.shape[1:]))}>"
 
     def __post_init__(self) -> None:
         images, labels, weights = self.images, self.labels, self.weights
