@@ -21,7 +21,7 @@ from vitlab.data.splits import Split, count_constant, pixel_statistics
 from vitlab.data.tables import ENDINGS, table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
-from vitlab.text import counted, few, quoted
+from vitlab.text import counted, few, ignore, quoted
 
 OWN = ("folder", "npz", "csv")  # layouts of a user's own data
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
@@ -29,7 +29,7 @@ NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for
 
 def load_dataset(
     name: str | os.PathLike[str],
-    log: Log = lambda line: None,
+    log: Log = ignore,
     *,
     side: int | None = None,
     reading: Reading | None = None,

@@ -39,25 +39,12 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
-from vitlab.text import quoted
+from vitlab.text import ignore, quoted
 from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
-
-
-class Ignore:
-    """Does nothing with what it is called with; unlike a lambda, it is readable in a signature."""
-
-    def __call__(self, *arguments: object) -> None:
-        """Do nothing."""
-
-    def __repr__(self) -> str:
-        return "ignore"
-
-
-ignore = Ignore()
 
 
 @dataclass(frozen=True, repr=False)
