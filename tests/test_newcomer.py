@@ -276,7 +276,12 @@ def test_deleting_needs_a_real_run_that_nobody_writes_and_a_yes(home: Path, monk
     shutil.copytree(folder, home / "outside")
     (home / "linked" / "pictures").symlink_to(home / "outside")
     before = snapshot(home)
-    for name, says in (("folder", "not a run folder"), ("link", "is a link"), ("linked", "not a folder"), (".", "run")):
+    for name, says in (
+        ("folder", "not a run folder"),
+        ("link", "is a link"),
+        ("linked", "not a folder"),
+        (".", "current"),
+    ):
         answer = vitlab(f"runs delete {name} --yes")
         assert (answer.code, says in answer.error) == (8, True), answer.error
     assert vitlab("runs delete run folder --yes").code == 8  # all are checked before the first is deleted

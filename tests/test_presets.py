@@ -45,7 +45,9 @@ PARAMETERS = {
 
 
 def test_the_names_are_those_of_the_seed_the_cnn_and_ours() -> None:
-    assert sorted(PRESETS) == sorted([*SEED, "small", "fast", "accurate", "fashion", "cnn-tuned", "keras-cnn"])
+    assert sorted(PRESETS) == sorted(
+        [*SEED, "small", "fast", "accurate", "fashion", "textbook", "cnn-tuned", "keras-cnn"]
+    )
     assert len(SEED) == len(PARAMETERS) == 13
     assert DEFAULT_PRESET in PRESETS
 

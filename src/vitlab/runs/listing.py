@@ -141,6 +141,8 @@ def check_is_run(path: Path) -> None:
     """RunError unless ``path`` is a run folder."""
     if path.is_symlink():
         raise RunError(f"{path} is a link, and nothing is deleted through links; name the run folder itself")
+    if path.absolute().resolve() == Path.cwd().resolve():
+        raise RunError(f"{path} is the current folder; change to another one to delete it")
     if not is_run(path):
         raise RunError(f"{path} is not a run folder (no {CONFIG}), so it is left alone; `vitlab runs` lists them")
 
