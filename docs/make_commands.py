@@ -12,9 +12,9 @@ from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 
 PAGE = Path(__file__).parent / "reference" / "command-line.md"
-HEAD = """# The command line
+HEAD = """# Every command
 
-`vitlab COMMAND --help` prints the same in your terminal.
+`vitlab COMMAND --help-all` prints the same in your terminal. [How to use them](../do/command-line.md).
 
 This page is generated from the parsers in `src/vitlab/cli/` by `python docs/make_commands.py`; do not edit it by hand.
 """

@@ -37,7 +37,7 @@ DUELLISTS = {
 # Of each study the cell that the others are compared with.
 REFERENCES = {
     "learning-rate": "lr 0.001",
-    "batch-size": "batch_size 128",
+    "batch-size": "batch_size 256",
     "patch-size": "patch_size 14",
     "patch-size-long": "patch_size 14",
     "cut-edges": "image_size 30",
@@ -48,6 +48,15 @@ REFERENCES = {
     "augmentation": "rotate 0, zoom 0, shift 0, shear 0",
     "pool": "pool mean",
     "attention": "attn_form qkv, pos_embed learned",
+}
+# Cells with a long name.
+NAMES = {
+    "rotate 0, zoom 0, shift 0, shear 0": "no augmentation",
+    "rotate 12, zoom 0.12, shift 2, shear 8": "augmentation",
+    "attn_form none, pos_embed none": "neither",
+    "attn_form none, pos_embed learned": "positions only",
+    "attn_form qkv, pos_embed none": "attention only",
+    "attn_form qkv, pos_embed learned": "both",
 }
 
 
@@ -114,20 +123,24 @@ def table(name: str) -> str:
     """The Markdown table of a study, with its circumstances."""
     lines = lines_of(name)
     costs = len({line.mflop for line in lines}) > 1
-    heads = ["setting", "accuracy %", "compared, points", "verdict", *["MFLOP"] * costs]
+    heads = ["setting", "accuracy %", "difference", "verdict", *["MFLOP"] * costs]
     grid = [
-        [line.cell, accuracy_text(line), difference_text(line), line.verdict, *[f"{line.mflop:.1f}"] * costs]
+        [
+            NAMES.get(line.cell, line.cell),
+            accuracy_text(line),
+            difference_text(line),
+            line.verdict,
+            *[f"{line.mflop:.1f}"] * costs,
+        ]
         for line in lines
     ]
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *grid))
     about = json.loads((STUDIES / f"learn-{name}" / "table.json").read_text(encoding="utf-8"))["circumstances"]
     beside = f", {about['beside']} runs at a time" if about["beside"] > 1 else ""
     note = (
-        f"Test accuracy: mean ± standard deviation of {counted(len(lines[0].accuracies), 'seed')}. Compared: mean "
-        f"difference of runs with the same seed ± half its 95 % interval. {about['train_images']:,} training images, "
+        f"{counted(len(lines[0].accuracies), 'seed')}, {about['train_images']:,} training images, "
         f"{counted(round(about['epochs']), 'epoch')}; {about['device_name']}, {counted(about['threads'], 'thread')}"
-        f"{beside}, {about['precision']}, {about['date']}. The machine was shared, so there are no times"
-        f"{'; MFLOP is the arithmetic for one image' * costs}. All runs: `studies/learn-{name}/`."
+        f"{beside}, {about['precision']}, {about['date']}. All runs: `studies/learn-{name}/`."
     )
     return f"{body}\n\n{wrapped(note)}"
 
@@ -197,12 +210,14 @@ def edge(image: int, patch: int) -> str:
 
 
 def chance() -> str:
-    """The accuracies of one network with several seeds."""
-    scores = sorted(100 * row["test_top1"] for row in rows_of("chance"))
-    each = ", ".join(f"{score:.2f}" for score in scores)
+    """How far apart runs are that differ in nothing but the seed."""
+    said = []
+    for name, place in (("dimension", "the network of the command"), ("patch-size", "a network of exercise 4")):
+        line = lines_of(name)[-1 if name == "dimension" else 0]
+        each = listed([f"{score:.2f}" for score in sorted(line.accuracies.values())])
+        said.append(f"{place} (`{line.cell}`): {each} %")
     return wrapped(
-        f"With {len(scores)} seeds: {each} %. The standard deviation is {statistics.stdev(scores):.2f} points; between "
-        f"the worst and the best seed lie {scores[-1] - scores[0]:.2f} points. All runs: `studies/learn-chance/`."
+        f"{sentence('; '.join(said))}. The runs are in `studies/learn-dimension/` and `studies/learn-patch-size/`."
     )
 
 
@@ -228,9 +243,7 @@ def duel() -> str:
 
 def tables() -> dict[str, str]:
     """Every generated part of the pages, by its mark."""
-    made = {"learn/seed-tables": seed_tables(), "learn/duel": duel()}
-    if (STUDIES / "learn-chance" / "table.md").exists():
-        made["learn/chance"] = chance()
+    made = {"learn/seed-tables": seed_tables(), "learn/duel": duel(), "learn/chance": chance()}
     for name in REFERENCES:
         if (STUDIES / f"learn-{name}" / "table.md").exists():
             made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}

@@ -210,8 +210,8 @@ def draw_rates(curves: dict[str, list[float]]) -> Figure:
     figure, axes = style.subplots(WIDTH, 2.9)
     for (name, values), colour, dash in zip(curves.items(), (GREY, BLUE, RED), (":", "-", "--"), strict=True):
         axes.plot(range(1, len(values) + 1), values, dash, color=colour, linewidth=2, label=name)
-    axes.set(xlabel="epoch", ylabel="training loss", yscale="log", ylim=(0.4, 60), xticks=range(0, 21, 5))
-    axes.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axes.set(xlabel="epoch", ylabel="training loss", yscale="log", ylim=(0.4, 400), xticks=range(0, 21, 5))
+    axes.set_yticks([0.5, 1, 2, 5, 10, 20, 50, 100], ["0.5", "1", "2", "5", "10", "20", "50", "100"])
     axes.set_title("the same network at three learning rates")
     axes.legend(loc="upper right")
     axes.grid(axis="y")
