@@ -33,6 +33,8 @@ CASES = {
     "`vitlab train --resume 'my runs/x'` continues it": "`vitlab.load('my runs/x').resume()` continues it",
     "`vitlab presets` lists them": "`list(vitlab.PRESETS)` lists them",
     "`vitlab study --status x` shows it": "`vitlab study --status x` in a terminal shows it",
+    "`vitlab study --vary lr=1e-3,1e-2` compares them": '`vitlab.study(vary={"lr": [1e-3, 1e-2]})` compares them',
+    "`vitlab train --patch-size 4` is it": "`vitlab.train(patch_size=4)` is it",
     "`ray start --head` starts one": "`ray start --head` starts one",
     "runs/a--b is empty": "runs/a--b is empty",
     "rerun the same command": "rerun the same call",

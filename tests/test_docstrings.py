@@ -53,7 +53,7 @@ def test_every_public_name_has_an_example_that_runs(name: str, folder: Path, mon
 
 def test_signatures_can_be_read() -> None:
     """Without addresses of objects."""
-    for name in (name for name in vitlab.__all__ if callable(getattr(vitlab, name))):
+    for name in (name for name in vitlab.__all__ if callable(getattr(vitlab, name)) and name != "VitlabError"):
         shown = str(inspect.signature(getattr(vitlab, name)))
         assert " at 0x" not in shown, name
         assert "lambda" not in shown, name

@@ -270,13 +270,19 @@ def test_what_vitlab_did_not_write_stays(home: Path) -> None:
 def test_deleting_needs_a_real_run_that_nobody_writes_and_a_yes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, folder = make_run(home / "run"), home / "folder"
     folder.mkdir()
-    (folder / "result.json").touch()
+    for name in ("config.json", "model.safetensors", "result.json"):  # as in folders of other libraries
+        (folder / name).touch()
     (home / "link").symlink_to(run)
     make_run(home / "linked")
     shutil.copytree(folder, home / "outside")
     (home / "linked" / "pictures").symlink_to(home / "outside")
     before = snapshot(home)
-    for name, says in (("folder", "not a run folder"), ("link", "is a link"), ("linked", "not a folder"), (".", "run")):
+    for name, says in (
+        ("folder", "not a run folder"),
+        ("link", "is a link"),
+        ("linked", "not a folder"),
+        (".", "current"),
+    ):
         answer = vitlab(f"runs delete {name} --yes")
         assert (answer.code, says in answer.error) == (8, True), answer.error
     assert vitlab("runs delete run folder --yes").code == 8  # all are checked before the first is deleted

@@ -18,7 +18,8 @@ VALUE = r"-?\d[\w.]*|[A-Z]{1,5}\b|(?!(?:or|and|to|of|from|for|with)\b)[\w.=/,-]*
 OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<same>[^\s,;:)]+)| (?P<next>{VALUE}))?")
 ELSEWHERE = " in a terminal"
 SWITCHES = ("allow-drift", "flip", "force-flip", "retry-failed", "zip", "compile")
-OTHER_NAMES = {"zip": "zipped", "vary": "vary"}
+OTHER_NAMES = {"zip": "zipped"}
+ONLY_THERE = ("resume", "help", "help-all", "status", "search", "print-config")  # no parameters of `train` and `study`
 # Commands, and the same in Python; RUN is the first word that is no option.
 CALLS = {
     "train --resume": "vitlab.load({path}).resume()",
@@ -85,12 +86,15 @@ def _literal(value: str) -> str:
 
 def _call(words: str) -> str:
     program, _, rest_of = words.partition(" ")
-    if program != "vitlab":
+    if program != "vitlab" or not rest_of:
         return f"`{words}`"
     try:
         given = shlex.split(rest_of)
     except ValueError:  # a quote that is not closed
         given = rest_of.split()
+    options = list(OPTION.finditer(rest_of))
+    if given[0] in ("train", "study") and options and not {option["name"] for option in options} & {*ONLY_THERE}:
+        return f"`vitlab.{given[0]}({', '.join(map(_keyword, options))})`"
     for command, call in CALLS.items():
         names = command.split()
         if given[: len(names)] == names:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
-from vitlab.text import between, counted, percent, show
+from vitlab.text import between, counted, percent, show, wrapped
 
 
 def declare(children: flags.Children) -> None:
@@ -37,7 +37,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     else:
-        show(accuracy_line(numbers["split"], numbers))
+        show(*wrapped(accuracy_line(numbers["split"], numbers)))
     return 0
 
 

@@ -108,7 +108,7 @@ def is_number(word: str) -> bool:
 
 
 def is_data(word: str) -> bool:
-    """Whether ``word`` is a data set's name, a folder or an .npz file."""
+    """Whether ``word`` is a data set's name, a folder or a file with a data set."""
     from vitlab.data import CATALOGUE
 
-    return word in CATALOGUE or word.endswith(".npz") or os.path.isdir(word)
+    return word in CATALOGUE or word.endswith((".npz", ".csv")) or os.path.isdir(word)

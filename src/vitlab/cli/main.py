@@ -129,7 +129,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
         description="Train small Vision Transformers from scratch on small images, and see why they work.",
         epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
     )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
     # `answer` takes it away, whatever the command.
     parser.add_argument("--debug", action="store_true", help="show where an error came from; works with every command")
 

@@ -11,7 +11,7 @@ from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
 from vitlab.errors import ConfigError
 from vitlab.files import claimed, to_json
-from vitlab.text import counted, percent, quoted, say, show
+from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
 if TYPE_CHECKING:
     from vitlab.runs.result import Result
@@ -87,16 +87,18 @@ def print_result(result: Result, path: Path) -> None:
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
-    show(line)
+    show(*wrapped(line))
     if trouble := result.why_not_learned():
-        show(f"note: {trouble}")
+        show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
     show(f"saved in {path}", *next_lines(path))
 
 
 def next_lines(path: Path) -> list[str]:
-    """What to type next, for people."""
+    """What to type next, for people; without explanations where they do not fit."""
     commands = {"show": "the result at a glance", "look": "pictures and a report", "serve": "draw, and watch it read"}
     lines = [f"vitlab {command} {quoted(path)}   # {what}" for command, what in commands.items()]
+    if max(map(len, lines)) + 6 > columns():
+        lines = [f"vitlab {command} {quoted(path)}" for command in commands]
     return [f"next: {lines[0]}", *(f"      {line}" for line in lines[1:])]
