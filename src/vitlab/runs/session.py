@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
+from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import quoted
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
@@ -55,11 +56,20 @@ GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GI
 
 
 def train_run(
-    config: RunConfig, path: str | os.PathLike[str], reporter: Reporter = SILENT, *, data_sha256: str | None = None
+    config: RunConfig,
+    path: str | os.PathLike[str],
+    reporter: Reporter = SILENT,
+    *,
+    data_sha256: str | None = None,
+    log: str | Iterable[str] = (),
 ) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
-    wrong, or if the images do not have the digest ``data_sha256``: DataError."""
-    path = Path(path)
+    wrong, or if the images do not have the digest ``data_sha256``: DataError.
+
+    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"]
+    (trackers.py).
+    """
+    path, trackers = Path(path), chosen(log)
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
@@ -75,7 +85,7 @@ def train_run(
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
         folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing), about)
-        return carry_out(folder, prepared, reporter, None)
+        return carry_out(folder, prepared, reporter, None, trackers)
 
 
 def resume_run(
@@ -84,14 +94,16 @@ def resume_run(
     *,
     asked: dict[str, Any] | None = None,
     allow_drift: bool = False,
+    log: str | Iterable[str] = (),
 ) -> Result:
-    """Continue the run in ``path``; if it is done, only return its result.
+    """Continue the run in ``path``; if it is done, only return its result. ``log``: as for `train_run`, also for a run
+    that is done.
 
     ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
     refused unless ``allow_drift``.
     """
-    path = Path(path)
+    path, trackers = Path(path), chosen(log)
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)
@@ -99,6 +111,7 @@ def resume_run(
         result = folder.result()
         if result is not None and result.status == "done":
             reporter.note(f"{path} is finished; there is nothing left to do")
+            track_finished(folder, trackers, reporter.note)
             return result
         if result is not None and result.status == "diverged":
             lr = f"{config.optim.lr:g}"
@@ -116,7 +129,7 @@ def resume_run(
             reporter.note("no checkpoint is intact: training starts from the beginning")
         record_resume(folder, prepared, allow_drift)
         folder.sweep(damaged)
-        return carry_out(folder, prepared, reporter, checkpoint)
+        return carry_out(folder, prepared, reporter, checkpoint, trackers)
 
 
 def shapes_in_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -183,17 +196,26 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
     folder.go_on(stored | {"resumed": resumed})
 
 
-def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None) -> Result:
+def carry_out(
+    folder: RunFolder,
+    prepared: Prepared,
+    reporter: Reporter,
+    checkpoint: Checkpoint | None,
+    trackers: tuple[str, ...] = (),
+) -> Result:
     """Train from the checkpoint or from the start, evaluate, and write the result."""
     rows: list[Row] = list(checkpoint.counters["rows"]) if checkpoint else []
     folder.write_history(rows)
+    tracking = Tracking(folder, prepared.config, trackers, reporter.note)
 
     def on_epoch(row: Row) -> None:
         rows.append(row)
         folder.write_history(rows)
         reporter.epoch(prepared.task, row)
+        tracking.log(row)
 
     with stop_on_signals() as stop:
+        tracking.begin(rows)
         on_state = partial(folder.save_checkpoint, config_digest=prepared.config.digest())
         hooks = Hooks(partial(reporter.step, prepared.task), on_epoch, on_state, stop)
         try:
@@ -203,11 +225,14 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpo
                     outcome = fit(prepared.model, prepared.task, hooks, checkpoint)
                 finally:
                     reporter.end()
-                return conclude(folder, prepared, outcome, stop.signum)
+                result = conclude(folder, prepared, outcome, stop.signum)
         except VitlabError as error:
             failure = type(error)(f"{error}; to continue: vitlab train --resume {quoted(folder.path)}")
             record_failure(folder, prepared, failure)
+            tracking.end("failed", {})
             raise failure from error
+        tracking.end(result.status, result)
+    return result
 
 
 def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: int) -> Result:
