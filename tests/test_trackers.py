@@ -254,7 +254,7 @@ def test_a_tracker_that_fails_costs_one_line(
     failures = [note for note in notes if "trackio" in note]
     assert failures == [
         "trackio failed (the server is gone); training is not affected; "
-        f"to send the rest afterwards: vitlab train --resume '{run}' --log trackio"
+        f"afterwards `vitlab train --resume '{run}' --log trackio` sends the rest"
     ]
     assert (result.model_sha256, result.config_digest) == (without.model_sha256, without.config_digest)
     monkeypatch.undo()

@@ -10,8 +10,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+from vitlab import __version__
 from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
 from vitlab.cli.flags import EXIT_CODES, OneLineParser
 from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
@@ -89,7 +89,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
 
     def version_or_help(arguments: argparse.Namespace) -> int:
         if arguments.version:
-            show(f"vitlab {metadata.version('vitlab')}")
+            show(f"vitlab {__version__}")
         else:
             parser.print_help()
         return 0

@@ -12,13 +12,12 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from vitlab import files
+from vitlab import __version__, files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset, Reading
@@ -342,7 +341,7 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
 
 def origin() -> dict[str, Any]:
     """Which program made the run, and when."""
-    return {"vitlab": version("vitlab"), "git_commit": git_commit(), "started_utc": utc_now()}
+    return {"vitlab": __version__, "git_commit": git_commit(), "started_utc": utc_now()}
 
 
 def git_commit() -> str | None:

@@ -30,6 +30,8 @@ STATE = "trackers.json"
 MOST_STATE = 100_000  # bytes
 # What trackers.json says about a copy: its name in the tracker, its last epoch, whether it holds the result.
 COPY: dict[str, Any] = {"id": str | None, "epoch": int, "ended": bool}
+# A server that does not answer must not hold up the training for minutes; MLflow's own defaults are 120 s and 7.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 COPY_ID = re.compile(r"[\w.-]{1,200}")
 STATE_ADVICE = "delete it, and new copies are made"
 
@@ -87,6 +89,8 @@ class MLflow:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
+        for name, limit in PATIENCE.items():
+            os.environ.setdefault(name, limit)
         self.client = MlflowClient()
         if id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
@@ -218,8 +222,8 @@ class Tracking:
         except Exception as error:
             self.open.pop(name, None)
             reason = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
-            again = f"vitlab train --resume {quoted(self.folder.path)} --log {name}"
-            self.note(f"{name} failed ({reason}); training is not affected; to send the rest afterwards: {again}")
+            again = f"`vitlab train --resume {quoted(self.folder.path)} --log {name}`"
+            self.note(f"{name} failed ({reason}); training is not affected; afterwards {again} sends the rest")
 
 
 def track_finished(folder: RunFolder, names: Iterable[str], note: Callable[[str], None]) -> None:
