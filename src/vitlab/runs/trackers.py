@@ -33,6 +33,7 @@ COPY: dict[str, Any] = {"id": str | None, "epoch": int, "ended": bool}
 # A server that does not answer must not hold up the training for minutes; MLflow's own defaults are 120 s and 7.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 COPY_ID = re.compile(r"[\w.-]{1,200}")
+MOST_REASON = 200  # characters of a tracker's own words
 STATE_ADVICE = "delete it, and new copies are made"
 
 Numbers = dict[str, float]
@@ -221,7 +222,7 @@ class Tracking:
                 act(*arguments)
         except Exception as error:
             self.open.pop(name, None)
-            reason = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
+            reason = (str(error).splitlines() or [""])[0][:MOST_REASON].rstrip(". ") or type(error).__name__
             again = f"`vitlab train --resume {quoted(self.folder.path)} --log {name}`"
             self.note(f"{name} failed ({reason}); training is not affected; afterwards {again} sends the rest")
 
