@@ -115,11 +115,14 @@ def inspect(sdist: Path, wheel: Path) -> None:
     for name in sorted(code):
         kinds[name.rpartition(".")[2]] = kinds.get(name.rpartition(".")[2], 0) + 1
     by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda one: -one[1]))
-    print(
-        f"{wheel.name}: {len(names)} files, {size / 1e6:.1f} MB, {wheel.stat().st_size / 1e6:.1f} MB packed: {by_kind}"
-    )
-    print(f"{sdist.name}: {len(packed)} files, {sdist.stat().st_size / 1e6:.1f} MB packed: the repository and PKG-INFO")
+    print(f"{wheel.name}: {len(names)} files, {size / 1e6:.1f} MB, {packed_size(wheel)} packed: {by_kind}")
+    print(f"{sdist.name}: {len(packed)} files, {packed_size(sdist)} packed: the repository and PKG-INFO")
     check_metadata(about)
+
+
+def packed_size(path: Path) -> str:
+    """The size of a file, for people."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 def same(found: set[str], wanted: set[str], path: Path) -> None:
@@ -151,10 +154,8 @@ def install(wheel: Path, venv: Path, fresh: bool, index: str) -> Path:
     run(*pip, "--no-deps", "--no-index", wheel, cwd=venv)
     paths = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     # A .pth file adds the folder but not the .pth files inside, and so not the checkout that is installed there.
-    site = json.loads(
-        run(python, "-c", "import json, sysconfig; print(json.dumps(sysconfig.get_path('purelib')))").stdout
-    )
-    (Path(site) / "borrowed.pth").write_text("\n".join(paths) + "\n")
+    [site] = (venv / "lib").glob("python*/site-packages")
+    (site / "borrowed.pth").write_text("\n".join(paths) + "\n")
     return python
 
 

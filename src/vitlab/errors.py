@@ -109,8 +109,8 @@ def import_optional(name: str, missing: VitlabError) -> ModuleType:
 
 
 def pip_install(extra: str) -> str:
-    """The command that installs the packages of one of vitlab's extras. It names them one by one, because vitlab[extra]
-    would need to know where vitlab itself came from: a checkout, a wheel or an index."""
+    """The command that installs the packages of one of vitlab's extras. It names them one by one, so it is
+    right however vitlab was installed: from a checkout, from a wheel or from an index."""
     try:
         lines = metadata.requires("vitlab") or []
     except metadata.PackageNotFoundError:  # it runs from a folder and is not installed
