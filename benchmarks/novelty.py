@@ -167,14 +167,16 @@ def report(measured: dict[str, Any]) -> str:
     runs = measured["runs"]
     head = ["images", *(f"{name} ({run['data']})" for name, run in runs.items())]
     sets = list(dict.fromkeys(name for run in runs.values() for name in run["rates"]))
-    rows = [[name, *(cell(run["rates"][name], name == run["data"]) for run in runs.values())] for name in sets]
+    rows = [[name, *(cell(run["rates"].get(name), name == run["data"]) for run in runs.values())] for name in sets]
     environ = measured["environment"]
     where = f"{environ['device_name']}, torch {environ['torch']}, fp32, {environ['started_utc'][:10]}"
     return "\n".join([markdown(head, rows), "", f"Own test images are in bold. {where}."])
 
 
-def cell(rate: dict[str, Any], own: bool) -> str:
-    """A rate and its interval in percent."""
+def cell(rate: dict[str, Any] | None, own: bool) -> str:
+    """A rate and its interval in percent; empty for a set that the run was not measured on."""
+    if rate is None:
+        return ""
     low, high = (100 * bound for bound in rate["interval"])
     text = f"{100 * rate['flagged'] / rate['of']:.1f} % ({low:.1f} to {high:.1f})"
     return f"**{text}**" if own else text

@@ -64,7 +64,7 @@ def test_a_thousand_digits_as_png_with_two_broken_files(tmp_path: Path) -> None:
     assert dataset.card.classes == tuple(f"digit-{digit}" for digit in range(10))
     assert dataset.unreadable == (
         "digit-3/cut.png is damaged or incomplete; save it again as PNG or JPEG",
-        "digit-7/page.png is a web page or XML, not a PNG or JPEG image; save it as PNG",
+        "digit-7/page.png is a web page or XML, not a PNG, JPEG, WebP, BMP, TIFF or GIF image; save it as PNG",
     )
     assert len(lines) == 1
     assert "skipped 2 of 1,002 files" in lines[0]
@@ -298,9 +298,11 @@ def png_of_size(width: int, height: int) -> bytes:
         (png_of_size(8001, 8000), "8001 x 8000 pixels, more than 64 million"),
         (png_of_size(20, 20), "damaged"),
         (png_of_size(0, 0), "damaged|no pixels"),
-        (encoded(GREY, "BMP"), "not a PNG or JPEG"),
-        (encoded(GREY, "GIF"), "not a PNG or JPEG"),
-        (encoded(COLOUR, "TIFF"), "not a PNG or JPEG"),
+        (encoded(GREY, "ICO"), "is an icon file, not a PNG, JPEG, WebP, BMP, TIFF or GIF"),
+        (encoded(GREY, "PPM"), "of an unknown kind"),
+        (encoded(GREY.astype(np.float32), "TIFF"), "floating-point pixels; save it with 8 or 16 bits"),
+        (encoded(COLOUR, "TIFF")[:-50], "damaged"),
+        (encoded(COLOUR, "WEBP")[:-20], "damaged"),
         (b"", "empty"),
         (encoded(COLOUR, "JPEG")[:300], "damaged"),
     ],
@@ -333,8 +335,10 @@ def test_folders_read_all_that_strangers_may_send_and_some_more() -> None:
             accepted.add(case.name)
         if case.status == 200 and case.name != "huge-text.png":
             np.testing.assert_array_equal(found, images.decode(case.data, case.name, drawing=False))
-    strangers = {case.name for case in zoo() if case.status == 200}
-    assert accepted == (strangers - {"huge-text.png"}) | set(ONLY_IN_FOLDERS)  # Pillow unpacks no text of that size
+    own = {case.name for case in zoo() if case.own_status == 200}
+    assert accepted == (own - {"huge-text.png"}) | set(ONLY_IN_FOLDERS)  # Pillow unpacks no text of that size
+    for case in (case for case in zoo() if case.own == 200):
+        np.testing.assert_array_equal(decode(case.data)[..., 0], seven())
     frames = next(case.data for case in zoo() if case.name == "animated.png")
     np.testing.assert_array_equal(decode(frames)[..., 0], seven())
 
@@ -346,13 +350,15 @@ def test_a_file_too_large_to_read_is_skipped(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_name_decides_nothing(tmp_path: Path) -> None:
-    files = {"a/0.txt": encoded(GREY), "b/0": encoded(GREY, "JPEG"), "b/1.png": encoded(GREY, "BMP")}
+    ico = encoded(GREY, "ICO")
+    files = {"a/0.txt": encoded(GREY), "b/0": encoded(GREY, "JPEG"), "b/1.png": encoded(GREY, "BMP"), "b/2.png": ico}
     dataset = load_dataset(put(tmp_path, files))
-    assert len(dataset.train) == 2
-    assert dataset.unreadable == ("b/1.png is a BMP image, not a PNG or JPEG image; save it as PNG",)
+    assert len(dataset.train) == 3
+    assert len(dataset.unreadable) == 1
+    assert dataset.unreadable[0].startswith("b/2.png is an icon file, not a PNG, JPEG, ")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_any_damage_ends_in_pixels_or_a_data_error(kind: str) -> None:
     good = encoded(COLOUR, kind)
     generator = np.random.default_rng(11)

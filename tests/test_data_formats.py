@@ -1,7 +1,9 @@
 """The strict readers: IDX, CIFAR, gzip, zip and tar, .npz."""
 
+import bz2
 import contextlib
 import gzip
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -67,7 +69,7 @@ def parts(labels_from: int = 0, turn: bool = False) -> list[bytes]:
 
 def test_transposed_images_are_righted() -> None:
     """As EMNIST stores them; 7 x 5 in the file are 5 x 7 for us."""
-    train, test = splits_from_idx(replace(toy_card(), transposed=True), parts(turn=True))
+    train, _, test = splits_from_idx(replace(toy_card(), transposed=True), parts(turn=True))
     assert train.images.shape[1:] == (HEIGHT, WIDTH, 1)
     np.testing.assert_array_equal(train.images[..., 0], toy_arrays()[0])
     np.testing.assert_array_equal(test.images[..., 0], toy_arrays()[2])
@@ -76,7 +78,7 @@ def test_transposed_images_are_righted() -> None:
 
 def test_labels_that_start_at_one_are_moved_to_zero() -> None:
     """As those of EMNIST letters."""
-    train, _ = splits_from_idx(replace(toy_card(), first_label=1), parts(labels_from=1))
+    train, *_ = splits_from_idx(replace(toy_card(), first_label=1), parts(labels_from=1))
     np.testing.assert_array_equal(train.labels, toy_arrays()[1])
     with pytest.raises(DataError, match="lowest is 1"):
         splits_from_idx(replace(toy_card(), first_label=1), parts())
@@ -137,6 +139,100 @@ def test_cifar_rows_are_label_then_red_green_blue() -> None:
     assert split.images[2, 31, 0].tolist() == pixels[2, :, 31, 0].tolist()
     with pytest.raises(DataError, match="whole rows"):
         read_cifar(rows[:-1], "x")
+
+
+def made(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *contents: bytes, **changes: Any) -> Dataset:
+    """The data set ``name`` of the catalogue, its files replaced by ``contents``."""
+    card = CATALOGUE[name]
+    files = []
+    for file, content in zip(card.files, contents, strict=True):
+        (folder / file.name).write_bytes(content)
+        md5 = hashlib.md5(content).hexdigest()
+        files.append(replace(file, md5=md5) if file.md5 else replace(file, sha256=sha(content)))
+    monkeypatch.setitem(CATALOGUE, name, replace(card, files=tuple(files), **changes))
+    monkeypatch.setenv("VITLAB_DATA", str(folder))
+    return load_dataset(name)
+
+
+def random_images(*shape: int) -> Any:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_cifar100_is_read_by_its_fine_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pixels = random_images(5, 3, 32, 32)
+    rows = [
+        bytes([coarse, fine]) + image.tobytes()
+        for coarse, fine, image in zip(range(5), (7, 99, 0, 13, 2), pixels, strict=True)
+    ]
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as file:
+        for member, content in (("train", b"".join(rows[:3])), ("test", b"".join(rows[3:]))):
+            entry = tarfile.TarInfo(f"cifar-100-binary/{member}.bin")
+            entry.size = len(content)
+            file.addfile(entry, io.BytesIO(content))
+    dataset = made(monkeypatch, tmp_path, "cifar100", archive.getvalue())
+    assert dataset.test is not None
+    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([7, 99, 0], [13, 2])
+    assert dataset.card.classes[7] == "beetle"  # the eighth of the sorted names
+    np.testing.assert_array_equal(dataset.train.images, pixels[:3].transpose(0, 2, 3, 1))
+
+
+def test_svhn_is_read_from_matlab_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    images = random_images(5, 32, 32, 3)
+    contents = []
+    for part, labels in ((slice(0, 3), (1, 10, 3)), (slice(3, 5), (9, 10))):
+        stream = io.BytesIO()
+        savemat(stream, {"X": images[part].transpose(1, 2, 3, 0), "y": np.array(labels, np.uint8)[:, np.newaxis]})
+        contents.append(stream.getvalue())
+    dataset = made(monkeypatch, tmp_path, "svhn", *contents)
+    assert dataset.test is not None
+    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([1, 0, 3], [9, 0])
+    np.testing.assert_array_equal(dataset.test.images, images[3:])
+
+
+def test_usps_is_read_from_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A label is the digit plus 1; a pixel that is not named is 0, which is the middle grey."""
+    lines = (b"1 1:-1 2:1 256:0.5\n10 17:-1\n", b"3 1:1\n")
+    dataset = made(monkeypatch, tmp_path, "usps", *map(bz2.compress, lines))
+    assert dataset.test is not None
+    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([0, 9], [2])
+    first, second = dataset.train.images[..., 0]
+    assert [first[0, 0], first[0, 1], first[0, 2], first[15, 15]] == [0, 255, 128, 191]
+    assert [second[1, 0], second[0, 0]] == [0, 128]
+    with pytest.raises(DataError, match="LIBSVM"):
+        made(monkeypatch, tmp_path, "usps", bz2.compress(b"one two"), bz2.compress(lines[1]))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("pneumoniamnist", 1), ("bloodmnist", 3)])
+def test_medmnist_brings_its_validation_images(
+    name: str, channels: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shape = (28, 28) if channels == 1 else (28, 28, 3)
+    arrays = {}
+    for part, count in (("train", 5), ("val", 3), ("test", 2)):
+        arrays[f"{part}_images"] = random_images(count, *shape)
+        arrays[f"{part}_labels"] = np.arange(count, dtype=np.uint8)[:, np.newaxis] % 2
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    dataset = made(monkeypatch, tmp_path, name, stream.getvalue())
+    assert dataset.val is not None
+    assert dataset.val.labels.tolist() == [0, 1, 0]
+    assert dataset.train.images.shape == (5, 28, 28, channels)
+    del arrays["val_labels"]
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    with pytest.raises(DataError, match="does not hold val_images and val_labels"):
+        made(monkeypatch, tmp_path, name, stream.getvalue())
+
+
+def test_an_md5_is_checked_where_there_is_nothing_better(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made(monkeypatch, tmp_path, "usps", *map(bz2.compress, (b"1 1:1\n2 1:0\n", b"3 1:1\n")))
+    path = tmp_path / "usps.bz2"
+    path.write_bytes(bz2.compress(b"1 1:1\n3 1:0\n"))
+    with pytest.raises(DataError, match="its MD5 is"):
+        read_parts(path, CATALOGUE["usps"].files[0])
 
 
 # ---- packed files ----

@@ -121,9 +121,9 @@ def test_folders_without_images_and_runs_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["", "train/"])
 def test_a_class_without_readable_image_is_refused(tmp_path: Path, part: str) -> None:
-    webp = saved(Image.fromarray(GREY), "WEBP")
-    files = TWO | {"c/0.webp": webp, "c/1.webp": webp}
-    with pytest.raises(DataError, match=rf"class 'c' can be read \({part}c/0.webp is a WebP image, .* save it as PNG"):
+    heic = b"\0\0\0\x18ftypheic" + bytes(99)
+    files = TWO | {"c/0.heic": heic, "c/1.heic": heic}
+    with pytest.raises(DataError, match=rf"class 'c' can be read \({part}c/0.heic is a HEIC, .* save it as PNG"):
         loaded(tmp_path, {part + name: content for name, content in files.items()})
 
 
@@ -354,7 +354,7 @@ def test_inspect_counts_and_finds(tmp_path: Path) -> None:
     found = inspect(root)
     assert found.classes == {"a": {"training": 4, "test": 2}, "b": {"training": 3, "test": 0}}
     assert found.constant == {"training": 1, "test": 0}
-    assert found.duplicates == {("training", "test"): 1}
+    assert found.duplicates == {("training", "training"): 0, ("training", "test"): 1, ("test", "test"): 0}
     assert len(found.unreadable) == 1
     lines = check_data(root)
     assert "no test image shows 'b'" in lines

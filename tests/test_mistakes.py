@@ -236,7 +236,7 @@ MISTAKES = [
         "folder with broken images",
         TRAIN + "--data pets",
         3,
-        ("pets", "0 readable images", "cat/1.png", "not a PNG or JPEG", "at least 2"),
+        ("pets", "0 readable images", "cat/1.png", "not a PNG, JPEG", "at least 2"),
         lambda props: [text(f"pets/{name}/1.png", "no image")(props) for name in ("cat", "dog")],
     ),
     Mistake("no .npz inside", BAD_DATA, 3, ("bad.npz", "not a readable .npz"), text("bad.npz", "hello")),

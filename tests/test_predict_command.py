@@ -75,15 +75,16 @@ def test_bad_images_are_reported_and_the_others_classified(run: Path, here: Path
     """The whole zoo in a folder: a line on standard output for each that can be read, on standard error for others."""
     for case in zoo():
         (here / case.name).write_bytes(case.data)
-    here_too = sorted((case.name for case in zoo() if case.name.endswith((".png", ".jpg", ".jpeg"))), key=natural)
+    endings = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tiff")
+    here_too = sorted((case.name for case in zoo() if case.name.endswith(endings)), key=natural)
     assert all(case.name in here_too for case in zoo() if case.data.startswith((b"\x89PNG", b"\xff\xd8\xff")) and
                case.name != "no-ending")  # fmt: skip
     here_too.insert(sum(natural(name) < natural("no-ending") for name in here_too), "no-ending")
     answer = vitlab(f"predict {run} .")
     assert answer.code == 3
-    expected = {case.name: case.status for case in zoo()} | {"2000x2001.png": 200}  # one's own file may be larger
+    expected = {case.name: case.own_status for case in zoo()} | {"2000x2001.png": 200}  # one's own file may be larger
     skipped, *reported = answer.err.splitlines()
-    assert skipped.startswith("skipped in ., because they are not PNG or JPEG images: animated.gif, drawing.svg, ")
+    assert skipped.startswith("skipped in ., because vitlab cannot read them as images: drawing.svg, ")
     assert all(line.startswith("vitlab: ") for line in reported)
     assert "Traceback" not in answer.err
     assert [line.split()[1] for line in reported] == [name for name in here_too if expected[name] != 200]
@@ -113,10 +114,10 @@ def test_a_folder_is_read_in_order_and_without_what_is_no_picture(run: Path, her
         for name in ("9.PNG", "10.png", "a.jpeg", "b/deep/er/2.jfif", "b/deep/er/10.jfif", "no-ending", "really.txt")
     ]
     skipped = "in/b/up, in/notes.txt and in/pipe.png"
-    assert (answer.code, answer.err) == (0, f"skipped in in, because they are not PNG or JPEG images: {skipped}\n")
+    assert (answer.code, answer.err) == (0, f"skipped in in, because vitlab cannot read them as images: {skipped}\n")
     (here / "empty").mkdir()
     answer = vitlab(f"predict {run} empty")
-    assert answer.error == "vitlab: empty is a folder without a PNG or JPEG image; name another one"
+    assert answer.error == "vitlab: empty is a folder without an image that can be read; name another one"
     assert answer.code == 3
 
 

@@ -11,22 +11,23 @@ from vitlab.text import show
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "[list | fetch NAME ... | check NAME ...] [options]"
-    parser = flags.add_command(children, data, "list, fetch or check data sets", usage)
-    actions = ("list", "fetch", "check")
+    usage = "[list | fetch NAME ... | check NAME ... | describe PLACE] [options]"
+    parser = flags.add_command(children, data, "list, fetch, check or describe data sets", usage)
+    actions = ("list", "fetch", "check", "describe")
     parser.add_argument("action", choices=actions, nargs="?", default="list", help="what to do [list]")
     parser.add_argument(
         "names",
         metavar="NAME",
         nargs="*",
-        help="data sets to fetch or check; your own folders or .npz files to check",
+        help="data sets to fetch; data sets, your own folders, .npz or .csv files to check or describe",
     )
     flags.add_output(parser)
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """List the data sets that vitlab knows, download some of them, or verify the files on this machine. `check` also
-    reads your own folders and .npz files, and says what may be wrong with them."""
+    """List the data sets that vitlab knows, download some of them, or verify the files on this machine. `describe`
+    reads a data set or your own folder or file, and shows its classes, sizes, what may be wrong with it, and what
+    vitlab would do with it; `check` lists only what may be wrong."""
     action, names = arguments.action, arguments.names
     if action == "list":
         if names:
@@ -36,6 +37,8 @@ def data(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
     from vitlab.data import CATALOGUE, check, fetch
 
+    if action == "describe":
+        return describe(names, arguments.json)
     own = [name for name in names if name not in CATALOGUE]
     if action == "check" and own:
         if len(own) < len(names):
@@ -78,6 +81,24 @@ def check_own(places: list[str], as_json: bool) -> int:
     return 0
 
 
+def describe(places: list[str], as_json: bool) -> int:
+    """What data sets hold, what may be wrong with them, and what vitlab would do with them."""
+    from vitlab.config.presets import DEFAULT_PRESET, preset_config
+    from vitlab.data.inspection import description, inspect
+
+    config = preset_config(DEFAULT_PRESET)
+    for number, place in enumerate(places):
+        found = inspect(place)
+        if as_json:
+            sizes = [{"size": size, "files": count} for size, count in found.sizes.items()]
+            rest = {"shape": found.shape, "sizes": sizes, "tables": found.tables, "drawings": found.are_drawings}
+            flags.print_json({"data": place, "classes": found.classes, "problems": found.problems()} | rest)
+            continue
+        lines = description(found, config.model.image_size, config.data.val_fraction)
+        show(*([""] if number else []), f"{place}: {lines[0]}", *lines[1:])
+    return 0
+
+
 def list_data(as_json: bool) -> int:
     """The catalogue: names, sizes, classes, licences."""
     from vitlab.data import CATALOGUE
@@ -99,5 +120,5 @@ def list_data(as_json: bool) -> int:
         return 0
     for row in rows:
         show(f"{row['name']:<16}  {row['image']:<11}  {row['classes']:>3} classes  {row['title']} ({row['licence']})")
-    show("also: any folder of PNG or JPEG images with a sub-folder for each class, and .npz files")
+    show("also: any folder of images with a sub-folder for each class or a table of labels, and .npz and .csv files")
     return 0

@@ -54,7 +54,7 @@ class Answer:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Print ranked labels for PNG and JPEG images of any size and mode. If the network was trained on drawings that
+    """Print ranked labels for images of any size and mode. If the network was trained on drawings that
     were scaled and centred like MNIST's digits, the ink is found on paper of any colour and prepared in the same way. A
     picture that cannot be read gets a line on standard error and makes the exit code 3; the others are classified."""
     from vitlab.data.images import printable
@@ -93,7 +93,7 @@ def pictures_in(word: str) -> list[str]:
     found = [str(entry.path) for entry in entries if entry.kind == "file" and is_picture(entry.path)]
     skipped = [printable(str(entry.path)) for entry in entries if str(entry.path) not in set(found)]
     if skipped and found:
-        say(f"skipped in {printable(word)}, because they are not PNG or JPEG images: {few(skipped)}")
+        say(f"skipped in {printable(word)}, because vitlab cannot read them as images: {few(skipped)}")
     return found or [word]
 
 
@@ -131,13 +131,13 @@ def picture_at(place: str, classifier: Classifier) -> Any:
 
     if place == STANDARD_INPUT:
         if sys.stdin is None:  # as after `<&-`
-            raise ImageError("standard input is closed; name a PNG or JPEG file")
+            raise ImageError("standard input is closed; name an image file")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return classifier.decode(data, "standard input", is_local=True)
     if not place:
-        raise ImageError("a picture's name is empty; name a PNG or JPEG file")
+        raise ImageError("a picture's name is empty; name an image file")
     if Path(place).is_dir():
-        raise ImageError(f"{place} is a folder without a PNG or JPEG image; name another one")
+        raise ImageError(f"{place} is a folder without an image that can be read; name another one")
     return Path(place)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vitlab.data.images import ALL, SAFE
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
 
@@ -15,20 +18,27 @@ from vitlab.errors import DataError
 class DataFile:
     """One file of a data set, as found in a folder or on a mirror.
 
-    ``packing`` says what ``sha256`` covers:
+    ``packing`` says what the digest covers:
     "raw": the unpacked bytes; the file may be stored as ``name`` or as ``name``.gz.
-    "gzip", "zip", "tar": the file itself, of which ``members`` are read ("gzip" has none).
+    "file", "gzip", "bzip2", "zip", "tar": the file itself; of the last two ``members`` are read.
+    The digest is ``sha256``, or ``md5`` where the source publishes nothing better: it finds damage, but no forgery.
     ``limit`` is the largest size in bytes of the file as stored or downloaded, ``part_limit`` that of one member once
     unpacked: nothing larger is read. ``urls`` are tried in order.
     """
 
     name: str
     sha256: str
-    packing: Literal["raw", "gzip", "zip", "tar"]
+    packing: Literal["raw", "file", "gzip", "bzip2", "zip", "tar"]
     limit: int
     part_limit: int
     urls: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    md5: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The one that the file is checked against, in hexadecimal."""
+        return self.sha256 or self.md5
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "sklearn", "folder", "npz"]
+    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -73,7 +83,8 @@ def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
 
 def _data_file(table: dict[str, Any], mirrors: list[str]) -> DataFile:
     suffix = ".gz" if table["packing"] == "raw" else ""
-    return DataFile(urls=tuple(f"{mirror}{table['name']}{suffix}" for mirror in mirrors), **_with_tuples(table))
+    urls = tuple(f"{mirror}{table['name']}{suffix}" for mirror in mirrors)
+    return DataFile(urls=urls, **{"sha256": ""} | _with_tuples(table))
 
 
 def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +96,12 @@ CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads
 
 
 def own_card(
-    name: str, title: str, images: Images, classes: tuple[str, ...], source: str, layout: Literal["folder", "npz"]
+    name: str,
+    title: str,
+    images: Images,
+    classes: tuple[str, ...],
+    source: str,
+    layout: Literal["folder", "npz", "csv"],
 ) -> Card:
     """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape
@@ -95,11 +111,14 @@ def own_card(
 @dataclass(frozen=True)
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
-    numbers, the grey that transparency became, and (height, width) of its images, None where that was not recorded."""
+    numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
+    formats of files that it could read, and the names of the tables that held the labels."""
 
     classes: tuple[str, ...]
     background: int = 0
     size: tuple[int, int] | None = None
+    formats: tuple[str, ...] = SAFE
+    tables: tuple[str, ...] = ()
 
     @property
     def is_old(self) -> bool:
@@ -112,7 +131,13 @@ class Reading:
         size, background = record.get("size") or [], record.get("background")
         is_size = isinstance(size, list) and len(size) == 2 and all(type(one) is int and one > 0 for one in size)
         under = background if type(background) is int and 0 <= background <= 255 else 0
-        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None)
+        formats = tuple(one for one in ALL if one in _strings(record.get("formats"), SAFE))
+        tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
+        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None, formats, tables)
+
+
+def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else default
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +145,8 @@ class Dataset:
     """A data set in memory, checked: DataError when its parts do not match the card.
 
     ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
-    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became.
+    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became;
+    ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image files.
     """
 
     card: Card
@@ -131,6 +157,9 @@ class Dataset:
     origin: str
     unreadable: tuple[str, ...] = ()
     background: int = 0
+    formats: tuple[str, ...] = SAFE
+    tables: tuple[str, ...] = ()
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)

@@ -1,4 +1,5 @@
-"""A folder of PNG and JPEG images as a data set: each class is a sub-folder. layout.py finds the sub-folders.
+"""A folder of images as a data set. Each class is a sub-folder (layout.py finds them), or labels are in tables
+(tables.py).
 
 A file is recognised by its content, never by its name. Files that cannot be used are skipped and reported. The headers
 are read first, because they give the size that all images get; then each image is decoded and resized at once, so that
@@ -14,25 +15,28 @@ from pathlib import Path
 
 import numpy as np
 
+from vitlab.data import tables
 from vitlab.data.cards import Dataset, Reading, own_card
 from vitlab.data.images import (
+    ALL,
     MAX_PIXELS,
     ImageError,
     Layers,
     Pixels,
     decode_layers,
+    format_of,
     looks_like_an_image,
     over,
     read_file,
     resize,
     size_of,
 )
-from vitlab.data.layout import NO_IMAGE, Layout, find_parts
+from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts
 from vitlab.data.paths import is_run, natural, one_form, open_regular
 from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
-from vitlab.text import counted
+from vitlab.text import counted, listed
 
 HEAD = 4096  # bytes of a file that show what it is
 SPARE = 4  # images up to this many times as large as the network's are kept as they are
@@ -76,19 +80,24 @@ class Harvest:
 
 
 def load_folder(
-    root: Path, log: Callable[[str], None], side: int | None = None, reading: Reading | None = None
+    root: Path,
+    log: Callable[[str], None],
+    side: int | None = None,
+    reading: Reading | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Read the images below ``root``; DataError when they do not make a data set.
 
     ``side``: of the squares that the network sees; photos that are much larger are reduced to it. ``reading``: as the
-    run read them that they are loaded for.
+    run read them that they are loaded for. ``labels``: names of the tables that hold the labels.
     """
     is_old = reading is not None and reading.is_old
-    layout = find_parts(root, is_old)
-    found = {part: list(_files_of(folder, layout)) for part, folder in layout.parts.items()}
-    labels = {one.label for one in found["train"]}
-    if len(labels) == 1 and not layout.left_out:
-        raise _one_class(layout, labels.pop())
+    kinds = reading.formats if reading else ALL
+    names = labels if reading is None else reading.tables
+    layout, found = _find(root, kinds, names, is_old, log)
+    shown = {one.label for one in found["train"]}
+    if len(shown) == 1 and not layout.left_out:
+        raise _one_class(layout, shown.pop())
     if reading is None:
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
@@ -100,7 +109,7 @@ def load_folder(
             if is_old and one.pixels > MAX_PIXELS:
                 layout.skip(one.path, "has more than 4 million pixels")
             else:
-                _read_image(part, one, size, layout, harvest)
+                _read_image(part, one, size, kinds, layout, harvest)
     _report(layout, harvest, size, why, log)
     _check_counts(layout, harvest)
     classes = _class_names(layout, harvest, found, reading)
@@ -114,13 +123,48 @@ def load_folder(
         (*layout.skipped, *(f"{name} is left out: {why}" for name, why in layout.left_out)),
     )
     val, test = splits.get("val"), splits.get("test")
-    return Dataset(card, splits["train"], val, test, digest, origin, skipped, under)
+    stored = Counter(one.size for files in found.values() for one in files if one.size)
+    return Dataset(card, splits["train"], val, test, digest, origin, skipped, under, kinds, layout.tables, stored)
 
 
 # ---- which files ----
 
 
-def _files_of(folder: Path, layout: Layout) -> Iterator[Found]:
+def _find(
+    root: Path, kinds: tuple[str, ...], names: tuple[str, ...] | None, is_old: bool, log: Callable[[str], None]
+) -> tuple[Layout, dict[str, list[Found]]]:
+    """The files of each part: by the tables ``names`` (None: if there are some that fit), else by their folders."""
+    if names is None or names:
+        found = _listed(root, kinds, names, log)
+        if found is not None:
+            return found
+    layout = find_parts(root, is_old)
+    return layout, {part: list(_files_of(folder, layout, kinds)) for part, folder in layout.parts.items()}
+
+
+def _listed(
+    root: Path, kinds: tuple[str, ...], names: tuple[str, ...] | None, log: Callable[[str], None]
+) -> tuple[Layout, dict[str, list[Found]]] | None:
+    """The files that tables name; None if there are no such tables. DataError if those called ``names`` are gone."""
+    layout = Layout(root)
+    there = tables.tables_in(root)
+    used = [one for one in there if one.path.name in names] if names else tables.chosen(there)
+    labelled = tables.read_labels(used, layout) if used else None
+    if labelled is None or "train" not in labelled.files:
+        if names:
+            raise DataError(f"{root} has no {listed(list(names))} that names its images; restore it")
+        return None
+    for line in labelled.notes(used):
+        log(line)
+    layout.tables = tuple(one.path.name for one in used)
+    layout.parts = {part: root for part in PARTS if part in labelled.files}
+    return layout, {
+        part: [_look_at(path, label, kinds) for path, label in sorted(labelled.files[part].items())]
+        for part in layout.parts
+    }
+
+
+def _files_of(folder: Path, layout: Layout, kinds: tuple[str, ...]) -> Iterator[Found]:
     """The files in the sub-folders of the classes, sorted by folder and name; folders without images are left out."""
     layout.leave_out_junk(folder)
     for entry in layout.inside(folder):
@@ -129,12 +173,12 @@ def _files_of(folder: Path, layout: Layout) -> Iterator[Found]:
         elif is_run(entry.path) or (entry.name in OWN_FOLDERS and is_run(folder)):
             layout.leave_out(entry.path, "a run of vitlab")
         else:
-            yield from _files_of_class(entry.path, layout)
+            yield from _files_of_class(entry.path, layout, kinds)
 
 
-def _files_of_class(folder: Path, layout: Layout) -> list[Found]:
+def _files_of_class(folder: Path, layout: Layout, kinds: tuple[str, ...]) -> list[Found]:
     entries = list(layout.inside(folder))
-    files = [_look_at(one.path, one_form(folder.name)) for one in entries if one.kind == "file"]
+    files = [_look_at(one.path, one_form(folder.name), kinds) for one in entries if one.kind == "file"]
     if not any(one.is_image for one in files):
         layout.leave_out(folder, NO_IMAGE)
         return []
@@ -144,14 +188,15 @@ def _files_of_class(folder: Path, layout: Layout) -> list[Found]:
     return files
 
 
-def _look_at(path: Path, label: str) -> Found:
+def _look_at(path: Path, label: str, kinds: tuple[str, ...]) -> Found:
     """What the first bytes of a file tell."""
     try:
         with open_regular(path) as file:
             head = file.read(HEAD)
     except OSError:  # reported when it is read
         head = b""
-    return Found(path, label, size_of(head, path), looks_like_an_image(head, path.name))
+    size = size_of(head, path) if format_of(head) in kinds else None
+    return Found(path, label, size, looks_like_an_image(head, path.name))
 
 
 def _refuse_unreadable(files: list[Found], layout: Layout) -> None:
@@ -178,9 +223,8 @@ def _no_image(label: str, reason: str) -> DataError:
 
 def _one_class(layout: Layout, label: str) -> DataError:
     rest = f"; left out: {layout.told()}" if layout.left_out else ""
-    return DataError(
-        f"{layout.parts['train']} has only one class, {label!r}{rest}; a classifier needs two or more sub-folders"
-    )
+    needs = "two or more" if layout.tables else "two or more sub-folders"
+    return DataError(f"{layout.parts['train']} has only one class, {label!r}{rest}; a classifier needs {needs}")
 
 
 def _class_names(
@@ -234,10 +278,10 @@ def choose_size(sizes: list[Size], count: int, side: int | None, reading: Readin
     return (height, width), why
 
 
-def _read_image(part: str, one: Found, size: Size, layout: Layout, harvest: Harvest) -> None:
+def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, harvest: Harvest) -> None:
     try:
         data = read_file(one.path)
-        layers = decode_layers(data, layout.name(one.path), strict=False, least=max(size))
+        layers = decode_layers(data, layout.name(one.path), strict=False, least=max(size), kinds=kinds)
     except ImageError as error:
         layout.skipped.append(str(error))
         return
@@ -245,7 +289,8 @@ def _read_image(part: str, one: Found, size: Size, layout: Layout, harvest: Harv
     _keep_transparency(part, layers, size, harvest)
     harvest.num_resized += image is not layers.pixels
     harvest.images[part].append((image, one.label))
-    harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}")
+    label = f"\t{part}\t{one.label}" if layout.tables else ""  # else the path says both
+    harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}{label}")
     harvest.num_bytes += image.nbytes
     _check_memory(harvest.num_bytes, layout.root)
 

@@ -5,6 +5,7 @@ Nothing here trusts a length that a file states about itself. Whatever does not 
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import math
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from vitlab.data.paths import open_regular
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
 from vitlab.files import sha256
+
+Splits = tuple[Split, Split | None, Split]  # training, validation, test
 
 IDX_UINT8 = 0x08
 CIFAR_SHAPE = (3, 32, 32)  # channels first
@@ -42,7 +45,7 @@ def read_parts(path: Path, file: DataFile) -> list[bytes]:
                 raw = gunzip(stream, file.part_limit) if is_gzip else stream.read(file.limit + 1)
                 check_digest(sha256(raw), file)
                 return [raw]
-            check_digest(hashlib.file_digest(stream, "sha256").hexdigest(), file)
+            check_digest(hashlib.file_digest(stream, "sha256" if file.sha256 else "md5").hexdigest(), file)
             stream.seek(0)
             return _unpack(stream, file)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, KeyError) as error:
@@ -51,13 +54,19 @@ def read_parts(path: Path, file: DataFile) -> list[bytes]:
 
 def check_digest(found: str, file: DataFile) -> None:
     """DataError, with the reason only, when the digest ``found`` is not that of ``file``."""
-    if found != file.sha256:
-        raise DataError(f"its SHA-256 is {found[:12]}..., not {file.sha256[:12]}...")
+    if found != file.digest:
+        kind = "SHA-256" if file.sha256 else "MD5"
+        raise DataError(f"its {kind} is {found[:12]}..., not {file.digest[:12]}...")
 
 
 def _unpack(stream: IO[bytes], file: DataFile) -> list[bytes]:
+    if file.packing == "file":
+        return [stream.read(file.limit + 1)]
     if file.packing == "gzip":
         return [gunzip(stream, file.part_limit)]
+    if file.packing == "bzip2":
+        with bz2.open(stream) as unpacked:
+            return [_at_most(unpacked.read(file.part_limit + 1), file.part_limit)]
     found = dict(_zip_members(stream, file) if file.packing == "zip" else _tar_members(stream, file))
     for name in file.members:
         if name not in found:
@@ -82,6 +91,12 @@ def _tar_members(stream: IO[bytes], file: DataFile) -> Iterator[tuple[str, bytes
                 yield entry.name, member.read(file.part_limit + 1)
 
 
+def _at_most(unpacked: bytes, most: int) -> bytes:
+    if len(unpacked) > most:
+        raise DataError(f"it unpacks to more than {most:,} bytes")
+    return unpacked
+
+
 def gunzip(data: bytes | IO[bytes], most: int) -> bytes:
     """Unpack gzip ``data``; DataError when it is damaged or unpacks to more than ``most`` bytes."""
     stream = BytesIO(data) if isinstance(data, bytes) else data
@@ -90,9 +105,7 @@ def gunzip(data: bytes | IO[bytes], most: int) -> bytes:
             unpacked = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"it is not a complete gzip file ({error})") from error
-    if len(unpacked) > most:
-        raise DataError(f"it unpacks to more than {most:,} bytes")
-    return unpacked
+    return _at_most(unpacked, most)
 
 
 def read_idx(data: bytes, dimensions: int, what: str) -> npt.NDArray[np.uint8]:
@@ -111,14 +124,14 @@ def read_idx(data: bytes, dimensions: int, what: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
 
 
-def splits_from_idx(card: Card, parts: list[bytes]) -> tuple[Split, Split]:
+def splits_from_idx(card: Card, parts: list[bytes]) -> Splits:
     """Training and test Split from IDX train images, train labels, test images, test labels."""
     names = ("train images", "train labels", "test images", "test labels")
     arrays = [
         read_idx(part, dimensions, f"{card.name} {name}")
         for part, name, dimensions in zip(parts, names, (3, 1, 3, 1), strict=True)
     ]
-    return _split_of(card, arrays[0], arrays[1]), _split_of(card, arrays[2], arrays[3])
+    return _split_of(card, arrays[0], arrays[1]), None, _split_of(card, arrays[2], arrays[3])
 
 
 def _split_of(card: Card, images: Images, labels: npt.NDArray[np.uint8]) -> Split:
@@ -129,20 +142,79 @@ def _split_of(card: Card, images: Images, labels: npt.NDArray[np.uint8]) -> Spli
     return Split(images[..., np.newaxis], labels.astype(np.int64) - card.first_label)
 
 
-def splits_from_cifar(card: Card, parts: list[bytes]) -> tuple[Split, Split]:
+def splits_from_cifar(card: Card, parts: list[bytes]) -> Splits:
     """Training Split from all ``parts`` but the last, test Split from the last."""
-    return read_cifar(b"".join(parts[:-1]), card.name), read_cifar(parts[-1], card.name)
+    return read_cifar(b"".join(parts[:-1]), card.name), None, read_cifar(parts[-1], card.name)
 
 
-def read_cifar(data: bytes, what: str) -> Split:
-    """Rows of one label byte and 3,072 pixels (all red, all green, all blue), as a Split."""
-    width = 1 + math.prod(CIFAR_SHAPE)
+def splits_from_cifar100(card: Card, parts: list[bytes]) -> Splits:
+    """The same for rows that begin with a coarse label, which is not used, and a fine one."""
+    return read_cifar(b"".join(parts[:-1]), card.name, 2), None, read_cifar(parts[-1], card.name, 2)
+
+
+def read_cifar(data: bytes, what: str, labels: int = 1) -> Split:
+    """Rows of ``labels`` label bytes, of which the last counts, and 3,072 pixels (all red, all green, all blue), as a
+    Split."""
+    width = labels + math.prod(CIFAR_SHAPE)
     if len(data) % width:
         raise DataError(f"{what}: {len(data):,} bytes are not whole rows of {width:,} bytes")
     rows = np.frombuffer(data, np.uint8).reshape(-1, width)
-    images = rows[:, 1:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)
-    return Split(np.ascontiguousarray(images), rows[:, 0].astype(np.int64))
+    images = rows[:, labels:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)
+    return Split(np.ascontiguousarray(images), rows[:, labels - 1].astype(np.int64))
 
 
-# How the parts of a card's files become its training and its test Split, by `Card.layout`.
-SPLITTERS = {"idx": splits_from_idx, "cifar": splits_from_cifar}
+def splits_from_svhn(card: Card, parts: list[bytes]) -> Splits:
+    """MATLAB files with X uint8 [32, 32, 3, N] and y [N, 1], in which 10 is the digit 0."""
+    train, test = (_read_svhn(part, card.name) for part in parts)
+    return train, None, test
+
+
+def _read_svhn(data: bytes, what: str) -> Split:
+    from scipy.io import loadmat
+
+    found = loadmat(BytesIO(data), variable_names=("X", "y"))
+    images, labels = found.get("X"), found.get("y")
+    if images is None or labels is None or images.ndim != 4 or images.dtype != np.uint8:
+        raise DataError(f"{what} does not hold X uint8 [32, 32, 3, N] and y")
+    return Split(np.ascontiguousarray(images.transpose(3, 0, 1, 2)), labels.ravel().astype(np.int64) % 10)
+
+
+def splits_from_usps(card: Card, parts: list[bytes]) -> Splits:
+    """Text in the format of LIBSVM: a label from 1 to 10, which is the digit plus 1, and 256 pixels from -1 to 1."""
+    train, test = (_read_usps(part, card.name) for part in parts)
+    return train, None, test
+
+
+def _read_usps(data: bytes, what: str) -> Split:
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        pixels, labels = load_svmlight_file(BytesIO(data), n_features=256)
+    except ValueError as error:
+        raise DataError(f"{what} is not text in the format of LIBSVM ({error})") from error
+    levels = np.round((pixels.toarray() + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    return Split(levels.reshape(-1, 16, 16, 1), labels.astype(np.int64) - 1)
+
+
+def splits_from_medmnist(card: Card, parts: list[bytes]) -> Splits:
+    """An .npz file with train_images uint8 [N, 28, 28(, 3)], train_labels [N, 1], and the same for val and test."""
+    with np.load(BytesIO(parts[0]), allow_pickle=False) as arrays:
+        found: dict[str, npt.NDArray[Any]] = {name: arrays[name] for name in arrays.files}
+    splits = []
+    for part in ("train", "val", "test"):
+        images, labels = found.get(f"{part}_images"), found.get(f"{part}_labels")
+        if images is None or labels is None:
+            raise DataError(f"{card.name} does not hold {part}_images and {part}_labels")
+        splits.append(Split(images if images.ndim == 4 else images[..., np.newaxis], labels.ravel().astype(np.int64)))
+    return splits[0], splits[1], splits[2]
+
+
+# How the parts of a card's files become its training, validation and test Splits, by `Card.layout`.
+SPLITTERS = {
+    "idx": splits_from_idx,
+    "cifar": splits_from_cifar,
+    "cifar100": splits_from_cifar100,
+    "svhn": splits_from_svhn,
+    "usps": splits_from_usps,
+    "medmnist": splits_from_medmnist,
+}

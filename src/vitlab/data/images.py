@@ -1,4 +1,4 @@
-"""One picture as pixels: a PNG or JPEG file of any mode, checked before a pixel is decoded.
+"""One picture as pixels: an image file of any mode, checked before a pixel is decoded.
 
 Image folders, `vitlab predict` and `vitlab serve` all read pictures here. Pillow is imported when the first one comes.
 A picture of more than MAX_PIXELS is reduced while it is decoded, so photos need little memory.
@@ -30,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_BYTES = 256 * 2**20  # of an encoded file
 MAX_PIXELS = 4_000_000  # of a decoded picture; a JPEG of more is decoded at 1/2, 1/4 or 1/8
 MAX_JPEG_PIXELS = 128_000_000
-MAX_LOCAL_PIXELS = 64_000_000  # of a PNG on this machine's disk, which is decoded as a whole before it is reduced
+MAX_LOCAL_PIXELS = 64_000_000  # of other files on this machine's disk, which are decoded as a whole, then reduced
 MAX_COEFFICIENTS = 96 * 2**20  # bytes that a JPEG of several scans makes the decoder hold
 MAX_LOCAL_COEFFICIENTS = 512 * 2**20
 MAX_SIDE = 65_535  # as in JPEG: resizing a row of millions of pixels takes a gigabyte of weights
@@ -39,21 +39,30 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 SCAN = b"\xff\xda"
 KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")  # the PNG chunks that pixels depend on
-# Other formats, only to name them in a message: (offset, bytes found there, name).
+# The formats that are read: (offset, bytes found there, name). A stranger's picture may only be one of SAFE, because
+# each further decoder is one more that can be attacked.
+FORMATS = (
+    (0, PNG, "PNG"),
+    (0, JPEG, "JPEG"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+)
+SAFE = ("PNG", "JPEG")
+ALL = tuple(dict.fromkeys(kind for _, _, kind in FORMATS))
+# Others, only to name them in a message.
 OTHERS = (
-    (0, b"GIF8", "a GIF image"),
-    (8, b"WEBP", "a WebP image"),
-    (0, b"BM", "a BMP image"),
-    (0, b"II*\0", "a TIFF image"),
-    (0, b"MM\0*", "a TIFF image"),
     (4, b"ftyp", "a HEIC, AVIF or video file"),
     (0, b"\0\0\1\0", "an icon file"),
     (0, b"%PDF", "a PDF document"),
     (0, b"PK", "a zip archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
 )
-IMAGE_KINDS = frozenset(kind for _, _, kind in OTHERS if kind.endswith(" image")) | {"a HEIC, AVIF or video file"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+READABLE = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (*READABLE, ".heic", ".heif", ".avif")
 ORIENTATION = 0x0112  # in EXIF: how the camera was held
 # Silencing Pillow's warnings affects the whole process, so only one thread may do it at a time.
 _quiet = threading.Lock()
@@ -96,7 +105,7 @@ def read_file(path: str | Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
-            f"cannot read {str(path)!r}: {reason}; choose a PNG or JPEG file that exists and can be read"
+            f"cannot read {str(path)!r}: {reason}; choose an image file that exists and can be read"
         ) from error
 
 
@@ -109,7 +118,7 @@ def decode(
     least: int | None = None,
     under: int = 0,
 ) -> Pixels:
-    """uint8 [H, W, C] of a PNG or JPEG file; C is 1 when every pixel is grey, else 3.
+    """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3.
 
     EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes the grey ``under``, except in a
     ``drawing``, where it becomes white under dark ink and black under bright ink, so strokes never vanish. ``strict``,
@@ -121,30 +130,40 @@ def decode(
     return over(layers.pixels, layers.alpha, (255 if layers.ink <= 127 else 0) if drawing else under)
 
 
-def decode_layers(data: bytes, name: str, strict: bool, local: bool = True, least: int | None = None) -> Layers:
+def decode_layers(
+    data: bytes,
+    name: str,
+    strict: bool,
+    local: bool = True,
+    least: int | None = None,
+    kinds: tuple[str, ...] = ALL,
+) -> Layers:
     """The same before transparency is filled.
 
     A picture of more than MAX_PIXELS is reduced below it: a JPEG while it is decoded, further if both sides stay at
-    ``least`` or above; a PNG afterwards, which is why only a ``local`` file may be such a PNG.
+    ``least`` or above; others afterwards, which is why only a ``local`` file may be so large without being a JPEG.
+    Files that are not ``local`` may only have one of the formats SAFE, others one of ``kinds``.
     """
     import PIL.Image
     import PIL.ImageOps
 
     shown = printable(name)
-    check_format(data, shown)
+    kind = check_format(data, shown, kinds if local else SAFE)
     if strict:
-        if data.startswith(PNG):
+        if kind == "PNG":
             data = checked_png(data, shown, local)
-        elif data.count(SCAN) > MAX_SCANS:
+        elif kind == "JPEG" and data.count(SCAN) > MAX_SCANS:
             raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities that do not prevent reading
-            picture: Image = PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+            picture: Image = PIL.Image.open(BytesIO(data), formats=(kind,))
             check_size(picture.width, picture.height, shown, strict, _most(data, local))
             if picture.width * picture.height > MAX_PIXELS:
                 picture = _reduced(picture, data, shown, local, least)
             picture.load()
+            if picture.mode == "F":
+                raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
             try:
                 picture = PIL.ImageOps.exif_transpose(picture)
             except MemoryError:
@@ -162,21 +181,23 @@ def decode_layers(data: bytes, name: str, strict: bool, local: bool = True, leas
 
 
 def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
-    """(height, width) of a PNG or JPEG file as it is seen, from its first bytes or header; None if it has none."""
+    """(height, width) of an image file as it is seen, from its first bytes or header; None if it has none."""
     import PIL.Image
 
+    kind = format_of(head)
+    if kind is None:
+        return None
     try:
         if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:
             width, height = struct.unpack(">II", head[16:24])
-        elif head.startswith((PNG, JPEG)):
+        else:
             with _quiet, warnings.catch_warnings(), open_regular(path) as file:
                 warnings.simplefilter("ignore")
-                picture: Image = PIL.Image.open(file, formats=("PNG", "JPEG"))
+                picture: Image = PIL.Image.open(file, formats=(kind,))
                 width, height = picture.size
-                if PIL.Image.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8):
+                is_turned = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8)
+                if is_turned and kind != "TIFF":  # Pillow turns a TIFF's size for us
                     width, height = height, width
-        else:
-            return None
     except MemoryError:
         raise
     except Exception:  # the file is damaged, which is reported when it is decoded
@@ -186,18 +207,23 @@ def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
 
 def looks_like_an_image(head: bytes, name: str) -> bool:
     """Whether a file is or claims to be an image of any kind, readable here or not."""
-    marks = any(head[at : at + len(mark)] == mark for at, mark, kind in OTHERS if kind in IMAGE_KINDS)
-    return marks or head.startswith((PNG, JPEG)) or name.lower().endswith(SUFFIXES)
+    return format_of(head) is not None or head[4:8] == b"ftyp" or name.lower().endswith(SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file begins like a PNG or JPEG, or its name claims that it is one."""
+    """Whether a file begins like an image that can be read, or its name claims that it is one."""
     try:
         with open_regular(path) as file:
-            head = file.read(len(PNG))
+            head = file.read(16)
     except OSError:  # its name decides whether that is reported
         head = b""
-    return head.startswith((PNG, JPEG)) or path.name.lower().endswith(SUFFIXES[:4])
+    return format_of(head) is not None or path.name.lower().endswith(READABLE)
+
+
+def format_of(data: bytes) -> str | None:
+    """The format of a file that can be read, by its first bytes: "PNG", "WebP" ...; else None."""
+    found = [kind for at, mark, kind in FORMATS if data[at : at + len(mark)] == mark]
+    return found[0] if found and (found[0] != "WebP" or data.startswith(b"RIFF")) else None
 
 
 def _most(data: bytes, local: bool) -> int:
@@ -210,7 +236,7 @@ def _most(data: bytes, local: bool) -> int:
 def _reduced(picture: Image, data: bytes, name: str, local: bool, least: int | None) -> Image:
     """A picture of many pixels at a fraction of its size, so that MAX_PIXELS or fewer are left."""
     width, height = picture.size
-    if data.startswith(PNG):
+    if not data.startswith(JPEG):
         factor = math.ceil(math.sqrt(width * height / MAX_PIXELS))
         while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
             factor += 1
@@ -261,19 +287,22 @@ def _damaged(name: str) -> ImageError:
     return ImageError(f"{name} is damaged or incomplete; save it again as PNG or JPEG")
 
 
-def check_format(data: bytes, name: str) -> None:
-    """ImageError unless the file starts like a PNG or JPEG and is of acceptable size."""
+def check_format(data: bytes, name: str, kinds: tuple[str, ...] = ALL) -> str:
+    """The format of a file; ImageError unless it is one of ``kinds`` and the file is of acceptable size."""
     if not data:
         raise ImageError(f"{name} is empty; choose a PNG or JPEG image")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it", 413)
-    if data.startswith((PNG, JPEG)):
-        return
-    kind = next((kind for at, mark, kind in OTHERS if data[at : at + len(mark)] == mark), None)
+    readable = format_of(data)
+    if readable in kinds:
+        return str(readable)
+    found = (kind for at, mark, kind in OTHERS if data[at : at + len(mark)] == mark)
+    kind = f"a {readable} image" if readable else next(found, None)
     start = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if kind is None and start.startswith((b"<svg", b"<?xml", b"<html", b"<!doctype")):
         kind = "an SVG drawing" if b"<svg" in start else "a web page or XML"
-    raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a PNG or JPEG image; save it as PNG", 415)
+    wanted = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a {wanted} image; save it as PNG", 415)
 
 
 def check_size(width: int, height: int, name: str, strict: bool = True, most: int = MAX_PIXELS) -> None:

@@ -30,12 +30,14 @@ LEADS_OUT = "is a link that leads out of the folder"
 
 @dataclass
 class Layout:
-    """The folder of each part, in the order train, val, test; what is not used, each with the reason."""
+    """The folder of each part, in the order train, val, test; what is not used, each with the reason; the names of the
+    tables that hold the labels, if they do not come from folders."""
 
     root: Path
     parts: dict[str, Path] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    tables: tuple[str, ...] = ()
 
     def name(self, path: Path) -> str:
         """The path within the folder, on one line."""
@@ -73,7 +75,7 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
     ``is_old``: as versions found them that knew no other names. DataError when there are no sub-folders, two folders
     for one part, or parts without training images."""
     layout = Layout(root)
-    top = root if is_old else _unwrapped(root, root)
+    top = root if is_old else unwrapped(root, root)
     folders = sub_folders(top, root)
     if not folders:
         raise DataError(f"{top} has no sub-folders; put the images of each class into a sub-folder")
@@ -105,7 +107,7 @@ def part_of(name: str) -> str | None:
     return PART_OF.get(name.casefold())
 
 
-def _part_in(name: str) -> str | None:
+def part_in(name: str) -> str | None:
     """The same for a name with one such word among others: seg_train, test-set, images_val."""
     found = {PART_OF[word] for word in re.split(r"[\W_]+", name.casefold()) if word in PART_OF}
     return found.pop() if len(found) == 1 else None
@@ -113,7 +115,7 @@ def _part_in(name: str) -> str | None:
 
 def _named(folders: list[Path]) -> dict[Path, str]:
     """Folders whose names are those of parts; of longer names only where no plain one is there."""
-    for meaning in (part_of, _part_in):
+    for meaning in (part_of, part_in):
         named = {path: part for path in folders if (part := meaning(path.name)) is not None}
         if "train" in named.values() or (named and meaning is part_of):
             return named
@@ -133,12 +135,12 @@ def _refuse_parts_without_classes(top: Path, folders: list[Path]) -> None:
         raise DataError(f"{top} has {names} without classes in them; put the images of each class into a sub-folder")
 
 
-def _unwrapped(folder: Path, root: Path, levels: int = 8) -> Path:
+def unwrapped(folder: Path, root: Path, levels: int = 8) -> Path:
     """The folder inside of folders that hold nothing but it."""
     inner = sub_folders(folder, root)
-    if len(inner) != 1 or part_of(inner[0].name) or _part_in(inner[0].name) or is_run(inner[0]) or not levels:
+    if len(inner) != 1 or part_of(inner[0].name) or part_in(inner[0].name) or is_run(inner[0]) or not levels:
         return folder
-    deeper = _unwrapped(inner[0], root, levels - 1)
+    deeper = unwrapped(inner[0], root, levels - 1)
     below = sub_folders(deeper, root)
     return deeper if len(below) > 1 or (below and part_of(below[0].name)) else folder
 
@@ -146,5 +148,5 @@ def _unwrapped(folder: Path, root: Path, levels: int = 8) -> Path:
 def _unwrapped_part(folder: Path, root: Path) -> Path:
     """seg_train/seg_train/buildings: the inner one."""
     inner = sub_folders(folder, root)
-    same = len(inner) == 1 and _part_in(inner[0].name) == _part_in(folder.name) is not None
+    same = len(inner) == 1 and part_in(inner[0].name) == part_in(folder.name) is not None
     return inner[0] if same and sub_folders(inner[0], root) else folder

@@ -14,12 +14,15 @@ from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
 from vitlab.data.npz import load_npz
+from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, count_constant, pixel_statistics
+from vitlab.data.tables import ENDINGS, table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
 from vitlab.text import counted, few
 
+OWN = ("folder", "npz", "csv")  # layouts of a user's own data
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
 
 
@@ -30,7 +33,7 @@ def load_dataset(
     side: int | None = None,
     reading: Reading | None = None,
 ) -> Dataset:
-    """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz.
+    """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz or .csv.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
     ``side``: of the squares that the network sees; a folder's photos that are much larger are reduced to it.
@@ -39,7 +42,7 @@ def load_dataset(
     """
     try:
         dataset = _load(os.fspath(name), log, side, reading)
-        if dataset.card.layout in ("folder", "npz"):
+        if dataset.card.layout in OWN:
             _check_own(dataset, log, is_new=reading is None)
     except (MemoryError, OSError) as error:
         if not is_out_of_memory(error):
@@ -57,9 +60,27 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     path = os.path.expanduser(name)
     if path.endswith(".npz"):
         return load_npz(Path(path), log, reading)
+    if path.lower().endswith(ENDINGS):
+        return load_table(Path(path), log, side, reading)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
-        return load_folder(Path(path), log, side, reading)
+        own = pixel_tables(Path(path), reading)
+        return load_pixels(own, Path(path), log, reading) if own else load_folder(Path(path), log, side, reading)
     raise DataError(_unknown(name))
+
+
+def load_table(path: Path, log: Log, side: int | None, reading: Reading | None) -> Dataset:
+    """The data set of one CSV file: a line of pixels for each image, or names of files with their labels."""
+    table = table_at(path)
+    if table is not None and pixel_columns(table):
+        return load_pixels([table], path, log, reading)
+    if table is not None and table.is_of_labels:
+        return load_folder(path.parent, log, side, reading, (path.name,))
+    if not os.path.exists(path):
+        raise DataError(f"there is no file {path}; name a CSV file that exists")
+    raise DataError(
+        f"{path} is no table that vitlab can use; its first line must name the columns: file and label, or label and "
+        f"one column for each pixel"
+    )
 
 
 def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
@@ -86,13 +107,15 @@ def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.5)
     hint = f" (did you mean {' or '.join(close)}?)" if close else f"; known names: {', '.join(CATALOGUE)}"
-    return f"there is no data set or folder {name!r}{hint}; you can also name a folder of images or an .npz file"
+    return (
+        f"there is no data set or folder {name!r}{hint}; you can also name a folder of images, an .npz or a .csv file"
+    )
 
 
 def catalogue_digest(name: str) -> str:
     """The digest of a data set of the catalogue, which is known without its files."""
     # A name for the verified bytes: several cards share an archive, so the members count too.
-    lines = [" ".join((file.sha256, *file.members)) for file in CATALOGUE[name].files]
+    lines = [" ".join((file.digest, *file.members)) for file in CATALOGUE[name].files]
     return sha256("\n".join(lines).encode())
 
 
@@ -103,9 +126,9 @@ def _load_card(card: Card, log: Log) -> Dataset:
         return Dataset(card, train, None, test, digest, "scikit-learn")
     found = obtain(card, log)
     parts = [part for one in found for part in one.parts]
-    train, test = SPLITTERS[card.layout](card, parts)
+    train, val, test = SPLITTERS[card.layout](card, parts)
     origin = " and ".join(dict.fromkeys(one.origin for one in found))
-    return Dataset(card, train, None, test, digest, origin)
+    return Dataset(card, train, val, test, digest, origin)
 
 
 def _read_sklearn_digits(card: Card) -> tuple[Split, Split]:

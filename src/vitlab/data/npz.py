@@ -56,11 +56,25 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
             raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {found}")
         elif images in arrays or labels in arrays:
             raise DataError(f"{path} must hold both {images} and {labels}, or neither; it holds {found}")
-    classes, values = _classes(arrays.get("classes"), pairs["train"][1], path, log, reading)
+    return dataset_of(pairs, arrays.get("classes"), path, digest, log, reading)
+
+
+def dataset_of(
+    pairs: dict[str, tuple[Array, Array]],
+    names: Array | None,
+    path: Path,
+    digest: str,
+    log: Callable[[str], None],
+    reading: Reading | None,
+    tables: tuple[str, ...] = (),
+) -> Dataset:
+    """The data set of the images and integer labels of each part, which ``path`` holds; ``names`` of the classes, else
+    the training labels are the classes."""
+    classes, values = _classes(names, pairs["train"][1], path, log, reading)
     splits = {part: _split(images, labels, values, part, path) for part, (images, labels) in pairs.items()}
     train = splits["train"]
-    card = own_card(path.stem, f"arrays of {path.name}", train.images, classes, str(path), "npz")
-    return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}")
+    card = own_card(path.stem, f"arrays of {path.name}", train.images, classes, str(path), "csv" if tables else "npz")
+    return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}", tables=tables)
 
 
 def too_large(path: Path, verb: str, size: int) -> DataError:

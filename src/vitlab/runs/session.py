@@ -336,6 +336,8 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
         "unreadable": list(dataset.unreadable),
         "size": [card.height, card.width],
         "background": dataset.background,
+        "formats": list(dataset.formats),
+        "tables": list(dataset.tables),
     }
 
 
