@@ -31,7 +31,7 @@ from typing import Any
 
 import vitlab.cli
 from benchmarks.timing import carry_out, circumstances, contestant, markdown, options, quartiles, spread
-from vitlab.cli import progress
+from vitlab import progress
 from vitlab.config import MachineConfig
 from vitlab.machine import Machine, choose_machine, environment
 from vitlab.runs.folder import RunFolder

@@ -90,9 +90,10 @@ def test_private_names_of_other_libraries_are_there(name: str) -> None:
 
 def test_every_public_name_is_there_and_documented() -> None:
     assert sorted(vitlab.__all__) == [
-        "CATALOGUE", "CNN", "Classifier", "Dataset", "PRESETS", "Preprocess", "Reporter", "Result", "RunConfig",
-        "RunFolder", "Split", "ViT", "VitlabError", "build_model", "evaluate_run", "load_dataset", "load_model",
-        "preset_config", "resume_run", "train_run",
+        "Attention", "CATALOGUE", "CNN", "Classifier", "Dataset", "Label", "PRESETS", "Predictions", "Preprocess",
+        "Reporter", "Result", "Run", "RunConfig", "RunFolder", "Split", "StudyResult", "ViT", "VitlabError",
+        "build_model", "compare", "evaluate_run", "load", "load_dataset", "load_model", "preset_config", "resume_run",
+        "study", "train", "train_run",
     ]  # fmt: skip
     for name in vitlab.__all__:
         assert getattr(vitlab, name).__doc__, name

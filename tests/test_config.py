@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitlab.config import MachineConfig, ModelConfig, RunConfig, sections
-from vitlab.config.knobs import describe, did_you_mean, digest, flat_fields, inner_type, knob_type, parse
+from vitlab.config.hints import did_you_mean
+from vitlab.config.knobs import describe, digest, flat_fields, inner_type, knob_type, parse
 from vitlab.config.presets import preset_config
 from vitlab.errors import ConfigError
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -143,10 +141,3 @@ def test_tables_of_measurements_are_the_measured_ones() -> None:
     known = {name for own in made.values() for name in own}
     assert set(shown) <= known
     assert [name for name, own in made.items() if not own.keys() & set(shown)] == []  # no file that no page shows
-
-
-def test_the_python_block_of_the_readme_runs(tmp_path: Path) -> None:
-    block = next(text for text in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S))
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "first" / "result.json").exists()

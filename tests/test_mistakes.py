@@ -160,7 +160,7 @@ NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 
 
 MISTAKES = [
     # words of the command line
-    Mistake("unknown command", "trian", 2, ("trian", "train", "evaluate")),
+    Mistake("unknown command", "trian", 2, ("trian", "vitlab train", "--help")),
     Mistake("unknown option", TRAIN + "--epoch 3", 2, ("--epoch'", "did you mean --epochs", "--help")),
     Mistake("abbreviated option", TRAIN + "--epo 3", 2, ("--epo'", "--epochs")),
     Mistake("unknown option of another command", "presets --epochs 3", 2, ("--epochs", "vitlab presets --help")),

@@ -123,25 +123,19 @@ def test_bytes_and_paths(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "0..1": (GREY / 255, r"x \* 255"),
-    "float32 0..1": (np.float32(GREY / 255), r"x \* 255"),
     "float 0..255": (GREY.astype(float), r"x.round\(\).astype\('uint8'\)"),
     "normalised": (GREY / 128 - 1.0, "normalisation"),
     "nan": (np.full((5, 7), np.nan), "not finite"),
-    "int64": (GREY.astype(np.int64), r"x.astype\('uint8'\)"),
     "int64 0..1": (GREY.astype(np.int64) % 2, r"x.astype\('uint8'\)"),
     "int64 more": (GREY.astype(np.int64) * 9, "scale"),
     "uint16": (GREY.astype(np.uint16) * 257, "257"),
-    "bool": (GREY > 99, r"\* 255"),
     "objects": (np.array([[None]]), "object"),
     "channels first": (draw(3, 5, 7), r"transpose\(1, 2, 0\)"),
     "batch": (draw(2, 5, 7, 3), "one at a time"),
-    "row": (draw(7), "uint8"),
+    "row": (draw(7), r"\[H, W\]"),
     "no pixels": (draw(0, 7), "at least one pixel"),
-    "two channels": (draw(5, 7, 2), "uint8"),
-    "tensor 0..1": (torch.rand(1, 5, 7), r"x \* 255"),
-    "tensor of gradients": (torch.rand(5, 7, requires_grad=True), r"x \* 255"),
-    "bfloat16": (torch.rand(5, 7).bfloat16(), "tensor"),
+    "two channels": (draw(5, 7, 2), r"\[H, W, 3\]"),
+    "a little above 1": (np.float32(GREY / 255) + 0.5, "if 255 is white"),
     "sparse": (torch.eye(5).to_sparse(), "tensor"),
     "meta": (torch.empty(5, 7, device="meta"), "tensor"),
     "batch of tensors": (torch.zeros(1, 1, 5, 7, dtype=torch.uint8), "one at a time"),
@@ -154,6 +148,30 @@ WRONG: dict[str, tuple[Any, str]] = {
     "PIL of floats": (PIL.Image.fromarray(np.float32(GREY[..., 0])), "mode F"),
     "PIL of int32": (PIL.Image.fromarray(GREY[..., 0].astype(np.int32)), "mode I"),
 }  # fmt: skip
+
+
+RIGHT: dict[str, tuple[Any, Any]] = {
+    "0..1": (GREY / 255, GREY),
+    "float32 0..1": (np.float32(GREY / 255), GREY),
+    "a rounding error beyond 1": (np.float32(GREY / 255).clip(0, 1) * np.float32(1.000001), GREY),
+    "int64": (GREY.astype(np.int64), GREY),
+    "bool": (GREY > 99, 255 * (GREY > 99)),
+    "tensor 0..1": (torch.from_numpy(GREY[..., 0] / 255)[None], GREY),
+    "tensor with gradients": (torch.from_numpy(GREY / 255).requires_grad_(), GREY),
+    "colour": (COLOUR.astype(np.float64) / 255, COLOUR),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), RIGHT.values(), ids=RIGHT)
+def test_numbers_with_a_clear_meaning_are_grey_levels(value: Any, expected: Any) -> None:
+    found = to_pixels(value, PHOTO)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+def test_half_floats_of_torch_keep_their_three_digits() -> None:
+    values = torch.linspace(0, 1, 35).view(5, 7).bfloat16()
+    assert np.array_equal(to_pixels(values, PHOTO)[..., 0], (values.float() * 255).round().numpy())
 
 
 @pytest.mark.parametrize(("value", "words"), WRONG.values(), ids=WRONG)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -316,9 +317,34 @@ def test_a_narrow_terminal_gets_no_further_metrics(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for a terminal
-    monkeypatch.setattr(table, "FURTHER", (table.Column("an extra score %", str),))
+    monkeypatch.setattr(table, "LESS", ("an extra score %",))
     print_table("title", [{"cell": "x" * 61, "an extra score %": "17.11", "failed": "3 stopped"}], [])
-    assert ("extra score" in capsys.readouterr().out) is shown
+    assert ("extra score" in capsys.readouterr().out.split("left out")[0]) is shown
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    metrics = {"test_macro_f1": 0.917, "test_balanced_accuracy": 0.913, "test_calibration_error": 0.0123}
+    rows = [row("patch_size 4", seed, 0.9123, 23.517, **metrics) for seed in range(3)]
+    print_table("title", table.grid_of(summarize([cell("patch_size 4")], rows)), [])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert ("patch_size 4" in text, "91.23 ± 0.00" in text, "23.5" in text) == (True, True, True), text
+    assert "…" not in text
+    assert ("macro F1" in text.split("left out")[0]) is False
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_table_says_how_many_runs_did_not_learn() -> None:
+    rows = [row("a", seed, 0.1, learned=seed > 0) for seed in range(3)] + [row("b", 0, 0.9)]
+    lines = summarize([cell("a"), cell("b")], rows)
+    assert [line.not_learned for line in lines] == [1, 0]
+    assert [texts["did not learn"] for texts in table.grid_of(lines)] == ["1 of 3", ""]
+    assert "Did not learn: " in "\n".join(table.notes(lines, {}))
+    assert "did not learn" not in table.grid_of(summarize([cell("b")], rows))[0]
 
 
 def test_a_metric_that_some_runs_lack_is_left_out() -> None:

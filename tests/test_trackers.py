@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import vitlab as vitlab_in_python
 from tests.command import lay_out, vitlab
 from tests.tiny import tiny_config, write_npz
 from vitlab import Reporter, RunFolder, resume_run, train_run
@@ -296,6 +297,13 @@ def test_the_command_line_names_trackers(
     missing = vitlab("train --config tiny.json --out other --log mlflow")
     assert (missing.code, "mlflow is not installed: pip install " in missing.error) == (2, True)
     assert not (tmp_path / "other").exists()
+
+
+def test_python_names_trackers(data: Path, tmp_path: Path, fake: dict[str, list[Any]]) -> None:
+    run = vitlab_in_python.train(tiny_config(data), out=tmp_path / "run", progress=False, log="wandb")
+    run.resume(progress=False, log=["wandb", "trackio"])
+    epochs = {name: [call[1] for call in calls if call[0] == "log"] for name, calls in fake.items()}
+    assert epochs == {"wandb": [1, 2, 3, 3], "trackio": [1, 2, 3, 3]}
 
 
 def test_names_of_trackers() -> None:

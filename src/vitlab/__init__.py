@@ -1,13 +1,17 @@
 """vitlab: small Vision Transformers, trained from scratch on small images.
 
-    from pathlib import Path
-    from vitlab import preset_config, train_run
+    import vitlab
 
-    result = train_run(preset_config("small").with_knobs(epochs=1), Path("runs/first"))
-    print(result["test_top1"])
+    run = vitlab.train("small", data="digits", epochs=3)  # every knob is a keyword; a folder is chosen for you
+    run.result["test_top1"], run.history, run.plot()
+    run.predict(images).names, run.attention(image).weights
+    run = vitlab.load("runs/NAME")
 
-The names below are the public ones. They are imported when they are first used, because the command
-line must be able to answer `--help` without waiting for torch.
+`train` and `load` give a `Run`, `study` and `compare` a `StudyResult`; docs/do/python.md is a guide. Below that level
+are `load_dataset`, `build_model`, `train_run`, `load_model` and others, which do one thing each.
+
+The names below are the public ones. They are imported when they are first used, because the command line must be able
+to answer `--help` without waiting for torch.
 """
 
 from __future__ import annotations
@@ -20,12 +24,13 @@ if sys.platform == "win32":
     raise ImportError("vitlab needs Linux or macOS; on Windows it runs inside WSL 2 (docs/do/install.md)")
 
 if TYPE_CHECKING:
+    from vitlab.api import Attention, Run, StudyResult, compare, load, study, train
     from vitlab.config import RunConfig
     from vitlab.config.presets import PRESETS, preset_config
     from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
     from vitlab.errors import VitlabError
     from vitlab.model import CNN, ViT, build_model
-    from vitlab.predict import Classifier
+    from vitlab.predict import Classifier, Label, Predictions
     from vitlab.runs.finished import evaluate_run, load_model
     from vitlab.runs.folder import RunFolder
     from vitlab.runs.result import Result
@@ -38,26 +43,36 @@ __all__ = [
     "CATALOGUE",
     "CNN",
     "PRESETS",
+    "Attention",
     "Classifier",
     "Dataset",
+    "Label",
+    "Predictions",
     "Preprocess",
     "Reporter",
     "Result",
+    "Run",
     "RunConfig",
     "RunFolder",
     "Split",
+    "StudyResult",
     "ViT",
     "VitlabError",
     "build_model",
+    "compare",
     "evaluate_run",
+    "load",
     "load_dataset",
     "load_model",
     "preset_config",
     "resume_run",
+    "study",
+    "train",
     "train_run",
 ]
 
 _HOME = {
+    "api": ("Attention", "Run", "StudyResult", "compare", "load", "study", "train"),
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),
@@ -65,7 +80,7 @@ _HOME = {
     "runs.finished": ("evaluate_run", "load_model"),
     "runs.result": ("Result",),
     "model": ("CNN", "ViT", "build_model"),
-    "predict": ("Classifier",),
+    "predict": ("Classifier", "Label", "Predictions"),
     "config.presets": ("PRESETS", "preset_config"),
     "training.preprocess": ("Preprocess",),
     "runs.folder": ("RunFolder",),

@@ -10,7 +10,8 @@
     +-- RunError             8   a run folder that is missing, damaged, or does not fit the request
     +-- Interrupted    130/143   Ctrl-C or SIGTERM; the run can be resumed
 
-A message says what happened, why, and what to do, in one line: it is all that the user sees.
+A message says what happened, why, and what to do, in one line: it is all that the user sees. It is written for the
+command line; in Python, `str(error)` says the same with Python's names (advice.py).
 """
 
 from __future__ import annotations
@@ -21,11 +22,23 @@ import re
 from importlib import metadata
 from types import ModuleType
 
+from vitlab.advice import spoken
+
 
 class VitlabError(Exception):
-    """Base of all errors that a user can cause; ``exit_code`` is the process's exit status."""
+    """Base of all errors that a user can cause; ``exit_code`` is the process's exit status.
+
+    >>> try:
+    ...     vitlab.train("smal", data="digits")
+    ... except vitlab.VitlabError as error:
+    ...     print(error)
+    there is no preset 'smal' (did you mean small?); `list(vitlab.PRESETS)` lists them
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return spoken(super().__str__())
 
 
 class ConfigError(VitlabError, ValueError):

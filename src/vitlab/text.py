@@ -5,8 +5,11 @@ Every line that vitlab prints goes through `show` or `say`, because names in it 
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +77,56 @@ def quoted(path: Path | str) -> str:
     return shlex.quote(str(path))
 
 
+def columns() -> int:
+    """How many columns a line on standard output may have: those of the terminal, or of the environment variable
+    COLUMNS; a pipe or a file takes lines of any length."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal or os.environ.get("COLUMNS") else 10_000
+
+
+def wrapped(words: str, first: str = "", indent: str = "") -> list[str]:
+    """Lines of at most `columns`: ``first`` and ``words``; further lines begin with ``indent``."""
+    width = max(20, columns())
+    lines = textwrap.wrap(
+        words.replace(" %", "\u2007%"),  # a number stays with its sign
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\u2007", " ") for line in lines]
+
+
+def aligned(rows: Sequence[dict[str, str]], drop: Sequence[str], left: Sequence[str] = ()) -> list[str]:
+    """Lines of a table with headings, made from texts by heading. Where it is wider than `columns`, the columns
+    ``drop`` are left out, the first one first; nothing is ever cut. ``left``: columns that are not aligned right."""
+    names = list(rows[0])
+    while True:
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+        unwanted = next((name for name in drop if name in names), None)
+        if unwanted is None or sum(widths.values()) + 2 * (len(names) - 1) <= columns():
+            break
+        names.remove(unwanted)
+    heads = {name: name for name in names}
+    cells = [
+        [row[name].ljust(width) if name in left else row[name].rjust(width) for name, width in widths.items()]
+        for row in (heads, *rows)
+    ]
+    return ["  ".join(line).rstrip() for line in cells]
+
+
+def curve(values: Sequence[float]) -> str:
+    """A line of bars for a series, low to high; at most 40, which then are every so many values."""
+    step = -(-len(values) // 40)
+    shown = [*values[::step]] if step > 1 else list(values)
+    low, high = min(shown), max(shown)
+    return "".join(BARS[round((value - low) / (high - low) * 7)] if high > low else BARS[3] for value in shown)
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
 def printable(words: str) -> str:
     r"""``words`` on one line, with everything escaped that a terminal could obey: control characters (\x1b), marks that
     change the direction of text (\u202e), line breaks. Letters and signs of any script stay."""
@@ -87,6 +140,15 @@ def _visible(letter: str) -> str:
 
 
 JOINERS = "\u200c\u200d"  # of letters, for example in Persian, and of emoji
+
+
+def shows(words: str) -> bool:
+    """Whether standard output can show these characters."""
+    try:
+        words.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def show(*lines: str) -> None:

@@ -6,27 +6,30 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
-from vitlab.text import between, counted, percent, show
+from vitlab.text import between, counted, percent, show, wrapped
 
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "RUN [--split test|val] [options]"
+    usage = "RUN [--split test|val|train] [options]"
     parser = flags.add_command(children, evaluate, "measure the accuracy of a finished run", usage)
     add = parser.add_argument
     add("run", metavar="RUN", type=flags.path, help="a run folder")
-    add("--split", choices=("test", "val"), default="test", help="test or validation images [test]")
+    splits = "test or validation images, or those it was trained on, which shows over-fitting [test]"
+    add("--split", choices=("test", "val", "train"), default="test", help=splits)
     moved = "where the run's images are now, if they have moved"
     add("--data", metavar="PLACE", default=argparse.SUPPRESS, help=moved)
     shifts = "test-time augmentation: mean prediction over each image and copies of it shifted by N pixels [0: off]"
     add("--shifts", metavar="N", type=flags.whole_number(0, 28), default=0, help=shifts)
     flags.add_output(parser)
     flags.add_knobs(parser, only=("machine",))
+    flags.hide(parser, "data", "shifts")
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Measure the accuracy of a finished run on its test or validation images."""
-    from vitlab.cli.progress import choose_reporter
+    """Measure the accuracy of a finished run on its test or validation images, or on the images that it was trained on
+    (without augmentation and dropout): the difference from test images shows over-fitting."""
+    from vitlab.progress import choose_reporter
     from vitlab.runs.finished import evaluate_run
 
     reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
@@ -34,13 +37,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     else:
-        show(accuracy_line(numbers["split"], numbers))
+        show(*wrapped(accuracy_line(numbers["split"], numbers)))
     return 0
 
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:
     """Top-1 with its interval, top-5 and loss of a split, for people."""
-    loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:.4f}"
+    loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:,.4f}"
     return (
         f"{split} top-1 {percent(numbers['top1'])} (95 % interval {between(numbers['top1_interval'])}), "
         f"top-5 {percent(numbers['top5'])}, loss {loss}, on {counted(numbers['images'], 'image')}"

@@ -4,72 +4,132 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import textwrap
 import typing
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from vitlab.cli.hints import option_hint, word_hint
 from vitlab.config import RunConfig, sections
-from vitlab.config.knobs import did_you_mean, field_types, flat_fields, inner_type, knob_type
+from vitlab.config.knobs import field_types, flat_fields, inner_type, knob_type
 from vitlab.config.presets import DEFAULT_PRESET, preset_config
 from vitlab.config.run import read_value
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
+from vitlab.studies.grid import RUNS as RUNS
 from vitlab.text import say, show, value
-
-RUNS = Path("runs/by-configuration")  # of studies
 
 MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
 
-EXIT_CODES = """exit codes:
-  0 success   2 wrong option or value   3 data   4 diverged   5 out of memory   6 disk
-  7 run folder in use   8 run folder missing, damaged or unsuitable   130 Ctrl-C   143 SIGTERM"""
-
-# Options as other programs call them.
-FOREIGN = {
-    "--gpu": "--device cuda",
-    "--learning-rate": "--lr",
-    "--num-epochs": "--epochs",
-    "--projection-dim": "--embed-dim",
-    "--transformer-layers": "--depth",
-}
+NARROW = 60  # columns: a narrower terminal shows the help of an option below its name
 
 Children: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
+Section: TypeAlias = tuple[str | None, str | None, list[argparse.Action]]
+
+
+class Wrapped(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal, up to 100 columns; indented lines, such as examples, are not wrapped."""
+
+    def __init__(self, prog: str) -> None:
+        width = min(100, shutil.get_terminal_size().columns) - 2
+        super().__init__(prog, max_help_position=24 if width >= NARROW else 14, width=width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (line if line.startswith(" ") else textwrap.fill(line, width) for line in text.splitlines())
+        return textwrap.indent("\n".join(lines), indent)
+
+    def _format_usage(self, usage: str | None, *about: Any) -> str:
+        if usage is None:
+            return super()._format_usage(usage, *about)
+        return textwrap.fill(f"usage: {usage}", self._width, subsequent_indent=" " * 11) + "\n\n"
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser that answers a mistake with one line and suggests what was probably meant."""
+    """An ArgumentParser that answers a mistake with one line and suggests what was probably meant.
+
+    `--help` leaves out the options ``rare`` and every knob that is not essential; `--help-all` shows them too.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=Wrapped, **options)
+        self.rare: set[str] = set()
+        self.essentials: list[argparse.Action] = []
+        self.knob_groups: list[argparse._ArgumentGroup] = []
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError instead of printing the whole usage."""
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            message = f"missing: {missing}" + (f", as in `{self.usage}`" if self.usage else "")
         raise ConfigError(f"{message}; `{self.prog} --help` explains the options")
 
     def refuse_unknown(self, words: list[str]) -> None:
         """ConfigError for the first word that no option took."""
         if words:
             known = [flag for action in self._actions for flag in action.option_strings]
-            word = words[0].split("=")[0]
-            kind = "unknown option" if word.startswith("-") else "unexpected word"
-            meant = FOREIGN.get(word, "")
-            hint = f" (use {meant})" if meant.split(" ")[0] in known else did_you_mean(word, known)
-            raise ConfigError(f"{kind} {word!r}{hint}; `{self.prog} --help` explains the options")
+            word = words[0].split("=")[0] if words[0].startswith("-") else words[0]
+            kind, hint = ("unknown option", option_hint) if word.startswith("-") else ("unexpected word", word_hint)
+            raise ConfigError(f"{kind} {word!r}{hint(word, known)}; `{self.prog} --help` explains the options")
+
+    def format_help(self) -> str:
+        """What `--help` prints."""
+        shown = [
+            (group.title, group.description, [one for one in group._group_actions if one.dest not in self.rare])
+            for group in self._action_groups
+            if group not in self.knob_groups
+        ]
+        return self.help_with([*shown, ("essential knobs (--help-all shows all of them)", None, self.essentials)])
+
+    def format_help_all(self) -> str:
+        """What `--help-all` prints."""
+        return self.help_with([(one.title, one.description, one._group_actions) for one in self._action_groups])
+
+    def help_with(self, sections: list[Section]) -> str:
+        """The help with these sections."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for title, about, actions in sections:
+            if actions:
+                formatter.start_section(title)
+                formatter.add_text(about)
+                formatter.add_arguments(actions)
+                formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+
+class HelpAll(argparse.Action):
+    """The option --help-all."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        """Print the whole help, and exit."""
+        assert isinstance(parser, OneLineParser)
+        show(*parser.format_help_all().splitlines())
+        parser.exit()
 
 
 def add_command(
     children: Children, call: Callable[[argparse.Namespace], int], help: str, usage: str | None = None
 ) -> OneLineParser:
     """The parser of the command that is named like the function ``call``, and described by its docstring."""
-    name, description = call.__name__, textwrap.fill(" ".join((call.__doc__ or "").split()), 96)
+    name, description = call.__name__, " ".join((call.__doc__ or "").split())
     usage = usage and f"vitlab {name} {usage}"
-    parser = children.add_parser(name, help=help, usage=usage, description=description, epilog=EXIT_CODES)
+    parser = children.add_parser(name, help=help, usage=usage, description=description)
     parser.set_defaults(call=call)
     return parser
+
+
+def hide(parser: OneLineParser, *names: str) -> None:
+    """Show these options, and the knobs that are not essential, only in `--help-all`. Call it last."""
+    parser.rare |= set(names)
+    help = "show every option"
+    parser.add_argument("--help-all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help=help)
 
 
 def add_output(parser: OneLineParser) -> None:
@@ -122,29 +182,31 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 count = whole_number(1, 10_000)
 
 
-def add_knobs(parser: argparse.ArgumentParser, only: tuple[str, ...] = ()) -> None:
+def add_knobs(parser: OneLineParser, only: tuple[str, ...] = ()) -> None:
     """A flag for every knob (of the sections ``only``); knobs that are not given stay absent from the arguments."""
     defaults = sections(preset_config(DEFAULT_PRESET))
     for section, section_type in field_types(RunConfig).items():
         if section not in (only or defaults):
             continue
         group = parser.add_argument_group(section, section_type.__doc__)
+        parser.knob_groups.append(group)
         for f in fields(section_type):
-            _add_knob(group, f.name, f.metadata["help"], getattr(defaults[section], f.name))
+            action = _add_knob(group, f.name, f.metadata["help"], getattr(defaults[section], f.name))
+            if f.metadata["essential"]:
+                parser.essentials.append(action)
 
 
-def _add_knob(group: argparse._ArgumentGroup, name: str, help: str, default: Any) -> None:
+def _add_knob(group: argparse._ArgumentGroup, name: str, help: str, default: Any) -> argparse.Action:
     kind, _ = inner_type(knob_type(RunConfig, name))
     flag = "--" + name.replace("_", "-")
     text = f"{help} [{value(default)}]".replace("%", "%%")
+    add = partial(group.add_argument, flag, help=text, default=argparse.SUPPRESS)
     if kind is bool:
-        group.add_argument(flag, help=text, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
-    elif typing.get_origin(kind) is tuple:
-        group.add_argument(flag, help=text, nargs="*", metavar="N", default=argparse.SUPPRESS)
-    else:
-        words = typing.get_args(kind)
-        metavar = "{" + ",".join(words) + "}" if words else {int: "N", float: "X"}.get(kind, "NAME")
-        group.add_argument(flag, help=text, metavar=metavar, default=argparse.SUPPRESS)
+        return add(action=argparse.BooleanOptionalAction)
+    if typing.get_origin(kind) is tuple:
+        return add(nargs="*", metavar="N")
+    words = typing.get_args(kind)
+    return add(metavar="{" + ",".join(words) + "}" if words else {int: "N", float: "X"}.get(kind, "NAME"))
 
 
 def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:

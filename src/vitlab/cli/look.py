@@ -34,6 +34,7 @@ def declare(children: flags.Children) -> None:
     flags.add_runs(parser)
     flags.add_output(parser)
     flags.add_knobs(parser, only=("machine",))
+    flags.hide(parser, "image", "patch", "runs")
 
 
 def look(arguments: argparse.Namespace) -> int:

@@ -9,16 +9,36 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from vitlab import __version__
-from vitlab.cli import check, data, doctor, evaluate, export, look, predict, presets, serve, study, train
-from vitlab.cli.flags import EXIT_CODES, OneLineParser
-from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
+from vitlab.advice import for_the_command_line
+from vitlab.cli import check, data, demo, doctor, evaluate, export, look, predict, presets, runs, serve, study, train
+from vitlab.cli import show as show_run
+from vitlab.cli.flags import OneLineParser, Section
+from vitlab.cli.hints import command_hint
+from vitlab.errors import ConfigError, OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
 from vitlab.interrupts import notice_ctrl_c
 from vitlab.text import say, show
 
-COMMANDS = (train, evaluate, look, predict, export, serve, study, data, check, presets, doctor)
+GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
+    ("train and judge", (train, evaluate, runs, show_run)),
+    ("look and use", (demo, look, predict, serve, export)),
+    ("study", (study, presets)),
+    ("data and machine", (data, check, doctor)),
+)
+EXAMPLES = """examples:
+  vitlab train --data digits --epochs 3
+  vitlab serve runs/NAME
+  vitlab study --vary patch_size=4,7 --data digits
+
+`vitlab COMMAND --help` explains a command."""
+EXIT_CODES = (
+    "exit codes: 0 success, also of a training that learned nothing, which the last lines say; 1 other errors, such as "
+    "a failed export; 2 wrong option or value; 3 data; 4 diverged; 5 out of memory; 6 disk; 7 run folder in use; "
+    "8 run folder missing, damaged or unsuitable; 130 Ctrl-C; 143 SIGTERM."
+)
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
@@ -26,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command in ``words`` (default: the process's own arguments) and return its exit code."""
     atexit.register(gc.freeze)  # collecting garbage at the end of a process that holds torch takes half a second
     words = list(sys.argv[1:] if words is None else words)
-    with notice_ctrl_c() as pressed:
+    with notice_ctrl_c() as pressed, for_the_command_line():
         try:
             return answer(words)
         except Exception:  # interrupted while it loads, a library may raise anything
@@ -70,6 +90,9 @@ def answer(words: list[str]) -> int:
 def dispatch(words: list[str]) -> int:
     """Parse and call."""
     parser, children = build_parser()
+    if words[:1] == ["help"]:  # as in `git help commit`
+        words = [*words[1:2], "--help"]
+    refuse_unknown_command(parser, words, children)
     arguments, unknown = parser.parse_known_args(words)
     children.get(arguments.command, parser).refuse_unknown(unknown)
     code: int = arguments.call(arguments)
@@ -78,14 +101,37 @@ def dispatch(words: list[str]) -> int:
     return code
 
 
+def refuse_unknown_command(parser: OneLineParser, words: list[str], known: Iterable[str]) -> None:
+    """ConfigError unless the command line begins with a command or an option of vitlab itself."""
+    word = words[0] if words else "--help"
+    if word.startswith("-"):
+        if word not in parser._option_string_actions:
+            raise ConfigError(f"the command comes first, as in `vitlab train {word} ...`; `vitlab --help` lists them")
+    elif word not in known:
+        raise ConfigError(f"unknown command {word!r}{command_hint(word, known)}; `vitlab --help` lists the commands")
+
+
+class Overview(OneLineParser):
+    """The parser of the whole command line; its help lists the commands by GROUPS."""
+
+    parts: list[Section]
+
+    def format_help(self) -> str:
+        """What `vitlab --help` prints."""
+        return self.help_with([*self.parts, ("options", None, self._optionals._group_actions)])
+
+
 def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     """The parser of the whole command line, and that of each command by its name."""
-    parser = OneLineParser(
+    parser = Overview(
         prog="vitlab",
+        usage="vitlab COMMAND [options]",
         description="Train small Vision Transformers from scratch on small images, and see why they work.",
-        epilog=f"{EXIT_CODES}\n\nvitlab COMMAND --help explains a command; --debug shows where an error came from.",
+        epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
     )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("-V", "--version", action="store_true", help="print the version and exit")
+    # `answer` takes it away, whatever the command.
+    parser.add_argument("--debug", action="store_true", help="show where an error came from; works with every command")
 
     def version_or_help(arguments: argparse.Namespace) -> int:
         if arguments.version:
@@ -95,7 +141,11 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
         return 0
 
     parser.set_defaults(call=version_or_help)
-    children = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=OneLineParser)
-    for module in COMMANDS:
-        module.declare(children)
+    children = parser.add_subparsers(prog="vitlab", dest="command", metavar="COMMAND", parser_class=OneLineParser)
+    parser.parts = []
+    for title, modules in GROUPS:
+        before = len(children._choices_actions)
+        for module in modules:
+            module.declare(children)
+        parser.parts.append((title, None, children._choices_actions[before:]))
     return parser, children.choices

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
+import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
-from vitlab.errors import VitlabError
-from vitlab.text import counted, percent, say
+from vitlab.cli.runs import RUNS, TRAIN
+from vitlab.errors import RunError, VitlabError
+from vitlab.text import counted, listed, percent, say
 
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
@@ -16,12 +20,20 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "RUN [RUN ...] [--port N] [options]"
+    usage = "[RUN ...] [--port N] [options]"
     parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
+    help = "run folders, or a study; the first is the default [the newest run in runs/]"
+    parser.add_argument("runs", metavar="RUN", nargs="*", type=flags.path, help=help)
+    parser.set_defaults(open=False)
+    add_options(parser, port=8000)
+
+
+def add_options(parser: flags.OneLineParser, port: int) -> None:
+    """The options that `vitlab demo` has too; ``port`` is the default of --port."""
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", type=flags.path, help="run folders, or a study; the first is the default")
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on [127.0.0.1]")
-    add("--port", metavar="N", type=flags.whole_number(0, 65535), default=8000, help="port; 0 for any free one [8000]")
+    any = "any free one" if port == 0 else port
+    add("--port", metavar="N", type=flags.whole_number(0, 65535), default=port, help=f"port; 0: any free one [{any}]")
     token = "access token that clients must send [the environment variable VITLAB_TOKEN, which others cannot see]"
     add("--token", metavar="T", help=token)
     host = "another host name that browsers may use for this server, NAME or NAME:PORT; may be repeated"
@@ -31,6 +43,7 @@ def declare(children: flags.Children) -> None:
     add("--queue", metavar="N", type=flags.count, default=128, help=queue)
     add("--deadline", metavar="S", type=seconds, default=5.0, help="longest time for an answer, in seconds [5]")
     flags.add_runs(parser, dest="by")
+    flags.hide(parser, "allow_host", "queue", "deadline", "by")
 
 
 def seconds(text: str) -> float:
@@ -45,21 +58,23 @@ def seconds(text: str) -> float:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Classify pictures over HTTP, with a page to draw on. After Ctrl-C or SIGTERM the server answers the requests that
-    it has received and exits with code 0; a second signal ends it at once."""
+    """Classify pictures over HTTP, with a page to draw on; without RUN, by your newest network. After Ctrl-C or SIGTERM
+    the server answers the requests that it has received and exits with code 0; a second signal ends it at once."""
+    say(f"loading {listed(list(map(str, arguments.runs))) or 'your newest network'} ...")  # torch takes its time
     from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
 
     token = arguments.token if arguments.token is not None else os.environ.get("VITLAB_TOKEN")
     token = checked_token(token, arguments.host)
     limits = Limits(queue=arguments.queue, deadline_seconds=arguments.deadline)
+    runs = arguments.runs or [newest_run()]
     with bind(arguments.host, arguments.port) as listener:
         from vitlab.machine import use_threads
         from vitlab.openmp import shortage
         from vitlab.serve.content import load
         from vitlab.serve.server import make_server
 
-        classifiers, files = load(arguments.runs, arguments.by or flags.RUNS, say)
+        classifiers, files = load(runs, arguments.by or flags.RUNS, say)
         access = Access(allowed_hosts(arguments.host, listener.getsockname()[1], arguments.allow_host), token, note=say)
         listen(listener)
         threads = use_threads(arguments.threads)
@@ -68,7 +83,10 @@ def serve(arguments: argparse.Namespace) -> int:
         server = make_server(classifiers, files, listener, access, limits, threads)
         introduce(classifiers, threads)
         hint = "?token=YOUR-TOKEN (needed once; then a cookie replaces it)" if token is not None else ""
-        say(f"serving at {address_of(listener, arguments.host)}{hint}")
+        address = address_of(listener, arguments.host)
+        say(f"serving at {address}{hint}")
+        if arguments.open:
+            open_page(address)
         server.guard.note = say
         server.on_stop = lambda: say("stopping: no new connections, answering the requests already received")
         cut = server.answer_until_stopped()
@@ -77,6 +95,32 @@ def serve(arguments: argparse.Namespace) -> int:
         raise VitlabError(f"stopped with {unanswered} unanswered; a shorter --deadline ends slow requests sooner")
     say("stopped; every accepted request was answered")
     return 0
+
+
+def newest_run() -> Path:
+    """The newest run in runs/ that has a network; RunError without one."""
+    from vitlab.runs.listing import newest_with_model
+
+    found = newest_with_model(RUNS)
+    if found is None:
+        raise RunError(f"there is no trained network in {RUNS} yet; {TRAIN}, then try again, or name a run folder")
+    return found
+
+
+def open_page(address: str) -> None:
+    """Open the page in the browser, if there is one. In a thread: some browsers run in the terminal until they are
+    closed, and the server must answer meanwhile."""
+    threading.Thread(target=visit, args=(address,), daemon=True).start()
+
+
+def visit(address: str) -> None:
+    """Wait for the browser to take the address; say so if there is none."""
+    try:
+        opened = webbrowser.open(address)
+    except (webbrowser.Error, OSError):
+        opened = False
+    if not opened:
+        say("no browser was found here; open the address above yourself")
 
 
 def introduce(classifiers: dict[str, Classifier], threads: int) -> None:

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.config import RunConfig
-from vitlab.config.presets import preset_config
-from vitlab.errors import ConfigError, DataError, Interrupted
-from vitlab.files import write_bytes, write_json
-from vitlab.studies.grid import NAMED, Cell, Study, combine, make_cells, named_cells, parse_axis
-from vitlab.text import counted, listed, printable, quoted, show
+from vitlab.config.presets import PRESETS, preset_config
+from vitlab.errors import ConfigError
+from vitlab.files import is_folder
+from vitlab.studies.grid import (
+    DEFAULT_SEEDS,
+    NAMED,
+    Cell,
+    Study,
+    combine,
+    default_folder,
+    make_cells,
+    named_cells,
+    parse_axis,
+)
+from vitlab.text import counted, printable, quoted, show, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vitlab.studies.driver import Executor, Row
-    from vitlab.studies.images import Images
     from vitlab.studies.search import Search
     from vitlab.studies.summary import Line
-
-STUDIES, DEFAULT_SEEDS = Path("runs/studies"), 3
 
 
 def declare(children: flags.Children) -> None:
     """Both commands and their options."""
-    usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options, one for each knob below]"
+    usage = "NAME | --vary AXIS=VALUE,VALUE ... [--seeds N] [options]"
     parser = flags.add_command(children, study, "vary knobs over several seeds, for a table and a picture", usage)
     add = parser.add_argument
     add("name", metavar="NAME", nargs="?", help=f"a named study: {', '.join(NAMED)}")
@@ -41,7 +48,7 @@ def declare(children: flags.Children) -> None:
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
     add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
     add_options(parser)
-    usage = "PRESET PRESET ... [--seeds N] [options, one for each knob below]"
+    usage = "PRESET PRESET ... [--seeds N] [options]"
     parser = flags.add_command(children, compare, "train presets side by side, and say which is better", usage)
     parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
     add_options(parser)
@@ -59,11 +66,12 @@ def add_options(parser: flags.OneLineParser) -> None:
     add("--retry-failed", action="store_true", help="try failed runs again")
     flags.add_output(parser)
     flags.add_knobs(parser)
+    flags.hide(parser, "zip", "config", "objective", "runs", "executor", "address", "retry_failed")
 
 
 def study(arguments: argparse.Namespace) -> int:
     """Vary knobs around a preset, or run a named study, with several seeds for each setting. Finished runs are never
-    repeated. Knobs given as options apply to every setting."""
+    repeated. Every knob is an option, and applies to every setting."""
     if arguments.status is not None:
         return status(arguments.status, arguments.json)
     knobs = given_knobs(arguments)
@@ -74,29 +82,11 @@ def study(arguments: argparse.Namespace) -> int:
     chosen = Study(name, cells, tuple(seeds), search.identity if search else None)
     chosen, folder, rows = carry_out(arguments, chosen, search)
 
-    from vitlab.look.study import accuracy_against_time, save
+    from vitlab.look.study import write_tables
     from vitlab.studies import table
-    from vitlab.studies.summary import circumstances, groups, summarize
 
-    lines = summarize(chosen.cells, rows, "validation" if search else "test")
-    where = circumstances(rows, arguments.runs or flags.RUNS)
-    notes = table.notes(lines, where)
-    split = listed(sorted({line.split for line in lines if line.split})) or "no"
-    facts = {
-        "study": chosen.name,
-        "digest": chosen.digest(),
-        "seeds": list(chosen.seeds),
-        "accuracy_on": split,
-        "circumstances": where,
-        "lines": [line.to_dict() for line in lines],
-    }
-    write_json(folder / "table.json", facts)
-    write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
-    write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
-    if any(line.seconds is not None and line.accuracy is not None for line in lines):
-        one = len(groups(lines)) == 1
-        title = f"{chosen.name}: {table.heading(lines)}" if one else f"{chosen.name}: accuracy against time"
-        save(accuracy_against_time(lines, title), folder)
+    made = write_tables(chosen, folder, rows, arguments.runs or flags.RUNS)
+    lines, notes, facts = made.lines, made.notes, made.facts
     if arguments.json:
         flags.print_json(facts)
     else:
@@ -109,6 +99,11 @@ def compare(arguments: argparse.Namespace) -> int:
     """Train presets in turn, seed by seed, on one machine: accuracy, time, and a sentence that compares the first
     preset with each of the others and gives the evidence."""
     names, knobs = arguments.presets, given_knobs(arguments)
+    folders = [name for name in names if name not in PRESETS and is_folder(Path(name))]
+    if folders:
+        command = " --beside ".join(map(quoted, [*folders, "RUN"][:2]))
+        text = f"{folders[0]} is a folder, but compare trains presets"
+        raise ConfigError(f"{text}; to compare finished runs: `vitlab look {command}`")
     if len(set(names)) < len(names) or len(names) < 2:
         raise ConfigError("vitlab compare needs two or more different presets, such as small keras-cnn")
     cells = make_cells(preset_config(names[0]), [{"preset": name} for name in names], knobs)
@@ -152,6 +147,8 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
     if arguments.name is not None:
         if arguments.vary or arguments.preset or arguments.config:
             raise ConfigError("a named study has its own cells: leave out --vary, --preset and --config")
+        if "=" in arguments.name:
+            raise ConfigError(f"{arguments.name!r} is not a study; did you forget --vary? `--vary {arguments.name}`")
         return named_cells(arguments.name, knobs)
     if not arguments.vary:
         raise ConfigError(f"a study needs a name ({', '.join(NAMED)}) or --vary AXIS=VALUE,VALUE")
@@ -192,65 +189,14 @@ def carry_out(
 ) -> tuple[Study, Path, list[Row]]:
     """Run what is missing. The study (with the cells that a search has found), its folder and its rows; Interrupted if
     a signal stops it, after all its processes have ended."""
-    from vitlab.cli.progress import choose_watch
-    from vitlab.interrupts import stop_on_signals
-    from vitlab.studies.driver import Driver
-    from vitlab.studies.images import Images
+    from vitlab.progress import choose_watch
+    from vitlab.studies.session import Place, run_study
 
-    folder = arguments.out or STUDIES / f"{chosen.name}-{chosen.digest()[:8]}"
-    cells = (Cell("", {}, search.config),) if search else chosen.cells
-    executor, images = choose_executor(arguments, cells[0].config), Images()
-    try:
-        untested = check_data(cells, images, may_be_elsewhere=arguments.executor == "ray")
-        with choose_watch(arguments.quiet) as (note, show), stop_on_signals() as stop:
-            if untested and not search:
-                note(f"no test images in {listed(untested)}: accuracies are on validation images")
-
-            def run_cells(cells: Sequence[Cell]) -> tuple[list[Row], bool]:
-                found, runs = replace(chosen, cells=tuple(cells)), arguments.runs or flags.RUNS
-                driver = Driver(found, folder, runs, executor, note, show, stop, images)
-                return driver.run(arguments.retry_failed)
-
-            if search:
-                tried, rows, complete = search.run(run_cells)
-                chosen = replace(chosen, cells=tuple(tried))
-            else:
-                rows, complete = run_cells(chosen.cells)
-    finally:
-        executor.stop()
-    if not complete:
-        ended = f"interrupted after {counted(len(rows), 'run')}"
-        raise Interrupted(f"{ended}; rerun the same command to continue ({quoted(folder)})", stop.signum)
+    folder, runs = arguments.out or default_folder(chosen), arguments.runs or flags.RUNS
+    place = Place(folder, runs, arguments.retry_failed, may_be_elsewhere=arguments.executor == "ray")
+    executor = choose_executor(arguments, (search.config if search else chosen.cells[0].config))
+    chosen, rows = run_study(chosen, place, executor, choose_watch(arguments.quiet), search)
     return chosen, folder, rows
-
-
-def check_data(cells: Sequence[Cell], images: Images, may_be_elsewhere: bool) -> list[str]:
-    """The data sets without test images. DataError or ConfigError, before anything runs, if images are missing or a
-    cell cannot use them; ``may_be_elsewhere``: missing images may be on a cluster."""
-    from vitlab.runs.prepare import cut
-    from vitlab.studies.images import short_name
-    from vitlab.training.augment import check_flip
-
-    untested = []
-    for data in dict.fromkeys(cell.config.data.data for cell in cells):
-        try:
-            dataset = images.load(data)
-        except DataError:
-            if may_be_elsewhere:
-                continue
-            raise
-        cuts = set()
-        for cell in (cell for cell in cells if cell.config.data.data == data):
-            try:
-                check_flip(cell.config.augment, dataset.card.may_flip, dataset.card.name)
-                if cell.config.data not in cuts:
-                    cut(dataset, cell.config, is_new=True)
-            except (ConfigError, DataError) as error:
-                raise type(error)(f"cell {cell.name}: {error}" if cell.name else str(error)) from error
-            cuts.add(cell.config.data)
-        if dataset.test is None:
-            untested.append(short_name(data))
-    return untested
 
 
 def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executor:
@@ -278,20 +224,27 @@ def print_tables(title: str, lines: Sequence[Line], grid: list[dict[str, str]], 
 
 
 def print_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> None:
-    """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal."""
+    """Rows of texts by heading on standard output, as wide as they need to be unless that is a terminal: there, columns
+    are left out until the others fit, and no number is ever cut."""
     from rich.console import Console
 
-    from vitlab.studies.table import FURTHER
+    from vitlab.studies.table import LESS
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(highlight=False, width=240)
-    shown = drawn_table(title, rows, notes)
-    if console.measure(shown, options=console.options.update(width=1000)).maximum > console.width:
-        further = {column.heading for column in FURTHER}
-        narrow = [{heading: text for heading, text in row.items() if heading not in further} for row in rows]
-        shown = drawn_table(title, narrow, notes)
+    shown, wide = drawn_table(title, rows, notes), console.options.update(width=1000)
+    left_out = []
+    for name in LESS:
+        if console.measure(shown, options=wide).maximum <= console.width:
+            break
+        if name in rows[0]:
+            left_out.append(name)
+            rows = [{heading: text for heading, text in row.items() if heading != name} for row in rows]
+            shown = drawn_table(title, rows, notes)
     console.print(shown)
+    if left_out:
+        show(*wrapped(f"left out because the terminal is narrow: {', '.join(left_out)}"))
 
 
 def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Table:
@@ -304,7 +257,8 @@ def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Tab
     caption = Text("\n".join(map(printable, notes)))  # Text: names are no markup
     shown = Table(title=Text(printable(title)), caption=caption, caption_justify="left", title_justify="left")
     for heading in rows[0]:
-        shown.add_column(heading, justify="left" if heading in TEXTS else "right")
+        is_text = heading in TEXTS
+        shown.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(printable(text)) for text in row.values()))
     return shown

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
-from vitlab.config import RunConfig
-from vitlab.errors import ConfigError, DivergedError, Interrupted
+from vitlab.errors import ConfigError
 from vitlab.files import claimed, to_json
 from vitlab.runs.trackers import TRACKERS
-from vitlab.text import counted, percent, quoted, show
+from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
 if TYPE_CHECKING:
     from vitlab.runs.result import Result
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "[--preset NAME] [--data NAME] [options, one for each knob below]"
+    usage = "[--preset NAME] [--data NAME] [options]"
     parser = flags.add_command(children, train, "train a network and write a run folder", usage)
     add = parser.add_argument
     flags.add_base(parser, "start from")
@@ -36,17 +33,20 @@ def declare(children: flags.Children) -> None:
     add("--print-config", action="store_true", help="print the whole configuration as JSON and exit")
     flags.add_output(parser)
     flags.add_knobs(parser)
+    flags.hide(parser, "config", "allow_drift", "log", "print_config")
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a network and write a run folder. Brackets show the value in the default preset, small."""
+    """Train a network and write a run folder. Every knob of a preset is an option; brackets show its value in the
+    default preset, small."""
     if arguments.resume is not None:
         return resume(arguments)
     config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
-    from vitlab.cli.progress import choose_reporter
+    from vitlab.progress import choose_reporter
+    from vitlab.runs.folder import default_folders
     from vitlab.runs.session import train_run
 
     # Claimed at once: of several runs that start in the same second, each gets its own folder.
@@ -62,7 +62,7 @@ def resume(arguments: argparse.Namespace) -> int:
             "--resume continues a run with its own configuration; "
             "leave out --preset, --config, --out and --print-config"
         )
-    from vitlab.cli.progress import choose_reporter
+    from vitlab.progress import choose_reporter
     from vitlab.runs.session import resume_run
 
     reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
@@ -70,40 +70,38 @@ def resume(arguments: argparse.Namespace) -> int:
     return conclude(result, arguments.resume, arguments.json)
 
 
-def default_folders(config: RunConfig) -> Iterator[Path]:
-    """runs/DATE-PRESET-DATA-sSEED, and the same with a number after it, for when that is taken."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    data = Path(config.data.data).stem or "data"
-    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
-    return (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10_000))
-
-
 def conclude(result: Result, path: Path, as_json: bool) -> int:
     """Print how a run ended; raises if it was interrupted or diverged."""
+    from vitlab.runs.session import check_done
+
     if as_json:
         flags.print_json(result.to_dict())
+        if trouble := result.why_not_learned():
+            say(f"note: {trouble}")
     elif result.status == "done":
         print_result(result, path)
-    if result.status == "interrupted":
-        again = f"vitlab train --resume {quoted(path)}"
-        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
-    if result.status == "diverged":
-        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
-        raise DivergedError(
-            f"training diverged: the loss became infinite or NaN in step {result['steps'] + 1}; "
-            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
-            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
-        )
+    check_done(result, path)
     return 0
 
 
 def print_result(result: Result, path: Path) -> None:
-    """The result for people; the last line names the run folder and the next command."""
+    """The result for people; the last lines name the run folder and the next commands."""
     test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
-    show(line)
+    show(*wrapped(line))
+    if trouble := result.why_not_learned():
+        show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
-    show(f"saved in {path}   next: vitlab look {quoted(path)}")
+    show(f"saved in {path}", *next_lines(path))
+
+
+def next_lines(path: Path) -> list[str]:
+    """What to type next, for people; without explanations where they do not fit."""
+    commands = {"show": "the result at a glance", "look": "pictures and a report", "serve": "draw, and watch it read"}
+    lines = [f"vitlab {command} {quoted(path)}   # {what}" for command, what in commands.items()]
+    if max(map(len, lines)) + 6 > columns():
+        lines = [f"vitlab {command} {quoted(path)}" for command in commands]
+    return [f"next: {lines[0]}", *(f"      {line}" for line in lines[1:])]

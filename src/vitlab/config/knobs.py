@@ -6,7 +6,6 @@ reads text, `coerce` checks a value from JSON or code.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -14,10 +13,10 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
+from vitlab.config.hints import knob_hint, value_hint
 from vitlab.errors import ConfigError
 
 T = TypeVar("T")
@@ -34,14 +33,18 @@ def knob(
     at_most: float | None = None,
     below: float | None = None,
     inert: Any = NOT_INERT,
+    essential: bool = False,
 ) -> Any:
     """A dataclass field with its help text and its limits (for a tuple, the limits of each entry).
+
+    ``essential``: a newcomer needs it; `--help` shows these knobs only, `--help-all` all of them.
 
     Every knob that is added from now on needs ``inert``: the value at which a run is what it was before the knob
     existed. `RunConfig.digest` leaves out a knob with this value, which keeps the digests of older runs. It must never
     change, even if the default does.
     """
     about = {"help": help, "at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    about["essential"] = essential
     return field(default=default, metadata=about if inert is NOT_INERT else about | {"inert": inert})
 
 
@@ -50,14 +53,16 @@ def fraction(default: float, help: str, inert: Any = NOT_INERT) -> Any:
     return knob(default, help, at_least=0.0, below=1.0, inert=inert)
 
 
-def amount(default: float, help: str, at_most: float | None = None, inert: Any = NOT_INERT) -> Any:
+def amount(
+    default: float, help: str, at_most: float | None = None, inert: Any = NOT_INERT, essential: bool = False
+) -> Any:
     """A number from 0."""
-    return knob(default, help, at_least=0.0, at_most=at_most, inert=inert)
+    return knob(default, help, at_least=0.0, at_most=at_most, inert=inert, essential=essential)
 
 
-def count(default: int | None, help: str, at_most: int, inert: Any = NOT_INERT) -> Any:
+def count(default: int | None, help: str, at_most: int, inert: Any = NOT_INERT, essential: bool = False) -> Any:
     """A whole number from 1."""
-    return knob(default, help, at_least=1, at_most=at_most, inert=inert)
+    return knob(default, help, at_least=1, at_most=at_most, inert=inert, essential=essential)
 
 
 @functools.cache
@@ -122,7 +127,7 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
         return tuple(coerce(name, int, entry) for entry in value)
     words = choices(inner)
     if words and value not in words:
-        hint = did_you_mean(str(value), words)
+        hint = value_hint(name, str(value), words)
         raise ConfigError(f"{name} must be one of {', '.join(words)}, not {value!r}{hint}")
     if inner is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
@@ -160,7 +165,7 @@ def from_dict(cls: type[T], values: Any) -> T:
     kinds = typing.get_type_hints(cls)
     for name in values:
         if name not in kinds:
-            raise ConfigError(f"unknown knob {name!r} in {cls.__name__}{did_you_mean(name, kinds)}")
+            raise ConfigError(f"unknown knob {name!r} in {cls.__name__}{knob_hint(name, kinds)}")
     built = {
         name: from_dict(kinds[name], value) if is_dataclass(kinds[name]) else coerce(name, kinds[name], value)
         for name, value in values.items()
@@ -172,9 +177,3 @@ def digest(values: Any) -> str:
     """The first 12 hexadecimal digits of the SHA-256 of ``values`` as canonical JSON."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)' if a known word is close, else an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

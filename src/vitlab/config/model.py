@@ -33,6 +33,7 @@ class ModelConfig:
         "Side of a patch in pixels. Smaller patches show finer detail but make more tokens, and more tokens take more "
         "time. Pixels at the right and bottom edge that do not fill a patch are cut off.",
         4096,
+        essential=True,
     )
     patch_overlap: int = knob(
         0,
@@ -44,11 +45,17 @@ class ModelConfig:
         48,
         "Width: length of the vector for each patch. Longer vectors hold more complex features, but cost more.",
         65_536,
+        essential=True,
     )
     depth: int = count(
-        4, "Number of transformer blocks. Each one lets the patches exchange information once more.", 1000
+        4,
+        "Number of transformer blocks. Each one lets the patches exchange information once more.",
+        1000,
+        essential=True,
     )
-    num_heads: int = count(4, "Number of attention heads; each learns its own way to look at other patches.", 1024)
+    num_heads: int = count(
+        4, "Number of attention heads; each learns its own way to look at other patches.", 1024, essential=True
+    )
     head_dim: int | None = count(
         None, "Width of one attention head; none means embed_dim / num_heads. Keras calls it key_dim.", 65_536
     )

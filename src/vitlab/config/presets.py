@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vitlab.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from vitlab.config.knobs import did_you_mean
+from vitlab.config.hints import did_you_mean
 from vitlab.errors import ConfigError
 
 SEED_PAGE = (
@@ -37,6 +37,7 @@ class Preset:
     expected: str
     source: str = "vitlab"
     published: tuple[float, float] | None = None
+    is_row: bool = False  # of one of the seed page's two tables
 
 
 def seed_network(
@@ -79,6 +80,7 @@ def seed_row(image_size: int, patch_size: int, embed_dim: int, published: tuple[
         expected=f"the page reports {published[0]:.2f} % in {published[1]:.0f} s (one run, machine not named); "
         f"differences under 0.7 points between rows may be chance.",
         published=published,
+        is_row=True,
     )
 
 
@@ -186,7 +188,11 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset_config(name: str) -> RunConfig:
-    """The configuration of a preset, which carries its name; ConfigError for an unknown one."""
+    """The configuration of a preset, which carries its name; ConfigError for an unknown one.
+
+    >>> vitlab.preset_config("fast").train.epochs
+    1.75
+    """
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}{did_you_mean(name, PRESETS)}; `vitlab presets` lists them")
     return replace(PRESETS[name].config, preset=name)

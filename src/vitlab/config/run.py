@@ -7,10 +7,10 @@ import typing
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from vitlab.config.hints import knob_hint
 from vitlab.config.knobs import (
     NOT_INERT,
     check_limits,
-    did_you_mean,
     digest,
     flat_fields,
     from_dict,
@@ -25,9 +25,21 @@ from vitlab.errors import ConfigError
 SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds")  # knobs of a run that change no result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunConfig:
-    """Everything that defines one run."""
+    """Every setting ("knob") of a run, in six sections: data, augment (augmentation), model, optim (optimizer and
+    schedule), train, machine. Frozen: `with_knobs` makes a changed copy. ConfigError for a value or a combination that
+    cannot work, with the arithmetic that shows why.
+
+    ``preset`` is the name of the preset it came from. `values` lists the knobs with their values, docs/reference/
+    knobs.md explains them.
+
+    >>> config = vitlab.preset_config("small").with_knobs(patch_size=7, epochs=3)
+    >>> config
+    <RunConfig small: patch_size=7, epochs=3>
+    >>> config.model.patch_size, config.optim.lr, len(config.values()) > 50
+    (7, 0.005, True)
+    """
 
     preset: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -45,6 +57,14 @@ class RunConfig:
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
 
+    def __repr__(self) -> str:
+        from vitlab.config.presets import PRESETS  # they are made of this class
+
+        base = PRESETS[self.preset].config if self.preset in PRESETS else RunConfig()
+        own, others = self.values(), base.values()
+        changed = [f"{name}={_short(value)}" for name, value in own.items() if value != others[name]]
+        return f"<RunConfig {self.preset or 'custom'}{': ' * bool(changed)}{', '.join(changed)}>"
+
     def with_knobs(self, **values: Any) -> RunConfig:
         """A copy with some knobs changed, for example ``patch_size=4``; ConfigError for an unknown name."""
         owners = {name: section for name, (section, _) in flat_fields(RunConfig).items()}
@@ -52,7 +72,7 @@ class RunConfig:
         for name, value in values.items():
             if name not in owners:
                 raise ConfigError(
-                    f"there is no knob {name!r}{did_you_mean(name, owners)}; `vitlab train --help` lists them"
+                    f"there is no knob {name!r}{knob_hint(name, owners)}; `vitlab train --help-all` lists them"
                 )
             changed.setdefault(owners[name], {})[name] = value
         parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
@@ -90,6 +110,11 @@ class RunConfig:
         return {name: value for name, value in self.values().items() if name not in ignored and value != others[name]}
 
 
+def _short(value: Any) -> str:
+    """3 for 3.0, otherwise as Python writes it."""
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
 def sections(config: RunConfig) -> dict[str, Any]:
     """Section name -> section of ``config``."""
     return {f.name: getattr(config, f.name) for f in fields(config) if f.name != "preset"}
@@ -109,6 +134,10 @@ def read_value(name: str, text: Any) -> Any:
     if isinstance(text, list):
         words = [] if text in (["none"], [""]) else text
         return tuple(parse(name, kind, word) for word in words)
+    if isinstance(text, str) and "," in text and inner_type(kind)[0] in (int, float):
+        raise ConfigError(
+            f"{name} takes one number, not {text!r}; `vitlab study --vary {name}={text}` compares several"
+        )
     return text if isinstance(text, bool) else parse(name, kind, text)
 
 
@@ -116,5 +145,5 @@ def knob_name(word: str, phrase: str) -> str:
     """The knob called ``word``, written with - or _. If there is none, ConfigError says ``phrase``."""
     name = word.replace("-", "_")
     if name not in flat_fields(RunConfig):
-        raise ConfigError(f"{phrase}{did_you_mean(name, flat_fields(RunConfig))}")
+        raise ConfigError(f"{phrase}{knob_hint(name, flat_fields(RunConfig))}")
     return name

@@ -12,7 +12,9 @@ from vitlab.config.knobs import amount, count, fraction, knob
 class DataConfig:
     """Which images to train on, and which to keep for validation."""
 
-    data: str = knob("mnist", "Data set: a name from `vitlab data list`, a folder of images, or an .npz file.")
+    data: str = knob(
+        "mnist", "Data set: a name from `vitlab data list`, a folder of images, or an .npz file.", essential=True
+    )
     val_split: Literal["stratified", "last"] = knob(
         "stratified",
         "How validation images are split off the training set. stratified: the same share of each class, drawn with "
@@ -84,6 +86,7 @@ class OptimConfig:
         1e-3,
         "Peak learning rate. A small one is slow and steady; a large one is fast and may oscillate or diverge.",
         above=0.0,
+        essential=True,
     )
     min_lr: float = amount(0.0, "Learning rate at the end of a falling schedule.")
     schedule: Literal["constant", "linear", "cosine"] = knob(
@@ -99,6 +102,7 @@ class OptimConfig:
         "Pulls weights towards zero to reduce over-fitting, as in torch: each step multiplies them by "
         "1 - lr x weight_decay. TensorFlow Addons does not multiply by lr: its 1e-4 at lr 1e-3 is 0.1 here. "
         "Muon's matrices have muon_weight_decay instead.",
+        essential=True,
     )
     muon_lr: float = knob(0.02, "Peak learning rate of Muon's matrices; it follows the same schedule as lr.", above=0.0)
     muon_momentum: float = fraction(0.95, "Share of its running mean of gradients that Muon keeps at each step.")
@@ -131,17 +135,23 @@ class TrainConfig:
         "Passes over the training images, fractions allowed. Start with 1 for a quick result.",
         above=0.0,
         at_most=1_000_000.0,
+        essential=True,
     )
     batch_size: int = count(
         128,
         "Images per step. Larger batches are faster and steadier but need more memory and make fewer steps per epoch.",
         10_000_000,
+        essential=True,
     )
     eval_batch_size: int = count(
         1000, "Images per step in evaluation; changes memory and speed, not results.", 10_000_000
     )
     seed: int = knob(
-        0, "Source of all randomness; on a CPU the same seed repeats a run bit for bit.", at_least=0, at_most=2**53
+        0,
+        "Source of all randomness; on a CPU the same seed repeats a run bit for bit.",
+        at_least=0,
+        at_most=2**53,
+        essential=True,
     )
     select: Literal["best", "last"] = knob(
         "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
@@ -155,7 +165,9 @@ class TrainConfig:
 class MachineConfig:
     """Where and how to compute. These knobs change speed and rounding, but not what is computed."""
 
-    device: Literal["auto", "cpu", "cuda"] = knob("auto", "Where to compute; auto uses a CUDA GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = knob(
+        "auto", "Where to compute; auto uses a CUDA GPU if there is one.", essential=True
+    )
     precision: Literal["auto", "fp32", "bf16"] = knob(
         "auto",
         "Number format of matrix products; auto uses bf16 where the processor or GPU has instructions for it, else "

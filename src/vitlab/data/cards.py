@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vitlab.data.images import ALL, SAFE
 from vitlab.data.splits import Images, Split
 from vitlab.errors import DataError
+from vitlab.text import counted, listed, printable
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DataFile:
         return self.sha256 or self.md5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
     """What is known about a data set without its pixels.
 
@@ -72,6 +73,10 @@ class Card:
     package: DataFile | None = None
     transposed: bool = False
     first_label: int = 0
+
+    def __repr__(self) -> str:
+        size = f"{self.height} x {self.width} x {self.channels}"
+        return printable(f"<Card {self.name}: {self.title}, {size}, {counted(len(self.classes), 'class')}>")
 
 
 def _catalogue_card(name: str, table: dict[str, Any]) -> Card:
@@ -140,13 +145,18 @@ def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else default
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A data set in memory, checked: DataError when its parts do not match the card.
 
-    ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says where they came from;
-    ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that transparency became;
-    ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of image files.
+    ``train``, ``val`` and ``test`` are `Split`; the last two may be None. ``card`` holds its facts, such as
+    ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
+    where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
+    transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
+    image files.
+
+    >>> vitlab.load_dataset("digits")
+    <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
     """
 
     card: Card
@@ -160,6 +170,14 @@ class Dataset:
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = {"training": self.train, "validation": self.val, "test": self.test}
+        sizes = listed([f"{len(part):,} {name}" for name, part in parts.items() if part is not None])
+        shape = " x ".join(map(str, self.train.images.shape[1:]))
+        return printable(
+            f"<Dataset {self.card.name}: {sizes} images of {shape}, {counted(len(self.card.classes), 'class')}>"
+        )
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)

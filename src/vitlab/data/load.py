@@ -20,7 +20,7 @@ from vitlab.data.splits import Split, count_constant, pixel_statistics
 from vitlab.data.tables import ENDINGS, table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
-from vitlab.text import counted, few
+from vitlab.text import counted, few, quoted
 
 OWN = ("folder", "npz", "csv")  # layouts of a user's own data
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
@@ -33,12 +33,16 @@ def load_dataset(
     side: int | None = None,
     reading: Reading | None = None,
 ) -> Dataset:
-    """The data set ``name``: a name of the catalogue, a folder of images, or a path that ends in .npz or .csv.
+    """The data set ``name``: a name of `CATALOGUE`, a folder of images, or a path that ends in .npz or .csv.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
     ``side``: of the squares that the network sees; a folder's photos that are much larger are reduced to it.
     ``reading``: how the run read the images that they are loaded for; classes then keep their numbers.
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
+
+    >>> digits = vitlab.load_dataset("digits")  # comes with scikit-learn, so it works offline
+    >>> digits.train.images.shape, digits.train.images.dtype.name
+    ((1437, 8, 8, 1), 'uint8')
     """
     try:
         dataset = _load(os.fspath(name), log, side, reading)
@@ -65,6 +69,11 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         own = pixel_tables(Path(path), reading)
         return load_pixels(own, Path(path), log, reading) if own else load_folder(Path(path), log, side, reading)
+    if os.path.isfile(path):
+        raise DataError(
+            f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
+            f".csv file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
+        )
     raise DataError(_unknown(name))
 
 

@@ -107,7 +107,7 @@ def _fetch(card: Card, file: DataFile, failed_hosts: dict[str, str], log: Log) -
     reasons = "; ".join(f"{host}: {reason}" for host, reason in failed_hosts.items()) or "it has no mirrors"
     raise DataError(
         f"cannot get {file.name} of {card.name} ({reasons}); put {' or '.join(_names(file))} into {folder}, "
-        "or set VITLAB_DATA to a folder that contains it; --data digits works offline"
+        "or set VITLAB_DATA to a folder that contains it; --data=digits works offline"
     )
 
 

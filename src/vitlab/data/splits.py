@@ -23,12 +23,23 @@ FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """``images`` uint8 [N, H, W, C] with C 1 or 3, and ``labels`` int64 [N]; otherwise DataError."""
+    """Images with their labels: ``images`` uint8 [N, H, W, C] with C 1 or 3, from 0 (black) to 255, and ``labels``
+    int64 [N]; DataError for anything else.
+
+    >>> split = vitlab.load_dataset("digits").test
+    >>> split
+    <Split of 360 images, 8 x 8 x 1>
+    >>> split.images.shape, split.labels[:3].tolist()
+    ((360, 8, 8, 1), [2, 3, 4])
+    """
 
     images: Images
     labels: Labels
+
+    def __repr__(self) -> str:
+        return f"<Split of {counted(len(self), 'image')}, {' x '.join(map(str, self.images.shape[1:]))}>"
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels

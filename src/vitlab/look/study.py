@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote
@@ -24,8 +24,8 @@ from vitlab.look.report import Answer, Picture, Section, Table
 from vitlab.look.style import BLUE, GREY, RED, run_name
 from vitlab.studies import table
 from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
-from vitlab.studies.grid import Cell
-from vitlab.studies.summary import Line, accuracy_of, groups, ranked, summarize, with_digests
+from vitlab.studies.grid import Cell, Study
+from vitlab.studies.summary import Line, accuracy_of, circumstances, groups, ranked, summarize, with_digests
 from vitlab.text import capitalised, duration, listed
 
 LETTER, LINE_HEIGHT = 4.8, 8.5  # points: about the width of a letter and the height of a name
@@ -84,6 +84,39 @@ def checked_lines(folder: Path, lines: list[Line], rows: list[Row], split: str) 
         facts = {name: getattr(own, name) for name in ("data", "data_sha256", "split", "validation", "metrics")}
         found.append(replace(line, **facts, published=published, verdict=line.verdict if published else None))
     return ranked(found)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a study found: a line for each cell, notes on how to read them, and table.json."""
+
+    lines: list[Line]
+    notes: list[str]
+    facts: dict[str, Any]
+
+
+def write_tables(chosen: Study, folder: Path, rows: Sequence[Row], runs: Path) -> Tables:
+    """Summarise a study's rows, and write table.json, table.md, table.csv and the picture into its folder."""
+    lines = summarize(chosen.cells, rows, "validation" if chosen.identity else "test")
+    where = circumstances(rows, runs)
+    notes = table.notes(lines, where)
+    split = listed(sorted({line.split for line in lines if line.split})) or "no"
+    facts = {
+        "study": chosen.name,
+        "digest": chosen.digest(),
+        "seeds": list(chosen.seeds),
+        "accuracy_on": split,
+        "circumstances": where,
+        "lines": [line.to_dict() for line in lines],
+    }
+    files.write_json(folder / "table.json", facts)
+    files.write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
+    files.write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
+    if any(line.seconds is not None and line.accuracy is not None for line in lines):
+        one = len(groups(lines)) == 1
+        title = f"{chosen.name}: {table.heading(lines)}" if one else f"{chosen.name}: accuracy against time"
+        save(accuracy_against_time(lines, title), folder)
+    return Tables(lines, notes, facts)
 
 
 @style.applied

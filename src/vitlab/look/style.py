@@ -91,10 +91,17 @@ def whole_style() -> Any:
 applied = mpl.rc_context(whole_style())  # decorates a function that draws
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows as it is: matplotlib teaches notebooks that only when pyplot is imported."""
+
+    def _repr_png_(self) -> bytes:
+        return to_bytes(self)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, with automatic margins."""
     layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
-    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+    return ShownFigure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def subplots(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:

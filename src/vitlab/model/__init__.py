@@ -28,7 +28,13 @@ NETWORKS: dict[str, type[Network]] = {"vit": ViT, "cnn": CNN, "mixer": Mixer}
 
 
 def build_model(config: ModelConfig, in_channels: int, num_classes: int) -> Network:
-    """The network of ``config``, freshly initialised from torch's global generator, on the CPU."""
+    """The network of ``config``, freshly initialised from torch's global generator, on the CPU.
+
+    >>> import torch
+    >>> model = vitlab.build_model(vitlab.preset_config("small").model, in_channels=1, num_classes=10)
+    >>> list(model(torch.zeros(5, 1, 28, 28)).shape)  # float [B, C, side, side] -> logits [B, K]
+    [5, 10]
+    """
     return NETWORKS[config.arch](config, in_channels, num_classes)
 
 

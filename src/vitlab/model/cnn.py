@@ -9,13 +9,21 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig, cnn_side
 from vitlab.model.description import Description, Squares, head_multiply_adds
+from vitlab.model.patches import check_preprocessed
 from vitlab.text import listed
 
 DELETION_GRID = 7  # squares a side that deletion blanks, where there are no patches
 
 
 class CNN(nn.Module):
-    """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer."""
+    """For each layer a 3 x 3 convolution without padding, ReLU and 2 x 2 max pooling; then one dense layer. With
+    ``cnn_channels`` (32, 64) the network of keras-team/keras-io, examples/vision/mnist_convnet.py.
+
+    >>> import torch
+    >>> model = vitlab.build_model(vitlab.preset_config("keras-cnn").model, in_channels=1, num_classes=10)
+    >>> list(model(torch.zeros(5, 1, 28, 28)).shape)  # float [B, C, side, side] -> logits [B, K]
+    [5, 10]
+    """
 
     def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -36,6 +44,7 @@ class CNN(nn.Module):
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The last feature map, flattened in the order channel, row, column."""
+        check_preprocessed(images_BCHW)
         x = channels_last(images_BCHW)
         for conv in self.convs:
             x = F.relu(F.max_pool2d(conv(x), 2))  # equal to pooling after ReLU, on a quarter of the numbers

@@ -1,9 +1,19 @@
-"""Cutting an image into patches."""
+"""Images on their way into a network: whether they may enter, and how they are cut into patches."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def check_preprocessed(images_BCHW: Tensor) -> None:
+    """TypeError for images as they are stored, which a network cannot read."""
+    if not images_BCHW.is_floating_point():
+        kind, shape = str(images_BCHW.dtype).removeprefix("torch."), list(images_BCHW.shape)
+        raise TypeError(
+            f"a network takes preprocessed images, float [B, C, side, side], not {kind} {shape}: "
+            "call model(preprocess(images))"
+        )
 
 
 def patchify(images_BCHW: Tensor, patch_size: int, overlap: int = 0, margin: int = 0) -> Tensor:

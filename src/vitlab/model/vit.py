@@ -15,12 +15,19 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.model.block import Attention, Block, make_norm
 from vitlab.model.description import Description, Squares, head_multiply_adds
-from vitlab.model.patches import patch_length, patchify
+from vitlab.model.patches import check_preprocessed, patch_length, patchify
 from vitlab.text import counted
 
 
 class ViT(nn.Module):
-    """Patches -> tokens -> blocks -> one vector -> class scores."""
+    """The Vision Transformer (Dosovitskiy et al. 2021): patches -> tokens -> blocks -> one vector -> class scores.
+
+    >>> import torch
+    >>> model = vitlab.build_model(vitlab.preset_config("small").model, in_channels=1, num_classes=10)
+    >>> logits, weights = model.eval().forward_with_attention(torch.zeros(5, 1, 28, 28))
+    >>> list(logits.shape), list(weights.shape)  # [B, K]; [depth, B, heads, tokens, tokens], rows sum to 1
+    ([5, 10], [2, 5, 2, 49, 49])
+    """
 
     def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -73,6 +80,7 @@ class ViT(nn.Module):
         """Projected patches with their positions, [B, N, D]; the class token, if any, comes first."""
         config = self.config
         cut = config.patch_size, config.patch_overlap, config.margin
+        check_preprocessed(images_BCHW)
         x: Tensor = self.patch_embed(patchify(images_BCHW, *cut))
         if self.cls_token is not None:
             # By shape, not by len, which would write the batch size of the example into an export.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,42 +17,39 @@ from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
-from vitlab.data.drawn import DARK, LIGHT
+from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
 from vitlab.data.images import Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
-from vitlab.predict.inputs import to_pixels
+from vitlab.predict.drawing import BRIGHT
+from vitlab.predict.inputs import many_in, to_pixels
+from vitlab.predict.predictions import NOT_SURE as NOT_SURE
+from vitlab.predict.predictions import SHOWN, Label, Predictions
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
-from vitlab.text import printable
+from vitlab.text import counted, printable
 from vitlab.training.novelty import Novelty, traits
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from vitlab.predict.inputs import Picture
+    from vitlab.predict.inputs import Picture, Pictures
 
-NOT_SURE = 0.5  # below this probability an answer should not be trusted
-
-
-@dataclass(frozen=True)
-class Label:
-    """A class with its probability, 0 to 1."""
-
-    name: str
-    index: int
-    probability: float
+TOGETHER = 256  # pictures that `predict` reads and puts through the network at a time
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Classifier:
-    """A trained network with everything it needs to classify a picture.
+    """A trained network with everything it needs to classify pictures, on the CPU.
 
-        from vitlab import Classifier
-
-        classifier = Classifier.load("runs/first")
-        best = classifier("seven.png")[0]
-        print(best.name, best.probability)
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> classifier = vitlab.Classifier.load(run.path)
+    >>> images = vitlab.load_dataset("digits").test.images  # uint8 [360, 8, 8, 1]
+    >>> best = classifier(images[0])[0]                     # one picture: its labels, the best first
+    >>> best.name in classifier.classes, 0 < best.probability <= 1
+    (True, True)
+    >>> classifier.predict(images).probabilities.shape      # many: see `Predictions`
+    (360, 10)
 
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
     ``size`` is the height and width of its images, which older run folders do not tell;
@@ -97,10 +96,72 @@ class Classifier:
             size=reading.size,
         )
 
+    def __repr__(self) -> str:
+        return f"<Classifier {self.name}: {self.model.describe().name} for {counted(len(self.classes), 'class')}>"
+
     def __call__(self, image: Picture, center: bool | None = None, top: int = 5) -> list[Label]:
         """The ``top`` most likely labels of a picture, best first: the path or the bytes of a PNG or JPEG file, a PIL
-        image, or a uint8 array or tensor (see `inputs.to_pixels`). ImageError when it cannot be read."""
+        image, or an array or tensor of pixels (see `predict`). ImageError when it cannot be read."""
         return self.labels(self.logits(self.prepare(image, center)), top)[0]
+
+    def predict(self, images: Pictures, center: bool | None = None) -> Predictions:
+        """The answers to one or many pictures, computed a few hundred at a time, so that memory stays small.
+
+        ``images`` is one of
+
+        - an array [H, W], [N, H, W] or [N, H, W, C] with C 1 (grey), 3 (red, green, blue) or 4 (with transparency);
+          one of three sizes is a single picture [H, W, C] if its last size is 1, 3 or 4. Its numbers are whole ones
+          from 0 to 255, or floats from 0 to 1;
+        - a torch tensor, where [N, C, H, W] and [C, H, W] are understood, too;
+        - a path or the bytes of a PNG or JPEG file, or a PIL image;
+        - a list or any other iterable of these, or a `Split`.
+
+        Pictures of any size are reduced to that of the data set. If the network was trained on drawings like MNIST's,
+        each picture that is not yet normalised in their way is: its ink is found, scaled and centred; ``center`` False
+        leaves it where it is. ImageError, in one line, for a picture that cannot be read or numbers that may mean
+        several things.
+        """
+        logits, unlike, shown = [torch.zeros(0, len(self.classes))], list[bool | None](), list[Pixels]()
+        for some in self._prepared(images, center):
+            logits_BK, unlike_B = self.outputs_of(some)
+            logits.append(logits_BK)
+            unlike += unlike_B
+            shown += [one[0].numpy() for one in some[: SHOWN - len(shown)]]
+        logits_NK = torch.cat(logits)
+        self.check_finite(logits_NK)
+        known = np.array([bool(one) for one in unlike]) if self.bounds is not None else None
+        return Predictions(self.classes, logits_NK.double().softmax(dim=1).numpy(), known, tuple(shown))
+
+    def _prepared(self, images: Pictures, center: bool | None) -> Iterator[list[Tensor]]:
+        """The pictures as `examine` gives them, TOGETHER at a time."""
+        found = many_in(images, self.channels)
+        if isinstance(found, np.ndarray):
+            for start in range(0, len(found), TOGETHER):
+                yield self._prepare_array(found[start : start + TOGETHER], center)
+            return
+        waiting = iter(found)
+        while some := list(islice(waiting, TOGETHER)):
+            yield [self.prepare(image, center) for image in some]
+
+    def _prepare_array(self, pixels_BHWC: Pixels, center: bool | None) -> list[Tensor]:
+        """The same for uint8 [B, H, W, 1 or 3]: pictures that are as those of the data set already need no work."""
+        if self.drawing is not None:
+            ready_B = np.zeros(len(pixels_BHWC), bool)
+            if center is None and pixels_BHWC.shape[1:] == (SIDE, SIDE, 1):
+                grey_BHW = 255 - pixels_BHWC[..., 0] if self.drawing == DARK else pixels_BHWC[..., 0]
+                ready_B = are_normalised(grey_BHW, ground=0) & (grey_BHW.max(axis=(1, 2)) >= BRIGHT)
+        else:
+            ready_B = np.full(len(pixels_BHWC), all(map(operator.le, pixels_BHWC.shape[1:3], self.stored_size)))
+        wanted_BHWC = pixels_BHWC
+        if self.channels != pixels_BHWC.shape[3] and ready_B.any():
+            batch, height, width, _ = pixels_BHWC.shape
+            rows = pixels_BHWC.reshape(batch * height, width, -1)
+            changed = to_grey(rows) if self.channels == 1 else np.repeat(rows, 3, axis=2)
+            wanted_BHWC = changed.reshape(batch, height, width, self.channels)
+        return [
+            torch.from_numpy(wanted.copy())[None] if is_ready else self.prepare(pixels, center)
+            for pixels, wanted, is_ready in zip(pixels_BHWC, wanted_BHWC, ready_B, strict=True)
+        ]
 
     def is_unlike(self, image: Picture, center: bool | None = None) -> bool | None:
         """Whether a picture is unlike anything that the network was trained on, so that its labels mean nothing. About
@@ -164,7 +225,7 @@ class Classifier:
 
     def logits_of(self, images: Sequence[Tensor]) -> Tensor:
         """Like `logits`, for a list of uint8 [1, H, W, C] whose sizes may differ: one pass through the network."""
-        return self.run_network(torch.cat([self.preprocess(image) for image in images]))
+        return self.run_network(self.inputs_of(images))
 
     def novelty(self, images_BHWC: Tensor) -> Tensor:
         """uint8 [B, H, W, C] of one size -> float64 [B]: how far each image is from the training images (see
@@ -182,7 +243,13 @@ class Classifier:
 
     def outputs_of(self, images: Sequence[Tensor]) -> tuple[Tensor, list[bool | None]]:
         """`outputs` of a list of uint8 [1, H, W, C] whose sizes may differ."""
-        return self.outputs(torch.cat([self.preprocess(image) for image in images]))
+        return self.outputs(self.inputs_of(images))
+
+    def inputs_of(self, images: Sequence[Tensor]) -> Tensor:
+        """The network's input [B, C, S, S] for a list of uint8 [1, H, W, C] whose sizes may differ."""
+        if len({image.shape for image in images}) == 1:  # many times as fast
+            return self.preprocess(torch.cat(list(images)))
+        return torch.cat([self.preprocess(image) for image in images])
 
     def _logits_and_distances(self, inputs_BCSS: Tensor, bounds: Novelty) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
@@ -196,10 +263,14 @@ class Classifier:
             logits: Tensor = self.model(inputs_BCSS).float()
         return logits
 
-    def labels(self, logits_BK: Tensor, top: int = 5) -> list[list[Label]]:
-        """For each row of logits the ``top`` most likely labels, best first; RunError if they are not finite."""
+    def check_finite(self, logits_BK: Tensor) -> None:
+        """RunError unless all numbers are finite."""
         if not bool(torch.isfinite(logits_BK).all()):
             raise RunError(f"{self.path}: the network's answer is not a finite number; train again with a lower lr")
+
+    def labels(self, logits_BK: Tensor, top: int = 5) -> list[list[Label]]:
+        """For each row of logits the ``top`` most likely labels, best first; RunError if they are not finite."""
+        self.check_finite(logits_BK)
         best = logits_BK.double().softmax(dim=1).topk(min(max(top, 1), len(self.classes)), dim=1)
         return [
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]

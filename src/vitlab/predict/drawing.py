@@ -19,6 +19,7 @@ from vitlab.data.drawn import CENTRE, LONGEST, SIDE, are_normalised
 from vitlab.data.images import Pixels, to_grey
 from vitlab.predict.paper import NO_INK, TINY, Box, Ink, border_of, box_around, find_ink
 
+BRIGHT = 254  # the brightest pixel of a normalised drawing has this level at least
 TIE = 1e-6  # a centre halfway between two places goes right or down, whatever the last bit of the sum
 
 Floats = npt.NDArray[np.float64]
@@ -91,7 +92,7 @@ def already_normalised(picture_HWC: Pixels) -> Steps | None:
     for inverted in (False, True):
         grey = 255 - picture_HWC[..., 0] if inverted else picture_HWC[..., 0]
         box = box_around(grey > 0)
-        if box is not None and grey.max() >= 254 and are_normalised(grey[np.newaxis], ground=0)[0]:
+        if box is not None and grey.max() >= BRIGHT and are_normalised(grey[np.newaxis], ground=0)[0]:
             left, top, right, bottom = box
             return Steps(inverted, box, grey[top:bottom, left:right].copy(), grey.copy())
     return None

@@ -1,13 +1,13 @@
 """What may be handed to a classifier as a picture, and how each kind becomes pixels.
 
-Nothing is guessed: a number is a grey level only as uint8, since 0 to 1 and 0 to 255 look alike in a dark picture.
+What numbers mean is said in `data.arrays`: whole numbers are grey levels from 0 to 255, floats go from 0 to 1.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vitlab.data import Split
+from vitlab.data.arrays import channels_last, to_array, to_levels
 from vitlab.data.images import ImageError, Pixels, read_file
 
 if TYPE_CHECKING:
     import PIL.Image
 
     Bytes = bytes | bytearray | memoryview
-    Picture = Bytes | str | os.PathLike[str] | npt.NDArray[np.uint8] | torch.Tensor | PIL.Image.Image
+    Picture = Bytes | str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor | PIL.Image.Image
+    Pictures = Picture | Split | Iterable[Picture]
 
 Read = Callable[[bytes, str], Pixels]  # of a PNG or JPEG file and its name
 
@@ -32,10 +35,10 @@ TRANSPARENT = ("LA", "PA", "RGBa")  # besides "La", which Pillow converts only t
 def to_pixels(value: object, read: Read) -> Pixels:
     """uint8 [H, W, 1 or 3] of a picture; ImageError for anything else.
 
-    A path or the bytes of a file go to ``read``, which also fills transparency. An array is uint8 [H, W], [H, W, 1],
+    A path or the bytes of a file go to ``read``, which also fills transparency. An array is [H, W], [H, W, 1],
     [H, W, 3], or [H, W, 4] with transparency; a tensor too, or [C, H, W]: its first size is C if it is 1 or 3, then its
-    last size if it is 1, 3 or 4, then its first size if it is 4. A PIL image may have any mode whose values have a
-    known range.
+    last size if it is 1, 3 or 4, then its first size if it is 4. Its numbers are grey levels from 0 to 255, or floats
+    from 0 to 1 (`data.arrays`). A PIL image may have any mode whose values have a known range.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         return read(bytes(value), "the image")
@@ -49,7 +52,7 @@ def to_pixels(value: object, read: Read) -> Pixels:
     pillow = sys.modules.get("PIL.Image")  # not imported: then this is none of its images
     if pillow is not None and isinstance(value, pillow.Image):
         return _of_pillow(value, read)
-    known = "a path, the bytes of a PNG or JPEG file, a PIL image, or a uint8 array or tensor"
+    known = "a path, the bytes of a PNG or JPEG file, a PIL image, or an array or tensor of pixels"
     hint = "; numpy.array(x, dtype='uint8') makes an array of it" if isinstance(value, list | tuple) else ""
     raise ImageError(f"a picture is {known}, not {type(value).__name__}{hint}")
 
@@ -57,9 +60,10 @@ def to_pixels(value: object, read: Read) -> Pixels:
 def _of_array(array: npt.NDArray[Any], what: str, read: Read) -> Pixels:
     plain: npt.NDArray[Any] = np.asarray(array)
     pixels = plain[..., np.newaxis] if plain.ndim == 2 else plain
-    if plain.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
         shape = f"{plain.dtype} {list(plain.shape)}"
-        raise ImageError(f"pixels must be uint8 {SHAPES}, not {what} {shape}{_advice(plain)}")
+        raise ImageError(f"a picture's pixels are {SHAPES}, not {what} {shape}{_advice(plain.shape)}")
+    pixels = to_levels(pixels)
     if pixels.shape[2] < 4:
         return pixels
     import PIL.Image
@@ -67,43 +71,56 @@ def _of_array(array: npt.NDArray[Any], what: str, read: Read) -> Pixels:
     return _through_a_file(PIL.Image.fromarray(np.ascontiguousarray(pixels)), read)
 
 
-def _advice(array: npt.NDArray[Any]) -> str:
-    """How to make pixels of it, as far as its numbers tell."""
-    if array.size == 0:
+def _advice(shape: tuple[int, ...]) -> str:
+    """How to make one picture of pixels with this shape."""
+    if 0 in shape:
         return ""
-    if array.dtype == np.uint8:
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            return "; x.transpose(1, 2, 0) puts its channels last"
-        return "; pass its pictures one at a time" if array.ndim == 4 else ""
-    if array.dtype == np.bool_:
-        return "; convert it with x.astype('uint8') * 255"
-    if array.dtype.kind not in "iuf":
-        return ""
-    if not np.isfinite(array).all():
-        return "; some of its numbers are not finite"
-    low, high = float(array.min()), float(array.max())
-    if array.dtype.kind in "iu":
-        if low >= 0 and high <= 255:
-            return "; convert it with x.astype('uint8')"
-        return "; convert it with (x // 257).astype('uint8')" if array.dtype == np.uint16 else "; scale it to 0..255"
-    if low >= 0 and high <= 1:
-        return "; if its numbers are 0 to 1, convert it with (x * 255).round().astype('uint8')"
-    if low >= 0 and high <= 255:
-        return "; if its numbers are 0 to 255, convert it with x.round().astype('uint8')"
-    return "; undo its normalisation and scale it to 0..255"
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return "; x.transpose(1, 2, 0) puts its channels last"
+    return "; pass its pictures one at a time, or all of them to predict" if len(shape) == 4 else ""
 
 
 def _of_tensor(tensor: torch.Tensor, read: Read) -> Pixels:
-    try:
-        array = tensor.detach().cpu().numpy()
-    except Exception:  # sparse, quantised, on the meta device, bfloat16, ...: each has its own error
-        shape = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-        raise ImageError(f"pixels must be uint8 {SHAPES} or [C, H, W], not a tensor of {shape}") from None
+    array = to_array(tensor)
     if array.ndim == 3:
         first, last = array.shape[0], array.shape[2]
         if first in (1, 3) or (first == 4 and last not in (1, 3, 4)):
             array = array.transpose(1, 2, 0)
     return _of_array(array, "a tensor of", read)
+
+
+def many_in(value: object, channels: int) -> Pixels | Iterable[Any]:
+    """The pictures in what `Classifier.predict` takes: uint8 [N, H, W, C] of an array or a tensor of several, otherwise
+    the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W] is: one picture in colour, if
+    it sees colours; otherwise that is ambiguous: ImageError."""
+    if isinstance(value, Split):
+        return value.images
+    if isinstance(value, np.ndarray | torch.Tensor):
+        shape, tensor = tuple(value.shape), isinstance(value, torch.Tensor)
+        if len(shape) == 4:
+            if 4 in (shape[3], shape[1] if tensor else 0):  # transparency is filled picture by picture
+                return iter(value)
+            return to_levels(channels_last(to_array(value), first=tensor))
+        if len(shape) != 3 or _is_one(shape, tensor, channels):
+            return [value]
+        return to_levels(channels_last(to_array(value), first=tensor))
+    pillow = sys.modules.get("PIL.Image")
+    is_picture = pillow is not None and isinstance(value, pillow.Image)
+    if is_picture or isinstance(value, bytes | bytearray | memoryview | str | os.PathLike):
+        return [value]
+    return value if isinstance(value, Iterable) else [value]
+
+
+def _is_one(shape: tuple[int, ...], tensor: bool, channels: int) -> bool:
+    """Whether an array or tensor of three sizes is one picture, not several in grey; ImageError if it may be both."""
+    if shape[2] in (1, 3, 4) or (tensor and (shape[0] == 1 or (shape[0] == 3 and channels == 3))):
+        return True
+    if tensor and shape[0] in (3, 4):
+        raise ImageError(
+            f"a tensor {list(shape)} may be one picture of {shape[0]} channels or {shape[0]} grey pictures; "
+            "pass x[None] for one, or x[:, None] for several"
+        )
+    return False
 
 
 def _of_pillow(picture: PIL.Image.Image, read: Read) -> Pixels:

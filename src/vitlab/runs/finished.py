@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitlab.config import RunConfig
 from vitlab.data import Reading
-from vitlab.errors import DataError, RunError
+from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.machine import private_randomness, use_available_threads
 from vitlab.model import Network, build_model
 from vitlab.model.outline import outline
@@ -21,8 +21,11 @@ from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
 from vitlab.training.preprocess import Preprocess
+
+SPLITS = ("test", "val", "train")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,15 @@ def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:
     """A finished run's network (on the CPU, in evaluation mode), its preprocessing and the names of its classes.
 
-    Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images.
+    Needs no data set: `model(preprocess(images_BHWC))` gives the logits of uint8 images. RunError if there is no
+    finished run, or a file is damaged.
+
+    >>> import torch
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> model, preprocess, classes = vitlab.load_model(run.path)
+    >>> images = torch.from_numpy(vitlab.load_dataset("digits").test.images[:5])  # uint8 [5, 8, 8, 1]
+    >>> list(model(preprocess(images)).shape), len(classes)
+    ([5, 10], 10)
     """
     run = open_run(path)
     return run.network(), run.preprocess, run.classes
@@ -111,17 +122,25 @@ def evaluate_run(
     asked: dict[str, Any] | None = None,
     shifts: int = 0,
 ) -> dict[str, Any]:
-    """Every metric of a finished run on its "test" or "val" images; DataError if they have changed.
+    """Every metric of a finished run on its "test", "val" or "train" images (those that it was trained on, without
+    augmentation and dropout: the difference from "test" shows over-fitting); DataError if they have changed.
 
     ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``asked`` may
     hold the machine's knobs, and ``data``, which says where the images are now.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> numbers = vitlab.evaluate_run(run.path, "test")
+    >>> numbers["images"], 0 < numbers["loss"], abs(numbers["top1"] - run.result["test_top1"]) < 0.01
+    (360, True, True)
     """
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     asked = asked or {}
     prepared = open_run(path).prepare(reporter.note, machine_knobs(asked), asked.get("data"), "evaluating")
-    images = {"test": prepared.dataset.test, "val": prepared.dataset.val}
-    chosen = images.pop(split)
+    images = {"test": prepared.dataset.test, "val": prepared.dataset.val, "train": prepared.dataset.train}
+    chosen = images[split]
     if chosen is None:
-        others = [f"; use --split {name}" for name, other in images.items() if other is not None]
-        raise DataError(f"{path} has no {split} images{''.join(others)}")
+        others = [f"--split {name}" for name, other in images.items() if other is not None]
+        raise DataError(f"{path} has no {split} images; use {listed(others, 'or')}")
     with memory_errors("evaluating"):
         return {"run": os.fspath(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)

@@ -17,9 +17,10 @@ its digest (seal.py), it has its schema, and tensors have the names, shapes and 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,14 @@ Shapes = Mapping[str, Tensor]  # the tensors that a file should hold; only names
 
 @dataclass(frozen=True, init=False)
 class RunFolder:
-    """The files of one run under ``path``, which may also be given as a str."""
+    """The files of one run under ``path``, which may also be given as a str. Every method checks what it reads:
+    RunError for a file that is missing, damaged or was changed.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=2, progress=False)
+    >>> folder = vitlab.RunFolder(run.path)
+    >>> [row["epoch"] for row in folder.history()], folder.config().preset
+    ([1, 2], 'fast')
+    """
 
     path: Path
 
@@ -122,7 +130,7 @@ class RunFolder:
         path = self.path / "config.json"
         if not files.exists(path):
             raise RunError(
-                f"{self.path} is not a run folder (no config.json); `vitlab train` names its run folder at the end"
+                f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"
             )
         data = files.read_bytes(path, MOST["config.json"])
         try:
@@ -388,6 +396,14 @@ class RunFolder:
             files.sweep(folder)
 
 
+def default_folders(config: RunConfig) -> Iterator[Path]:
+    """runs/DATE-PRESET-DATA-sSEED, and the same with a number after it, for when that is taken."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    data = Path(config.data.data).stem or "data"
+    path = Path("runs") / f"{now}-{config.preset or 'custom'}-{data}-s{config.train.seed}"
+    return (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10_000))
+
+
 def is_best(name: str) -> bool:
     """Whether a tensor of a checkpoint belongs to the best epoch's weights."""
     return name.startswith("best/")
@@ -396,7 +412,7 @@ def is_best(name: str) -> bool:
 def check_empty(path: Path) -> None:
     """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
     if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
-        advice = f"choose another --out, or continue that run with --resume {quoted(path)}"
+        advice = f"choose another --out, or continue that run with `vitlab train --resume {quoted(path)}`"
         raise RunError(f"{path} is not empty; {advice}")
 
 

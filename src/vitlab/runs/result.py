@@ -18,15 +18,20 @@ from torch import Tensor
 from vitlab.data import Split
 from vitlab.data.batches import to_device
 from vitlab.runs.prepare import Prepared
+from vitlab.text import between, percent
 from vitlab.training.evaluate import (
     balanced_accuracy,
     calibration_error,
+    guess_loss,
+    guess_top1,
     macro_f1,
     mean_loss,
     predict_logits,
     top_k,
     wilson_interval,
 )
+
+BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
 
 Compute = Callable[[Tensor, Tensor], float]
 
@@ -42,9 +47,17 @@ def metric(compute: Compute, label: str, help: str, unit: str = "%") -> Any:
     return field(default=None, metadata={"help": help, "compute": compute, "label": label, "unit": unit})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result(Mapping[str, Any]):
-    """How a run ended, as attributes and as a mapping by name; None stands for what is not known (yet)."""
+    """How a run ended, as attributes and as a mapping by name; None for what is not known (yet). Accuracies are from 0
+    to 1, losses in nats, times in seconds. docs/reference/run-folder.md explains every entry.
+
+    >>> result = vitlab.train("fast", data="digits", epochs=1, progress=False).result
+    >>> result["test_top1"] == result.test_top1
+    True
+    >>> result["test_images"], result["status"], len(result["test_top1_interval"])
+    (360, 'done', 2)
+    """
 
     status: str = field(metadata={"help": "done, diverged, interrupted, failed, failed:storage or failed:memory."})
     preset: str | None = fact("The named configuration it started from.")
@@ -66,7 +79,14 @@ class Result(Mapping[str, Any]):
     )
     test_top1_interval: tuple[float, float] | None = fact("95 % interval of test_top1 (Wilson 1927).")
     test_images: int | None = fact("Number of test images.")
+    test_guess_top1: float | None = fact(
+        "Share of test images in their most common class, which always guessing it gets."
+    )
+    test_guess_loss: float | None = fact(
+        "Mean cross-entropy in nats of always answering with the test classes' shares."
+    )
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
+    val_guess_top1: float | None = fact("Share of validation images in their most common class.")
     best_epoch: int | None = fact("The epoch with the best validation accuracy, from 1.")
     selected_epoch: int | None = fact("The epoch whose weights were kept, from 1.")
     epochs: float | None = fact("Passes over the training images, as planned.")
@@ -93,6 +113,11 @@ class Result(Mapping[str, Any]):
     files: dict[str, str] | None = fact("SHA-256 of every other file of the run.")
     sha256: str | None = fact("SHA-256 of all entries above, as JSON with sorted names and without spaces.")
 
+    def __repr__(self) -> str:
+        scores = {"test top-1": self.test_top1, "validation top-1": self.val_top1}
+        known = [f"{name} {100 * score:.2f} %" for name, score in scores.items() if score is not None]
+        return f"<Result: {', '.join([self.status, *known])}>"
+
     def __getitem__(self, name: str) -> Any:
         """An entry by its name in result.json; KeyError for an unknown one."""
         if name not in KINDS:
@@ -110,6 +135,37 @@ class Result(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, as in result.json."""
         return asdict(self)
+
+    def why_not_learned(self) -> str | None:
+        """Why this finished run did not learn, as one sentence without a full stop; None if it did, if it is not done,
+        or if an earlier version made it.
+
+        It did not learn if the 95 % interval of its accuracy reaches down to what always guessing the most common class
+        would get, on test images or, without any, on validation images; or if its loss is above BLOWN_UP times that of
+        answering with the classes' shares.
+        """
+        split, images, top1, guess = "test", self.test_images, self.test_top1, self.test_guess_top1
+        if top1 is None:
+            split, images, top1, guess = "validation", self.val_images, self.val_top1, self.val_guess_top1
+        if self.status != "done" or top1 is None or guess is None or not images:
+            return None
+        low, high = wilson_interval(top1, images)
+        if low <= guess:
+            return (
+                f"it did not learn: {percent(top1)} of the {split} images (95 % interval {between((low, high))}) is no "
+                f"better than always guessing the most common class ({percent(guess)}); "
+                f"try another lr, or more epochs"
+            )
+        if self.test_guess_loss is None or split != "test":
+            return None
+        if self.test_loss is None:
+            return "it did not learn properly: its loss is not a finite number; try a lower lr"
+        if self.test_loss > BLOWN_UP * max(self.test_guess_loss, math.log(2)):
+            return (
+                f"it did not learn properly: its loss blew up to {self.test_loss:,.1f}, where guessing gives "
+                f"{self.test_guess_loss:.2f}; try a lower lr"
+            )
+        return None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:
@@ -143,7 +199,7 @@ def shown_metrics(values: Mapping[str, Any], prefix: str = "test_") -> Iterator[
 
 
 def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]:
-    """Every metric of a network as it is, the 95 % interval of top1, and the number of images.
+    """Every metric of a network as it is, the 95 % interval of top1, what guessing would get, and the number of images.
 
     ``shifts``: average the prediction over each image and its four copies moved by that many pixels.
     """
@@ -153,4 +209,5 @@ def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]
     logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
     metrics = compute_metrics(logits, images.labels)
     interval = wilson_interval(top_k(logits, images.labels, 1), len(split))
-    return metrics | {"top1_interval": interval, "images": len(split)}
+    guesses = {"guess_top1": guess_top1(images.labels), "guess_loss": guess_loss(images.labels)}
+    return metrics | guesses | {"top1_interval": interval, "images": len(split)}

@@ -21,7 +21,16 @@ from vitlab import __version__, files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset, Reading
-from vitlab.errors import DataError, OutOfMemoryError, RunError, StorageError, VitlabError, storage_error
+from vitlab.errors import (
+    DataError,
+    DivergedError,
+    Interrupted,
+    OutOfMemoryError,
+    RunError,
+    StorageError,
+    VitlabError,
+    storage_error,
+)
 from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment, private_randomness
 from vitlab.model import build_model, count_parameters, parameters_by_part
@@ -31,21 +40,49 @@ from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import quoted
+from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
 
 
-@dataclass(frozen=True)
-class Reporter:
-    """Functions that a run calls as it proceeds; by default they do nothing."""
+class Ignore:
+    """Does nothing with what it is called with; unlike a lambda, it is readable in a signature."""
 
-    note: Callable[[str], None] = lambda line: None
-    begin: Callable[[Task], None] = lambda task: None
-    step: Callable[[Task, Counters, Tensor], None] = lambda task, counters, sums: None
-    epoch: Callable[[Task, Row], None] = lambda task, row: None
-    end: Callable[[], None] = lambda: None
+    def __call__(self, *arguments: object) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        return "ignore"
+
+
+ignore = Ignore()
+
+
+@dataclass(frozen=True, repr=False)
+class Reporter:
+    """Functions that a run calls as it proceeds; by default they do nothing.
+
+    ``note`` gets a line of text; ``begin`` the task, before the first step; ``step`` the task, its counters, and the
+    sums of loss and of right answers over the epoch so far [2], after each step; ``epoch`` the task and the row of
+    history.jsonl, after each epoch; ``end`` nothing, after the last step or an error.
+
+    >>> losses = []
+    >>> reporter = vitlab.Reporter(epoch=lambda task, row: losses.append(row["train_loss"]))
+    >>> run = vitlab.train("fast", data="digits", epochs=2, progress=reporter)
+    >>> len(losses)
+    2
+    """
+
+    note: Callable[[str], None] = ignore
+    begin: Callable[[Task], None] = ignore
+    step: Callable[[Task, Counters, Tensor], None] = ignore
+    epoch: Callable[[Task, Row], None] = ignore
+    end: Callable[[], None] = ignore
+
+    def __repr__(self) -> str:
+        return f"Reporter({', '.join(name for name, call in vars(self).items() if call is not ignore)})"
 
 
 SILENT = Reporter()
@@ -62,11 +99,16 @@ def train_run(
     data_sha256: str | None = None,
     log: str | Iterable[str] = (),
 ) -> Result:
-    """Train ``config`` into the new run folder ``path`` and return its result. Nothing is written if data or knobs are
-    wrong, or if the images do not have the digest ``data_sha256``: DataError.
+    """Train ``config`` into the new run folder ``path`` and return its result, also if it was interrupted or diverged
+    (its ``status`` says so). Nothing is written if data or knobs are wrong, or if the images do not have the digest
+    ``data_sha256``: DataError. `train` is the same for people: with progress, a folder chosen for you, and a `Run`.
 
-    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"]
-    (trackers.py).
+    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"].
+
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp()
+    >>> vitlab.train_run(vitlab.preset_config("fast").with_knobs(data="digits", epochs=1), path).status
+    'done'
     """
     path, trackers = Path(path), chosen(log)
     config = config.with_knobs(data=absolute(config.data.data))
@@ -101,6 +143,10 @@ def resume_run(
     ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
     refused unless ``allow_drift``.
+
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> vitlab.resume_run(run.path) == run.result  # it is done already
+    True
     """
     path, trackers = Path(path), chosen(log)
     folder, asked = RunFolder(path), asked or {}
@@ -195,6 +241,20 @@ def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> N
     folder.go_on(stored | {"resumed": resumed})
 
 
+def check_done(result: Result, path: Path) -> None:
+    """Interrupted or DivergedError, with the way on, if that is how the run in ``path`` ended."""
+    if result.status == "interrupted":
+        again = f"`vitlab train --resume {quoted(path)}`"
+        raise Interrupted(f"interrupted after step {result.steps}; to continue: {again}", result["signal"])
+    if result.status == "diverged":
+        kept = f"the weights of epoch {result.selected_epoch} are kept in {path}"
+        raise DivergedError(
+            f"training diverged: the loss became infinite or NaN in step {result['steps'] + 1}; "
+            f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
+            f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
+        )
+
+
 def carry_out(
     folder: RunFolder,
     prepared: Prepared,
@@ -226,7 +286,7 @@ def carry_out(
                     reporter.end()
                 result = conclude(folder, prepared, outcome, stop.signum)
         except VitlabError as error:
-            failure = type(error)(f"{error}; to continue: vitlab train --resume {quoted(folder.path)}")
+            failure = type(error)(f"{error}; to continue: `vitlab train --resume {quoted(folder.path)}`")
             record_failure(folder, prepared, failure)
             tracking.end("failed", {})
             raise failure from error
@@ -248,6 +308,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         best_epoch=counters.best_epoch or None,
         selected_epoch=selected or None,
         val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
+        val_guess_top1=None if prepared.task.val is None else guess_top1(prepared.task.val.labels),
         signal=signum if outcome.status == "interrupted" else None,
     )
     if outcome.status == "done":

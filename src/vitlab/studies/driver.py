@@ -250,6 +250,7 @@ class Driver:
         if result is None or result["status"] != "done":
             return None
         row = head_of(job, folder.name) | {"status": "done"} | {name: result[name] for name in RESULTS}
+        row |= {"learned": result.why_not_learned() is None}
         return self.with_images(job, row) if self.is_current(job, row) else None
 
     def end_of(self, job: Job, ending: Ending, attempts: int) -> Row:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from vitlab.config import RunConfig
-from vitlab.config.knobs import did_you_mean, digest
+from vitlab.config.hints import did_you_mean
+from vitlab.config.knobs import digest
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import ConfigError
 from vitlab.text import value as knob_text
 
+RUNS, STUDIES = Path("runs/by-configuration"), Path("runs/studies")  # where runs and studies go by default
+DEFAULT_SEEDS = 3
 PRESET = "preset"  # the one axis that is not a knob
 
 # The seed page's tables and its best run, cell by cell.
@@ -104,6 +108,11 @@ class Study:
         """Differs when cells or seeds do."""
         cells = self.identity or [[cell.name, cell.config.digest()] for cell in self.cells]
         return digest([cells, list(self.seeds)])
+
+
+def default_folder(study: Study) -> Path:
+    """Where a study goes unless the user says otherwise."""
+    return STUDIES / f"{study.name}-{study.digest()[:8]}"
 
 
 def parse_axis(word: str) -> Axis:

@@ -57,6 +57,7 @@ class Line:
     data: str | None = None  # the data set; of a user's own only the last part of its path
     data_sha256: str | None = None
     split: str | None = None  # "test" or "validation"; None if no run on this data is done
+    not_learned: int = 0  # runs that are no better than guessing, or whose loss blew up
     validation: str | None = None  # which images these are, if the split is "validation"
 
     @property
@@ -161,6 +162,7 @@ def line_of(cell: Cell, rows: Sequence[Row], split: str | None) -> Line:
         verdict=verdict(scores, images, published[0]) if scores and published else None,
         metrics={name: mean(done, f"test_{name}") if split == "test" else None for name in FURTHER},
         split=split,
+        not_learned=sum(row.get("learned") is False for row in done),
     )
 
 

@@ -111,7 +111,19 @@ COLUMNS = (
         optional=True,
     ),
     Column("verdict", lambda line: line.verdict or "", own("verdict"), optional=True),
+    Column(
+        "did not learn",
+        lambda line: f"{line.not_learned} of {line.done}" if line.not_learned else "",
+        own("not_learned"),
+        optional=True,
+    ),
     Column("failed", lambda line: ", ".join(f"{n} {status}" for status, n in line.failed.items()), optional=True),
+)
+# What a terminal that is too narrow leaves out, the first one first.
+LESS = (
+    *(column.heading for column in FURTHER),
+    *("MFLOP", "in the head", "images/s", "parameters", "page: s", "seeds", "rank", "page: accuracy %"),
+    "95 % interval",
 )
 CSV_ONLY = own("on_front", "data", "split", "validation", "data_sha256")
 CIRCUMSTANCES = (
@@ -153,13 +165,19 @@ def markdown(lines: Sequence[Line], notes: Sequence[str]) -> str:
     return "\n".join([*made, *notes]) + "\n"
 
 
+def values_of(line: Line) -> dict[str, Any]:
+    """The plain values of a line by their names in CSV."""
+    values = {name: value for column in COLUMNS for name, value in column.values.items()} | CSV_ONLY
+    return {name: value(line) for name, value in values.items()}
+
+
 def comma_separated(lines: Sequence[Line]) -> str:
     """CSV with plain numbers, one row for each line."""
-    values = {name: value for column in COLUMNS for name, value in column.values.items()} | CSV_ONLY
+    rows = [values_of(line) for line in lines]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(values)
-    writer.writerows([value(line) for value in values.values()] for line in lines)
+    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 
@@ -180,6 +198,8 @@ def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
         made.append("With one seed, verdict and interval reflect the choice of test images only, not that of the seed.")
+    if any(line.not_learned for line in lines):
+        made.append("Did not learn: no better than always guessing the most common class, or the loss blew up.")
     facts = [circumstance(name, where[name]) for name in CIRCUMSTANCES if name in where]
     return [*made, f"Training seconds are medians and count training steps only. {', '.join(facts)}."]
 

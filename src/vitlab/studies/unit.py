@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vitlab.advice import for_the_command_line
 from vitlab.config import RunConfig
 from vitlab.errors import DivergedError, RunError, VitlabError
 from vitlab.text import say
@@ -135,4 +136,6 @@ def begin_or_continue(config: RunConfig, path: Path, data_sha256: str | None = N
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with for_the_command_line():
+        code = main()
+    raise SystemExit(code)

@@ -127,6 +127,17 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliabil
     return Reliability(edges_B, counts_B, confidence_B, accuracy_B, ece.item())
 
 
+def guess_top1(labels_N: Tensor) -> float:
+    """The accuracy of always guessing the most common class, which needs no network."""
+    return int(torch.bincount(labels_N).max()) / len(labels_N)
+
+
+def guess_loss(labels_N: Tensor) -> float:
+    """The mean cross-entropy in nats of always answering with the classes' shares: the entropy of the labels."""
+    shares_K = torch.bincount(labels_N).double() / len(labels_N)
+    return float(torch.special.entr(shares_K).sum())
+
+
 def wilson_interval(fraction: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of a fraction seen in ``count`` trials (Wilson 1927): where the true accuracy may lie."""
     centre = (fraction + z * z / (2 * count)) / (1 + z * z / count)

@@ -18,8 +18,17 @@ from vitlab.machine import constant
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Side of the image in pixels; mean and std per channel, of pixels in 0 to 1 (0 and 1 change nothing); side of the
-    centre square to crop to, or None."""
+    """From stored images to the network's input, without augmentation.
+
+    ``image_size``: side in pixels that images are resized to; ``mean`` and ``std`` per channel, of pixels in 0 to 1
+    (0 and 1 change nothing); ``crop``: side of the centre square to crop to, or None.
+
+    >>> import torch
+    >>> preprocess = vitlab.Preprocess(image_size=28, mean=(0.5,), std=(0.25,))
+    >>> inputs = preprocess(torch.full((5, 8, 8, 1), 255, dtype=torch.uint8))
+    >>> list(inputs.shape), inputs.max().item()
+    ([5, 1, 28, 28], 2.0)
+    """
 
     image_size: int
     mean: tuple[float, ...]

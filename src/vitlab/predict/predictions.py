@@ -1,0 +1,118 @@
+"""The answers to one or many pictures: classes, probabilities, and whether a picture is like the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitlab import html
+from vitlab.data.images import Pixels
+from vitlab.text import counted, percent, printable
+
+SHOWN = 10  # pictures that a notebook shows
+NOT_SURE = 0.5  # below this probability an answer should not be trusted
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class with its probability, 0 to 1.
+
+    >>> vitlab.Label("seven", 7, 0.93)
+    Label(name='seven', index=7, probability=0.93)
+    """
+
+    name: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictions:
+    """What a network says about n pictures, in their order.
+
+    ``probabilities``: float64 [n, K], the softmax of the network's outputs; rows sum to 1.
+    ``unlike``: bool [n], whether a picture is unlike anything the network was trained on, so that its class means
+    nothing; None if the run was made by an early version of vitlab. About 1 % of pictures like the training images
+    count as unlike, too (see `vitlab.training.novelty`).
+    ``classes``: the names of the K classes. ``pictures``: the first few as the network received them.
+
+    `len`, indexing and iteration give the best `Label` of each picture:
+
+    >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+    >>> answers = run.predict(vitlab.load_dataset("digits").test.images[:3])
+    >>> len(answers), answers.probabilities.shape
+    (3, (3, 10))
+    >>> answers[0].name == answers.names[0] == run.classes[answers.indices[0]]
+    True
+    """
+
+    classes: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+    unlike: npt.NDArray[np.bool_] | None
+    pictures: Sequence[Pixels] = field(default=(), repr=False)
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """The number of the most probable class of each picture, int64 [n]."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of the most probable class of each picture."""
+        return [self.classes[index] for index in self.indices.tolist()]
+
+    def top(self, count: int = 5) -> list[list[Label]]:
+        """The ``count`` most probable labels of each picture, the best first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, : max(count, 1)]
+        return [
+            [Label(self.classes[place], place, float(row[place])) for place in places]
+            for row, places in zip(self.probabilities, order.tolist(), strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def __getitem__(self, number: int) -> Label:
+        index = int(self.probabilities[number].argmax())
+        return Label(self.classes[index], index, float(self.probabilities[number, index]))
+
+    def __iter__(self) -> Iterator[Label]:
+        return (self[number] for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        few = [f"{label.name} {percent(label.probability, 1)}" for label, _ in zip(self, range(3), strict=False)]
+        more = ", ..." if len(self) > len(few) else ""
+        return f"<Predictions of {counted(len(self), 'picture')}: {printable(', '.join(few))}{more}>"
+
+    def _repr_html_(self) -> str:
+        rows = [self._row(number) for number in range(min(len(self), SHOWN))]
+        table = html.table(["", "class", "probability", "next", ""], rows, 2)
+        left = len(self) - len(rows)
+        return html.block(table, html.text(f"and {counted(left, 'more picture')}") if left else "")
+
+    def _row(self, number: int) -> list[str]:
+        best, *others = self._labels_of(number)
+        doubts = ["unlike the training images"] if self.unlike is not None and self.unlike[number] else []
+        doubts += ["not sure"] if best.probability < NOT_SURE else []
+        after = html.text(f"{others[0].name} {percent(others[0].probability, 1)}") if others else ""
+        shown = html.picture(to_png(self.pictures[number]), 40, best.name) if number < len(self.pictures) else ""
+        return [shown, html.bold(best.name), percent(best.probability, 1), after, html.text(", ".join(doubts))]
+
+    def _labels_of(self, number: int) -> list[Label]:
+        row = self.probabilities[number]
+        return [Label(self.classes[place], place, float(row[place])) for place in np.argsort(-row)[:2].tolist()]
+
+
+def to_png(pixels_HWC: Pixels) -> bytes:
+    """uint8 [H, W, 1 or 3] as the bytes of a PNG file."""
+    import PIL.Image
+
+    file = BytesIO()
+    plain: Any = pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC
+    PIL.Image.fromarray(plain).save(file, "PNG")
+    return file.getvalue()
