@@ -219,8 +219,8 @@ class Run:
         self, *, progress: bool | Reporter = True, allow_drift: bool = False, log: str | Iterable[str] = ()
     ) -> Run:
         """Continue a run that was interrupted or killed, and return it when it is done. RunError if processor, threads
-        or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as for `train`; it may
-        also be given for a run that is done."""
+        or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as
+        for `train`, also for a run that is done."""
         reporter = reporter_of(progress)
         result = resume_run(self.path, reporter, allow_drift=allow_drift, log=log)
         return concluded(result, self.path, reporter)

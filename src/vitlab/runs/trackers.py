@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.config.knobs import did_you_mean
+from vitlab.config.hints import did_you_mean
 from vitlab.errors import ConfigError, RunError, import_optional, pip_install
 from vitlab.text import listed, quoted, value
 
