@@ -35,7 +35,10 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         schedule="linear", warmup_epochs=1.0, weight_decay=0.1, decay_all=True, beta1=0.8, beta2=0.99,
         adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9,
     ),
-    "train": dict(epochs=3, batch_size=64, eval_batch_size=500, seed=1, select="last", checkpoint_seconds=5.0),
+    "train": dict(
+        epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="balanced", select="last",
+        checkpoint_seconds=5.0,
+    ),
     "machine": dict(
         device="cpu", precision="fp32", threads=1, attention="fused", kernels="plain", compile=True,
         allocator="system", flush_denormals=False,
@@ -192,7 +195,7 @@ CONFLICTS: list[tuple[dict[str, Any], list[str]]] = [
     (dict(min_lr=0.5, lr=0.25), ["min_lr 0.5", "lr 0.25"]),
     (dict(crop=29), ["crop 29", "image_size 28"]),
     (dict(crop=5, patch_size=7), ["patch_size 7", "crop 5"]),
-    (dict(attn_form="merged"), ["one head", "not 4", "--num-heads 1"]),
+    (dict(attn_form="merged"), ["one head", "not 4", "num_heads=1"]),
 ]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vitlab.config.presets import PRESETS, preset_config
     from vitlab.data import CATALOGUE, Dataset, Split, load_dataset
     from vitlab.errors import VitlabError
+    from vitlab.estimator import ViTClassifier
     from vitlab.model import CNN, ViT, build_model
     from vitlab.predict import Classifier, Label, Predictions
     from vitlab.runs.finished import evaluate_run, load_model
@@ -57,6 +58,7 @@ __all__ = [
     "Split",
     "StudyResult",
     "ViT",
+    "ViTClassifier",
     "VitlabError",
     "build_model",
     "compare",
@@ -76,6 +78,7 @@ _HOME = {
     "config": ("RunConfig",),
     "data": ("CATALOGUE", "Dataset", "Split", "load_dataset"),
     "errors": ("VitlabError",),
+    "estimator": ("ViTClassifier",),
     "runs.session": ("Reporter", "resume_run", "train_run"),
     "runs.finished": ("evaluate_run", "load_model"),
     "runs.result": ("Result",),

@@ -142,6 +142,23 @@ def choose_machine(config: MachineConfig) -> Machine:
     )
 
 
+@contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Afterwards, restore what `choose_machine` sets for the whole process: threads, denormals, precision of products.
+
+    Only the allocator stays as it was chosen: glibc does not say what it was.
+    """
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    tf32, flushes = torch.backends.cudnn.allow_tf32, not (torch.tensor([1e-39]) * 1.0).item()
+    try:
+        yield
+    finally:
+        use_threads(threads, flushes)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
 def use_threads(wanted: int, flush_denormals: bool | None = None) -> int:
     """Let the calling thread compute with ``wanted`` threads, or with as many as OpenMP starts: their number.
 

@@ -57,7 +57,8 @@ def epoch_line(task: Task, row: Row, width: int = WIDE) -> str:
         top1 = row["train_top1"] if row["val_top1"] is None else row["val_top1"]
         kind = "top-1" if row["val_top1"] is None else "validation" if width >= NARROW else "val"
         return "  ".join([number, f"loss {row['train_loss']:.4f}", f"{kind} {percent(top1)}", seconds_of(row)])
-    parts = [number, f"loss {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
+    loss = "weighted loss" if row.get("train_loss_weighted") else "loss"
+    parts = [number, f"{loss} {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]

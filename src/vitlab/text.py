@@ -151,6 +151,19 @@ def shows(words: str) -> bool:
     return True
 
 
+class Ignore:
+    """Where messages go that nobody reads: it does nothing, and unlike a lambda it can be read in a signature."""
+
+    def __call__(self, *arguments: object) -> None:
+        """Do nothing."""
+
+    def __repr__(self) -> str:
+        return "ignore"
+
+
+ignore = Ignore()
+
+
 def show(*lines: str) -> None:
     """Lines on standard output, at once; nowhere if that is closed."""
     if sys.stdout is not None:

@@ -16,27 +16,29 @@ if TYPE_CHECKING:
     from vitlab.runs.check import Finding
 
 MOST_NAMES = 12  # in one line
+NOUNS = {"data": "data", "export": "an export"}
 ORDER = ("damaged", "missing", "note", "ok")
 # The files by which a folder is recognised.
 KINDS = {
     "study": ("study.json",),
+    "page": ("models.json",),
+    "export": ("SHA256SUMS", "preprocessor_config.json"),
     "run": ("config.json", "result.json", "environment.json", "model.safetensors", "checkpoints"),
-    "page": ("SHA256SUMS", "models.json"),
 }
 
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage = "PATH [options]"
-    parser = flags.add_command(children, check, "verify a run, a study, data or an exported page", usage)
-    help = "a run folder, a study's folder, a folder of `export --to web`, or data: a name, a folder or an .npz file"
+    parser = flags.add_command(children, check, "verify a run, a study, data or an exported folder", usage)
+    help = "a run folder, a study's folder, a folder that `export` wrote, or data: a name, a folder or an .npz file"
     parser.add_argument("path", metavar="PATH", type=flags.path, help=help)
     flags.add_runs(parser)
     flags.add_output(parser)
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Verify every file of a run, a study with its runs, a data set or an exported page: digests, contents, weights,
+    """Verify every file of a run, a study with its runs, a data set or an exported folder: digests, contents, weights,
     links, leftovers. Changes nothing. The exit code is 0 if everything is whole, else 8, or 3 for data."""
     path = arguments.path
     kind = kind_of(path)
@@ -60,7 +62,7 @@ def lines_of(path: Path, kind: str, found: list[Finding]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for one in sorted(found, key=lambda one: ORDER.index(one.state)):
         groups.setdefault((one.state, one.text), []).append(one.name)
-    lines = [f"{path}: {'data' if kind == 'data' else f'a {kind}'}"]
+    lines = [f"{path}: {NOUNS.get(kind, f'a {kind}')}"]
     for (state, text), names in groups.items():
         shown = ", ".join(names[:MOST_NAMES]) + (" …" if len(names) > MOST_NAMES else "")
         lines.append(f"{state:<7}  {shown}{f': {text}' if text else ''}")
@@ -68,7 +70,7 @@ def lines_of(path: Path, kind: str, found: list[Finding]) -> list[str]:
 
 
 def kind_of(path: Path) -> str:
-    """What ``path`` is: "study", "run", "page", or else "data"."""
+    """What ``path`` is: "study", "page", "export", "run", or else "data"."""
     return next((kind for kind, names in KINDS.items() if any(exists(path / name) for name in names)), "data")
 
 
@@ -82,10 +84,10 @@ def findings(kind: str, path: Path, runs: Path) -> list[Finding]:
         from vitlab.runs.check import check_run
 
         return check_run(path)
-    if kind == "page":
-        from vitlab.export.check import check_page
+    if kind in ("page", "export"):
+        from vitlab.export.check import check_export
 
-        return check_page(path)
+        return check_export(path)
     return check_data(str(path))
 
 

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
-from vitlab.text import show
+from vitlab.files import write_bytes
+from vitlab.text import counted, percent, printable, show
 
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "[list | fetch NAME ... | check NAME ... | describe PLACE] [options]"
+    usage = "[list | fetch NAME ... | check NAME ... | describe PLACE | suspects RUN] [options]"
     parser = flags.add_command(children, data, "list, fetch, check or describe data sets", usage)
-    actions = ("list", "fetch", "check", "describe")
+    actions = ("list", "fetch", "check", "describe", "suspects")
     parser.add_argument("action", choices=actions, nargs="?", default="list", help="what to do [list]")
     parser.add_argument(
         "names",
         metavar="NAME",
         nargs="*",
-        help="data sets to fetch; data sets, your own folders, .npz or .csv files to check or describe",
+        help="data sets to fetch; data sets, your own folders, .npz or .csv files to check or describe; a run",
     )
+    add = parser.add_argument
+    add("--folds", metavar="K", type=flags.whole_number(2, 20), default=4, help="networks to train for suspects [4]")
+    add("--top", metavar="N", type=flags.count, default=20, help="suspects to print [20]")
+    add("--data", metavar="PLACE", help="where the run's images are now, if they have moved")
     flags.add_output(parser)
 
 
 def data(arguments: argparse.Namespace) -> int:
     """List the data sets that vitlab knows, download some of them, or verify the files on this machine. `describe`
     reads a data set or your own folder or file, and shows its classes, sizes, what may be wrong with it, and what
-    vitlab would do with it; `check` lists only what may be wrong."""
+    vitlab would do with it; `check` lists only what may be wrong. `suspects` lists training images of a run whose label
+    looks wrong to networks that were trained without them, and writes suspects.csv and suspects.png into the run."""
     action, names = arguments.action, arguments.names
     if action == "list":
         if names:
@@ -39,6 +46,8 @@ def data(arguments: argparse.Namespace) -> int:
 
     if action == "describe":
         return describe(names, arguments.json)
+    if action == "suspects":
+        return list_suspects(names, arguments)
     own = [name for name in names if name not in CATALOGUE]
     if action == "check" and own:
         if len(own) < len(names):
@@ -96,6 +105,34 @@ def describe(places: list[str], as_json: bool) -> int:
             continue
         lines = description(found, config.model.image_size, config.data.val_fraction)
         show(*([""] if number else []), f"{place}: {lines[0]}", *lines[1:])
+    return 0
+
+
+def list_suspects(runs: list[str], arguments: argparse.Namespace) -> int:
+    """Training images whose label looks wrong, printed and written into the run folder."""
+    from vitlab.look.suspects import as_csv, draw
+    from vitlab.runs.suspects import find_suspects
+
+    if len(runs) > 1:
+        raise ConfigError("look for suspects in one run at a time")
+    run = flags.path(runs[0])
+    found, dataset = find_suspects(run, arguments.folds, flags.notes(arguments.quiet), arguments.data)
+    suspects, classes = [one for one in found if one.is_suspect], dataset.card.classes
+    write_bytes(run / "suspects.csv", as_csv(found, classes).encode())
+    write_bytes(run / "suspects.png", draw(found, dataset))
+    top = suspects[: arguments.top]
+    if arguments.json:
+        rows = [asdict(one) | {"label": classes[one.label], "likely": classes[one.likely]} for one in suspects]
+        flags.print_json({"run": str(run), "images": len(found), "suspects": rows})
+        return 0
+    total = counted(len(found), "training image")
+    show(f"{len(suspects):,} of {total} have a label that looks wrong; the most suspect first:")
+    for one in top:
+        name = printable(one.file) or f"image {one.index}"
+        given, likely = printable(classes[one.label]), printable(classes[one.likely])
+        chance, other = percent(one.probability_of_label, 1), percent(one.probability_of_likely, 1)
+        show(f"  {name}: labelled {given} ({chance}), likelier {likely} ({other})")
+    show(f"all in {run / 'suspects.csv'}, the first in {run / 'suspects.png'}")
     return 0
 
 

@@ -13,20 +13,31 @@ from vitlab.text import counted, quoted, show
 if TYPE_CHECKING:
     from vitlab.predict import Classifier
 
-ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "web": "-web"}
+ENDINGS = {
+    "onnx": ".onnx",
+    "torch": ".pt2",
+    "web": "-web",
+    "transformers": "-transformers",
+    "timm": "-timm",
+}
+
+LOADING = {
+    "transformers": "AutoModelForImageClassification.from_pretrained({!r}); README.md there shows more",
+    "timm": 'timm.create_model("local-dir:{}", pretrained=True); README.md there shows more',
+}
 
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage, help = (
-        "RUN [RUN ...] --to onnx|torch|web [options]",
-        "export a network as an ONNX file, torch program or web page",
+        "RUN [RUN ...] --to onnx|torch|web|transformers|timm [options]",
+        "export a network for ONNX, torch, the web, transformers or timm",
     )
     parser = flags.add_command(children, export, help, usage)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", type=flags.path, help="a run folder; several for web")
     add("--to", choices=tuple(ENDINGS), required=True, help="the format to write")
-    add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2 or RUN-web]")
+    add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2, RUN-web ...]")
     add("--attention", action="store_true", help="onnx: also output each layer's attention weights")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     flags.add_runs(parser, dest="by")
@@ -36,7 +47,8 @@ def declare(children: flags.Children) -> None:
 def export(arguments: argparse.Namespace) -> int:
     """Write a trained network for use elsewhere. onnx, torch: one file that maps uint8 images, as they are in the data
     set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. web: a
-    folder for any static host, with a page that classifies drawings."""
+    folder for any static host, with a page that classifies drawings. transformers, timm: a folder that these libraries
+    load, for a Vision Transformer that they can express, such as the preset textbook."""
     check_options(arguments)
     from vitlab.predict import Classifier
 
@@ -75,18 +87,29 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
         from vitlab.export.web import export_web
 
         return export_web(classifiers, out, arguments.study, arguments.by or flags.RUNS, flags.notes(arguments.quiet))
+    if arguments.to in ("transformers", "timm"):
+        from vitlab.export.hub import export_hub
+
+        return export_hub(classifiers[0], out, arguments.to)
     raise AssertionError(f"nothing writes --to {arguments.to}")
 
 
-def summary(facts: dict[str, Any]) -> tuple[str, str]:
-    """The result for people, in two lines."""
+def summary(facts: dict[str, Any]) -> tuple[str, ...]:
+    """The result for people, in two or three lines."""
     path = Path(facts["path"])
     if facts["to"] == "web":
         size = f"{facts['bytes'] / 1e6:.1f} MB in {counted(facts['files'], 'file')}"
         serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         models = counted(facts["models"], "model")
         return f"{path}: the page with {models}, {size}", f"next: {serve}   and open http://127.0.0.1:8000"
+    batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
+    if facts["to"] in LOADING:
+        size = f"{facts['bytes'] / 1e6:.2f} MB in {counted(facts['files'], 'file')}"
+        return (
+            f"{path}: {size}; read by {facts['reader']}",
+            f"largest difference from torch: {batches}",
+            f"next: {LOADING[facts['to']].format(str(path))}",
+        )
     shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
     data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
-    batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
     return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}", f"largest difference from torch: {batches}"

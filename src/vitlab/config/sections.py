@@ -153,6 +153,13 @@ class TrainConfig:
         at_most=2**53,
         essential=True,
     )
+    class_weight: Literal["none", "balanced"] = knob(
+        "none",
+        "How much the images of each class count in the training loss. balanced: a class with few images counts as "
+        "much as one with many (each image has the weight images / (classes x images of its class)). none: every image "
+        "counts the same.",
+        inert="none",
+    )
     select: Literal["best", "last"] = knob(
         "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
     )

@@ -7,6 +7,7 @@ when something must be downloaded.
 from vitlab.data.cards import CATALOGUE, Card, DataFile, Dataset, Reading
 from vitlab.data.inspection import check_data, inspect
 from vitlab.data.load import catalogue_digest, check, fetch, load_dataset
+from vitlab.data.memory import in_memory
 from vitlab.data.splits import Split, cut_validation, limit
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_data",
     "cut_validation",
     "fetch",
+    "in_memory",
     "inspect",
     "limit",
     "load_dataset",

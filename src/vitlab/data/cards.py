@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitlab.data.images import ALL, SAFE
-from vitlab.data.splits import Images, Split
+from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 from vitlab.text import counted, listed, printable
 
@@ -64,7 +64,7 @@ class Card:
     may_flip: bool
     licence: str
     source: str
-    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv"]
+    layout: Literal["idx", "cifar", "cifar100", "svhn", "usps", "medmnist", "sklearn", "folder", "npz", "csv", "arrays"]
     files: tuple[DataFile, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -103,10 +103,10 @@ CATALOGUE = {name: _catalogue_card(name, table) for name, table in tomllib.loads
 def own_card(
     name: str,
     title: str,
-    images: Images,
+    images: Images | Floats,
     classes: tuple[str, ...],
     source: str,
-    layout: Literal["folder", "npz", "csv"],
+    layout: Literal["folder", "npz", "csv", "arrays"],
 ) -> Card:
     """The card of a user's own images; whether they may be flipped is for the user to decide."""
     _, height, width, channels = images.shape
@@ -153,7 +153,7 @@ class Dataset:
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
     transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
-    image files.
+    image files; ``files`` names the file of each training image, if it has one.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
@@ -170,6 +170,7 @@ class Dataset:
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "validation": self.val, "test": self.test}

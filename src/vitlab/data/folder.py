@@ -69,12 +69,13 @@ class Found:
 @dataclass
 class Harvest:
     """The images that were read, by part: uint8 [H, W, C] of one size; the transparency of those that have some; the
-    brightness of their ink; the digest of every image file."""
+    brightness of their ink; the digest of every image file; the name of each file, by part."""
 
     images: dict[str, list[tuple[Pixels, str]]] = field(default_factory=dict)
     alphas: dict[tuple[str, int], Pixels] = field(default_factory=dict)
     inks: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
     num_resized: int = 0
     num_bytes: int = 0
 
@@ -104,7 +105,7 @@ def load_folder(
     size, why = choose_size(sizes, sum(map(len, found.values())), side, reading)
     harvest = Harvest()
     for part, files in found.items():
-        harvest.images[part] = []
+        harvest.images[part], harvest.files[part] = [], []
         for one in files:
             if is_old and one.pixels > MAX_PIXELS:
                 layout.skip(one.path, "has more than 4 million pixels")
@@ -124,7 +125,20 @@ def load_folder(
     )
     val, test = splits.get("val"), splits.get("test")
     stored = Counter(one.size for files in found.values() for one in files if one.size)
-    return Dataset(card, splits["train"], val, test, digest, origin, skipped, under, kinds, layout.tables, stored)
+    return Dataset(
+        card=card,
+        train=splits["train"],
+        val=val,
+        test=test,
+        digest=digest,
+        origin=origin,
+        unreadable=skipped,
+        background=under,
+        formats=kinds,
+        tables=layout.tables,
+        sizes=stored,
+        files=tuple(harvest.files["train"]),
+    )
 
 
 # ---- which files ----
@@ -289,6 +303,7 @@ def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layou
     _keep_transparency(part, layers, size, harvest)
     harvest.num_resized += image is not layers.pixels
     harvest.images[part].append((image, one.label))
+    harvest.files[part].append(layout.name(one.path))
     label = f"\t{part}\t{one.label}" if layout.tables else ""  # else the path says both
     harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}{label}")
     harvest.num_bytes += image.nbytes

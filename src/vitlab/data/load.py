@@ -13,6 +13,7 @@ import numpy as np
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
 from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
@@ -20,7 +21,7 @@ from vitlab.data.splits import Split, count_constant, pixel_statistics
 from vitlab.data.tables import ENDINGS, table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
-from vitlab.text import counted, few, quoted
+from vitlab.text import counted, few, ignore, quoted
 
 OWN = ("folder", "npz", "csv")  # layouts of a user's own data
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
@@ -28,7 +29,7 @@ NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for
 
 def load_dataset(
     name: str | os.PathLike[str],
-    log: Log = lambda line: None,
+    log: Log = ignore,
     *,
     side: int | None = None,
     reading: Reading | None = None,
@@ -74,6 +75,8 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
             f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
             f".csv file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
         )
+    if name == IN_MEMORY:
+        raise DataError("the run's images were arrays in memory and were not stored; it can only classify other images")
     raise DataError(_unknown(name))
 
 

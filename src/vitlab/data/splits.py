@@ -6,7 +6,7 @@ validation image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from vitlab.randomness import numpy_generator
 from vitlab.text import counted
 
 Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
 FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
@@ -25,26 +27,29 @@ UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Images with their labels: ``images`` uint8 [N, H, W, C] with C 1 or 3, from 0 (black) to 255, and ``labels``
-    int64 [N]; DataError for anything else.
+    """Images with their labels: ``images`` [N, H, W, C] with C 1 or 3, uint8 from 0 (black) to 255, or float32 (where 0
+    is black and 1 is white, but other numbers are possible), and ``labels`` int64 [N]; DataError for anything else.
 
     >>> split = vitlab.load_dataset("digits").test
     >>> split
     <Split of 360 images, 8 x 8 x 1>
     >>> split.images.shape, split.labels[:3].tolist()
     ((360, 8, 8, 1), [2, 3, 4])
+
+    ``weights`` float64 [N] says how much each image counts in training, above 0; None: all the same.
     """
 
-    images: Images
+    images: Images | Floats
     labels: Labels
+    weights: Weights | None = None
 
     def __repr__(self) -> str:
         return f"<Split of {counted(len(self), 'image')}, {' x '.join(map(str, self.images.shape[1:]))}>"
 
     def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-            raise DataError(f"images must be uint8 [N, H, W, 1 or 3], not {_describe(images)}")
+        images, labels, weights = self.images, self.labels, self.weights
+        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise DataError(f"images must be uint8 or float32 [N, H, W, 1 or 3], not {_describe(images)}")
         if 0 in images.shape[1:]:
             raise DataError(f"images must have at least one pixel, not {_describe(images)}")
         if labels.dtype != np.int64 or labels.ndim != 1:
@@ -53,6 +58,12 @@ class Split:
             raise DataError(f"there are {len(images)} images but {len(labels)} labels; each image needs one")
         if len(labels) and labels.min() < 0:
             raise DataError(f"labels must not be negative, but one is {labels.min()}")
+        if weights is None:
+            return
+        if weights.dtype != np.float64 or weights.shape != labels.shape:
+            raise DataError(f"weights must be float64 [N], one for each image, not {_describe(weights)}")
+        if not (np.isfinite(weights) & (weights > 0)).all():
+            raise DataError("weights must be finite and above 0; leave out images that should not count")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +71,8 @@ class Split:
     def take(self, indices: npt.ArrayLike) -> Split:
         """A new Split with copies of the images at ``indices``, in their order."""
         wanted = np.asarray(indices, dtype=np.int64)
-        return Split(self.images[wanted], self.labels[wanted])
+        weights = None if self.weights is None else self.weights[wanted]
+        return Split(self.images[wanted], self.labels[wanted], weights)
 
 
 def _describe(array: npt.NDArray[Any]) -> str:
@@ -149,7 +161,22 @@ def limit(split: Split, count: int, seed: int) -> Split:
     return split.take(numpy_generator(seed, "limit").permutation(len(split))[:count])
 
 
-def count_constant(images: Images) -> int:
+def weigh(split: Split, class_weight: str) -> Split:
+    """The split with the weight of each image in the training loss, on average 1; None if all count the same.
+
+    ``class_weight`` "balanced" multiplies the weight of each image by n / (K n_c): n is the sum of all weights, n_c
+    that of the image's class, K the number of classes with images (King and Zeng 2001, "Logistic Regression in Rare
+    Events Data", section 4.2; scikit-learn's "balanced"). All images of a class then count as much as those of another.
+    """
+    weights = split.weights
+    if class_weight == "balanced":
+        weights = np.ones(len(split)) if weights is None else weights
+        sums = np.bincount(split.labels, weights)
+        weights = weights * sums.sum() / (np.count_nonzero(sums) * sums[split.labels])
+    return split if weights is None else replace(split, weights=weights / weights.mean())
+
+
+def count_constant(images: Images | Floats) -> int:
     """How many images [N, H, W, C] have one colour all over."""
     count = 0
     for start in range(0, len(images), 1024):
@@ -158,11 +185,15 @@ def count_constant(images: Images) -> int:
     return count
 
 
-def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
+def pixel_statistics(images: Images | Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]; of float32 images as they are.
 
     A channel that never changes gets the deviation 1, so normalising cannot divide by zero.
     """
+    if images.dtype == np.float32:
+        channels = [images[..., channel] for channel in range(images.shape[3])]
+        spreads = [float(one.std(dtype=np.float64)) if one.min() < one.max() else 1.0 for one in channels]
+        return tuple(float(one.mean(dtype=np.float64)) for one in channels), tuple(spreads)
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(images.shape[3]):

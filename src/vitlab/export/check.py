@@ -1,4 +1,4 @@
-"""Whether a page that `vitlab export --to web` wrote is whole. `sha256sum -c SHA256SUMS` says the same."""
+"""Whether a folder that `vitlab export` wrote is whole. `sha256sum -c SHA256SUMS` says the same."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from vitlab import files
 from vitlab.errors import RunError, VitlabError
 from vitlab.runs.check import Finding
+from vitlab.runs.folder import SUMS
 
-SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*)")
-AGAIN = "export the page again"
+AGAIN = "export it again"
 
 
 def sums(content: dict[str, bytes]) -> bytes:
@@ -19,10 +19,10 @@ def sums(content: dict[str, bytes]) -> bytes:
     return "".join(f"{files.sha256(content[name])}  {name}\n" for name in sorted(content)).encode()
 
 
-def check_page(folder: Path) -> list[Finding]:
-    """A finding for each file of the page."""
+def check_export(folder: Path) -> list[Finding]:
+    """A finding for each file of the folder."""
     if not files.exists(folder / SUMS):
-        text = f"this page was exported by an earlier version, so there are no digests to check it by; {AGAIN}"
+        text = f"it was exported by an earlier version, so there are no digests to check it by; {AGAIN}"
         return [Finding(SUMS, "note", text)]
     try:
         text = files.read_bytes(folder / SUMS, advice=AGAIN).decode("ascii", "replace")
@@ -35,7 +35,7 @@ def check_page(folder: Path) -> list[Finding]:
 
 
 def file_finding(folder: Path, name: str, digest: str) -> Finding:
-    """One file of the page; folders on the way to it must not be links."""
+    """One file of the folder; folders on the way to it must not be links."""
     try:
         for parent in [*(folder / name).parents][: name.count("/")]:
             files.check_inner_folder(parent)

@@ -20,11 +20,11 @@ from vitlab.data import CATALOGUE, Reading, Split, load_dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
-from vitlab.export.check import SUMS, sums
+from vitlab.export.check import sums
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
-from vitlab.runs.folder import MOST_TENSORS, RunFolder
+from vitlab.runs.folder import MOST_TENSORS, SUMS, RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.result import shown_metrics
 from vitlab.studies.driver import AGAIN, Row, read_rows, read_study

@@ -72,13 +72,15 @@ class Table(NamedTuple):
     links: Mapping[tuple[int, int], str] = {}
 
 
-def templates(autoescape: bool, finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """The templates of this package, with the filters that they use."""
+def templates(
+    autoescape: bool, finalize: Callable[[Any], Any] | None = None, package: str = "vitlab.look"
+) -> Environment:
+    """The templates of ``package``, with the filters that they use."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     made = Environment(
-        loader=PackageLoader("vitlab.look"), autoescape=autoescape, finalize=finalize, undefined=StrictUndefined,
+        loader=PackageLoader(package), autoescape=autoescape, finalize=finalize, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     made.filters |= {name: getattr(text, name) for name in ("percent", "between", "duration", "counted")}

@@ -46,6 +46,7 @@ from vitlab.training.step import Checkpoint
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
+SUMS = "SHA256SUMS"  # `vitlab export` writes it into its folders; no run has one
 # What a process that is killed while it creates the folder may leave behind; config.json is written last.
 BEFORE_CONFIG = (".lock", "data.json", "environment.json")
 # What must not change if a resumed run is to give the same bits as an unbroken one.
@@ -128,6 +129,8 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The run's configuration; RunError when it is missing or damaged."""
         path = self.path / "config.json"
+        if files.exists(self.path / SUMS):
+            raise RunError(f"{self.path} is no run folder: `vitlab export` wrote it for other programs; name the run")
         if not files.exists(path):
             raise RunError(
                 f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"

@@ -13,6 +13,7 @@ from vitlab.config import RunConfig
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.data.drawn import drawing_of
+from vitlab.data.splits import Weights, weigh
 from vitlab.errors import OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
@@ -36,15 +37,20 @@ class Prepared:
 
 
 def prepare(
-    config: RunConfig, note: Callable[[str], None], data: str | None = None, reading: Reading | None = None
+    config: RunConfig,
+    note: Callable[[str], None],
+    data: str | None = None,
+    reading: Reading | None = None,
+    dataset: Dataset | None = None,
 ) -> Prepared:
     """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
-    ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new.
+    ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new;
+    ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`).
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
-    whole = load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
+    whole = dataset or load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
@@ -59,7 +65,10 @@ def prepare(
     model, kernels, machine = accelerate(plain, machine, note)
     note(model_line(model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
-    train = to_device(dataset.train, machine.device)
+    weighed = weigh(dataset.train, config.train.class_weight)
+    if weighed.weights is not None:
+        note(weights_line(weighed.weights))
+    train = to_device(weighed, machine.device)
     task = Task(config, train, val, make_preprocess(config, dataset), machine, kernels)
     return Prepared(config, dataset, task, model.to(machine.device), drawing)
 
@@ -103,6 +112,11 @@ def data_line(dataset: Dataset) -> str:
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     source = f"{dataset.origin}, sha256 {dataset.digest[:12]}"
     return f"{card.name}: {sizes} images of {shape}, {counted(len(card.classes), 'class')} ({source})"
+
+
+def weights_line(weights: Weights) -> str:
+    """One line that says how much the training images count."""
+    return f"training images count from {weights.min():.3g} to {weights.max():.3g} times in the loss, on average once"
 
 
 def model_line(model: Network) -> str:

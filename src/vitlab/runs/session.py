@@ -39,25 +39,12 @@ from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_be
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.trackers import Tracking, chosen, track_finished
-from vitlab.text import quoted
+from vitlab.text import ignore, quoted
 from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.step import Checkpoint, Counters, Row, Task
-
-
-class Ignore:
-    """Does nothing with what it is called with; unlike a lambda, it is readable in a signature."""
-
-    def __call__(self, *arguments: object) -> None:
-        """Do nothing."""
-
-    def __repr__(self) -> str:
-        return "ignore"
-
-
-ignore = Ignore()
 
 
 @dataclass(frozen=True, repr=False)
@@ -296,21 +283,7 @@ def carry_out(
 
 def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: int) -> Result:
     """Write the selected weights and result.json. Here, and only once, a run that is done uses the test images."""
-    counters, selected = outcome.counters, outcome.selected_epoch
-    images = prepared.task.images_in(counters.step)
-    result = replace(
-        facts(prepared, outcome.status),
-        epochs_done=len(counters.rows),
-        steps=counters.step,
-        train_seconds=round(counters.train_seconds, 3),
-        wall_seconds=round(counters.wall_seconds, 3),
-        images_per_second=round(images / counters.train_seconds, 1) if images else None,
-        best_epoch=counters.best_epoch or None,
-        selected_epoch=selected or None,
-        val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
-        val_guess_top1=None if prepared.task.val is None else guess_top1(prepared.task.val.labels),
-        signal=signum if outcome.status == "interrupted" else None,
-    )
+    result = replace(ended(prepared, outcome), signal=signum if outcome.status == "interrupted" else None)
     if outcome.status == "done":
         prepared.model.load_state_dict(outcome.weights)
         if prepared.dataset.test is not None:
@@ -321,6 +294,24 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         if outcome.status == "done" and (novelty := measure_novelty(prepared, outcome.weights)):
             result = replace(result, novelty_sha256=folder.save_novelty(novelty))
     return folder.write_result(result)
+
+
+def ended(prepared: Prepared, outcome: Outcome) -> Result:
+    """The part of the result that is known after training, before anything is measured or written."""
+    counters, selected = outcome.counters, outcome.selected_epoch
+    images = prepared.task.images_in(counters.step)
+    return replace(
+        facts(prepared, outcome.status),
+        epochs_done=len(counters.rows),
+        steps=counters.step,
+        train_seconds=round(counters.train_seconds, 3),
+        wall_seconds=round(counters.wall_seconds, 3),
+        images_per_second=round(images / counters.train_seconds, 1) if images else None,
+        best_epoch=counters.best_epoch or None,
+        selected_epoch=selected or None,
+        val_top1=counters.rows[selected - 1]["val_top1"] if selected else None,
+        val_guess_top1=None if prepared.task.val is None else guess_top1(prepared.task.val.labels),
+    )
 
 
 def measure_novelty(prepared: Prepared, weights: dict[str, Tensor]) -> Novelty | None:

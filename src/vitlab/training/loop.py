@@ -63,8 +63,8 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
             batches = epoch_batches(
                 task.train, train.batch_size, order, counters.step - first, task.total_steps - first
             )
-            for images, labels in batches:
-                if not train_step(state, task, images, labels):
+            for batch in batches:
+                if not train_step(state, task, *batch):
                     return finish("diverged", state)
                 hooks.on_step(counters, state.sums)
                 stop = hooks.should_stop()
@@ -116,6 +116,8 @@ def close_epoch(state: State, task: Task) -> Row:
         "val_loss": None,
         "val_top1": None,
     }
+    if task.train.weights is not None:
+        row["train_loss_weighted"] = True
     state.sums.zero_()
     if task.val is not None:
         logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)

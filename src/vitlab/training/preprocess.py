@@ -36,14 +36,17 @@ class Preprocess:
     crop: int | None = None
 
     def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """uint8 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
+        """uint8 or float32 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
 
-        Scaled to 0..1, resized (bilinear, half-pixel centres, no anti-aliasing: Keras' `Resizing`), changed by
-        ``augment``, cropped (right and bottom lose the odd pixel), normalised. The seed page normalises first. That
+        Scaled to 0..1 (float32 images are taken as they are), resized (bilinear, half-pixel centres, no anti-aliasing:
+        Keras' `Resizing`), changed by ``augment``, cropped (right and bottom lose the odd pixel), normalised. The seed
+        page normalises first. That
         makes no difference with bilinear weights, which sum to 1, and holes filled by reflection; but holes filled with
         zeros are black only before normalisation.
         """
-        images = images_BHWC.permute(0, 3, 1, 2).float() / 255.0
+        images = images_BHWC.permute(0, 3, 1, 2).float()
+        if images_BHWC.dtype == torch.uint8:
+            images = images / 255.0
         size = (self.image_size, self.image_size)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import RunConfig
-from vitlab.data.batches import DeviceSplit
+from vitlab.data.batches import Batch, DeviceSplit
 from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
 from vitlab.native.ops import Kernels
 from vitlab.training.augment import augment, is_active
@@ -24,7 +24,7 @@ from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
 from vitlab.training.preprocess import Preprocess
 
 Row = dict[str, Any]
-RecordedStep = Callable[[Tensor, Tensor], None]
+RecordedStep = Callable[..., None]  # takes the tensors of a batch
 
 # Steps before a recording, in which torch's libraries choose and load their kernels.
 WARM_UP_STEPS = 3
@@ -114,8 +114,8 @@ class State:
         return self.model if self.average is None else self.average
 
 
-def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool:
-    """Train on one batch; False, with nothing changed, if its loss is not finite.
+def train_step(state: State, task: Task, *batch: Tensor) -> bool:
+    """Train on one batch (images, labels and perhaps weights); False, with nothing changed, if its loss is not finite.
 
     On a GPU, reading the loss would mean waiting; there `fit` checks the weights at the end of the epoch instead.
     """
@@ -124,9 +124,10 @@ def train_step(state: State, task: Task, images: Tensor, labels: Tensor) -> bool
     reseed(state.draws, seed, "augment", step)
     set_lr(state.optimizers, lr_at(step, task.config.optim, task.total_steps, task.steps_per_epoch))
     augmented = task.augments(step)
-    if (augmented, len(labels)) in state.recorded:
-        state.recorded[augmented, len(labels)](images, labels)
-    elif not forward_backward_step(state, task, images, labels, augmented):
+    kind = augmented, len(batch[0])
+    if kind in state.recorded:
+        state.recorded[kind](*batch)
+    elif not forward_backward_step(state, task, batch, augmented):
         return False
     update_ema(state, task.config.optim.ema_decay)
     state.counters.step += 1
@@ -145,15 +146,15 @@ def update_ema(state: State, decay: float) -> None:
         torch._foreach_lerp_(weights, list(state.model.parameters()), share)
 
 
-def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tensor, augmented: bool) -> bool:
+def forward_backward_step(state: State, task: Task, batch: Batch, augmented: bool) -> bool:
     """All that the device computes in a step but the average of the weights; False if the loss is not finite."""
-    config = task.config.optim
+    config, (images, labels, *weights) = task.config.optim, batch
     inputs = training_inputs(
         task, images, state.draws if augmented else None
     )  # in fp32: half precision would move pixels
     with task.machine.autocast():
         logits = state.model(inputs).float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    loss = training_loss(logits, labels, config.label_smoothing, *weights)
     if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         return False
     for parameter in state.model.parameters():
@@ -166,6 +167,22 @@ def forward_backward_step(state: State, task: Task, images: Tensor, labels: Tens
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
     return True
+
+
+def training_loss(
+    logits_BK: Tensor, labels_B: Tensor, label_smoothing: float, weights_B: Tensor | None = None
+) -> Tensor:
+    """The mean of weight x cross-entropy in nats.
+
+    It is divided by the number of images, not by the sum of the batch's weights as in torch's ``weight=``: a batch of
+    images that hardly count must hardly move the network. Weights are 1 on average over the training images, so over
+    all of them both are the same. A weight belongs to the image: it also multiplies the smoothed part of its label,
+    whereas torch weighs that by each class's weight.
+    """
+    if weights_B is None:
+        return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
+    losses_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none")
+    return (losses_B * weights_B).mean()
 
 
 def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
@@ -184,12 +201,13 @@ def record_steps(state: State, task: Task) -> None:
         return
     state.model.train()
     for augmented, size in sorted({task.kind_of(step) for step in range(task.total_steps)}):
-        batch = task.train.images[:size], task.train.labels[:size]
+        whole = task.train.images, task.train.labels, task.train.weights
+        batch = tuple(part[:size] for part in whole if part is not None)
         state.recorded[augmented, size] = record_step(state, task, batch, augmented)
 
 
-def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmented: bool) -> RecordedStep:
-    """A function of images and labels that replays `forward_backward_step`. Recording needs a ``batch`` to train on;
+def record_step(state: State, task: Task, batch: Batch, augmented: bool) -> RecordedStep:
+    """A function of a batch's tensors that replays `forward_backward_step`. Recording needs a ``batch`` to train on;
     what that changes is undone."""
 
     def changed() -> dict[str, Tensor]:
@@ -199,18 +217,18 @@ def record_step(state: State, task: Task, batch: tuple[Tensor, Tensor], augmente
     before = {name: tensor.clone() for name, tensor in changed().items()}
     with task.machine.aside():
         for _ in range(WARM_UP_STEPS):
-            forward_backward_step(state, task, *batch, augmented)
+            forward_backward_step(state, task, batch, augmented)
     for name, tensor in changed().items():
         if name in before:
             tensor.copy_(before[name])
         else:  # an optimizer's memory begins with its first step, and with zeros
             tensor.zero_()
-    held = [tensor.clone() for tensor in batch]
-    replay = task.machine.record(lambda: forward_backward_step(state, task, held[0], held[1], augmented), state.draws)
+    held = tuple(tensor.clone() for tensor in batch)
+    replay = task.machine.record(lambda: forward_backward_step(state, task, held, augmented), state.draws)
 
-    def step(images: Tensor, labels: Tensor) -> None:
-        held[0].copy_(images)
-        held[1].copy_(labels)
+    def step(*new: Tensor) -> None:
+        for memory, tensor in zip(held, new, strict=True):
+            memory.copy_(tensor)
         replay()
 
     return step
