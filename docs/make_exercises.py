@@ -174,7 +174,7 @@ def verdict(name: str) -> str:
         each = [f"{shown(line.cell)} ({difference_text(line)})" for line in unclear]
         words.append(f"no difference that {counted(len(reference.accuracies), 'seed')} could show: {listed(each)}")
     said = ". ".join(map(sentence, words))
-    return wrapped(f"**Our study**, compared with {shown(reference.cell)} ({reference.mean:.2f} %). {said}.")
+    return wrapped(f"*Our study*, compared with {shown(reference.cell)} ({reference.mean:.2f} %). {said}.")
 
 
 def shown(cell: str) -> str:
@@ -245,8 +245,7 @@ def tables() -> dict[str, str]:
     """Every generated part of the pages, by its mark."""
     made = {"learn/seed-tables": seed_tables(), "learn/duel": duel(), "learn/chance": chance()}
     for name in REFERENCES:
-        if (STUDIES / f"learn-{name}" / "table.md").exists():
-            made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
+        made |= {f"learn/{name}": table(name), f"learn/verdict-{name}": verdict(name)}
     return made
 
 
