@@ -80,7 +80,7 @@ def entry_of(path: Path) -> Entry:
         state = "unfinished" if result is None else result.status
         started = started_at(folder)
     except VitlabError:
-        started = datetime.datetime.fromtimestamp((path / MARKS[0]).lstat().st_mtime)
+        started = datetime.datetime.fromtimestamp((path / MARKS[-1]).lstat().st_mtime)
     if state == "unfinished" and is_in_use(folder):
         state = "running"
     return Entry(path, state, started, size_of(path), config, result)
