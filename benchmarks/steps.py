@@ -64,7 +64,9 @@ def full_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
     size = min(task.config.train.batch_size, len(task.train))
     for epoch in count():
         order = task.machine.generator(task.config.train.seed, "order", epoch)
-        yield from (batch for batch in epoch_batches(task.train, size, order) if len(batch[1]) == size)
+        for images, labels, *_ in epoch_batches(task.train, size, order):
+            if len(labels) == size:
+                yield images, labels
 
 
 def whole_step(bench: Bench) -> None:

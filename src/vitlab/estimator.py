@@ -71,31 +71,33 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     channel. For 8-bit numbers 255 is white, for others the largest number (without its sign) in training; this matters
     only for augmentation, which fills with 0, and for a saved run that classifies picture files.
 
-    Parameters
-    ----------
-    preset : name of a preset (`vitlab.PRESETS`), which has a value for each knob.
-    epochs, batch_size, lr, weight_decay, patch_size, embed_dim, depth, num_heads : knobs of the same name
-        (docs/reference/knobs.md); None keeps the preset's value.
-    knobs : any other knobs by name, for example ``{"muon_lr": 0.01, "rotate": 0.0}``. They win over the parameters.
-    image_shape : (height, width) or (height, width, channels) of a flat X, channels last.
-    validation_fraction : share of the training images, drawn with the same share of each class, on which accuracy is
-        measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
-        kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
-    class_weight : None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh 1.
-    random_state : an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
-    device : "auto", "cpu" or "cuda".
-    threads : CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
-    verbose : whether `fit` prints what it does and a line for each epoch.
+    Parameters:
 
-    Attributes
-    ----------
-    classes_ : the labels, sorted; columns of `predict_proba` are in this order.
-    n_features_in_, feature_names_in_ : numbers per image, and the columns' names if X was a DataFrame.
-    image_shape_ : (height, width, channels) of an image.
-    history_ : a dict for each epoch, as in history.jsonl; ``pandas.DataFrame(classifier.history_)`` makes a table.
-    network_ : the trained network, a torch module on the CPU; preprocess_ : what images pass through before it.
-    config_ : the configuration that was trained, a `vitlab.RunConfig`.
-    scale_ : the number that counts as white.
+    - ``preset``: name of a preset (`vitlab.PRESETS`), which has a value for each knob.
+    - ``epochs``, ``batch_size``, ``lr``, ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``:
+      knobs of the same name (docs/reference/knobs.md); None keeps the preset's value.
+    - ``knobs``: any other knobs by name, for example ``{"muon_lr": 0.01, "rotate": 0.0}``. They win over the
+      parameters.
+    - ``image_shape``: (height, width) or (height, width, channels) of a flat X, channels last.
+    - ``validation_fraction``: share of the training images, drawn with the same share of each class, on which accuracy
+      is measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
+      kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
+    - ``class_weight``: None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh
+      1.
+    - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
+    - ``device``: "auto", "cpu" or "cuda".
+    - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
+    - ``verbose``: whether `fit` prints what it does and a line for each epoch.
+
+    Attributes, once fitted:
+
+    - ``classes_``: the labels, sorted; columns of `predict_proba` are in this order.
+    - ``n_features_in_``, ``feature_names_in_``: numbers per image, and the columns' names if X was a DataFrame.
+    - ``image_shape_``: (height, width, channels) of an image.
+    - ``history_``: a dict for each epoch, as in history.jsonl; ``pandas.DataFrame(classifier.history_)`` makes a table.
+    - ``network_``: the trained network, a torch module on the CPU; ``preprocess_``: what images pass through before it.
+    - ``config_``: the configuration that was trained, a `vitlab.RunConfig`.
+    - ``scale_``: the number that counts as white.
     """
 
     def __init__(
