@@ -91,9 +91,9 @@ def test_private_names_of_other_libraries_are_there(name: str) -> None:
 def test_every_public_name_is_there_and_documented() -> None:
     assert sorted(vitlab.__all__) == [
         "Attention", "CATALOGUE", "CNN", "Classifier", "Dataset", "Label", "PRESETS", "Predictions", "Preprocess",
-        "Reporter", "Result", "Run", "RunConfig", "RunFolder", "Split", "StudyResult", "ViT", "VitlabError",
-        "build_model", "compare", "evaluate_run", "load", "load_dataset", "load_model", "preset_config", "resume_run",
-        "study", "train", "train_run",
+        "Reporter", "Result", "Run", "RunConfig", "RunFolder", "Split", "StudyResult", "ViT", "ViTClassifier",
+        "VitlabError", "build_model", "compare", "evaluate_run", "load", "load_dataset", "load_model", "preset_config",
+        "resume_run", "study", "train", "train_run",
     ]  # fmt: skip
     for name in vitlab.__all__:
         assert getattr(vitlab, name).__doc__, name
