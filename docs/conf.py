@@ -58,6 +58,7 @@ ARRAY = re.compile(r"\S*ndarray\[tuple\[(?:Any|~typing.Any), \.\.\.\], \S*dtype\
 LIKE = re.compile(r"[~.\w]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]")
 ROW = re.compile(r"^\|.*", re.MULTILINE)
 SPAN = re.compile(r"``(.+?)``|`([^`]+)`|([^`]+)")  # of a docstring: code, a name, plain text
+ENTRY = re.compile(r"^([\w, ]+) : ")  # of a section in a docstring
 LINK = re.compile(r"(?<=\]\()[^)#:\s]+(?=[)#])")
 
 
@@ -90,12 +91,19 @@ def unbroken(row: re.Match[str]) -> str:
 
 
 def read_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Turn our docstrings, which are plain text with `names`, ``code`` and examples, into reStructuredText."""
-    example = False
+    """Turn our docstrings, which are plain text with `names`, ``code`` and examples, into reStructuredText. Sections in
+    NumPy's style ("Parameters", underlined, then "name : text") become lists."""
+    example = section = False
     for number, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
-        if not example:
-            lines[number] = SPAN.sub(marked, line)
+        if example:
+            continue
+        if re.fullmatch("-{3,}", line):
+            lines[number - 1], lines[number], section = f"**{lines[number - 1]}**", "", True
+            continue
+        if section:
+            line = ENTRY.sub(r"- ``\1``: ", line) if line[:1].strip() else f"  {line.strip()}"
+        lines[number] = SPAN.sub(marked, line)
 
 
 def marked(found: re.Match[str]) -> str:
