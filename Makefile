@@ -1,4 +1,4 @@
-# make train | test | check | bench | proof | venv. Each creates .venv first if it is missing.
+# make train | test | check | docs | notebooks | bench | proof | venv. Each creates .venv first if it is missing.
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
 #   make bench NAME=my-machine                                     the main measurements of README and docs
@@ -17,7 +17,9 @@ LESS := elastic=0 rotate=0/zoom=0/shift=0/shear=0/elastic=0 attn_form=none/attn_
 BIN := .venv/bin
 NPM := $(shell command -v node >/dev/null && command -v npm)
 
-.PHONY: train test check check-page bench proof venv clean
+SITE := docs/_build
+
+.PHONY: train test check check-page docs notebooks bench proof venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -40,6 +42,18 @@ endif
 check-page: node_modules/ready
 	$(NPM) run --silent lint
 	$(NPM) run --silent types
+
+# The docs site, docs/_build/html/index.html. A warning (a broken link, an unknown name) is an error.
+# It needs no network, and the last check is that the pages load nothing from elsewhere.
+docs: venv
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --write-all --fresh-env --doctree-dir $(SITE)/doctrees docs $(SITE)/html
+	@! grep -rlE '<(script|img|iframe)[^>]+src="(https?:)?//|<link[^>]+href="(https?:)?//' $(SITE)/html --include='*.html' && \
+		! grep -rlE 'url\(["'"'"']?(https?:)?//|@import' $(SITE)/html --include='*.css'
+	@echo "the site is at $(SITE)/html/index.html"
+
+# Executes the notebooks, in a minute or two; a warning is an error.
+notebooks: venv
+	$(BIN)/python -m docs.run_notebooks $(ARGS)
 
 node_modules/ready: package.json package-lock.json .npmrc
 	$(NPM) ci --silent
@@ -79,4 +93,4 @@ venv: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv node_modules
+	rm -rf .venv node_modules $(SITE)

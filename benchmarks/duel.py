@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.keras_env import keras_python
 from benchmarks.pages import renew
-from benchmarks.verdict import SHORT, table
+from benchmarks.verdict import table
 from vitlab import load_dataset
 from vitlab.config import MachineConfig
 from vitlab.errors import StorageError
@@ -91,10 +91,9 @@ def mnist(folder: Path) -> Path:
     return path
 
 
-def tables(name: str, measured: dict[str, Any]) -> dict[str, str]:
-    """The full table and the short one, by the names that mark their place in a page."""
-    runs, against = measured["runs"], measured.get("against", AGAINST)
-    return {name: table(runs, against), f"{name} short": table(runs, against, SHORT)}
+def report(measured: dict[str, Any]) -> str:
+    """The table of all contestants."""
+    return table(measured["runs"], measured.get("against", AGAINST))
 
 
 def main() -> int:
@@ -119,9 +118,8 @@ def main() -> int:
     else:
         raise StorageError("nowhere to save the result; add --out FILE")
     name = (arguments.show or arguments.out).stem
-    made = tables(name, measured)
-    renew(arguments.into, made)
-    print(made[name])
+    renew(arguments.into, {name: report(measured)})
+    print(report(measured))
     return 0
 
 

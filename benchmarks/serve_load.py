@@ -220,7 +220,7 @@ def report(measured: dict[str, Any]) -> str:
             part = found[name]
             refusal = part["refusal_ms_from_sending"]
             offered = f"{part['offered_per_second']:,.0f}" if "offered_per_second" in part else ""
-            times = [f"{part['answer_ms_from_sending'][name]:,.0f}" for name in ("p50", "p99")]
+            times = [f"{part['answer_ms'][name]:,.0f}" for name in ("p50", "p99")]
             refusals = "" if refusal is None else f"{refusal['p50']:,.0f} / {refusal['p99']:,.0f}"
             share = f"{100 * part['refused_share']:.1f} %"
             rows.append([f"`{run}`", name, offered, f"{part['answers_per_second']:,.0f}", *times, share, refusals])
@@ -233,6 +233,7 @@ def report(measured: dict[str, Any]) -> str:
         [
             markdown(head, rows),
             "",
+            "Times of answers count from the moment at which a request was due, those of refusals from sending.",
             f"Answers at four times the capacity, as a share of those at once: {goodput}.",
             f"Wrong answers: {answers['wrong']} of {answers['answers']:,} answers to {answers['images']:,} different "
             "images, "

@@ -49,27 +49,23 @@ def difference(pairs: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(pairs) / len(pairs) ** 0.5:.2f}" if len(pairs) > 1 else mean
 
 
-SHORT = ("contestant", "parameters", "seeds", "test top-1 %", "more accurate", "training s", "times faster")
-
-
-def table(runs: list[Run], against: str, columns: tuple[str, ...] = ()) -> str:
-    """A Markdown table with one line per contestant, compared with the contestant ``against``; times are medians.
-
-    ``columns`` selects columns; the default is all.
-    """
+def table(runs: list[Run], against: str) -> str:
+    """A Markdown table with one line per contestant, compared with the contestant ``against``; times are medians."""
     names = list(dict.fromkeys(run["contestant"] for run in runs))
     theirs = [run for run in runs if run["contestant"] == against]
     rows = [cells(name, [run for run in runs if run["contestant"] == name], theirs, against) for name in names]
-    head = columns or tuple(rows[0])
+    head = tuple(rows[0])
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     lines += ["| " + " | ".join(row[column] for column in head) + " |" for row in rows]
-    lines += [""]
+    counts = {len([run for run in runs if run["contestant"] == name]) for name in names}
+    seeds = " or ".join(counted(count, "seed") for count in sorted(counts)) + (" each" if len(names) > 1 else "")
+    lines += ["", f"{seeds}{', ± standard deviation over them' if max(counts) > 1 else ''}."]
     if theirs and len(names) > 1:
         lines += [
-            f"Times faster: training time of `{against}`, to its end and to its first epoch at 99.0 %, divided by the"
+            f"More accurate: by how many points than `{against}` with the same seed; mean ± standard error.",
+            f"Times faster: training time of `{against}` divided by the contestant's, for runs of the same seed;",
+            "median with its 95 % interval.",
         ]
-        lines += ["contestant's training time to its end, for runs of the same seed; median with its 95 % interval."]
-        lines += [f"More accurate: by how many points than `{against}` with the same seed; mean ± standard error."]
     lines += [f"Seconds are medians and count training steps only. {circumstances(runs)}"]
     return "\n".join(lines)
 
@@ -110,7 +106,7 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
         "training s": f"{statistics.median(run['epochs'][-1]['train_seconds'] for run in own):.1f}",
         "images/s": f"{statistics.median(map(images_per_second, own)):,.0f}",
         **{f"s to {100 * bar:g} %": reached([seconds_to(run, bar) for run in own]) for bar in BARS},
-        "times faster": "" if name == against or not theirs else faster(own, theirs),
+        **(dict.fromkeys(FASTER, "") if name == against else faster(own, theirs)),
     }
 
 
@@ -129,14 +125,17 @@ def reached(times: list[float | None]) -> str:
     return f"{statistics.median(found):.1f}{share}" if found else "never"
 
 
-def faster(own: list[Run], theirs: list[Run]) -> str:
-    """How many times as long ``theirs`` take: to their end, and to their first epoch at 99.0 %."""
+FASTER = ("times faster", "times faster, to 99.0 %")
+
+
+def faster(own: list[Run], theirs: list[Run]) -> dict[str, str]:
+    """How many times as long ``theirs`` take as ``own``: to their end, and to their first epoch at 99.0 %."""
     ours = {run["seed"]: run["epochs"][-1]["train_seconds"] for run in own}
     to_end = {run["seed"]: run["epochs"][-1]["train_seconds"] for run in theirs}
     to_bar = {run["seed"]: time for run in theirs if (time := seconds_to(run, 0.99)) is not None}
-    parts = []
-    for what, times in (("end", to_end), ("99.0 %", to_bar)):
+    found = dict.fromkeys(FASTER, "")
+    for column, times in zip(FASTER, (to_end, to_bar), strict=True):
         if ours.keys() & times.keys():
             middle, low, high = ratio_interval(ours, times)
-            parts.append(f"{middle:.1f} ({low:.1f} to {high:.1f}) to {what}")
-    return ", ".join(parts)
+            found[column] = f"{middle:.1f} ({low:.1f} to {high:.1f})"
+    return found

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.pages import fill
 from vitlab.cli import main
 
 PAGE = Path(__file__).parent / "do" / "command-line.md"
@@ -78,8 +77,9 @@ def masked(text: str) -> str:
 
 
 def page(made: str) -> str:
-    """The page with the tables between their marks."""
-    return fill(PAGE.read_text(encoding="utf-8"), {"transcript": made})
+    """The page with the tables, which stand at its end."""
+    words, _, _ = PAGE.read_text(encoding="utf-8").partition("\n### ")
+    return f"{words}\n{made}\n"
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ CONFLICTS: list[tuple[dict[str, Any], list[str]]] = [
     (dict(min_lr=0.5, lr=0.25), ["min_lr 0.5", "lr 0.25"]),
     (dict(crop=29), ["crop 29", "image_size 28"]),
     (dict(crop=5, patch_size=7), ["patch_size 7", "crop 5"]),
-    (dict(attn_form="merged"), ["one head", "not 4", "--num-heads 1"]),
+    (dict(attn_form="merged"), ["one head", "not 4", "num_heads=1"]),
 ]
 
 

@@ -1,43 +1,30 @@
-"""What the documentation says can be typed, found and linked."""
+"""What the documentation says can be typed, and is measured or generated. Its links: tests/test_docs_links.py."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from PIL import GifImagePlugin
 
-from benchmarks import (
-    cold_start,
-    drawn_digits,
-    gpu_profile,
-    growth,
-    inference,
-    novelty,
-    page_speed,
-    serve_load,
-    throughput,
-    validation,
-)
-from benchmarks.duel import tables
-from benchmarks.pages import fill
-from docs import make_knobs, make_studies
+from benchmarks.pages import both_forms
+from docs import make_commands, make_knobs, make_tables
+from docs.links import PAGES
 from vitlab.cli.flags import chosen_config, given_knobs
 from vitlab.cli.main import build_parser
 from vitlab.config.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(vitlab [^\n#|]*)", re.MULTILINE)
-LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
 
 def commands() -> list[tuple[str, str]]:
     """(page, command) of every vitlab command line in a fenced block."""
-    blocks = [(page.name, block) for page in PAGES for block in FENCED.findall(page.read_text())]
+    typed = [page for page in PAGES if page != make_commands.PAGE]
+    blocks = [(page.name, block) for page in typed for block in FENCED.findall(page.read_text())]
     return [(page, text.strip()) for page, block in blocks for text in COMMAND.findall(block)]
 
 
@@ -59,22 +46,9 @@ def test_there_are_commands_to_check() -> None:
     assert len([page for page, _ in commands() if page == "README.md"]) >= 5
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
-
-
 def test_the_table_of_knobs_is_up_to_date() -> None:
     """If not: python docs/make_knobs.py."""
     assert (ROOT / "docs" / "reference" / "knobs.md").read_text() == make_knobs.page()
-
-
-def test_the_tables_of_the_seed_are_those_of_the_studies() -> None:
-    """If not: python -m docs.make_studies."""
-    page = (ROOT / "docs" / "understand" / "seed-results.md").read_text()
-    assert page.count("<!-- /studies/") == 2
-    assert make_studies.page() == page
 
 
 def test_every_dependency_has_its_reason() -> None:
@@ -101,47 +75,41 @@ def test_nothing_is_left_to_be_filled_in() -> None:
         assert not [text[:40] for text in texts if sign in text], sign
 
 
-REPORTS = {
-    "cold-start": cold_start.report,
-    "drawn-digits": drawn_digits.report,
-    "growth": growth.report,
-    "gpu-profile": gpu_profile.report,
-    "inference": inference.report,
-    "novelty": novelty.report,
-    "page-speed": page_speed.report,
-    "profile": throughput.report,
-    "serve-load": serve_load.report,
-    "throughput": throughput.report,
-}
-
-
-def measured_tables() -> dict[str, dict[str, str]]:
-    """Of every result file, the tables that pages may show, by their names."""
-    made = {}
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        measured, name = json.loads(path.read_text()), path.stem
-        if name.startswith("proof-"):  # a page of its own, see tests/test_proof.py
-            continue
-        report = next((report for start, report in REPORTS.items() if name.startswith(start)), None)
-        if report:
-            made[name] = {name: report(measured)}
-        elif "common" in measured:
-            made[name] = {name: validation.table(measured["rows"])}
-        else:
-            made[name] = tables(name, measured)
-    return made
+def test_the_reference_of_commands_is_up_to_date() -> None:
+    """If not: python docs/make_commands.py."""
+    assert (ROOT / "docs" / "reference" / "command-line.md").read_text() == make_commands.page()
 
 
 def test_tables_of_measurements_are_the_measured_ones() -> None:
-    """If not: python -m benchmarks.duel (or what made the file) --show FILE --into PAGE."""
-    made, texts = measured_tables(), [page.read_text() for page in PAGES if page.name != "seed-results.md"]
-    for own in made.values():
-        for text in texts:
-            assert fill(text, own) == text
-    shown = [name for text in texts for name in re.findall(r"<!-- /(.*) -->", text)]
-    marks = [mark for text in texts for mark in re.findall(r"<!-- (.*) -->", text)]
-    assert sorted(marks) == sorted([*shown, *(f"/{name}" for name in shown)])  # each is opened and closed
-    assert len(set(shown)) == len(shown)
-    known = {name for own in made.values() for name in own}
-    assert set(shown) <= known
-    assert [name for name, own in made.items() if not own.keys() & set(shown)] == []  # no file that no page shows
+    """If not: python -m docs.make_tables."""
+    reports = make_tables.reports()
+    assert make_tables.stale(reports) == []
+    shown: set[str] = set()
+    for page in make_tables.PAGES:
+        marks = re.findall(r"<!-- (.*) -->", page.read_text())
+        names = [mark.removeprefix("/") for mark in marks if mark.startswith("/")]
+        assert sorted(marks) == sorted([*names, *(f"/{name}" for name in names)]), page  # each opened and closed, once
+        assert len(set(names)) == len(names), page
+        shown |= set(names)
+    assert shown <= both_forms(reports).keys()
+    assert {path.stem for path in make_tables.measurements()} <= shown  # every file, in full
+
+
+def test_tables_in_the_text_are_narrow() -> None:
+    """At most five columns fit a page; all of them are in tables.md."""
+    free = {"tables.md", "reliability.md", "knobs.md"}  # reliability.md has seven columns of short numbers
+    for page in PAGES:
+        wide = [line for line in page.read_text().splitlines() if line.startswith("| ---") and line.count("|") > 6]
+        assert not wide or page.name in free, page
+
+
+def test_the_moving_picture_of_the_readme_plays_and_begins_with_its_end() -> None:
+    path = ROOT / "docs" / "pictures" / "reads-a-seven.gif"
+    assert f"](docs/pictures/{path.name})" in (ROOT / "README.md").read_text()
+    assert path.stat().st_size < 2_000_000
+    with GifImagePlugin.GifImageFile(path) as picture:
+        assert picture.n_frames > 50
+        assert picture.info["loop"] == 0  # for ever
+        first = picture.convert("RGB")
+        picture.seek(picture.n_frames - 1)
+        assert first.tobytes() == picture.convert("RGB").tobytes()

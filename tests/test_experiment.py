@@ -125,7 +125,7 @@ def test_a_diverged_run_says_so_and_is_not_resumed(data: Path, tmp_path: Path) -
 
 def test_a_run_without_validation_images_has_none_to_evaluate(data: Path, tmp_path: Path) -> None:
     train_run(tiny_config(data, epochs=1, val_fraction=0.0), tmp_path / "run")
-    with pytest.raises(DataError, match="no val images; use --split test"):
+    with pytest.raises(DataError, match='no val images; use split="test" or split="train"'):
         evaluate_run(tmp_path / "run", "val")
 
 

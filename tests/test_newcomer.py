@@ -270,7 +270,8 @@ def test_what_vitlab_did_not_write_stays(home: Path) -> None:
 def test_deleting_needs_a_real_run_that_nobody_writes_and_a_yes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, folder = make_run(home / "run"), home / "folder"
     folder.mkdir()
-    (folder / "result.json").touch()
+    for name in ("config.json", "model.safetensors", "result.json"):  # as in folders of other libraries
+        (folder / name).touch()
     (home / "link").symlink_to(run)
     make_run(home / "linked")
     shutil.copytree(folder, home / "outside")

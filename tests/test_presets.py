@@ -159,10 +159,10 @@ def test_presets_differ_except_for_the_row_that_stands_in_both_tables() -> None:
     ("wrong", "meant"), [("smal", "small"), ("seed-28x77", "seed-28x7"), ("keras_cnn", "keras-cnn")]
 )
 def test_an_unknown_preset_is_refused_with_a_suggestion(wrong: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=rf"no preset '{wrong}' \(did you mean {meant}\?\); `vitlab presets`"):
+    with pytest.raises(ConfigError, match=rf"no preset '{wrong}' \(did you mean {meant}\?\); `list"):
         preset_config(wrong)
 
 
 def test_a_preset_unlike_any_other_is_refused_without_a_suggestion() -> None:
-    with pytest.raises(ConfigError, match="no preset 'qqq'; `vitlab presets`"):
+    with pytest.raises(ConfigError, match="no preset 'qqq'; `list"):
         preset_config("qqq")

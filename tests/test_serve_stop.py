@@ -95,7 +95,6 @@ def test_a_second_signal_ends_it_at_once_and_a_quiet_connection_does_not_hold_it
         ("{run} --queue 0", 2, "from 1"),
         ("{run} --threads 1.5", 2, "whole number"),
         ("{run} --portt 1", 2, "--port"),
-        ("", 2, "RUN"),
         ("{folder}/nothing --port 0", 8, "not a run folder"),
         ("{folder} --port 0", 8, "not a run folder"),
         ("{run} {folder}/damaged --port 0", 8, "damaged"),

@@ -34,11 +34,11 @@ def test_axes_are_read(word: str, axis: Axis) -> None:
     [
         ("patchsize=4,7", ("'patchsize=4,7' is not AXIS", "did you mean patch_size?")),
         ("patch_size", ("is not AXIS=VALUE,VALUE",)),
-        ("patch_size=", ("axis patch_size has no values", "--vary patch_size=4,7,14")),
+        ("patch_size=", ("axis patch_size has no values", 'vary={"patch_size": [4, 7, 14]}')),
         ("patch_size=4,", ("patch_size",)),
         ("patch_size=4,big", ("patch_size", "big")),
         ("depth=2,4,2", ("axis depth has the same value twice",)),
-        ("seed=1,2", ("seed cannot be an axis", "--seeds N")),
+        ("seed=1,2", ("seed cannot be an axis", "seeds=N")),
     ],
 )
 def test_axes_that_are_none(word: str, words: tuple[str, ...]) -> None:

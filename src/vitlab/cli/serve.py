@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import threading
 import webbrowser
 from pathlib import Path
@@ -60,7 +61,8 @@ def seconds(text: str) -> float:
 def serve(arguments: argparse.Namespace) -> int:
     """Classify pictures over HTTP, with a page to draw on; without RUN, by your newest network. After Ctrl-C or SIGTERM
     the server answers the requests that it has received and exits with code 0; a second signal ends it at once."""
-    say(f"loading {listed(list(map(str, arguments.runs))) or 'your newest network'} ...")  # torch takes its time
+    if sys.stderr is not None and sys.stderr.isatty():  # somebody waits, and torch takes its time
+        say(f"loading {listed(list(map(str, arguments.runs))) or 'your newest network'} ...")
     from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
 

@@ -100,12 +100,12 @@ def refuse(classifier: Classifier, to: str) -> None:
     start = f"start from --preset {START}"
     if not isinstance(classifier.model, ViT):
         kind = classifier.model.describe().kind
-        raise ExportError(f"{classifier.path}: --to {to} writes a Vision Transformer, and this is a {kind}; {start}")
+        raise ExportError(f"{classifier.path}: {network} cannot express a {kind}; {start}")
     names = [field.name for field in fields(config)]
     wrong = {name: TABLES[to].get(name) for name in names if not TABLES[to].get(name, UNKNOWN).fits(config)}
     if wrong:
         have = listed([f"{name} {shown(getattr(config, name))}" for name in wrong])
-        flags = " ".join(limit.flag for limit in wrong.values() if limit)
+        flags = ", ".join(limit.flag for limit in wrong.values() if limit)
         raise ExportError(f"{classifier.path}: {network} cannot express {have}; train with {flags}, or {start}")
 
 

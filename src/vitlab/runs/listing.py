@@ -15,10 +15,11 @@ from vitlab.errors import RunError, RunInUseError, VitlabError, storage_error
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.result import Result
 
-CONFIG, LOCK = "config.json", ".lock"
+# What makes a folder a run; config.json alone is also in the folders of other libraries. They are deleted last.
+MARKS, LOCK = ("data.json", "config.json"), ".lock"
 # What vitlab writes into a run folder. All else is the user's, and stays.
 OWN_FILES = (
-    *("data.json", "environment.json", "history.jsonl", "model.safetensors", "novelty.safetensors", "result.json"),
+    *("environment.json", "history.jsonl", "model.safetensors", "novelty.safetensors", "result.json"),
     *("report.html", "README.md", "trackers.json"),
 )
 OWN_FOLDERS = {
@@ -50,7 +51,7 @@ class Entry:
 
 def is_run(path: Path) -> bool:
     """Whether ``path`` is a run folder, and no link to one."""
-    return files.is_folder(path) and files.is_ordinary(path / CONFIG)
+    return files.is_folder(path) and all(files.is_ordinary(path / name) for name in MARKS)
 
 
 def list_runs(folder: Path) -> list[Entry]:
@@ -68,7 +69,7 @@ def entry_of(path: Path) -> Entry:
         state = "unfinished" if result is None else result.status
         started = started_at(folder)
     except VitlabError:
-        started = datetime.datetime.fromtimestamp((path / CONFIG).lstat().st_mtime)
+        started = datetime.datetime.fromtimestamp((path / MARKS[0]).lstat().st_mtime)
     if state == "unfinished" and is_in_use(folder):
         state = "running"
     return Entry(path, state, started, size_of(path), config, result)
@@ -112,7 +113,7 @@ def delete_run(path: Path) -> list[str]:
     """Delete what vitlab has written into the run folder ``path``, and the folder if nothing else is in it: the names
     of what stays. RunError if it is no run folder, or a link to one; RunInUseError while a process writes it.
 
-    config.json goes last, so that deleting can be repeated if it was interrupted.
+    MARKS go last, so that deleting can be repeated if it was interrupted.
     """
     check_is_run(path)
     inner = {path / name: own for name, own in OWN_FOLDERS.items()}
@@ -129,7 +130,8 @@ def delete_run(path: Path) -> list[str]:
             for name in files.names_in(path):
                 if name in OWN_FILES or files.TEMPORARY.fullmatch(name):
                     remove_file(path / name)
-            remove_file(path / CONFIG)
+            for name in MARKS:
+                files.remove(path / name)
     except RunInUseError:
         raise RunInUseError(f"{path} is being written by another vitlab process; stop that first, or wait") from None
     remove_file(path / LOCK)
@@ -144,7 +146,9 @@ def check_is_run(path: Path) -> None:
     if path.absolute().resolve() == Path.cwd().resolve():
         raise RunError(f"{path} is the current folder; change to another one to delete it")
     if not is_run(path):
-        raise RunError(f"{path} is not a run folder (no {CONFIG}), so it is left alone; `vitlab runs` lists them")
+        raise RunError(
+            f"{path} is not a run folder (no {' and '.join(MARKS)}), so it is left alone; `vitlab runs` lists them"
+        )
 
 
 def remove_file(path: Path) -> None:

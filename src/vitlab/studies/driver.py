@@ -218,6 +218,7 @@ class Driver:
             self.show(progress)
             for ending in self.executor.ended(WAIT_SECONDS):
                 one, tries = running.pop(ending.unit.name), attempts[ending.unit.name]
+                progress.running.remove(one.jobs[0].name)
                 if ending.code == RunInUseError.exit_code:  # by a killed driver's last run, or by another study
                     attempts[ending.unit.name] -= 1
                     waiting.extend(one.jobs)

@@ -219,20 +219,18 @@ def mean_interval(scores: list[float], images: int) -> tuple[float, float] | Non
 
 
 def verdict(scores: list[float], images: int, published: float) -> str | None:
-    """How one published run compares with ours: could it be one more of them?
+    """How one published run compares with ours: could it be one more of them? None for a single run of ours, whose
+    accuracy with another seed is unknown.
 
     Ours are "better" or "worse" if it lies outside of the 95 % interval for a further run, which is never narrower than
     the sampling of that many test images allows. Inside, it is "reproduced", or "not distinguishable" if that interval
     is too wide to tell anything.
     """
     mean, count = statistics.mean(scores), len(scores)
-    if count > 1:
-        chance = Z95 * binomial_sd(mean, images) if images else 0.0
-        half = max(student(count - 1) * statistics.stdev(scores), chance) * math.sqrt(1 + 1 / count)
-    elif images:
-        half = Z95 * math.sqrt(2) * binomial_sd(mean, images)
-    else:
+    if count == 1:
         return None
+    chance = Z95 * binomial_sd(mean, images) if images else 0.0
+    half = max(student(count - 1) * statistics.stdev(scores), chance) * math.sqrt(1 + 1 / count)
     if abs(mean - published) > half:
         return "better" if mean > published else "worse"
     return "reproduced" if half <= TELLING else "not distinguishable"

@@ -194,10 +194,10 @@ def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
         made.append("Validation images are not a test: training may have chosen its best epoch by them.")
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
         made.append("A rank with = is not distinguishable from the best: the intervals overlap.")
-    if any(line.published for line in lines):
+    if any(line.verdict for line in lines):
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
-        made.append("With one seed, verdict and interval reflect the choice of test images only, not that of the seed.")
+        made.append("One seed allows no verdict on the page: its interval reflects the choice of test images only.")
     if any(line.not_learned for line in lines):
         made.append("Did not learn: no better than always guessing the most common class, or the loss blew up.")
     facts = [circumstance(name, where[name]) for name in CIRCUMSTANCES if name in where]
