@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,13 @@ from vitlab.errors import ConfigError, DivergedError, RunError
 from vitlab.machine import environment, private_randomness, unchanged_process
 from vitlab.model import build_model
 from vitlab.processor import available_cores
+from vitlab.progress import choose_reporter
 from vitlab.runs.finished import open_run
 from vitlab.runs.folder import RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.session import data_record, ended, origin, utc_now
-from vitlab.text import percent, show
 from vitlab.training.evaluate import evaluating
 from vitlab.training.loop import Hooks, Outcome, fit
-from vitlab.training.step import Row
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int]  # height, width, channels
@@ -87,7 +87,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
     - ``device``: "auto", "cpu" or "cuda".
     - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
-    - ``verbose``: whether `fit` prints what it does and a line for each epoch.
+    - ``verbose``: whether `fit` shows its progress, on standard error or in a notebook's cell.
 
     Attributes, once fitted:
 
@@ -165,10 +165,17 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train = Split(images, labels[used].astype(np.int64), None if counts.min() == counts.max() else counts)
         dataset = in_memory(train, tuple(str(label) for label in self.classes_.tolist()))
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
-            prepared = prepare(self._config(is_table), show if self.verbose else quiet, dataset=dataset)
-            hooks = Hooks(on_epoch=lambda row: show(line(row)) if self.verbose else None)
+            reporter = choose_reporter(quiet=not self.verbose)
+            prepared = prepare(self._config(is_table), reporter.note, dataset=dataset)
+            task = prepared.task
+            hooks = Hooks(partial(reporter.step, task), partial(reporter.epoch, task))
             started = {"started_utc": utc_now(), "data_sha256": dataset.digest, "resumed": []}
-            self._keep(prepared, fit(prepared.model, prepared.task, hooks), started)
+            reporter.begin(task)
+            try:
+                outcome = fit(prepared.model, task, hooks)
+            finally:
+                reporter.end()
+            self._keep(prepared, outcome, started)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -418,14 +425,3 @@ def in_units(flat: Array, scale: float) -> Array:
 def plain(value: Any) -> Any:
     """NumPy's numbers, which come from `np.logspace` and the like, as Python's; all others as they are."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def quiet(note: str) -> None:
-    """Print nothing."""
-
-
-def line(row: Row) -> str:
-    """A row of the history for people."""
-    loss = "weighted loss" if row.get("train_loss_weighted") else "loss"
-    text = f"epoch {row['epoch']}: {loss} {row['train_loss']:.4f}, accuracy {percent(row['train_top1'])}"
-    return text if row["val_top1"] is None else f"{text}, validation accuracy {percent(row['val_top1'])}"
