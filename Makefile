@@ -1,8 +1,10 @@
-# make train | test | check | docs | notebooks | bench | proof | venv. Each creates .venv first if it is missing.
+# make train | test | check | docs | notebooks | bench | proof | package |
+# constraints | venv. Each creates .venv first if it is missing.
 #
 #   make train ARGS="--epochs 1 --data fashion-mnist"              with any options of `vitlab train`
 #   make bench NAME=my-machine                                     the main measurements of README and docs
 #   make proof NAME=my-machine                                     attack everything, and write docs/understand/reliability.md
+#   make package                                                the files of a release, built, inspected and tried
 #   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu     a smaller, CPU-only torch
 
 PYTHON ?= python3
@@ -19,7 +21,7 @@ NPM := $(shell command -v node >/dev/null && command -v npm)
 
 SITE := docs/_build
 
-.PHONY: train test check check-page docs notebooks bench proof venv clean
+.PHONY: train test check check-page docs notebooks bench proof package constraints venv clean
 
 train: venv
 	$(BIN)/vitlab train $(ARGS)
@@ -81,6 +83,23 @@ bench: venv
 proof: venv
 	@$(BIN)/python -m benchmarks.proof --out $(RESULTS)/proof-$(NAME).json $(ARGS); status=$$?; \
 		$(BIN)/python docs/make_reliability.py $(RESULTS)/proof-$(NAME).json && exit $$status
+
+# Sdist and wheel in dist/. Installs the wheel and all that it needs from the package index into a new environment, and
+# uses it there. In CI, `python -m release.check` borrows the packages of .venv instead.
+package: venv
+	$(BIN)/python -m release.check --fresh $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(ARGS)
+
+# constraints.txt again: the newest versions that pyproject.toml allows, installed into a new environment. Without the
+# part of torch's version that names its build (+cpu), so that it fits every build.
+constraints:
+	rm -rf .venv-constraints
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
+	(grep '^#' constraints.txt; .venv-constraints/bin/python -m pip --disable-pip-version-check freeze --exclude-editable \
+		| sed 's/+[a-z0-9.]*$$//') > .venv-constraints/constraints.txt
+	mv .venv-constraints/constraints.txt constraints.txt
+	rm -rf .venv-constraints
 
 venv: .venv/ready
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitlab import RunConfig
-from vitlab.data.batches import epoch_batches
+from vitlab.data.batches import Batch, epoch_batches
 from vitlab.errors import DivergedError
 from vitlab.machine import Machine, reseed, seed_torch
 from vitlab.runs.prepare import Prepared, prepare
@@ -30,7 +30,7 @@ class Bench:
 
     prepared: Prepared
     state: State
-    batches: Iterator[tuple[Tensor, Tensor]]
+    batches: Iterator[Batch]
 
     @property
     def task(self) -> Task:
@@ -59,19 +59,20 @@ def set_up(config: RunConfig) -> Bench:
     return Bench(prepared, state, full_batches(prepared.task))
 
 
-def full_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+def full_batches(task: Task) -> Iterator[Batch]:
     """The batches of endless epochs, without the smaller last batch of each."""
     size = min(task.config.train.batch_size, len(task.train))
     for epoch in count():
         order = task.machine.generator(task.config.train.seed, "order", epoch)
-        yield from (batch for batch in epoch_batches(task.train, size, order) if len(batch[1]) == size)
+        for images, labels, *_ in epoch_batches(task.train, size, order):
+            if len(labels) == size:
+                yield images, labels
 
 
 def whole_step(bench: Bench) -> None:
     """Gather a batch and take a training step on it."""
     bench.rewind()
-    images, labels = next(bench.batches)
-    if not train_step(bench.state, bench.task, images, labels):
+    if not train_step(bench.state, bench.task, *next(bench.batches)):
         raise DivergedError("the loss is not finite, so timing this step is meaningless")
 
 

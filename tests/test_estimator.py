@@ -244,9 +244,9 @@ def test_progress_is_printed_only_if_asked_for(capsys: pytest.CaptureFixture[str
     tiny(epochs=1).fit(X, Y)
     assert capsys.readouterr() == ("", "")
     tiny(epochs=2, verbose=True, validation_fraction=0.2, class_weight="balanced").fit(X, Y)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("epoch 2: weighted loss ")
-    assert "validation accuracy" in lines[-1]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("epoch 2/2  weighted loss ")
+    assert "validation loss" in lines[-1]
 
 
 # Weights

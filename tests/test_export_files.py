@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -202,7 +203,7 @@ def test_without_the_extra_onnx_is_one_line(tmp_path: Path, monkeypatch: pytest.
     run = make_run(tmp_path / "run")
     monkeypatch.setitem(sys.modules, missing, None)
     answer = vitlab(f"export {run} --to onnx --out {tmp_path}/a.onnx")
-    assert "pip install -e '.[onnx]'" in answer.error
+    assert re.search("pip install '?onnx", answer.error)
     assert not (tmp_path / "a.onnx").exists()
 
 

@@ -6,11 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 
 from tests.command import finish, start, vitlab
+from vitlab import __version__
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 
@@ -98,6 +98,6 @@ def test_train_help_shows_each_knob_with_its_default_in_the_preset_small() -> No
 
 
 def test_version_and_the_module_are_the_command() -> None:
-    assert vitlab("--version").out == f"vitlab {version('vitlab')}\n"
+    assert vitlab("--version").out == f"vitlab {__version__}\n"
     answer = finish(start("--version"))
-    assert (answer.code, answer.out, answer.err) == (0, f"vitlab {version('vitlab')}\n", "")
+    assert (answer.code, answer.out, answer.err) == (0, f"vitlab {__version__}\n", "")

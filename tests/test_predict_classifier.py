@@ -187,7 +187,7 @@ def test_digits_of_mnist_are_read_as_well_when_they_are_centred_again(tmp_path: 
         return float((classifier.logits_of(images).argmax(dim=1) == truth).float().mean())
 
     far = np.full((300, 90, 110), 255, np.uint8)
-    far[:, 50:78, 70:98] -= some.images[..., 0]
+    far[:, 50:78, 70:98] -= some.images[..., 0].astype(np.uint8)
     plain = right([image[None] for image in torch.from_numpy(some.images)])
     assert plain > 0.6
     assert right([classifier.prepare(image) for image in some.images]) == pytest.approx(plain, abs=0.02)

@@ -136,5 +136,5 @@ def test_a_base_outside_of_the_ranges_is_not_tried(tmp_path: Path) -> None:
 
 def test_without_optuna_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[optuna\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '?optuna"):
         search.load_optuna()

@@ -17,7 +17,11 @@ to answer `--help` without waiting for torch.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError("vitlab needs Linux or macOS; on Windows it runs inside WSL 2 (docs/do/install.md)")
 
 if TYPE_CHECKING:
     from vitlab.api import Attention, Run, StudyResult, compare, load, study, train
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from vitlab.runs.result import Result
     from vitlab.runs.session import Reporter, resume_run, train_run
     from vitlab.training.preprocess import Preprocess
+
+__version__ = "0.1.0"  # pyproject.toml, `vitlab --version` and the run folders read it here
 
 __all__ = [
     "CATALOGUE",

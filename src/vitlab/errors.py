@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import re
+from importlib import metadata
 from types import ModuleType
 
 from vitlab.advice import spoken
@@ -117,6 +119,18 @@ def import_optional(name: str, missing: VitlabError) -> ModuleType:
         reason = error
     text = (str(reason).splitlines() or [type(reason).__name__])[0]
     raise VitlabError(f"{name} is installed but cannot be loaded ({text}); reinstall it") from reason
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs the packages of one of vitlab's extras. It names them one by one, so it is
+    right however vitlab was installed: from a checkout, from a wheel or from an index."""
+    try:
+        lines = metadata.requires("vitlab") or []
+    except metadata.PackageNotFoundError:  # it runs from a folder and is not installed
+        lines = []
+    wanted = re.compile(rf"([^;]+?)\s*;\s*extra == ['\"]{re.escape(extra)}['\"]")
+    packages = [f"'{found[1]}'" for found in map(wanted.fullmatch, lines) if found]
+    return f"pip install {' '.join(packages) or extra}"
 
 
 STORAGE_HINTS = {

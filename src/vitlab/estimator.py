@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,13 @@ from vitlab.errors import ConfigError, DivergedError, RunError
 from vitlab.machine import environment, private_randomness, unchanged_process
 from vitlab.model import build_model
 from vitlab.processor import available_cores
+from vitlab.progress import choose_reporter
 from vitlab.runs.finished import open_run
 from vitlab.runs.folder import RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.session import data_record, ended, origin, utc_now
-from vitlab.text import percent, show
 from vitlab.training.evaluate import evaluating
 from vitlab.training.loop import Hooks, Outcome, fit
-from vitlab.training.step import Row
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int]  # height, width, channels
@@ -71,31 +71,33 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     channel. For 8-bit numbers 255 is white, for others the largest number (without its sign) in training; this matters
     only for augmentation, which fills with 0, and for a saved run that classifies picture files.
 
-    Parameters
-    ----------
-    preset : name of a preset (`vitlab.PRESETS`), which has a value for each knob.
-    epochs, batch_size, lr, weight_decay, patch_size, embed_dim, depth, num_heads : knobs of the same name
-        (docs/reference/knobs.md); None keeps the preset's value.
-    knobs : any other knobs by name, for example ``{"muon_lr": 0.01, "rotate": 0.0}``. They win over the parameters.
-    image_shape : (height, width) or (height, width, channels) of a flat X, channels last.
-    validation_fraction : share of the training images, drawn with the same share of each class, on which accuracy is
-        measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
-        kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
-    class_weight : None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh 1.
-    random_state : an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
-    device : "auto", "cpu" or "cuda".
-    threads : CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
-    verbose : whether `fit` prints what it does and a line for each epoch.
+    Parameters:
 
-    Attributes
-    ----------
-    classes_ : the labels, sorted; columns of `predict_proba` are in this order.
-    n_features_in_, feature_names_in_ : numbers per image, and the columns' names if X was a DataFrame.
-    image_shape_ : (height, width, channels) of an image.
-    history_ : a dict for each epoch, as in history.jsonl; ``pandas.DataFrame(classifier.history_)`` makes a table.
-    network_ : the trained network, a torch module on the CPU; preprocess_ : what images pass through before it.
-    config_ : the configuration that was trained, a `vitlab.RunConfig`.
-    scale_ : the number that counts as white.
+    - ``preset``: name of a preset (`vitlab.PRESETS`), which has a value for each knob.
+    - ``epochs``, ``batch_size``, ``lr``, ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``:
+      knobs of the same name (docs/reference/knobs.md); None keeps the preset's value.
+    - ``knobs``: any other knobs by name, for example ``{"muon_lr": 0.01, "rotate": 0.0}``. They win over the
+      parameters.
+    - ``image_shape``: (height, width) or (height, width, channels) of a flat X, channels last.
+    - ``validation_fraction``: share of the training images, drawn with the same share of each class, on which accuracy
+      is measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
+      kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
+    - ``class_weight``: None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh
+      1.
+    - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
+    - ``device``: "auto", "cpu" or "cuda".
+    - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
+    - ``verbose``: whether `fit` shows its progress, on standard error or in a notebook's cell.
+
+    Attributes, once fitted:
+
+    - ``classes_``: the labels, sorted; columns of `predict_proba` are in this order.
+    - ``n_features_in_``, ``feature_names_in_``: numbers per image, and the columns' names if X was a DataFrame.
+    - ``image_shape_``: (height, width, channels) of an image.
+    - ``history_``: a dict for each epoch, as in history.jsonl; ``pandas.DataFrame(classifier.history_)`` makes a table.
+    - ``network_``: the trained network, a torch module on the CPU; ``preprocess_``: what images pass through before it.
+    - ``config_``: the configuration that was trained, a `vitlab.RunConfig`.
+    - ``scale_``: the number that counts as white.
     """
 
     def __init__(
@@ -163,10 +165,17 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train = Split(images, labels[used].astype(np.int64), None if counts.min() == counts.max() else counts)
         dataset = in_memory(train, tuple(str(label) for label in self.classes_.tolist()))
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
-            prepared = prepare(self._config(is_table), show if self.verbose else quiet, dataset=dataset)
-            hooks = Hooks(on_epoch=lambda row: show(line(row)) if self.verbose else None)
+            reporter = choose_reporter(quiet=not self.verbose)
+            prepared = prepare(self._config(is_table), reporter.note, dataset=dataset)
+            task = prepared.task
+            hooks = Hooks(partial(reporter.step, task), partial(reporter.epoch, task))
             started = {"started_utc": utc_now(), "data_sha256": dataset.digest, "resumed": []}
-            self._keep(prepared, fit(prepared.model, prepared.task, hooks), started)
+            reporter.begin(task)
+            try:
+                outcome = fit(prepared.model, task, hooks)
+            finally:
+                reporter.end()
+            self._keep(prepared, outcome, started)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -416,14 +425,3 @@ def in_units(flat: Array, scale: float) -> Array:
 def plain(value: Any) -> Any:
     """NumPy's numbers, which come from `np.logspace` and the like, as Python's; all others as they are."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def quiet(note: str) -> None:
-    """Print nothing."""
-
-
-def line(row: Row) -> str:
-    """A row of the history for people."""
-    loss = "weighted loss" if row.get("train_loss_weighted") else "loss"
-    text = f"epoch {row['epoch']}: {loss} {row['train_loss']:.4f}, accuracy {percent(row['train_top1'])}"
-    return text if row["val_top1"] is None else f"{text}, validation accuracy {percent(row['val_top1'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,7 @@ def train(
     data: Data | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Reporter = True,
+    log: str | Iterable[str] = (),
     **knobs: Any,
 ) -> Run:
     """Train a network from scratch and return the run.
@@ -57,7 +59,8 @@ def train(
     are stored once, in "arrays" next to the run folder.
 
     ``out``: the new run folder; by default runs/DATE-PRESET-DATA-sSEED. ``progress``: False for silence, or a
-    `Reporter`.
+    `Reporter`. ``log``: trackers that receive a copy of the history, one or several of "tensorboard", "mlflow", "wandb"
+    and "trackio".
 
     ConfigError for a setting that cannot work (nothing is written), DataError for missing or unsuitable images,
     DivergedError if the loss stops being finite, Interrupted after Ctrl-C or a notebook's stop button:
@@ -71,7 +74,7 @@ def train(
     config = with_data(chosen_config(preset, knobs), data, folder)
     reporter = reporter_of(progress)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
-        result = train_run(config, path, reporter)
+        result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)
 
 
@@ -212,11 +215,15 @@ class Run:
         assert written.report is not None
         return written.report
 
-    def resume(self, *, progress: bool | Reporter = True, allow_drift: bool = False) -> Run:
+    def resume(
+        self, *, progress: bool | Reporter = True, allow_drift: bool = False, log: str | Iterable[str] = ()
+    ) -> Run:
         """Continue a run that was interrupted or killed, and return it when it is done. RunError if processor, threads
-        or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``."""
+        or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as
+        for `train`, also for a run that is done."""
         reporter = reporter_of(progress)
-        return concluded(resume_run(self.path, reporter, allow_drift=allow_drift), self.path, reporter)
+        result = resume_run(self.path, reporter, allow_drift=allow_drift, log=log)
+        return concluded(result, self.path, reporter)
 
     def __repr__(self) -> str:
         config, result = self.config, self.folder.result()

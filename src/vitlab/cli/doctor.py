@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib import metadata
 from typing import Any, Literal
 
+from vitlab import __version__
 from vitlab.cli import flags
 from vitlab.text import show, wrapped
 
@@ -27,7 +27,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     remarks: list[str] = []
     _, machine = load_kernels(choose_machine(MachineConfig()), remarks.append)
-    found: dict[str, Any] = {"vitlab": metadata.version("vitlab")} | environment(machine)
+    found: dict[str, Any] = {"vitlab": __version__} | environment(machine)
     fp32, bf16 = (gemm_gflops(choose_machine(MachineConfig(precision=one))) for one in PRECISIONS)
     instructions = "has" if has_bf16(machine.device) else "lacks"
     why = f"the {'GPU' if machine.device.type != 'cpu' else 'processor'} {instructions} bf16 instructions"

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("tune", "search", "sweep", "grid", "optimize", "hpo"), ("vitlab study --vary KNOB=VALUE,VALUE",)),
     **dict.fromkeys(("diff", "versus", "vs"), ("vitlab compare PRESET PRESET", "vitlab look RUN --beside RUN")),
     **dict.fromkeys(("web", "page", "ui", "app", "gui", "server", "play"), ("vitlab demo", "vitlab serve RUN")),
+    **dict.fromkeys(("huggingface", "transformers", "timm"), ("vitlab export RUN --to transformers",)),
     **dict.fromkeys(("convert", "save", "onnx", "deploy"), ("vitlab export RUN --to onnx",)),
     **dict.fromkeys(("download", "fetch", "dataset", "datasets"), ("vitlab data fetch NAME", "vitlab data list")),
     **dict.fromkeys(("models", "preset", "configs", "zoo"), ("vitlab presets",)),

@@ -10,9 +10,9 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from types import ModuleType
 
+from vitlab import __version__
 from vitlab.advice import for_the_command_line
 from vitlab.cli import check, data, demo, doctor, evaluate, export, look, predict, presets, runs, serve, study, train
 from vitlab.cli import show as show_run
@@ -135,7 +135,7 @@ def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
 
     def version_or_help(arguments: argparse.Namespace) -> int:
         if arguments.version:
-            show(f"vitlab {metadata.version('vitlab')}")
+            show(f"vitlab {__version__}")
         else:
             parser.print_help()
         return 0

@@ -11,6 +11,7 @@ from vitlab.cli import flags
 from vitlab.cli.evaluate import accuracy_line
 from vitlab.errors import ConfigError
 from vitlab.files import claimed, to_json
+from vitlab.runs.trackers import TRACKERS
 from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def declare(children: flags.Children) -> None:
     add("--resume", metavar="RUN", type=flags.path, help="continue a run that was interrupted or killed")
     drift = "resume even if the processor, threads or torch differ; the result is then not bit-exact"
     add("--allow-drift", action="store_true", help=drift)
+    names = ", ".join(TRACKERS)
+    add("--log", metavar="TRACKER", action="append", default=[], help=f"also send the history to {names} [none]")
     add("--print-config", action="store_true", help="print the whole configuration as JSON and exit")
     flags.add_output(parser)
     flags.add_knobs(parser)
-    flags.hide(parser, "config", "allow_drift", "print_config")
+    flags.hide(parser, "config", "allow_drift", "log", "print_config")
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -48,7 +51,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     # Claimed at once: of several runs that start in the same second, each gets its own folder.
     with nullcontext(arguments.out) if arguments.out else claimed(default_folders(config)) as path:
-        result = train_run(config, path, choose_reporter(arguments.quiet))
+        result = train_run(config, path, choose_reporter(arguments.quiet), log=arguments.log)
     return conclude(result, path, arguments.json)
 
 
@@ -63,7 +66,7 @@ def resume(arguments: argparse.Namespace) -> int:
     from vitlab.runs.session import resume_run
 
     reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
-    result = resume_run(arguments.resume, reporter, asked=knobs, allow_drift=arguments.allow_drift)
+    result = resume_run(arguments.resume, reporter, asked=knobs, allow_drift=arguments.allow_drift, log=arguments.log)
     return conclude(result, arguments.resume, arguments.json)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab import files
-from vitlab.errors import import_optional
+from vitlab.errors import import_optional, pip_install
 from vitlab.export.whole import ExportError, Outputs, Whole, check_new, keep, metadata, noise, one_line, silence
 from vitlab.predict import Classifier
 
@@ -31,7 +31,7 @@ def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> 
     if attention and why_not:
         raise ExportError(f"{classifier.path} has no attention to export ({why_not}); leave out --attention")
     for name in NEEDED:
-        import_optional(name, ExportError(f"--to onnx needs {name}, which is not installed: pip install -e '.[onnx]'"))
+        import_optional(name, ExportError(f"--to onnx needs {name}, which is not installed: {pip_install('onnx')}"))
     whole = Whole(classifier, attention).eval()
     data = onnx_bytes(whole, metadata(classifier))
     return keep(classifier, whole, path, data, runtime(data, whole.names), "onnx") | {"opset": OPSET}

@@ -13,14 +13,13 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitlab import files
+from vitlab import __version__, files
 from vitlab.errors import ConfigError, VitlabError, storage_error
 from vitlab.machine import generator_on
 from vitlab.model import ViT
@@ -145,7 +144,7 @@ def metadata(classifier: Classifier) -> dict[str, Any]:
         "drawing": classifier.drawing,
         "data": classifier.data_name,
         "test_top1": classifier.result["test_top1"],
-        "vitlab": version("vitlab"),
+        "vitlab": __version__,
         "sha256": classifier.digest,
     }
 

@@ -54,6 +54,17 @@ def is_run(path: Path) -> bool:
     return files.is_folder(path) and all(files.is_ordinary(path / name) for name in MARKS)
 
 
+def is_remainder(path: Path) -> bool:
+    """Whether ``path`` holds only the last file of a run whose deletion was interrupted."""
+    if not files.is_folder(path) or set(files.names_in(path)) - {LOCK} != {MARKS[-1]}:
+        return False
+    try:
+        RunFolder(path).config()
+    except VitlabError:
+        return False
+    return True
+
+
 def list_runs(folder: Path) -> list[Entry]:
     """The run folders in ``folder``, newest first."""
     paths = [folder / name for name in files.names_in(folder)]
@@ -69,7 +80,7 @@ def entry_of(path: Path) -> Entry:
         state = "unfinished" if result is None else result.status
         started = started_at(folder)
     except VitlabError:
-        started = datetime.datetime.fromtimestamp((path / MARKS[0]).lstat().st_mtime)
+        started = datetime.datetime.fromtimestamp((path / MARKS[-1]).lstat().st_mtime)
     if state == "unfinished" and is_in_use(folder):
         state = "running"
     return Entry(path, state, started, size_of(path), config, result)
@@ -145,7 +156,7 @@ def check_is_run(path: Path) -> None:
         raise RunError(f"{path} is a link, and nothing is deleted through links; name the run folder itself")
     if path.absolute().resolve() == Path.cwd().resolve():
         raise RunError(f"{path} is the current folder; change to another one to delete it")
-    if not is_run(path):
+    if not is_run(path) and not is_remainder(path):
         raise RunError(
             f"{path} is not a run folder (no {' and '.join(MARKS)}), so it is left alone; `vitlab runs` lists them"
         )

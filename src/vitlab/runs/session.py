@@ -9,16 +9,15 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from vitlab import files
+from vitlab import __version__, files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
 from vitlab.data import CATALOGUE, Dataset, Reading
@@ -39,6 +38,7 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
+from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import ignore, quoted
 from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
@@ -79,18 +79,25 @@ GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GI
 
 
 def train_run(
-    config: RunConfig, path: str | os.PathLike[str], reporter: Reporter = SILENT, *, data_sha256: str | None = None
+    config: RunConfig,
+    path: str | os.PathLike[str],
+    reporter: Reporter = SILENT,
+    *,
+    data_sha256: str | None = None,
+    log: str | Iterable[str] = (),
 ) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result, also if it was interrupted or diverged
     (its ``status`` says so). Nothing is written if data or knobs are wrong, or if the images do not have the digest
     ``data_sha256``: DataError. `train` is the same for people: with progress, a folder chosen for you, and a `Run`.
+
+    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"].
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp()
     >>> vitlab.train_run(vitlab.preset_config("fast").with_knobs(data="digits", epochs=1), path).status
     'done'
     """
-    path = Path(path)
+    path, trackers = Path(path), chosen(log)
     config = config.with_knobs(data=absolute(config.data.data))
     check_empty(path)
     with memory_errors("preparing the run"):
@@ -106,7 +113,7 @@ def train_run(
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
         folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing), about)
-        return carry_out(folder, prepared, reporter, None)
+        return carry_out(folder, prepared, reporter, None, trackers)
 
 
 def resume_run(
@@ -115,8 +122,10 @@ def resume_run(
     *,
     asked: dict[str, Any] | None = None,
     allow_drift: bool = False,
+    log: str | Iterable[str] = (),
 ) -> Result:
-    """Continue the run in ``path``; if it is done, only return its result.
+    """Continue the run in ``path``; if it is done, only return its result. ``log``: as for `train_run`, also for a run
+    that is done.
 
     ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
     and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
@@ -126,7 +135,7 @@ def resume_run(
     >>> vitlab.resume_run(run.path) == run.result  # it is done already
     True
     """
-    path = Path(path)
+    path, trackers = Path(path), chosen(log)
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)
@@ -134,6 +143,7 @@ def resume_run(
         result = folder.result()
         if result is not None and result.status == "done":
             reporter.note(f"{path} is finished; there is nothing left to do")
+            track_finished(folder, trackers, reporter.note)
             return result
         if result is not None and result.status == "diverged":
             lr = f"{config.optim.lr:g}"
@@ -151,7 +161,7 @@ def resume_run(
             reporter.note("no checkpoint is intact: training starts from the beginning")
         record_resume(folder, prepared, allow_drift)
         folder.sweep(damaged)
-        return carry_out(folder, prepared, reporter, checkpoint)
+        return carry_out(folder, prepared, reporter, checkpoint, trackers)
 
 
 def shapes_in_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -232,17 +242,26 @@ def check_done(result: Result, path: Path) -> None:
         )
 
 
-def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpoint: Checkpoint | None) -> Result:
+def carry_out(
+    folder: RunFolder,
+    prepared: Prepared,
+    reporter: Reporter,
+    checkpoint: Checkpoint | None,
+    trackers: tuple[str, ...] = (),
+) -> Result:
     """Train from the checkpoint or from the start, evaluate, and write the result."""
     rows: list[Row] = list(checkpoint.counters["rows"]) if checkpoint else []
     folder.write_history(rows)
+    tracking = Tracking(folder, prepared.config, trackers, reporter.note)
 
     def on_epoch(row: Row) -> None:
         rows.append(row)
         folder.write_history(rows)
         reporter.epoch(prepared.task, row)
+        tracking.log(row)
 
     with stop_on_signals() as stop:
+        tracking.begin(rows)
         on_state = partial(folder.save_checkpoint, config_digest=prepared.config.digest())
         hooks = Hooks(partial(reporter.step, prepared.task), on_epoch, on_state, stop)
         try:
@@ -252,11 +271,14 @@ def carry_out(folder: RunFolder, prepared: Prepared, reporter: Reporter, checkpo
                     outcome = fit(prepared.model, prepared.task, hooks, checkpoint)
                 finally:
                     reporter.end()
-                return conclude(folder, prepared, outcome, stop.signum)
+                result = conclude(folder, prepared, outcome, stop.signum)
         except VitlabError as error:
             failure = type(error)(f"{error}; to continue: `vitlab train --resume {quoted(folder.path)}`")
             record_failure(folder, prepared, failure)
+            tracking.end("failed", {})
             raise failure from error
+        tracking.end(result.status, result)
+    return result
 
 
 def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: int) -> Result:
@@ -373,7 +395,7 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
 
 def origin() -> dict[str, Any]:
     """Which program made the run, and when."""
-    return {"vitlab": version("vitlab"), "git_commit": git_commit(), "started_utc": utc_now()}
+    return {"vitlab": __version__, "git_commit": git_commit(), "started_utc": utc_now()}
 
 
 def git_commit() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from vitlab import __version__
 from vitlab.serve.answers import SENTENCES, Gone, Refusal, to_json
 from vitlab.serve.content import File
 from vitlab.serve.metrics import Metrics
@@ -88,7 +88,7 @@ def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stoppi
     """The application without its guard."""
     app = FastAPI(
         title="vitlab",
-        version=metadata.version("vitlab"),
+        version=__version__,
         description="Small Vision Transformers over HTTP.",
         docs_url=None,  # those pages load scripts from other sites
         redoc_url=None,

@@ -14,7 +14,7 @@ from typing import Any
 from vitlab.config import RunConfig
 from vitlab.config.knobs import inner_type, knob_type
 from vitlab.config.run import knob_name, read_value
-from vitlab.errors import ConfigError, import_optional
+from vitlab.errors import ConfigError, import_optional, pip_install
 from vitlab.studies.driver import Row
 from vitlab.studies.grid import PRESET, Cell, make_cell, name_of, parse_axis
 
@@ -133,7 +133,7 @@ class Search:
 
 def load_optuna() -> Any:
     """The module optuna, silent; ConfigError if it is not installed."""
-    missing = ConfigError("--search needs Optuna, which is not installed: pip install -e '.[optuna]'")
+    missing = ConfigError(f"--search needs Optuna, which is not installed: {pip_install('optuna')}")
     optuna: Any = import_optional("optuna", missing)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitlab import files
-from vitlab.errors import ConfigError, VitlabError, import_optional
+from vitlab.errors import ConfigError, VitlabError, import_optional, pip_install
 from vitlab.studies.unit import Ending, Unit, start
 
 ANSWER_SECONDS = 5.0
@@ -75,7 +75,7 @@ class RayExecutor:
 
 def connect(address: str) -> Any:
     """The module ray, connected; ConfigError if it is not installed or no cluster answers."""
-    missing = ConfigError("--executor ray needs Ray, which is not installed: pip install -e '.[ray]'")
+    missing = ConfigError(f"--executor ray needs Ray, which is not installed: {pip_install('ray')}")
     ray: Any = import_optional("ray", missing)
     host, colon, port = address.rpartition(":")
     try:
