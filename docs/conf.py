@@ -119,9 +119,9 @@ def marked(found: re.Match[str]) -> str:
 def read_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """NumPy's types as people write them: NDArray[uint8] and ArrayLike."""
+    """NumPy's types as people write them: NDArray[uint8] and ArrayLike; a default that is made anew as `...`."""
     short = [text and LIKE.sub("ArrayLike", ARRAY.sub(r"NDArray[\1]", text)) for text in (signature, returned)]
-    return short[0], short[1]
+    return short[0] and short[0].replace("<factory>", "..."), short[1]
 
 
 def setup(app: Sphinx) -> None:
