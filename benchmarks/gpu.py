@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import validation
 from benchmarks.duel import duel
-from benchmarks.timing import parse_assignment
+from benchmarks.timing import complaint, parse_assignment
 from benchmarks.validation import configuration, validate
 from benchmarks.verdict import exceeds, table
 from vitlab.errors import ConfigError, VitlabError
@@ -115,4 +115,4 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except VitlabError as error:
-        raise SystemExit(f"benchmarks.gpu: {error}") from None
+        raise SystemExit(f"benchmarks.gpu: {complaint(error)}") from None

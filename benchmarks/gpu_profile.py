@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.pages import renew
 from benchmarks.steps import Bench, set_up, whole_step
-from benchmarks.timing import parse_assignment
+from benchmarks.timing import complaint, parse_assignment
 from benchmarks.validation import circumstances, configuration
 from vitlab.errors import ConfigError, VitlabError
 from vitlab.files import read_json, write_json
@@ -138,4 +138,4 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except VitlabError as error:
-        raise SystemExit(f"benchmarks.gpu_profile: {error}") from None
+        raise SystemExit(f"benchmarks.gpu_profile: {complaint(error)}") from None

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.pages import renew
 from vitlab import RunConfig, preset_config
+from vitlab.advice import for_the_command_line
 from vitlab.config.run import is_list, knob_name, read_value
 from vitlab.errors import StorageError, VitlabError
 from vitlab.files import read_json, write_json
@@ -149,6 +150,12 @@ def options(text: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def complaint(error: VitlabError) -> str:
+    """An error as somebody who types commands reads it."""
+    with for_the_command_line():
+        return str(error)
+
+
 def carry_out(
     arguments: argparse.Namespace, measure: Callable[[], dict[str, Any]], report: Callable[[dict[str, Any]], str]
 ) -> int:
@@ -165,6 +172,6 @@ def carry_out(
         print(made)
         renew(arguments.into, {(arguments.show or arguments.out).stem: made})
     except VitlabError as error:
-        print(error, file=sys.stderr)
+        print(complaint(error), file=sys.stderr)
         return error.exit_code
     return 0

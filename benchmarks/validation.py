@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import renew
-from benchmarks.timing import parse_assignment
+from benchmarks.timing import complaint, parse_assignment
 from benchmarks.verdict import difference, mean_sd
 from vitlab import RunConfig, preset_config
 from vitlab.errors import ConfigError, StorageError, VitlabError
@@ -146,4 +146,4 @@ if __name__ == "__main__":
     try:
         raise SystemExit(main())
     except VitlabError as error:
-        raise SystemExit(f"benchmarks.validation: {error}") from None
+        raise SystemExit(f"benchmarks.validation: {complaint(error)}") from None

@@ -19,7 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Undo what a test before may have chosen for the process."""
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a test before may have chosen for the process; lines are as long as in a pipe."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)

@@ -152,7 +152,7 @@ def test_a_profile_counts_the_operators_of_recorded_steps_of_training(
 
 def test_a_profile_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_profile", "--out", str(tmp_path / "made.json")])
-    with pytest.raises(ConfigError, match="contestants and --out FILE"):
+    with pytest.raises(ConfigError, match="contestants and out=FILE"):
         gpu_profile.main()
     assert not list(tmp_path.iterdir())
 
