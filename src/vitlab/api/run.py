@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab import html
 from vitlab.api.attention import Attention, attention_of
-from vitlab.api.given import Data, as_table, chosen_config, place_of, plain, with_data
+from vitlab.api.given import Data, as_table, given_knobs, named_config, place_of, plain
 from vitlab.config import RunConfig
-from vitlab.config.presets import DEFAULT_PRESET
+from vitlab.data.glance import fitted_to_data
 from vitlab.errors import RunError
 from vitlab.files import claimed
 from vitlab.model import Network
@@ -37,7 +37,7 @@ RUNS = Path("runs")
 
 
 def train(
-    preset: str | RunConfig = DEFAULT_PRESET,
+    preset: str | RunConfig | None = None,
     *,
     data: Data | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -48,9 +48,11 @@ def train(
     """Train a network from scratch and return the run.
 
     ``preset``: where to start from, one of `PRESETS` such as "small" (a ViT for a laptop) or "fast" (99.0 % on MNIST in
-    seconds), or a `RunConfig`. ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``,
-    ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in
-    `RunConfig`.
+    seconds), or a `RunConfig`; None picks one that fits the images, with its input size and patches, and says so.
+    With a preset of your choice, ``image_size="auto"`` fits only its input size and patches.
+
+    ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``, ``weight_decay``, ``patch_size``,
+    ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in `RunConfig`.
 
     ``data``: a name of `CATALOGUE` ("mnist", "digits", ...), the path of a folder of images or of an .npz file, or
     arrays or tensors: (images, labels), or (train_images, train_labels, test_images, test_labels), as scikit-learn's
@@ -71,8 +73,8 @@ def train(
     True
     """
     folder = RUNS if out is None else Path(out).parent
-    config = with_data(chosen_config(preset, knobs), data, folder)
     reporter = reporter_of(progress)
+    config = fitted_to_data(named_config(preset), given_knobs(knobs, data, folder), reporter.note)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
         result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)

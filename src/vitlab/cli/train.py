@@ -41,7 +41,8 @@ def train(arguments: argparse.Namespace) -> int:
     default preset, small."""
     if arguments.resume is not None:
         return resume(arguments)
-    config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
+    note = flags.notes(arguments.quiet)
+    config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments), note)
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
