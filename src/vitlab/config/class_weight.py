@@ -17,16 +17,23 @@ WORDS = ("none", "balanced")
 
 
 def written(value: object) -> object:
-    """What Python may give, {"cat": 5, "dog": 2} or [1, 1, 5], as text; anything else unchanged."""
+    """What a user may give, text, {"cat": 5, "dog": 2} or [1, 1, 5], as text that is the same for the same numbers;
+    None is "none". ConfigError as in `numbers`."""
+    if value is None:
+        return "none"
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={_number(one)}" for name, one in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(_number, value))
-    return "none" if value is None else value
+        value = ",".join(f"{name}={one}" for name, one in value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str) or (found := numbers(value)) is None:
+        return value
+    if isinstance(found, tuple):
+        return ",".join(map(_short, found))
+    return ",".join(f"{name}={_short(one)}" for name, one in found.items())
 
 
-def _number(value: object) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+def _short(number: float) -> str:
+    return repr(number).removesuffix(".0")
 
 
 def numbers(text: str) -> dict[str, float] | tuple[float, ...] | None:

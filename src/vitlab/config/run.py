@@ -7,7 +7,6 @@ import typing
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from vitlab.config import class_weight
 from vitlab.config.hints import knob_hint
 from vitlab.config.knobs import (
     NOT_INERT,
@@ -57,7 +56,6 @@ class RunConfig:
             raise ConfigError(
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
-        class_weight.numbers(self.train.class_weight)
         if self.train.class_weight == "balanced" and self.train.sampling == "balanced":
             raise ConfigError(
                 "class_weight balanced and sampling balanced would count rare classes twice; choose one of them"

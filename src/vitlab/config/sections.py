@@ -181,8 +181,9 @@ class TrainConfig:
     patience: int = knob(
         0,
         "Stop early: end the training after this many epochs in a row in which monitor was no better than its best; "
-        "0 turns it off. The schedule is still that of all epochs, so a run that stops early never reaches its lowest "
-        "rates, where accuracy often rises most; with schedule constant nothing is cut.",
+        "0 turns it off. select says whether the best epoch's weights are kept. The schedule is still that of all "
+        "epochs, so a run that stops early never reaches its lowest rates, where accuracy often rises most; with "
+        "schedule constant nothing is cut.",
         at_least=0,
         at_most=1_000_000,
         inert=0,

@@ -224,6 +224,11 @@ class Result(Mapping[str, Any]):
             said.append(f"no answer is ever {few_names}")
         return f"{'; '.join(said)}; try class_weight balanced, sampling balanced, or more epochs" if said else None
 
+    def note(self) -> str | None:
+        """What to know before the accuracy of this finished run is believed: `why_not_learned`, or
+        `what_accuracy_hides`."""
+        return self.why_not_learned() or self.what_accuracy_hides()
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:
         """The inverse of `to_dict`, for checked values; entries of later versions are left out."""
