@@ -270,8 +270,10 @@ def precision_sentence(counts_KK: Tensor, classes: Sequence[str]) -> str:
                if count and math.isnan(one)]  # fmt: skip
     worst = int(shares.nan_to_num(2.0).argmin())
     given = int(counts_KK[:, worst].sum())
-    said = f" The answer that is right least often is {classes[worst]}: {percent(shares[worst].item())} of "
-    said += f"{counted(given, 'time')} (its precision)."
+    said = ""
+    if shares[worst] < 1:
+        said = f" The answer that is right least often is {classes[worst]}: in {percent(shares[worst].item())} of "
+        said += f"{counted(given, 'case')} (its precision)."
     return said + (f" No answer is ever {few(unnamed)}." if unnamed else "")
 
 
