@@ -93,8 +93,8 @@ def test_classes_are_called_unequal_only_when_a_test_of_all_says_so() -> None:
     assert apart == (
         "The hardest class is dog with 50.00 % (95 % interval 37.73 to 62.27 %, on 60 images), the easiest cat with "
         "100.00 %. If all classes were equally hard, differences at least this large would occur in less than 1 % of "
-        "cases (chi-square test): this is unlikely to be chance. The answer that is right least often is owl: in 66.67 % of "
-        "90 cases (its precision)."
+        "cases (chi-square test): this is unlikely to be chance. The answer that is right least often is owl: in "
+        "66.67 % of 90 cases (its precision)."
     )
     near = class_text([[19, 1, 0], [1, 18, 1], [0, 0, 20]])
     assert near.startswith(
