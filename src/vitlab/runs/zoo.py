@@ -1,0 +1,73 @@
+"""The networks that come with vitlab, and what RUN means: a run folder, or the name of one of them.
+
+Each is an ordinary run folder in src/vitlab/zoo, made by `python -m release.zoo`. Nothing is ever written there: the
+folder of an installed package may be read-only, and belongs to everybody on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from vitlab import files
+from vitlab.config.hints import did_you_mean
+from vitlab.errors import RunError
+
+ZOO = Path(__file__).parents[1] / "zoo"
+DEFAULT = "mnist"  # what the page shows to people who have trained nothing yet
+RUNS, WRITTEN = Path("runs"), Path("runs/zoo")
+# The files that a network here has; a run's checkpoints and its lock are left out.
+FILES = (
+    *("config.json", "data.json", "environment.json", "history.jsonl", "result.json"),
+    *("model.safetensors", "novelty.safetensors"),
+)
+# A folder with one of these is somebody's run, study or export. Any other, such as a data set's, hides no network.
+MARKS = ("config.json", "result.json", "environment.json", "model.safetensors", "study.json", "models.json")
+
+
+def names() -> list[str]:
+    """The names of the networks, the default first."""
+    return sorted(files.names_in(ZOO), key=lambda name: (name != DEFAULT, name))
+
+
+def is_in_zoo(path: Path) -> bool:
+    """Whether ``path`` is the folder of one of these networks."""
+    return path.parent == ZOO
+
+
+def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line: None) -> Path:
+    """The folder that ``run`` means: the run folder of that path, the run of that name in runs/, or one of these
+    networks, in this order. ``note`` receives a line if a name could mean both. RunError if nothing has that name, but
+    one of these networks a similar one.
+
+    >>> place("mnist").name
+    'mnist'
+    """
+    path = Path(run)
+    if len(path.parts) != 1 or path.is_absolute():
+        return path
+    name = path.name
+    found = [own for own in (path, RUNS / path) if is_own(own)]
+    if name in names():
+        if found:
+            note(f"{name} is your own {found[0]} here, not the network {name} that comes with vitlab")
+            return found[0]
+        if files.exists(path):
+            note(f"{name} is the network that comes with vitlab, because {path.absolute()} is no run folder")
+        return ZOO / name
+    if found or files.exists(path):
+        return path if files.exists(path) else found[0]
+    if hint := did_you_mean(name, names()):
+        raise RunError(f"there is no run {name}{hint}; `vitlab zoo` lists the networks that come with vitlab")
+    return path
+
+
+def is_own(path: Path) -> bool:
+    """Whether ``path`` is a folder that vitlab has written."""
+    return any(files.exists(path / mark) for mark in MARKS)
+
+
+def output_folder(run: Path) -> Path:
+    """Where files about the run ``run`` are written: into its folder, or into runs/zoo for one of these networks."""
+    return WRITTEN / run.name if is_in_zoo(run) else run
