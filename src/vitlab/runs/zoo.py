@@ -7,7 +7,8 @@ folder of an installed package may be read-only, and belongs to everybody on the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vitlab import files
@@ -16,7 +17,8 @@ from vitlab.errors import RunError
 
 ZOO = Path(__file__).parents[1] / "zoo"
 DEFAULT = "mnist"  # what the page shows to people who have trained nothing yet
-RUNS, WRITTEN = Path("runs"), Path("runs/zoo")
+RUNS, COPIES = Path("runs"), Path("runs/zoo")
+REPAIR = "install vitlab again"
 # The files that a network here has; a run's checkpoints and its lock are left out.
 FILES = (
     *("config.json", "data.json", "environment.json", "history.jsonl", "result.json"),
@@ -68,6 +70,35 @@ def is_own(path: Path) -> bool:
     return any(files.exists(path / mark) for mark in MARKS)
 
 
-def output_folder(run: Path) -> Path:
-    """Where files about the run ``run`` are written: into its folder, or into runs/zoo for one of these networks."""
-    return WRITTEN / run.name if is_in_zoo(run) else run
+def name_of(run: Path) -> str:
+    """What a user types for the run folder ``run``."""
+    return run.name if is_in_zoo(run) else str(run)
+
+
+@contextmanager
+def refuse_damage(run: Path) -> Iterator[None]:
+    """Inside, a RunError about one of these networks advises to install vitlab again, since nobody can resume it."""
+    try:
+        yield
+    except RunError as error:
+        if not is_in_zoo(run):
+            raise
+        reason = str(error).partition(";")[0]
+        raise RunError(f"the network {run.name} that comes with vitlab cannot be used: {reason}; {REPAIR}") from None
+
+
+def writable(run: Path, note: Callable[[str], None] = lambda line: None) -> Path:
+    """A run folder that may be written to: ``run``, or a copy in runs/zoo of one of these networks. ``note`` receives a
+    line about the copy. RunError if another run has its place."""
+    if not is_in_zoo(run):
+        return run
+    copy = COPIES / run.name
+    files.make_folder(copy)
+    for name in FILES:
+        data, kept = files.read_bytes(run / name, advice=REPAIR), copy / name
+        if not files.exists(kept):
+            files.write_bytes(kept, data)
+        elif files.read_bytes(kept) != data:
+            raise RunError(f"{copy} holds another run than the network {run.name}; delete or rename that folder")
+    note(f"the network {run.name} is copied to {copy}, and everything is written there")
+    return copy
