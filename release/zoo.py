@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import vitlab
+from docs import make_zoo
 from vitlab import files
 from vitlab.runs import zoo
 from vitlab.runs.check import check_run
@@ -37,6 +38,7 @@ def main() -> None:
     for name in arguments.names or RECIPES:
         with tempfile.TemporaryDirectory(prefix="vitlab-zoo-") as place:
             publish(train(name, Path(place)), name)
+    make_zoo.write()
 
 
 def train(name: str, place: Path) -> Path:
