@@ -1,5 +1,5 @@
-"""Write the card of each network that comes with vitlab (README.md in its folder) and docs/reference/zoo.md, which holds
-all of them: `python -m docs.make_zoo`."""
+"""Write the card of each network that comes with vitlab (README.md in its folder), and docs/reference/zoo.md with all
+of them: `python -m docs.make_zoo`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LIMITS = {
     "mnist-fast": ("It was trained for less than two epochs; `mnist` is more accurate.", *DRAWINGS),
     "fashion": (
         "It knows grey pictures of 28 x 28 pixels that show one article of clothing, bright on black. Photos from a "
-        "camera or from the web are something else, and mostly get a wrong answer.",
+        "camera or from the web are something else; do not expect right answers.",
         "Shirts, T-shirts, pullovers and coats look alike at this size; most of its mistakes are among these.",
     ),
 }
@@ -59,7 +59,8 @@ def card(name: str, level: str = "#") -> str:
     """The card of one network as Markdown, from the files of its run."""
     run = vitlab.load(ZOO / name)
     result, data, config = run.result, CATALOGUE[run.folder.data()["name"]], run.config
-    assert result.test_top1 is not None and result.test_top1_interval is not None
+    assert result.test_top1 is not None
+    assert result.test_top1_interval is not None
     about, changed = run.folder.environment(), config.changed_knobs(preset_config(config.preset or ""))
     assert not changed, f"{name} is not the preset {config.preset}: {changed}"
     images = [f"{result.train_images:,} for training", f"{result.val_images:,} for validation"]

@@ -42,7 +42,8 @@ class FinishedRun:
     def novelty(self, model: Network) -> Novelty | None:
         """The distance of an image from the training images, as `network` sees them; None in runs of earlier versions.
         RunError if it is damaged."""
-        return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
+        with refuse_damage(self.folder.path):
+            return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
 
     @property
     def classes(self) -> tuple[str, ...]:

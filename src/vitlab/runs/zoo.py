@@ -53,10 +53,10 @@ def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line
     found = [own for own in (path, RUNS / path) if is_own(own)]
     if name in names():
         if found:
-            note(f"{name} is your own {found[0]} here, not the network {name} that comes with vitlab")
+            note(f"using your own run {found[0]}, not the network {name} that comes with vitlab")
             return found[0]
         if files.exists(path):
-            note(f"{name} is the network that comes with vitlab, because {path.absolute()} is no run folder")
+            note(f"using the network {name} that comes with vitlab, because {path.absolute()} is no run folder")
         return ZOO / name
     if found or files.exists(path):
         return path if files.exists(path) else found[0]
