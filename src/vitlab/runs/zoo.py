@@ -40,8 +40,7 @@ def is_in_zoo(path: Path) -> bool:
 
 def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line: None) -> Path:
     """The folder that ``run`` means: the run folder of that path, the run of that name in runs/, or one of these
-    networks, in this order. ``note`` receives a line if a name could mean both. RunError if nothing has that name, but
-    one of these networks a similar one.
+    networks, in this order; the path itself if there is none. ``note`` receives a line if a name could mean two of them.
 
     >>> place("mnist").name
     'mnist'
@@ -58,11 +57,12 @@ def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line
         if files.exists(path):
             note(f"using the network {name} that comes with vitlab, because {path.absolute()} is no run folder")
         return ZOO / name
-    if found or files.exists(path):
-        return path if files.exists(path) else found[0]
-    if hint := did_you_mean(name, names()):
-        raise RunError(f"there is no run {name}{hint}; `vitlab zoo` lists the networks that come with vitlab")
-    return path
+    return found[0] if found and not files.exists(path) else path
+
+
+def similar(path: Path) -> str:
+    """The end of a message about a run folder that does not exist: the network with a similar name, if there is one."""
+    return "" if files.exists(path) else did_you_mean(path.name, names())
 
 
 def is_own(path: Path) -> bool:
