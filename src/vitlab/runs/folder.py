@@ -133,9 +133,8 @@ class RunFolder:
         if files.exists(self.path / SUMS):
             raise RunError(f"{self.path} is no run folder: `vitlab export` wrote it for other programs; name the run")
         if not files.exists(path):
-            raise RunError(
-                f"{self.path} is not a run folder (no config.json){similar(self.path)}; `vitlab runs` lists yours, `vitlab train` makes one"
-            )
+            advice = "`vitlab runs` lists yours, `vitlab train` makes one"
+            raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
         try:
             config = RunConfig.from_dict(files.parse_json(data, str(path)))

@@ -40,7 +40,7 @@ def is_in_zoo(path: Path) -> bool:
 
 def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line: None) -> Path:
     """The folder that ``run`` means: the run folder of that path, the run of that name in runs/, or one of these
-    networks, in this order; the path itself if there is none. ``note`` receives a line if a name could mean two of them.
+    networks, in this order; the path itself if there is none. ``note`` receives a line if a name could mean two.
 
     >>> place("mnist").name
     'mnist'
