@@ -14,7 +14,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN [--split test|val|train] [options]"
     parser = flags.add_command(children, evaluate, "measure the accuracy of a finished run", usage)
     add = parser.add_argument
-    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
     splits = "test or validation images, or those it was trained on, which shows over-fitting [test]"
     add("--split", choices=("test", "val", "train"), default="test", help=splits)
     moved = "where the run's images are now, if they have moved"
