@@ -105,7 +105,7 @@ def concluded(result: Result, path: Path, reporter: Reporter) -> Run:
     """The run that has just ended, with a line about it; raises if it was interrupted or diverged."""
     check_done(result, path)
     reporter.note(f"{summary(result)}; saved in {path}")
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         reporter.note(f"note: {trouble}")
     return Run(path)
 
@@ -268,7 +268,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
         found.append(("validation accuracy", f"{percent(result.val_top1)} ({result.val_images:,} images)"))
     if result.train_seconds is not None:
         epochs = counted(min(result.epochs or 0, result.epochs_done or 0), "epoch")
+        epochs += " (stopped early)" if result.stopped_epoch else ""
         found.append(("training", f"{epochs} in {duration(result.train_seconds)} on {result.device}"))
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         found.append(("note", trouble))
     return [*found, ("parameters", f"{result.params or 0:,}")]

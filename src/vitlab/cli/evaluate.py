@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
-from vitlab.text import between, counted, percent, show, wrapped
+from vitlab.text import aligned, between, counted, percent, show, wrapped
 
 
 def declare(children: flags.Children) -> None:
@@ -37,8 +37,20 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     else:
-        show(*wrapped(accuracy_line(numbers["split"], numbers)))
+        show(*wrapped(accuracy_line(numbers["split"], numbers)), *class_lines(numbers))
     return 0
+
+
+def class_lines(numbers: dict[str, Any]) -> list[str]:
+    """Balanced accuracy and macro F1, and a table of the classes, or of those with the lowest recall."""
+    from vitlab.runs.result import class_rows
+
+    rows, total = class_rows(numbers, prefix=""), sum(map(bool, (numbers["class_images"] or {}).values()))
+    means = f"balanced accuracy {percent(numbers['balanced_accuracy'])}, macro F1 {percent(numbers['macro_f1'])}"
+    if not rows:
+        return [means]
+    chosen = f"; the {len(rows)} of {total:,} classes with the lowest recall:" if len(rows) < total else ""
+    return [f"{means}{chosen}", *aligned(rows, (), left=("class",))]
 
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:

@@ -44,7 +44,8 @@ def show(arguments: argparse.Namespace) -> int:
         facts: dict[str, Any] = {"run": str(folder.path), "state": entry.state, "preset": config.preset}
         facts |= {"changed": changed, "classes": data["classes"], "history": rows}
         facts |= {"result": result and result.to_dict()}
-        flags.print_json(facts | {"not_learned": result and result.why_not_learned()})
+        facts |= {"not_learned": result and result.why_not_learned()}
+        flags.print_json(facts | {"accuracy_hides": result and result.what_accuracy_hides()})
         return 0
     lines = {
         "network": network_line(config, data),
@@ -59,7 +60,7 @@ def show(arguments: argparse.Namespace) -> int:
         if text:
             show_lines(*wrapped(text, f"{name:<10}", INDENT))
     show_lines(*curve_lines(rows))
-    if trouble := result and result.why_not_learned():
+    if trouble := result and result.note():
         show_lines(*wrapped(trouble, f"{'note':<10}", INDENT))
     show_lines(*next_lines(folder, entry.state, result))
     return 0
@@ -119,6 +120,8 @@ def time_line(result: Result | None) -> str:
     speed = "" if result.images_per_second is None else f", {result.images_per_second:,.0f} images/s"
     where = "" if result.threads is None else f", {counted(result.threads, 'thread')} on {result.device}"
     epochs = "" if result.epochs_done is None else f"{counted(result.epochs_done, 'epoch')} in "
+    if result.stopped_epoch:
+        epochs = f"{result.stopped_epoch} of {counted(result.epochs or 0, 'epoch')} (stopped early) in "
     return f"{epochs}{duration(result.train_seconds)} of training{speed}{where}"
 
 
