@@ -102,6 +102,20 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
     return layout
 
 
+def has_classes(root: Path) -> bool:
+    """Whether the folders say the classes: two or more with images in them, for training."""
+    try:
+        layout = find_parts(root)
+    except DataError:
+        return False
+    folders = sub_folders(layout.parts["train"], root)
+    return sum(any(_is_image(one) for one in contents(folder, root)) for folder in folders) > 1
+
+
+def _is_image(entry: Entry) -> bool:
+    return entry.kind == "file" and entry.name.lower().endswith(SUFFIXES)
+
+
 def part_of(name: str) -> str | None:
     """ "train", "val" or "test" if that is what a folder's name means: Training, valid, DEV."""
     return PART_OF.get(name.casefold())
