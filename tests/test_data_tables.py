@@ -352,3 +352,20 @@ def test_a_label_that_only_a_test_image_has(tmp_path: Path) -> None:
     table(tmp_path / "labels.csv", "file,label,split", "1.png,a,train", "2.png,b,train", "3.png,newt,test")
     with pytest.raises(DataError, match=r"no training image is labelled 'newt', as 3.png is"):
         load_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("length", "words"), [(200_000, "line 3: field larger"), (3_000_000, "line 3 is far too long")]
+)
+def test_a_line_of_pixels_without_end(length: int, words: str, tmp_path: Path) -> None:
+    names = ",".join(["label", *(f"pixel{place}" for place in range(25))])
+    path = table(tmp_path / "train.csv", names, ",".join(["1"] * 26), "1" * length)
+    with pytest.raises(DataError, match=words):
+        load_dataset(str(path))
+
+
+def test_a_table_without_names_of_columns_is_named(tmp_path: Path) -> None:
+    draw(tmp_path, "1.png", "2.png")
+    table(tmp_path / "who.csv", "1.png,a", "2.png,b")
+    with pytest.raises(DataError, match=r"no sub-folders; .*, or begin who.csv with the names of columns"):
+        load_dataset(str(tmp_path))

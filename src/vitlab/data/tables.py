@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitlab.data.images import SUFFIXES
-from vitlab.data.layout import PARTS, Layout, part_in, part_of, unwrapped
+from vitlab.data.layout import PARTS, TABLES, Layout, part_in, part_of, unwrapped
 from vitlab.data.paths import contents, one_form, open_regular
 from vitlab.errors import DataError
 from vitlab.text import counted, few, listed
 
 MAX_TABLE = 256 * 2**20  # bytes
 MAX_HEADER = 2**20
-ENDINGS = (".csv", ".tsv")
 FILE_COLUMNS = ("file", "filename", "filepath", "image", "imagename", "imagefile", "imagepath", "imageid", "img",
                 "path", "id", "name")  # fmt: skip
 LABEL_COLUMNS = ("label", "labels", "class", "classname", "classid", "category", "target", "y")
@@ -103,7 +102,7 @@ class Files:
 def tables_in(root: Path) -> list[Table]:
     """The tables at the top of ``root`` that have a readable first line, sorted by name."""
     top = unwrapped(root, root)
-    paths = [one.path for one in contents(top, root) if one.kind == "file" and one.name.lower().endswith(ENDINGS)]
+    paths = [one.path for one in contents(top, root) if one.kind == "file" and one.name.lower().endswith(TABLES)]
     return [table for path in paths if (table := table_at(path)) is not None]
 
 
