@@ -18,6 +18,7 @@ from benchmarks import (
     page_speed,
     serve_load,
     throughput,
+    unequal,
     validation,
 )
 from benchmarks.pages import fill, renew
@@ -40,6 +41,7 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "profile": throughput.report,
     "serve-load": serve_load.report,
     "throughput": throughput.report,
+    "unequal": unequal.report,
 }
 
 
