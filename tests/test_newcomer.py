@@ -257,6 +257,13 @@ def test_a_deleted_run_is_gone_and_nothing_else_is(home: Path) -> None:
     assert snapshot(home / "runs" / "two") | snapshot(home / "precious") == before
 
 
+def test_a_run_that_is_named_twice_is_deleted_once(home: Path) -> None:
+    make_run(home / "run")
+    answer = vitlab("runs delete run ./run run/ --yes")
+    assert (answer.code, answer.out.count("deleted")) == (0, 1)
+    assert list(home.iterdir()) == []
+
+
 def test_what_vitlab_did_not_write_stays(home: Path) -> None:
     make_run(home / "run")
     (home / "run" / "notes.txt").write_text("mine")
