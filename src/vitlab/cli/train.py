@@ -15,6 +15,7 @@ from vitlab.runs.trackers import TRACKERS
 from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
 if TYPE_CHECKING:
+    from vitlab.config import RunConfig
     from vitlab.runs.result import Result
 
 
@@ -41,7 +42,7 @@ def train(arguments: argparse.Namespace) -> int:
     default preset, small."""
     if arguments.resume is not None:
         return resume(arguments)
-    config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
+    config = chosen_config(arguments)
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
@@ -53,6 +54,18 @@ def train(arguments: argparse.Namespace) -> int:
     with nullcontext(arguments.out) if arguments.out else claimed(default_folders(config)) as path:
         result = train_run(config, path, choose_reporter(arguments.quiet), log=arguments.log)
     return conclude(result, path, arguments.json)
+
+
+def chosen_config(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of a new run: that of a preset, of a file, or of the run whose weights it starts from."""
+    knobs = flags.given_knobs(arguments)
+    if knobs.get("init_from") is None:
+        return flags.chosen_config(arguments.preset, arguments.config, knobs)
+    from vitlab.runs.start import initial_config
+
+    has_recipe = arguments.preset is not None or arguments.config is not None
+    recipe = flags.chosen_config(arguments.preset, arguments.config, {}) if has_recipe else None
+    return initial_config(knobs["init_from"], recipe, knobs)
 
 
 def resume(arguments: argparse.Namespace) -> int:

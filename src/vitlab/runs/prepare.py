@@ -17,7 +17,9 @@ from vitlab.data.splits import Weights, weigh
 from vitlab.errors import OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
+from vitlab.model.transfer import frozen_parameters
 from vitlab.native.accelerate import accelerate
+from vitlab.runs.start import Source, Start, start_from, validation_cut
 from vitlab.text import counted, few, percent
 from vitlab.training.augment import check_flip
 from vitlab.training.preprocess import Preprocess
@@ -26,14 +28,16 @@ from vitlab.training.step import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A configuration with its data, its machine, and its newly initialised network; ``drawing`` names the
-    normalisation that pictures need before it, if its data set consists of normalised drawings."""
+    """A configuration with its data, its machine, and its network, as it was initialised; ``drawing`` names the
+    normalisation that pictures need before it, if its data set consists of normalised drawings; ``start`` says from
+    which weights it starts, if not from new ones."""
 
     config: RunConfig
     dataset: Dataset
     task: Task
     model: Network
     drawing: str | None
+    start: Start | None = None
 
 
 def prepare(
@@ -42,11 +46,13 @@ def prepare(
     data: str | None = None,
     reading: Reading | None = None,
     dataset: Dataset | None = None,
+    start: Source | Start | None = None,
 ) -> Prepared:
     """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
     ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new;
-    ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`).
+    ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`); ``start`` the weights to start from,
+    or how the run has started from them; None for new ones.
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
@@ -62,6 +68,13 @@ def prepare(
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))
+    frozen_parameters(plain, config.optim.freeze)  # refuses a part that this network does not have
+    if isinstance(start, Source):
+        start = start_from(start, config, dataset, plain)
+        for line in (start.line, *doubts(start, config, dataset, drawing)):
+            note(line)
+    if start is not None:
+        plain.load_state_dict(start.weights)
     model, kernels, machine = accelerate(plain, machine, note)
     note(model_line(model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
@@ -69,8 +82,25 @@ def prepare(
     if weighed.weights is not None:
         note(weights_line(weighed.weights))
     train = to_device(weighed, machine.device)
-    task = Task(config, train, val, make_preprocess(config, dataset), machine, kernels)
-    return Prepared(config, dataset, task, model.to(machine.device), drawing)
+    preprocess = start.preprocess if start is not None else make_preprocess(config, dataset)
+    task = Task(config, train, val, preprocess, machine, kernels, start.old if start is not None else frozenset())
+    return Prepared(config, dataset, task, model.to(machine.device), drawing, start)
+
+
+def doubts(start: Start, config: RunConfig, dataset: Dataset, drawing: str | None) -> list[str]:
+    """What may go wrong with these weights on these images, a line each."""
+    lines, record = [], start.record
+    if record["data_sha256"] == dataset.digest and record["cut"] != validation_cut(config):
+        lines.append(
+            "the validation images were training images of the run that the weights are from, so their accuracy is "
+            "optimistic; use its seed, val_fraction and val_split to keep them unseen"
+        )
+    if record["drawing"] is not None and drawing is None:
+        lines.append(
+            "the weights are from drawings scaled and centred as in MNIST, and these images are not: they will be "
+            "classified as they are"
+        )
+    return lines
 
 
 def cut(dataset: Dataset, config: RunConfig, is_new: bool = False) -> Dataset:

@@ -11,13 +11,12 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vitlab.data import Split
 from vitlab.data.batches import to_device
-from vitlab.runs.prepare import Prepared
 from vitlab.text import between, percent
 from vitlab.training.evaluate import (
     balanced_accuracy,
@@ -30,6 +29,9 @@ from vitlab.training.evaluate import (
     top_k,
     wilson_interval,
 )
+
+if TYPE_CHECKING:
+    from vitlab.runs.prepare import Prepared  # which imports folder.py, which imports this file
 
 BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
 

@@ -38,6 +38,7 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
+from vitlab.runs.start import find_source, pinned, stored_preprocess, stored_start
 from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import ignore, quoted
 from vitlab.training.evaluate import guess_top1
@@ -98,10 +99,11 @@ def train_run(
     'done'
     """
     path, trackers = Path(path), chosen(log)
-    config = config.with_knobs(data=absolute(config.data.data))
+    config = pinned(config.with_knobs(data=absolute(config.data.data)))
     check_empty(path)
     with memory_errors("preparing the run"):
-        prepared = prepare(config, reporter.note)
+        source = None if config.train.init_from is None else find_source(config.train.init_from)
+        prepared = prepare(config, reporter.note, start=source)
     if data_sha256 not in (None, prepared.dataset.digest):
         raise DataError(f"{config.data.data} has changed since the study began (another SHA-256); run the study again")
     check_free_space(path, prepared)
@@ -112,7 +114,11 @@ def train_run(
         folder.sweep()
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
-        folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing), about)
+        record = data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing)
+        if prepared.start is not None:
+            digest = folder.save_start(prepared.start.weights)
+            record["start"] = prepared.start.record | {"sha256": digest}
+        folder.begin(config, record, about)
         return carry_out(folder, prepared, reporter, None, trackers)
 
 
@@ -153,7 +159,10 @@ def resume_run(
         with memory_errors("preparing the run"):
             shapes = shapes_in_checkpoint(folder, config)
             checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
-            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"), Reading.of(folder.data()))
+            data = folder.data()
+            start = stored_start(folder, stored_preprocess(folder, config, data))
+            config = config.with_knobs(**here)
+            prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start)
         check_place(folder, prepared.task, checkpoint)
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
