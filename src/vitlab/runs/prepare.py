@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from vitlab.config import RunConfig
+from vitlab.config.sections import rehearsal as rehearsal_of
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.data.drawn import drawing_of
+from vitlab.data.rehearsal import Rehearsal, rehearse
 from vitlab.data.splits import Weights, weigh
 from vitlab.errors import OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
@@ -30,7 +32,7 @@ from vitlab.training.step import Task
 class Prepared:
     """A configuration with its data, its machine, and its network, as it was initialised; ``drawing`` names the
     normalisation that pictures need before it, if its data set consists of normalised drawings; ``start`` says from
-    which weights it starts, if not from new ones."""
+    which weights it starts, if not from new ones; ``rehearsal`` what was mixed into the training images."""
 
     config: RunConfig
     dataset: Dataset
@@ -38,6 +40,7 @@ class Prepared:
     model: Network
     drawing: str | None
     start: Start | None = None
+    rehearsal: Rehearsal | None = None
 
 
 def prepare(
@@ -60,9 +63,10 @@ def prepare(
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
-    card = dataset.card
-    check_flip(config.augment, card.may_flip, card.name)
+    check_flip(config.augment, dataset.card.may_flip, dataset.card.name)
     note(data_line(dataset))
+    dataset, rehearsal = with_rehearsal(dataset, config, note)
+    card = dataset.card
     if card.height != card.width:
         note(f"images of {card.height} x {card.width} are distorted to squares of {config.model.image_size} pixels")
     with private_randomness(machine.device):
@@ -84,7 +88,23 @@ def prepare(
     train = to_device(weighed, machine.device)
     preprocess = start.preprocess if start is not None else make_preprocess(config, dataset)
     task = Task(config, train, val, preprocess, machine, kernels, start.old if start is not None else frozenset())
-    return Prepared(config, dataset, task, model.to(machine.device), drawing, start)
+    return Prepared(config, dataset, task, model.to(machine.device), drawing, start, rehearsal)
+
+
+def with_rehearsal(
+    dataset: Dataset, config: RunConfig, note: Callable[[str], None]
+) -> tuple[Dataset, Rehearsal | None]:
+    """The data set with the images that `rehearse` mixes in. They come from the part of the other set that a run with
+    the same seed trains on, so that its validation images stay unseen."""
+    if config.data.rehearse is None:
+        return dataset, None
+    place, share = rehearsal_of(config.data.rehearse)
+    other = cut(load_dataset(place, note, side=config.model.image_size), config.with_knobs(limit_train=None))
+    mixed, done = rehearse(dataset, other, share, config.train.seed)
+    added = [repr(name) for name in mixed.card.classes if name not in done.own_classes]
+    classes = f"; classes that only they show: {few(added)}" if added else ""
+    note(f"rehearsing {counted(done.images, 'training image')} of {done.name}{classes}")
+    return mixed, done
 
 
 def doubts(start: Start, config: RunConfig, dataset: Dataset, drawing: str | None) -> list[str]:

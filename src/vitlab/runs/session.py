@@ -20,6 +20,7 @@ from torch import Tensor
 from vitlab import __version__, files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
+from vitlab.config.sections import rehearsal
 from vitlab.data import CATALOGUE, Dataset, Reading
 from vitlab.errors import (
     DataError,
@@ -99,7 +100,7 @@ def train_run(
     'done'
     """
     path, trackers = Path(path), chosen(log)
-    config = pinned(config.with_knobs(data=absolute(config.data.data)))
+    config = pinned(config.with_knobs(data=absolute(config.data.data), rehearse=absolute_rehearsal(config)))
     check_empty(path)
     with memory_errors("preparing the run"):
         source = None if config.train.init_from is None else find_source(config.train.init_from)
@@ -115,6 +116,7 @@ def train_run(
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
         record = data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing)
+        record |= rehearsal_record(prepared)
         if prepared.start is not None:
             digest = folder.save_start(prepared.start.weights)
             record["start"] = prepared.start.record | {"sha256": digest}
@@ -198,6 +200,8 @@ def check_record(folder: RunFolder, record: dict[str, Any]) -> None:
     """RunError unless data.json describes the data as ``record`` does: a run of an earlier version has no digest of
     it."""
     stored, names = folder.data(), ("channels", "classes", "preprocess")
+    if stored.get("rehearsal") != record.get("rehearsal"):
+        raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
     if [stored[name] for name in names] != [json.loads(files.to_json(record[name])) for name in names]:
         raise RunError(f"{folder.path / 'data.json'} is damaged: it does not describe the run's data; {files.AGAIN}")
 
@@ -211,6 +215,23 @@ def absolute(data: str) -> str:
     """The absolute path of a folder or file, valid in any working folder; the name of a data set is unchanged."""
     own = os.path.expanduser(data)  # os.path, because the methods of Path raise for impossible names
     return os.path.abspath(own) if data not in CATALOGUE and os.path.exists(own) else data
+
+
+def absolute_rehearsal(config: RunConfig) -> str | None:
+    """The knob `rehearse` with an absolute path."""
+    if config.data.rehearse is None:
+        return None
+    place, share = rehearsal(config.data.rehearse)
+    return f"{absolute(place)}:{share:g}"
+
+
+def rehearsal_record(prepared: Prepared) -> dict[str, Any]:
+    """What data.json says about images that were mixed in."""
+    mixed = prepared.rehearsal
+    if mixed is None:
+        return {}
+    about = {"name": mixed.name, "sha256": mixed.digest, "images": mixed.images}
+    return {"own_classes": list(mixed.own_classes), "rehearsal": about}
 
 
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
@@ -227,7 +248,8 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
     folder.check_same_data(prepared.dataset)
-    check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
+    record = data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing)
+    check_record(folder, record | rehearsal_record(prepared))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
     drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
@@ -298,11 +320,29 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         if prepared.dataset.test is not None:
             numbers = measure(prepared, prepared.dataset.test)
             result = replace(result, **{f"test_{name}": value for name, value in numbers.items()})
+        result = replace(result, **before_and_after(prepared, outcome.weights))
     if outcome.status != "interrupted" and outcome.weights:
         result = replace(result, model_sha256=folder.save_weights(outcome.weights))
         if outcome.status == "done" and (novelty := measure_novelty(prepared, outcome.weights)):
             result = replace(result, novelty_sha256=folder.save_novelty(novelty))
     return folder.write_result(result)
+
+
+def before_and_after(prepared: Prepared, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What training from given weights changed: the accuracy before it on the run's images (test images, or validation
+    images without any), and before and after on those of the rehearsed data. The network ends with ``weights``."""
+    own = prepared.dataset.test if prepared.dataset.test is not None else prepared.dataset.val
+    other = None if prepared.rehearsal is None else prepared.rehearsal.test
+    found: dict[str, Any] = {}
+    if other is not None:
+        found |= {"rehearsal_top1": measure(prepared, other)["top1"], "rehearsal_images": len(other)}
+    if prepared.start is not None:
+        prepared.model.load_state_dict(prepared.start.weights)
+        for name, split in (("start_top1", own), ("rehearsal_start_top1", other)):
+            if split is not None:
+                found[name] = measure(prepared, split)["top1"]
+        prepared.model.load_state_dict(weights)
+    return found
 
 
 def ended(prepared: Prepared, outcome: Outcome) -> Result:

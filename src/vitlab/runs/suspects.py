@@ -68,6 +68,8 @@ def find_suspects(
     dataset = load_dataset(
         data or config.data.data, note, side=config.model.image_size, reading=Reading.of(opened.data)
     )
+    if opened.data.get("own_classes", opened.data["classes"]) != opened.data["classes"]:
+        raise ConfigError(f"{run} rehearses classes that its own images do not show; train a run without --rehearse")
     opened.folder.check_same_data(dataset)
     with memory_errors("looking for suspects"):
         start = stored_start(opened.folder, opened.preprocess)
@@ -82,7 +84,7 @@ def held_out_probabilities(
     labels = dataset.train.labels
     fold_of_N = draw_folds(labels, folds, config.train.seed)
     probabilities_NK = np.zeros((len(labels), len(dataset.card.classes)))
-    plain = config.with_knobs(val_fraction=0.0, select="last", limit_train=None)
+    plain = config.with_knobs(val_fraction=0.0, select="last", limit_train=None, rehearse=None)
     seconds = 0.0
     for fold in range(folds):
         left = f", about {duration(seconds / fold * (folds - fold))} left" if fold else ""
