@@ -47,7 +47,7 @@ def hand(split: Split, seed: int, part: str) -> Split:
     slants = torch.from_numpy(slant + 0.1 * draws.standard_normal(count)).float()
     turns = torch.from_numpy(turn + 0.1 * draws.standard_normal(count)).float()
     rotation = torch.stack([turns.cos(), -turns.sin(), turns.sin(), turns.cos()], dim=1).view(count, 2, 2)
-    shape = torch.tensor([[1 / width, 0.0], [0.0, 1 / height]]).expand(count, 2, 2).clone()
+    shape = torch.tensor([[1 / width, 0.0], [0.0, 1 / height]], dtype=torch.float32).expand(count, 2, 2).clone()
     shape[:, 0, 1] = slants
     theta = torch.cat([shape @ rotation, torch.zeros(count, 2, 1)], dim=2)
     images = torch.from_numpy(split.images[..., 0]).float().unsqueeze(1) / 255
@@ -74,7 +74,8 @@ def measure_seed(run: str, seed: int, share: float, scale: float, budget: int) -
     """Accuracy after training from scratch, from the weights, and from the weights with rehearsal."""
     whole = load_dataset("mnist")
     unseen = cut(whole, RunFolder(run).config()).val
-    assert unseen is not None and whole.test is not None
+    assert unseen is not None
+    assert whole.test is not None
     train = hand(first_of_each(unseen, seed), seed, "train")
     test = hand(whole.test.take(range(TEST)), seed, "test")
     ways: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
-from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.runs.session import SILENT, Reporter, check_same_images, machine_knobs
 from vitlab.runs.start import stored_preprocess, stored_start
 from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
@@ -65,7 +65,7 @@ class FinishedRun:
             start = stored_start(self.folder, self.preprocess)
             config, reading = self.config.with_knobs(**machine), Reading.of(self.data)
             prepared = prepare(config, note, data, reading, start=start)
-            self.folder.check_same_data(prepared.dataset)
+            check_same_images(self.folder, prepared)
             self.put_weights(prepared.model)
         return prepared
 

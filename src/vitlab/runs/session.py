@@ -196,12 +196,17 @@ def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) ->
         raise RunError(f"{folder.path}: the checkpoint of step {counters.step} does not fit its run; start a new run")
 
 
+def check_same_images(folder: RunFolder, prepared: Prepared) -> None:
+    """DataError unless these are the images that the run began with, those that it rehearses among them."""
+    folder.check_same_data(prepared.dataset)
+    if folder.data().get("rehearsal") != rehearsal_record(prepared).get("rehearsal"):
+        raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
+
+
 def check_record(folder: RunFolder, record: dict[str, Any]) -> None:
     """RunError unless data.json describes the data as ``record`` does: a run of an earlier version has no digest of
     it."""
     stored, names = folder.data(), ("channels", "classes", "preprocess")
-    if stored.get("rehearsal") != record.get("rehearsal"):
-        raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
     if [stored[name] for name in names] != [json.loads(files.to_json(record[name])) for name in names]:
         raise RunError(f"{folder.path / 'data.json'} is damaged: it does not describe the run's data; {files.AGAIN}")
 
@@ -247,9 +252,8 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
-    folder.check_same_data(prepared.dataset)
-    record = data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing)
-    check_record(folder, record | rehearsal_record(prepared))
+    check_same_images(folder, prepared)
+    check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
     drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
