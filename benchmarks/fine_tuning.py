@@ -27,6 +27,7 @@ from vitlab.config import MachineConfig
 from vitlab.data import Split, load_dataset
 from vitlab.machine import choose_machine, environment
 from vitlab.randomness import numpy_generator
+from vitlab.runs.finished import load_model
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import cut
 from vitlab.runs.session import origin, train_run
@@ -70,6 +71,15 @@ def first_of_each(split: Split, seed: int) -> Split:
     return split.take(np.concatenate(chosen))
 
 
+def accuracy(run: Path, split: Split) -> float:
+    """Share of the images that the network recognises, as it is stored."""
+    model, preprocess, _ = load_model(run)
+    images = torch.from_numpy(split.images).split(1000)
+    with torch.inference_mode():
+        answers = torch.cat([model(preprocess(some)).argmax(dim=1) for some in images])
+    return float((answers == torch.from_numpy(split.labels)).double().mean())
+
+
 def measure_seed(run: str, seed: int, share: float, scale: float, budget: int) -> dict[str, Any]:
     """Accuracy after training from scratch, from the weights, and from the weights with rehearsal."""
     whole = load_dataset("mnist")
@@ -99,7 +109,7 @@ def measure_seed(run: str, seed: int, share: float, scale: float, budget: int) -
             row[way] = {
                 "top1": result.test_top1,
                 "before": result.start_top1,
-                "mnist": result.rehearsal_top1,
+                "mnist": accuracy(Path(folder) / way, whole.test),
                 "mnist_before": result.rehearsal_start_top1,
                 "steps": result.steps,
                 "seconds": result.train_seconds,

@@ -23,7 +23,9 @@ from vitlab.config import OptimConfig
 from vitlab.data import load_dataset
 from vitlab.data.rehearsal import rehearse
 from vitlab.errors import ConfigError, DataError, RunError
+from vitlab.files import user_cache
 from vitlab.model import build_model
+from vitlab.native.build import NativeError, load
 from vitlab.runs.finished import open_run
 from vitlab.runs.start import initial_config, pinned
 from vitlab.training.optim import build_optimizers, set_lr
@@ -77,6 +79,27 @@ def test_frozen_parts_are_bit_for_bit_what_they_were(first: Path, tmp_path: Path
     frozen = {"patches": ("patch_embed", "pos_embed"), "blocks:1": ("patch_embed", "pos_embed", "blocks.0.")}
     kept = {n for n in before if (not n.startswith("head") if freeze not in frozen else n.startswith(frozen[freeze]))}
     assert moved == before.keys() - kept
+
+
+def test_the_kernels_support_frozen_parts_and_two_rates(first: Path, tmp_path: Path) -> None:
+    """In bf16 they keep frozen parts as they are; in each group of rates Muon's kernel moves what torch's step moves."""
+    try:
+        load("bf16", user_cache() / "native")
+    except NativeError as error:
+        pytest.skip(str(error))
+    moves = {}
+    for kernels in ("native", "plain"):
+        knobs = {"freeze": "blocks:1", "epochs": 0.2, "precision": "bf16", "kernels": kernels, "init_lr_scale": 0.01}
+        config = initial_config(str(first), None, knobs | {"depth": 3, "rotate": 0.0, "shift": 0.0, "ema_decay": 0.0})
+        train_run(config, tmp_path / kernels)
+        before, after = weights_of(tmp_path / kernels, "start"), weights_of(tmp_path / kernels)
+        frozen = ("patch_embed", "pos_embed", "blocks.0.")
+        assert all(torch.equal(before[name], after[name]) == name.startswith(frozen) for name in before)
+        moves[kernels] = {name: (after[name] - before[name]).norm().item() for name in before}
+    for name, size in moves["plain"].items():
+        assert moves["native"][name] == pytest.approx(size, rel=0.3), name
+    old, new = (moves["native"][f"blocks.{n}.mlp.fc1.weight"] for n in (1, 2))
+    assert old < new / 30
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
