@@ -84,7 +84,7 @@ def measure_seed(run: str, seed: int, share: float, scale: float, budget: int) -
     """Accuracy after training from scratch, from the weights, and from the weights with rehearsal."""
     whole = load_dataset("mnist")
     unseen = cut(whole, RunFolder(run).config()).val
-    assert unseen is not None
+    assert unseen is not None, "RUN needs validation images, which it has not been trained on"
     assert whole.test is not None
     train = hand(first_of_each(unseen, seed), seed, "train")
     test = hand(whole.test.take(range(TEST)), seed, "test")

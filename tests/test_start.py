@@ -82,7 +82,7 @@ def test_frozen_parts_are_bit_for_bit_what_they_were(first: Path, tmp_path: Path
 
 
 def test_the_kernels_support_frozen_parts_and_two_rates(first: Path, tmp_path: Path) -> None:
-    """In bf16 they keep frozen parts as they are; in each group of rates Muon's kernel moves what torch's step moves."""
+    """In bf16 they keep frozen parts as they are, and at both rates Muon's kernel moves as far as torch's step."""
     try:
         load("bf16", user_cache() / "native")
     except NativeError as error:
