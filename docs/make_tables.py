@@ -19,6 +19,7 @@ from benchmarks import (
     page_speed,
     serve_load,
     throughput,
+    unequal,
     validation,
 )
 from benchmarks.pages import fill, renew
@@ -42,6 +43,7 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "profile": throughput.report,
     "serve-load": serve_load.report,
     "throughput": throughput.report,
+    "unequal": unequal.report,
 }
 
 

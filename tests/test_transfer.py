@@ -86,10 +86,7 @@ def test_a_flat_head_of_another_grid_sums_to_the_same() -> None:
     """The same vector at each place gives the same logits, however many places there are."""
     config, other = tiny_model_config(pool="flatten"), tiny_model_config(pool="flatten", image_size=25)
     weights = filled(config)
-    fitted, _ = transfer(weights, Shape(config, 1, CLASSES), Shape(other, 1, CLASSES), filled(other))
     vector = torch.randn(14)
-    before, after = weights["head.1.weight"] @ vector.repeat(9), fitted["head.1.weight"] @ vector.repeat(25)
-    assert torch.allclose(before, after, atol=0.35 * before.abs().max().item())
     even = weights | {"head.1.weight": torch.randn(5, 14).repeat(1, 9)}
     fitted, _ = transfer(even, Shape(config, 1, CLASSES), Shape(other, 1, CLASSES), filled(other))
     before, after = even["head.1.weight"] @ vector.repeat(9), fitted["head.1.weight"] @ vector.repeat(25)

@@ -81,9 +81,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - ``image_shape``: (height, width) or (height, width, channels) of a flat X, channels last.
     - ``validation_fraction``: share of the training images, drawn with the same share of each class, on which accuracy
       is measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
-      kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
+      kept; ``knobs={"patience": 3, "monitor": "val_macro_f1"}`` stops early. The default 0 trains on all images, since
+      scikit-learn's tools hold out images themselves.
     - ``class_weight``: None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh
-      1.
+      1. ``knobs={"sampling": "balanced"}`` shows each class equally often instead.
     - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
     - ``device``: "auto", "cpu" or "cuda".
     - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
@@ -351,7 +352,7 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
     other = config.changed_knobs(preset_config(preset))
     other |= {name: value for name, value in vars(config.machine).items() if value != getattr(MachineConfig(), name)}
     weighted = config.train.class_weight == "balanced"
-    for name in ("data", "val_fraction", "class_weight", "device", "threads"):
+    for name in ("data", "val_fraction", "device", "threads", *(["class_weight"] if weighted else [])):
         other.pop(name, None)
     named = {name: other.pop(name) for name in NAMED if name in other}
     return dict(

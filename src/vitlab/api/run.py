@@ -24,9 +24,13 @@ from vitlab.runs.finished import evaluate_run, open_run
 from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
+<<<<<<< HEAD
 from vitlab.runs.start import initial_config
+=======
+from vitlab.runs.zoo import is_in_zoo, name_of, place, refuse_damage, writable
+>>>>>>> main
 from vitlab.studies.images import short_name
-from vitlab.text import between, counted, duration, percent, printable, quoted
+from vitlab.text import between, counted, duration, percent, printable, quoted, say
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -96,15 +100,19 @@ def starting_config(
 
 
 def load(path: str | os.PathLike[str]) -> Run:
-    """Open a run folder, finished or not; RunError if it is none.
+    """Open a run, finished or not: its path, its name in runs/, or a network that comes with vitlab, such as "mnist",
+    "mnist-fast" and "fashion". RunError if there is none.
 
     >>> path = vitlab.train("fast", data="digits", epochs=1, progress=False).path
     >>> run = vitlab.load(path)
     >>> len(run.predict(vitlab.load_dataset("digits").test.images))
     360
+    >>> vitlab.load("mnist").result["test_top1"] > 0.99  # nothing needs to be trained
+    True
     """
-    run = Run(Path(path))
-    _ = run.config
+    run = Run(place(path, say))
+    with refuse_damage(run.path):
+        _ = run.config
     return run
 
 
@@ -117,7 +125,7 @@ def concluded(result: Result, path: Path, reporter: Reporter) -> Run:
     """The run that has just ended, with a line about it; raises if it was interrupted or diverged."""
     check_done(result, path)
     reporter.note(f"{summary(result)}; saved in {path}")
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         reporter.note(f"note: {trouble}")
     return Run(path)
 
@@ -210,7 +218,7 @@ class Run:
         """
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
-            asked["data"] = place_of(data, self.path.parent)
+            asked["data"] = place_of(data, RUNS if is_in_zoo(self.path) else self.path.parent)
         return evaluate_run(self.path, split, reporter_of(progress), asked=asked, shifts=shifts)
 
     def plot(self) -> Figure:
@@ -224,11 +232,14 @@ class Run:
 
     def report(self, *, data: Data | None = None, progress: bool = False) -> Path:
         """Draw everything about the run and write it into its folder: pictures, a model card, and report.html, whose
-        path is returned. ``data``: where the run's images are now, if they have moved."""
+        path is returned. ``data``: where the run's images are now, if they have moved. A network that comes with vitlab
+        is first copied to runs/zoo."""
         from vitlab.look.write import look_at_run
 
-        asked = {} if data is None else {"data": place_of(data, self.path.parent)}
-        written = look_at_run(self.path, [], choose_notes(quiet=not progress), asked, None, None)
+        note = choose_notes(quiet=not progress)
+        path = writable(self.path, note)
+        asked = {} if data is None else {"data": place_of(data, path.parent)}
+        written = look_at_run(path, [], note, asked, None, None)
         assert written.report is not None
         return written.report
 
@@ -239,18 +250,19 @@ class Run:
         or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as
         for `train`, also for a run that is done."""
         reporter = reporter_of(progress)
-        result = resume_run(self.path, reporter, allow_drift=allow_drift, log=log)
-        return concluded(result, self.path, reporter)
+        path = writable(self.path, reporter.note)
+        result = resume_run(path, reporter, allow_drift=allow_drift, log=log)
+        return concluded(result, path, reporter)
 
     def __repr__(self) -> str:
         config, result = self.config, self.folder.result()
         about = f"{config.preset or 'custom'} on {short_name(config.data.data)}"
         ended = "not finished" if result is None else summary(result)
-        return printable(f"<Run {self.path}: {about}, {ended}>")
+        return printable(f"<Run {name_of(self.path)}: {about}, {ended}>")
 
     def _repr_html_(self) -> str:
         result = self.folder.result()
-        rows = [("run", str(self.path)), ("preset", self.config.preset or "custom")]
+        rows = [("run", name_of(self.path)), ("preset", self.config.preset or "custom")]
         rows += [("data", short_name(self.config.data.data)), *(facts(result) if result else [("", "not finished")])]
         return html.table([], [[html.text(name), html.bold(value)] for name, value in rows], 2)
 
@@ -276,7 +288,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
         found.append(("validation accuracy", f"{percent(result.val_top1)} ({result.val_images:,} images)"))
     if result.train_seconds is not None:
         epochs = counted(min(result.epochs or 0, result.epochs_done or 0), "epoch")
+        epochs += " (stopped early)" if result.stopped_epoch else ""
         found.append(("training", f"{epochs} in {duration(result.train_seconds)} on {result.device}"))
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         found.append(("note", trouble))
     return [*found, ("parameters", f"{result.params or 0:,}")]

@@ -107,7 +107,7 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
 
     if as_json:
         flags.print_json(result.to_dict())
-        if trouble := result.why_not_learned():
+        if trouble := result.note():
             say(f"note: {trouble}")
     elif result.status == "done":
         print_result(result, path)
@@ -121,10 +121,16 @@ def print_result(result: Result, path: Path) -> None:
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
+    if result.stopped_epoch:
+        line += f"; stopped early after epoch {result.stopped_epoch} of {result['epochs']:g}"
     show(*wrapped(line))
+<<<<<<< HEAD
     for changed in changes(result):
         show(*wrapped(changed))
     if trouble := result.why_not_learned():
+=======
+    if trouble := result.note():
+>>>>>>> main
         show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")

@@ -56,6 +56,10 @@ class RunConfig:
             raise ConfigError(
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
+        if self.train.class_weight == "balanced" and self.train.sampling == "balanced":
+            raise ConfigError(
+                "class_weight balanced and sampling balanced would count rare classes twice; choose one of them"
+            )
 
     def __repr__(self) -> str:
         from vitlab.config.presets import PRESETS  # they are made of this class

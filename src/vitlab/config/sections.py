@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from vitlab.config import class_weight
 from vitlab.config.knobs import amount, count, fraction, knob
 from vitlab.errors import ConfigError
 
@@ -201,6 +202,7 @@ class TrainConfig:
         at_most=2**53,
         essential=True,
     )
+<<<<<<< HEAD
     init_from: str | None = knob(
         None,
         "Start from the weights of a finished run: the path of its folder. What fits is taken, tables of another grid "
@@ -213,18 +215,48 @@ class TrainConfig:
         inert=None,
     )
     class_weight: Literal["none", "balanced"] = knob(
+=======
+    class_weight: str = knob(
+>>>>>>> main
         "none",
         "How much the images of each class count in the training loss. balanced: a class with few images counts as "
-        "much as one with many (each image has the weight images / (classes x images of its class)). none: every image "
-        "counts the same.",
+        "much as one with many (each image has the weight images / (classes x images of its class)). Numbers: one for "
+        "each class in the order of the classes (1,1,5), or by name (cat=5,dog=2; the others 1); only their ratios "
+        "matter. none: every image counts the same.",
         inert="none",
     )
+    sampling: Literal["all", "balanced"] = knob(
+        "all",
+        "Which training images an epoch shows. all: each once. balanced: as many images, but the same number of each "
+        "class: those of small classes several times, of large ones a part that is drawn anew for each epoch.",
+        inert="all",
+    )
     select: Literal["best", "last"] = knob(
-        "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
+        "best",
+        "Which weights to keep: those of the epoch with the best validation accuracy (see monitor), or the last.",
+    )
+    monitor: Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"] = knob(
+        "val_top1",
+        "The number on validation images by which the best epoch is chosen, and for which patience waits: the share "
+        "of right answers, the loss (lower is better), that share averaged over the classes, or their mean F1.",
+        inert="val_top1",
+    )
+    patience: int = knob(
+        0,
+        "Stop early: end the training after this many epochs in a row in which monitor was no better than its best; "
+        "0 turns it off. select says whether the best epoch's weights are kept. The schedule is still that of all "
+        "epochs, so a run that stops early never reaches its lowest rates, where accuracy often rises most; with "
+        "schedule constant nothing is cut.",
+        at_least=0,
+        at_most=1_000_000,
+        inert=0,
     )
     checkpoint_seconds: float = amount(
         30.0, "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost."
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_weight", class_weight.written(self.class_weight))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +19,13 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
+<<<<<<< HEAD
 from vitlab.runs.session import SILENT, Reporter, check_same_images, machine_knobs
 from vitlab.runs.start import stored_preprocess, stored_start
+=======
+from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.runs.zoo import place, refuse_damage
+>>>>>>> main
 from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
 from vitlab.training.preprocess import Preprocess
@@ -43,7 +47,8 @@ class FinishedRun:
     def novelty(self, model: Network) -> Novelty | None:
         """The distance of an image from the training images, as `network` sees them; None in runs of earlier versions.
         RunError if it is damaged."""
-        return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
+        with refuse_damage(self.folder.path):
+            return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,8 +85,15 @@ class FinishedRun:
 
 
 def open_run(path: str | os.PathLike[str]) -> FinishedRun:
-    """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
-    folder = RunFolder(Path(path))
+    """The finished run in ``path``, or the network of that name that comes with vitlab; RunError if there is none, or
+    if a file is damaged."""
+    folder = RunFolder(place(path))
+    with refuse_damage(folder.path):
+        return read_run(folder)
+
+
+def read_run(folder: RunFolder) -> FinishedRun:
+    """The finished run in ``folder``."""
     config, data = folder.config(), folder.data()
     preprocess = stored_preprocess(folder, config, data)
     shapes = outline(config.model, data["channels"], len(data["classes"])).state_dict()

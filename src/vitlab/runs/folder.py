@@ -39,6 +39,7 @@ from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
 from vitlab.runs.seal import SEAL, check_seal, seal
+from vitlab.runs.zoo import similar
 from vitlab.text import quoted
 from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
 from vitlab.training.novelty import Novelty, from_parts, to_facts
@@ -142,9 +143,8 @@ class RunFolder:
         if files.exists(self.path / SUMS):
             raise RunError(f"{self.path} is no run folder: `vitlab export` wrote it for other programs; name the run")
         if not files.exists(path):
-            raise RunError(
-                f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"
-            )
+            advice = "`vitlab runs` lists yours, `vitlab train` makes one"
+            raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
         try:
             config = RunConfig.from_dict(files.parse_json(data, str(path)))

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+<<<<<<< HEAD
 from vitlab.config import RunConfig
 from vitlab.config.sections import rehearsal as rehearsal_of
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
@@ -17,6 +18,17 @@ from vitlab.data.drawn import drawing_of
 from vitlab.data.rehearsal import Rehearsal, rehearse
 from vitlab.data.splits import Weights, weigh
 from vitlab.errors import OutOfMemoryError, is_out_of_memory
+=======
+import numpy as np
+
+from vitlab.config import RunConfig, TrainConfig
+from vitlab.config.class_weight import for_classes
+from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
+from vitlab.data.batches import to_device
+from vitlab.data.drawn import drawing_of
+from vitlab.data.splits import Labels, Weights, weigh
+from vitlab.errors import ConfigError, OutOfMemoryError, is_out_of_memory
+>>>>>>> main
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
 from vitlab.model.transfer import frozen_parameters
@@ -63,7 +75,15 @@ def prepare(
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
+<<<<<<< HEAD
     check_flip(config.augment, dataset.card.may_flip, dataset.card.name)
+=======
+    card = dataset.card
+    check_flip(config.augment, card.may_flip, card.name)
+    check_monitor(config.train, dataset.val is not None)
+    numbers = for_classes(config.train.class_weight, card.classes)
+    weighed = weigh(dataset.train, numbers or config.train.class_weight, config.train.sampling)
+>>>>>>> main
     note(data_line(dataset))
     dataset, rehearsal = with_rehearsal(dataset, config, note)
     card = dataset.card
@@ -82,7 +102,8 @@ def prepare(
     model, kernels, machine = accelerate(plain, machine, note)
     note(model_line(model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
-    weighed = weigh(dataset.train, config.train.class_weight)
+    if config.train.sampling == "balanced":
+        note(sampling_line(dataset.train.labels))
     if weighed.weights is not None:
         note(weights_line(weighed.weights))
     train = to_device(weighed, machine.device)
@@ -162,6 +183,25 @@ def data_line(dataset: Dataset) -> str:
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     source = f"{dataset.origin}, sha256 {dataset.digest[:12]}"
     return f"{card.name}: {sizes} images of {shape}, {counted(len(card.classes), 'class')} ({source})"
+
+
+def check_monitor(train: TrainConfig, has_validation: bool) -> None:
+    """ConfigError if the configuration needs validation images, and there are none."""
+    if has_validation or (not train.patience and train.monitor == "val_top1"):
+        return
+    what = f"patience {train.patience}" if train.patience else f"monitor {train.monitor}"
+    raise ConfigError(f"{what} needs validation images, and there are none; choose a val_fraction above 0")
+
+
+def sampling_line(labels: Labels) -> str:
+    """One line that says how often an epoch shows the images of the smallest and of the largest class."""
+    sizes = np.bincount(labels)
+    sizes = sizes[sizes > 0]
+    due, few, many = len(labels) / len(sizes), sizes.min(), sizes.max()
+    return (
+        f"each epoch shows {len(labels):,} images, about {due:,.0f} of each class: each image of the smallest class "
+        f"{due / few:.3g} times, of the largest {due / many:.3g} times on average"
+    )
 
 
 def weights_line(weights: Weights) -> str:

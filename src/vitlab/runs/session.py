@@ -353,9 +353,11 @@ def ended(prepared: Prepared, outcome: Outcome) -> Result:
     """The part of the result that is known after training, before anything is measured or written."""
     counters, selected = outcome.counters, outcome.selected_epoch
     images = prepared.task.images_in(counters.step)
+    stopped = outcome.status == "done" and len(counters.rows) < prepared.task.total_epochs
     return replace(
         facts(prepared, outcome.status),
         epochs_done=len(counters.rows),
+        stopped_epoch=len(counters.rows) if stopped else None,
         steps=counters.step,
         train_seconds=round(counters.train_seconds, 3),
         wall_seconds=round(counters.wall_seconds, 3),

@@ -14,14 +14,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vitlab.config import OptimConfig
+from vitlab.config import OptimConfig, TrainConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
+<<<<<<< HEAD
 from vitlab.model.transfer import frozen_parameters
 from vitlab.training.evaluate import mean_loss, predict_logits, top_k
+=======
+from vitlab.training.evaluate import balanced_accuracy, macro_f1, mean_loss, predict_logits, top_k
+>>>>>>> main
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
 from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
+
+# Values that a row of the history holds only if they are monitored.
+FURTHER = {"val_balanced_accuracy": balanced_accuracy, "val_macro_f1": macro_f1}
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,14 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     saved_at = state.wall.seconds
     with private_randomness(task.machine.device):
         record_steps(state, task)
-        while len(counters.rows) < math.ceil(task.total_steps / task.steps_per_epoch):
+        while len(counters.rows) < task.total_epochs and not has_stalled(counters, train):
             epoch = len(counters.rows)
             order = task.machine.generator(train.seed, "order", epoch)
             state.model.train()
             state.clock.start()
             first = epoch * task.steps_per_epoch
             batches = epoch_batches(
-                task.train, train.batch_size, order, counters.step - first, task.total_steps - first
+                task.train, train.batch_size, order, counters.step - first, task.total_steps - first, train.sampling
             )
             for batch in batches:
                 if not train_step(state, task, *batch):
@@ -128,11 +135,26 @@ def close_epoch(state: State, task: Task) -> Row:
         loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
         # JSON has no NaN, so the loss of a network that has diverged is None.
         row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
-        if row["val_loss"] is not None and top1 > counters.best_top1:
+        if (compute := FURTHER.get(config.train.monitor)) is not None:
+            row[config.train.monitor] = compute(logits, task.val.labels)
+        if row["val_loss"] is not None and is_better(row, counters, config.train.monitor):
             counters.best_epoch, counters.best_top1 = row["epoch"], top1
             if config.train.select == "best":
                 state.best = clone(state.evaluated.state_dict())
     return row | {"train_seconds": state.clock.seconds, "wall_seconds": state.wall.seconds}
+
+
+def is_better(row: Row, counters: Counters, monitor: str) -> bool:
+    """Whether the monitored value of ``row`` is better than that of every earlier epoch."""
+    if not counters.best_epoch:
+        return True
+    now, best = row[monitor], counters.rows[counters.best_epoch - 1][monitor]
+    return bool(now < best if monitor == "val_loss" else now > best)
+
+
+def has_stalled(counters: Counters, train: TrainConfig) -> bool:
+    """Whether the monitored value has not become better for as many epochs as patience allows."""
+    return bool(train.patience) and len(counters.rows) - counters.best_epoch >= train.patience
 
 
 def finish(status: str, state: State) -> Outcome:

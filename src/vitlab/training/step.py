@@ -75,6 +75,11 @@ class Task:
         """Batches in the whole training; its last epoch may be partial."""
         return max(1, round(self.config.train.epochs * self.steps_per_epoch))
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole training, including a partial last one."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
     def images_in(self, steps: int) -> int:
         """Training images seen in the first ``steps`` batches."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
