@@ -37,13 +37,9 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9, init_lr_scale=0.1, freeze="blocks:1",
     ),
     "train": dict(
-<<<<<<< HEAD
-        epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="balanced", select="last",
-        checkpoint_seconds=5.0, init_from="runs/first", init_sha256="0" * 64,
-=======
         epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="1,2,3", select="last",
         sampling="balanced", monitor="val_loss", patience=3, checkpoint_seconds=5.0,
->>>>>>> main
+        init_from="runs/first", init_sha256="0" * 64,
     ),
     "machine": dict(
         device="cpu", precision="fp32", threads=1, attention="fused", kernels="plain", compile=True,

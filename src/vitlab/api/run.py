@@ -24,11 +24,8 @@ from vitlab.runs.finished import evaluate_run, open_run
 from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
-<<<<<<< HEAD
 from vitlab.runs.start import initial_config
-=======
 from vitlab.runs.zoo import is_in_zoo, name_of, place, refuse_damage, writable
->>>>>>> main
 from vitlab.studies.images import short_name
 from vitlab.text import between, counted, duration, percent, printable, quoted, say
 from vitlab.training.preprocess import Preprocess

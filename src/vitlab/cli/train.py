@@ -66,9 +66,9 @@ def continued(arguments: argparse.Namespace) -> argparse.Namespace:
         raise ConfigError("--epochs-more goes with --resume RUN; a new run takes --epochs")
     if hasattr(arguments, "epochs") or hasattr(arguments, "init_from") or arguments.allow_drift:
         raise ConfigError("--epochs-more says all; leave out --epochs, --init-from and --allow-drift")
-    from vitlab.runs.folder import RunFolder
+    from vitlab.runs.start import folder_of
 
-    own = RunFolder(arguments.resume).config().values()  # `--init-from` alone would not keep these
+    own = folder_of(str(arguments.resume)).config().values()  # `--init-from` alone would not keep these
     kept = {name: str(own[name]) for name in ("rehearse", "limit_train", "freeze") if own[name] is not None}
     more = {"epochs": arguments.epochs_more, "init_from": str(arguments.resume), "resume": None}
     return argparse.Namespace(**kept | vars(arguments) | more)
@@ -124,13 +124,9 @@ def print_result(result: Result, path: Path) -> None:
     if result.stopped_epoch:
         line += f"; stopped early after epoch {result.stopped_epoch} of {result['epochs']:g}"
     show(*wrapped(line))
-<<<<<<< HEAD
     for changed in changes(result):
         show(*wrapped(changed))
-    if trouble := result.why_not_learned():
-=======
     if trouble := result.note():
->>>>>>> main
         show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")

@@ -202,11 +202,10 @@ class TrainConfig:
         at_most=2**53,
         essential=True,
     )
-<<<<<<< HEAD
     init_from: str | None = knob(
         None,
-        "Start from the weights of a finished run: the path of its folder. What fits is taken, tables of another grid "
-        "are interpolated, and the rest is new. none: from scratch.",
+        "Start from the weights of a finished run (its folder), or of a network in `vitlab zoo` (its name). What fits is "
+        "taken, tables of another grid are interpolated, and the rest is new. none: from scratch.",
         inert=None,
     )
     init_sha256: str | None = knob(
@@ -214,10 +213,7 @@ class TrainConfig:
         "SHA-256 of the weights in init_from. vitlab fills it in; if you give it, other weights are refused.",
         inert=None,
     )
-    class_weight: Literal["none", "balanced"] = knob(
-=======
     class_weight: str = knob(
->>>>>>> main
         "none",
         "How much the images of each class count in the training loss. balanced: a class with few images counts as "
         "much as one with many (each image has the weight images / (classes x images of its class)). Numbers: one for "

@@ -19,13 +19,9 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
-<<<<<<< HEAD
 from vitlab.runs.session import SILENT, Reporter, check_same_images, machine_knobs
 from vitlab.runs.start import stored_preprocess, stored_start
-=======
-from vitlab.runs.session import SILENT, Reporter, machine_knobs
 from vitlab.runs.zoo import place, refuse_damage
->>>>>>> main
 from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
 from vitlab.training.preprocess import Preprocess

@@ -9,26 +9,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-<<<<<<< HEAD
-from vitlab.config import RunConfig
+import numpy as np
+
+from vitlab.config import RunConfig, TrainConfig
+from vitlab.config.class_weight import for_classes
 from vitlab.config.sections import rehearsal as rehearsal_of
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.data.drawn import drawing_of
 from vitlab.data.rehearsal import Rehearsal, rehearse
-from vitlab.data.splits import Weights, weigh
-from vitlab.errors import OutOfMemoryError, is_out_of_memory
-=======
-import numpy as np
-
-from vitlab.config import RunConfig, TrainConfig
-from vitlab.config.class_weight import for_classes
-from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
-from vitlab.data.batches import to_device
-from vitlab.data.drawn import drawing_of
 from vitlab.data.splits import Labels, Weights, weigh
 from vitlab.errors import ConfigError, OutOfMemoryError, is_out_of_memory
->>>>>>> main
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
 from vitlab.model.transfer import frozen_parameters
@@ -75,18 +66,13 @@ def prepare(
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
-<<<<<<< HEAD
     check_flip(config.augment, dataset.card.may_flip, dataset.card.name)
-=======
-    card = dataset.card
-    check_flip(config.augment, card.may_flip, card.name)
     check_monitor(config.train, dataset.val is not None)
-    numbers = for_classes(config.train.class_weight, card.classes)
-    weighed = weigh(dataset.train, numbers or config.train.class_weight, config.train.sampling)
->>>>>>> main
     note(data_line(dataset))
     dataset, rehearsal = with_rehearsal(dataset, config, note)
     card = dataset.card
+    numbers = for_classes(config.train.class_weight, card.classes)
+    weighed = weigh(dataset.train, numbers or config.train.class_weight, config.train.sampling)
     if card.height != card.width:
         note(f"images of {card.height} x {card.width} are distorted to squares of {config.model.image_size} pixels")
     with private_randomness(machine.device):

@@ -18,12 +18,7 @@ from torch import Tensor
 
 from vitlab.data import Split
 from vitlab.data.batches import to_device
-<<<<<<< HEAD
-from vitlab.text import between, percent
-=======
-from vitlab.runs.prepare import Prepared
 from vitlab.text import between, counted, few, percent
->>>>>>> main
 from vitlab.training.evaluate import (
     balanced_accuracy,
     calibration_error,
@@ -118,19 +113,15 @@ class Result(Mapping[str, Any]):
     )
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
     val_guess_top1: float | None = fact("Share of validation images in their most common class.")
-<<<<<<< HEAD
     start_top1: float | None = fact(
         "The same as test_top1 (val_top1 without test images), with the weights of init_from, before any training."
     )
     rehearsal_top1: float | None = fact("Share of the rehearsed data set's test images whose class comes first.")
     rehearsal_start_top1: float | None = fact("The same, with the weights of init_from, before any training.")
     rehearsal_images: int | None = fact("Number of the rehearsed data set's test images.")
-    best_epoch: int | None = fact("The epoch with the best validation accuracy, from 1.")
-=======
     best_epoch: int | None = fact(
         "The epoch with the best value on validation images, from 1: accuracy, unless `monitor` names another."
     )
->>>>>>> main
     selected_epoch: int | None = fact("The epoch whose weights were kept, from 1.")
     epochs: float | None = fact("Passes over the training images, as planned.")
     train_seconds: float | None = fact("Seconds of training steps.")

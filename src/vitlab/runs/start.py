@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from vitlab.errors import ConfigError, RunError
 from vitlab.model import Network
 from vitlab.model.outline import outline
 from vitlab.model.transfer import Shape, transfer
+from vitlab.runs import zoo
 from vitlab.runs.folder import RunFolder
 from vitlab.text import few
 from vitlab.training.preprocess import Preprocess
@@ -59,12 +59,13 @@ class Start:
 
 
 def folder_of(place: str) -> RunFolder:
-    """The run folder that ``place`` names; RunError if there is none. The only function that knows what a place is."""
-    path = Path(os.path.expanduser(place))
+    """The run folder that ``place`` names: a path, the name of a run in runs/, or of a network that comes with vitlab;
+    RunError if there is none."""
+    path = zoo.place(os.path.expanduser(place))
     if not (path / "config.json").exists():
         raise RunError(
-            f"there are no weights in {place!r} to start from; name the folder of a finished run (`vitlab runs` lists "
-            f"yours)"
+            f"there are no weights in {place!r} to start from; name a finished run (`vitlab runs` lists yours) or a "
+            f"network that comes with vitlab (`vitlab zoo`)"
         )
     return RunFolder(path)
 
@@ -104,7 +105,8 @@ def pinned(config: RunConfig) -> RunConfig:
         raise RunError(f"{folder.path} has no finished network to start from; finish it first")
     if asked not in (None, result.model_sha256):
         raise ConfigError(f"{place} holds other weights than init_sha256 {asked[:12]} asks for; use that run, or none")
-    return config.with_knobs(init_from=str(folder.path.absolute()), init_sha256=result.model_sha256)
+    kept = zoo.name_of(folder.path) if zoo.is_in_zoo(folder.path) else str(folder.path.absolute())
+    return config.with_knobs(init_from=kept, init_sha256=result.model_sha256)
 
 
 def start_from(source: Source, config: RunConfig, dataset: Dataset, fresh: Network) -> Start:

@@ -18,12 +18,8 @@ from vitlab.config import OptimConfig, TrainConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
-<<<<<<< HEAD
 from vitlab.model.transfer import frozen_parameters
-from vitlab.training.evaluate import mean_loss, predict_logits, top_k
-=======
 from vitlab.training.evaluate import balanced_accuracy, macro_f1, mean_loss, predict_logits, top_k
->>>>>>> main
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
 from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
 
