@@ -204,8 +204,8 @@ class TrainConfig:
     )
     init_from: str | None = knob(
         None,
-        "Start from the weights of a finished run (its folder), or of a network in `vitlab zoo` (its name). What fits is "
-        "taken, tables of another grid are interpolated, and the rest is new. none: from scratch.",
+        "Start from the weights of a finished run (its folder), or of a network in `vitlab zoo` (its name). What "
+        "fits is taken, tables of another grid are interpolated, and the rest is new. none: from scratch.",
         inert=None,
     )
     init_sha256: str | None = knob(
