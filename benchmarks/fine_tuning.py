@@ -40,7 +40,7 @@ BUDGET = 40_000  # training images, with repetitions
 
 def hand(split: Split, seed: int, part: str) -> Split:
     """The digits as another hand writes them."""
-    style, draws = numpy_generator(seed, "hand"), numpy_generator(seed, "hand", part)
+    style, draws = numpy_generator(seed, "hand"), numpy_generator(seed, "hand", part)  # type: ignore[arg-type]
     side = style.choice([-1.0, 1.0], 2)
     slant, turn = side * style.uniform([0.3, 0.2], [0.5, 0.4])
     width, height = style.uniform([0.6, 0.85], [0.8, 1.1])
