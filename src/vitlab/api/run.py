@@ -147,10 +147,19 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_absolute", self.path.absolute())
+
+    @property
+    def place(self) -> Path:
+        """``path``, or the absolute path if the current folder has changed since this object was made."""
+        absolute: Path = getattr(self, "_absolute")  # noqa: B009
+        return self.path if self.path.absolute() == absolute else absolute
+
     @property
     def folder(self) -> RunFolder:
         """The files of the run."""
-        return RunFolder(self.path)
+        return RunFolder(self.place)
 
     @cached_property
     def config(self) -> RunConfig:
@@ -163,7 +172,7 @@ class Run:
         not ended."""
         result = self.folder.result()
         if result is None:
-            raise RunError(f"{self.path} has not ended; `vitlab train --resume {quoted(self.path)}` continues it")
+            raise RunError(f"{self.place} has not ended; `vitlab train --resume {quoted(self.place)}` continues it")
         return result
 
     @property
@@ -181,7 +190,7 @@ class Run:
     @cached_property
     def classifier(self) -> Classifier:
         """The trained network with all that it needs to classify pictures."""
-        return Classifier.load(self.path)
+        return Classifier.load(self.place)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -191,7 +200,7 @@ class Run:
     def network(self) -> Network:
         """A new copy of the trained network, a `torch.nn.Module` on the CPU in evaluation mode.
         ``network(run.preprocess(images))`` gives the logits [B, K] of uint8 images [B, H, W, C]."""
-        return open_run(self.path).network()
+        return open_run(self.place).network()
 
     def predict(self, images: Pictures, center: bool | None = None) -> Predictions:
         """The answers to one or many pictures: arrays, tensors, PIL images, paths, or a list of these. All that is
@@ -215,8 +224,8 @@ class Run:
         """
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
-            asked["data"] = place_of(data, RUNS if is_in_zoo(self.path) else self.path.parent)
-        return evaluate_run(self.path, split, reporter_of(progress), asked=asked, shifts=shifts)
+            asked["data"] = place_of(data, RUNS if is_in_zoo(self.place) else self.place.parent)
+        return evaluate_run(self.place, split, reporter_of(progress), asked=asked, shifts=shifts)
 
     def plot(self) -> Figure:
         """Learning curves: loss, accuracy and learning rate over the epochs, and accuracy over training time."""
@@ -224,8 +233,8 @@ class Run:
 
         rows = self.folder.history()
         if not rows:
-            raise RunError(f"{self.path} has no curves yet: it ended before the end of its first epoch")
-        return draw_curves({self.path.resolve().name: rows})
+            raise RunError(f"{self.place} has no curves yet: it ended before the end of its first epoch")
+        return draw_curves({self.place.resolve().name: rows})
 
     def report(self, *, data: Data | None = None, progress: bool = False) -> Path:
         """Draw everything about the run and write it into its folder: pictures, a model card, and report.html, whose
@@ -234,7 +243,7 @@ class Run:
         from vitlab.look.write import look_at_run
 
         note = choose_notes(quiet=not progress)
-        path = writable(self.path, note)
+        path = writable(self.place, note)
         asked = {} if data is None else {"data": place_of(data, path.parent)}
         written = look_at_run(path, [], note, asked, None, None)
         assert written.report is not None
@@ -247,7 +256,7 @@ class Run:
         or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as
         for `train`, also for a run that is done."""
         reporter = reporter_of(progress)
-        path = writable(self.path, reporter.note)
+        path = writable(self.place, reporter.note)
         result = resume_run(path, reporter, allow_drift=allow_drift, log=log)
         return concluded(result, path, reporter)
 
@@ -255,11 +264,11 @@ class Run:
         config, result = self.config, self.folder.result()
         about = f"{config.preset or 'custom'} on {short_name(config.data.data)}"
         ended = "not finished" if result is None else summary(result)
-        return printable(f"<Run {name_of(self.path)}: {about}, {ended}>")
+        return printable(f"<Run {name_of(self.place)}: {about}, {ended}>")
 
     def _repr_html_(self) -> str:
         result = self.folder.result()
-        rows = [("run", name_of(self.path)), ("preset", self.config.preset or "custom")]
+        rows = [("run", name_of(self.place)), ("preset", self.config.preset or "custom")]
         rows += [("data", short_name(self.config.data.data)), *(facts(result) if result else [("", "not finished")])]
         return html.table([], [[html.text(name), html.bold(value)] for name, value in rows], 2)
 
