@@ -163,7 +163,8 @@ def test_numbers_in_names_are_ordered_as_numbers(tmp_path: Path) -> None:
     files = {f"{name}/{i}.png": GREY + int(name) for name in ("1", "2", "10") for i in "01"}
     dataset, _ = loaded(tmp_path, files)
     assert dataset.card.classes == ("1", "2", "10")
-    brightest = {int(image[0, 0, 0]): int(label) for image, label in zip(*vars(dataset.train).values(), strict=True)}
+    pairs = zip(dataset.train.images, dataset.train.labels, strict=True)
+    brightest = {int(image[0, 0, 0]): int(label) for image, label in pairs}
     assert brightest == {1: 0, 2: 1, 10: 2}  # GREY begins with 0
 
 
