@@ -10,6 +10,7 @@ from benchmarks import (
     cold_start,
     drawn_digits,
     duel,
+    fine_tuning,
     first_screen,
     gpu_profile,
     growth,
@@ -33,6 +34,7 @@ FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's 
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cold-start": cold_start.report,
     "drawn-digits": drawn_digits.report,
+    "fine-tuning": fine_tuning.report,
     "gpu-profile": gpu_profile.report,
     "growth": growth.report,
     "inference": inference.report,

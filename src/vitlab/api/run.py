@@ -24,6 +24,7 @@ from vitlab.runs.finished import evaluate_run, open_run
 from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
+from vitlab.runs.start import initial_config
 from vitlab.runs.zoo import is_in_zoo, name_of, place, refuse_damage, writable
 from vitlab.studies.images import short_name
 from vitlab.text import between, counted, duration, percent, printable, quoted, say
@@ -38,17 +39,18 @@ RUNS = Path("runs")
 
 
 def train(
-    preset: str | RunConfig = DEFAULT_PRESET,
+    preset: str | RunConfig | None = None,
     *,
     data: Data | None = None,
+    init_from: str | os.PathLike[str] | Run | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Reporter = True,
     log: str | Iterable[str] = (),
     **knobs: Any,
 ) -> Run:
-    """Train a network from scratch and return the run.
+    """Train a network and return the run.
 
-    ``preset``: where to start from, one of `PRESETS` such as "small" (a ViT for a laptop) or "fast" (99.0 % on MNIST in
+    ``preset``: one of `PRESETS` such as "small" (a ViT for a laptop; the default) or "fast" (99.0 % on MNIST in
     seconds), or a `RunConfig`. ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``,
     ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in
     `RunConfig`.
@@ -58,6 +60,10 @@ def train(
     train_test_split orders them after (X_train, y_train, X_test, y_test). Images are [N, H, W], [N, H, W, C] or, as
     tensors, [N, C, H, W]: whole numbers from 0 to 255, or floats from 0 to 1. Labels are [N], numbers or names. Arrays
     are stored once, in "arrays" next to the run folder.
+
+    ``init_from``: a finished run, or its path, whose weights the network starts from. Its network, and without a
+    ``preset`` all its other settings and its data too, are those of the new run where ``knobs`` and ``data`` do not say
+    otherwise (docs/do/fine-tuning.md).
 
     ``out``: the new run folder; by default runs/DATE-PRESET-DATA-sSEED. ``progress``: False for silence, or a
     `Reporter`. ``log``: trackers that receive a copy of the history, one or several of "tensorboard", "mlflow", "wandb"
@@ -72,11 +78,22 @@ def train(
     True
     """
     folder = RUNS if out is None else Path(out).parent
-    config = with_data(chosen_config(preset, knobs), data, folder)
+    config = with_data(starting_config(preset, init_from, knobs), data, folder)
     reporter = reporter_of(progress)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
         result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)
+
+
+def starting_config(
+    preset: str | RunConfig | None, init_from: str | os.PathLike[str] | Run | None, knobs: dict[str, Any]
+) -> RunConfig:
+    """The configuration of a preset, or of the run whose weights a new one starts from."""
+    if init_from is None:
+        return chosen_config(DEFAULT_PRESET if preset is None else preset, knobs)
+    place = os.fspath(init_from.path if isinstance(init_from, Run) else init_from)
+    recipe = None if preset is None else chosen_config(preset, {})
+    return initial_config(place, recipe, {name: plain(value) for name, value in knobs.items()})
 
 
 def load(path: str | os.PathLike[str]) -> Run:

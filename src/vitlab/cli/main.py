@@ -46,7 +46,6 @@ GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
 EXAMPLES = """examples:
   vitlab train --data digits --epochs 3
   vitlab predict mnist seven.png
-  vitlab serve runs/NAME
   vitlab study --vary patch_size=4,7 --data digits
 
 `vitlab COMMAND --help` explains a command."""

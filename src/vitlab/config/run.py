@@ -98,7 +98,8 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        The preset's name, the machine, knobs for speed and safety, and knobs at their inert value are left out.
+        The preset's name, the machine, knobs for speed and safety, and knobs at their inert value are left out; so is
+        the place of the weights to start from, once their SHA-256 says which they are.
         """
         values, own = self.to_dict(), self.values()
         del values["preset"], values["machine"]
@@ -106,6 +107,8 @@ class RunConfig:
             inert = field_.metadata.get("inert", NOT_INERT)
             if section in values and (name in SPEED_ONLY or own[name] == inert):
                 del values[section][name]
+        if self.train.init_sha256 is not None:
+            values["train"].pop("init_from", None)
         return digest(values)
 
     def changed_knobs(self, other: RunConfig) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from vitlab.config import class_weight
 from vitlab.config.knobs import amount, count, fraction, knob
+from vitlab.errors import ConfigError
+
+FREEZE = re.compile(r"none|patches|blocks:[1-9]\d{0,3}|all-but-head")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,30 @@ class DataConfig:
         True,
         "Subtract the data set's mean and divide by its standard deviation. Without it, pixels stay between 0 and 1.",
     )
+    rehearse: str | None = knob(
+        None,
+        "Mix images of another data set into the training images, so that a network that knows them does not forget "
+        "them: DATA, or DATA:SHARE with their share of all training images (default 0.5). none: only your own.",
+        inert=None,
+    )
+
+    def __post_init__(self) -> None:
+        if self.rehearse is not None:
+            rehearsal(self.rehearse)
+
+
+def rehearsal(text: str) -> tuple[str, float]:
+    """The data set and the share in DATA or DATA:SHARE; ConfigError for a share outside 0 to 1."""
+    place, colon, share = text.rpartition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        place, colon, number = text, "", 0.5
+    if not colon:
+        place, number = text, 0.5
+    if not place or not 0 < number < 1:
+        raise ConfigError(f"rehearse takes DATA or DATA:SHARE with a share above 0 and below 1, not {text!r}")
+    return place, number
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,26 @@ class OptimConfig:
     ema_decay: float = fraction(
         0.0, "Evaluate and save a running average of the weights; each step keeps this share of it. 0 turns it off."
     )
+    init_lr_scale: float = knob(
+        1.0,
+        "Factor on the learning rates of the weights taken from init_from; new parts keep lr and muon_lr. Below 1, "
+        "what was learned changes more slowly.",
+        above=0.0,
+        at_most=1000.0,
+        inert=1.0,
+    )
+    freeze: str = knob(
+        "none",
+        "Parts that keep the weights they start with. patches: the patch embedding, positions and class token. "
+        "blocks:N: these and the first N blocks (of a CNN: convolutions). all-but-head: everything but the head.",
+        inert="none",
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.freeze, str) and not FREEZE.fullmatch(self.freeze):
+            raise ConfigError(
+                f"freeze must be none, patches, blocks:N with N from 1, or all-but-head, not {self.freeze!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -153,6 +201,17 @@ class TrainConfig:
         at_least=0,
         at_most=2**53,
         essential=True,
+    )
+    init_from: str | None = knob(
+        None,
+        "Start from the weights of a finished run (its folder), or of a network in `vitlab zoo` (its name). What fits "
+        "is taken, tables of another grid are interpolated, and the rest is new. none: from scratch.",
+        inert=None,
+    )
+    init_sha256: str | None = knob(
+        None,
+        "SHA-256 of the weights in init_from. vitlab fills it in; if you give it, other weights are refused.",
+        inert=None,
     )
     class_weight: str = knob(
         "none",

@@ -297,8 +297,7 @@ def classes_picture(subject: Subject) -> Picture:
             f"The hardest class is {hardest} with {percent(lowest)} (95 % interval {between(interval)}, on {images}), "
             f"the easiest {easiest} with {percent(highest)}. If all classes were equally hard, differences at least "
             f"this large would occur {often} (chi-square test): {chance_words(chance)}."
-        )
-    text += precision_sentence(counts, subject.classes) if len(known) > 1 else ""
+        ) + precision_sentence(counts, subject.classes)
     figure = draw_classes([scores[number] for number in known], [subject.classes[number] for number in known])
     alt = "A point for each class: its accuracy with a 95 % interval"
     return Picture("classes", "Accuracy of each class", figure, alt, text, vector=True)

@@ -19,7 +19,8 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
-from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.runs.session import SILENT, Reporter, check_same_images, machine_knobs
+from vitlab.runs.start import stored_preprocess, stored_start
 from vitlab.runs.zoo import place, refuse_damage
 from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
@@ -62,8 +63,10 @@ class FinishedRun:
         """The run with images and trained weights; DataError if the images have changed.
         ``machine`` holds changes of the machine's knobs, ``data`` where the images are now, if they have moved."""
         with memory_errors(doing):
-            prepared = prepare(self.config.with_knobs(**machine), note, data, Reading.of(self.data))
-            self.folder.check_same_data(prepared.dataset)
+            start = stored_start(self.folder, self.preprocess)
+            config, reading = self.config.with_knobs(**machine), Reading.of(self.data)
+            prepared = prepare(config, note, data, reading, start=start)
+            check_same_images(self.folder, prepared)
             self.put_weights(prepared.model)
         return prepared
 
@@ -92,17 +95,6 @@ def read_run(folder: RunFolder) -> FinishedRun:
     shapes = outline(config.model, data["channels"], len(data["classes"])).state_dict()
     weights, result = folder.load_weights(config.digest(), shapes)
     return FinishedRun(folder, config, result, data, weights, preprocess)
-
-
-def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]) -> Preprocess:
-    """The preprocessing in ``data``, which is data.json; RunError unless it is for the network of ``config``."""
-    settings, side = data["preprocess"], config.model.input_side
-    mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
-    if settings["image_size"] != config.model.image_size or settings.get("crop", side) not in (None, side):
-        raise RunError(
-            f"{folder.path / 'data.json'} is damaged: its image_size or crop is not that of config.json; train again"
-        )
-    return Preprocess(config.model.image_size, mean, std, side)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:

@@ -12,13 +12,12 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vitlab.data import Split
 from vitlab.data.batches import to_device
-from vitlab.runs.prepare import Prepared
 from vitlab.text import between, counted, few, percent
 from vitlab.training.evaluate import (
     balanced_accuracy,
@@ -35,6 +34,9 @@ from vitlab.training.evaluate import (
     top_k,
     wilson_interval,
 )
+
+if TYPE_CHECKING:
+    from vitlab.runs.prepare import Prepared  # which imports folder.py, which imports this file
 
 BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
 
@@ -111,6 +113,12 @@ class Result(Mapping[str, Any]):
     )
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
     val_guess_top1: float | None = fact("Share of validation images in their most common class.")
+    start_top1: float | None = fact(
+        "The same as test_top1 (val_top1 without test images), with the weights of init_from, before any training."
+    )
+    rehearsal_top1: float | None = fact("Share of the rehearsed data set's test images whose class comes first.")
+    rehearsal_start_top1: float | None = fact("The same, with the weights of init_from, before any training.")
+    rehearsal_images: int | None = fact("Number of the rehearsed data set's test images.")
     best_epoch: int | None = fact(
         "The epoch with the best value on validation images, from 1: accuracy, unless `monitor` names another."
     )

@@ -18,6 +18,7 @@ from vitlab.config import OptimConfig, TrainConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
+from vitlab.model.transfer import frozen_parameters
 from vitlab.training.evaluate import balanced_accuracy, macro_f1, mean_loss, predict_logits, top_k
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
 from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
@@ -93,8 +94,11 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
 def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     """A new State, or the one in ``resume``."""
     optim, machine = task.config.optim, task.machine
+    frozen = frozen_parameters(model, optim.freeze)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
     average = deepcopy(model) if optim.ema_decay else None
-    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels)
+    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels, task.old)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
     draws = machine.generator(task.config.train.seed, "augment", 0)
@@ -198,8 +202,11 @@ def checkpoint_shapes(outline: Network, config: OptimConfig) -> dict[str, Tensor
     shapes and types matter."""
     weights = outline.state_dict()
     muon = outline.describe().matrices if config.optimizer == "muon" else {}
+    frozen = frozen_parameters(outline, config.freeze)
     shapes = {f"{part}/{name}": one for part in parts_of(config) for name, one in weights.items()}
     for name, parameter in outline.named_parameters():
+        if name in frozen:
+            continue
         names = ("momentum",) if name in muon else ("exp_avg", "exp_avg_sq")
         shapes |= {f"optim/{name}/{entry}": parameter for entry in names}
         if name not in muon:

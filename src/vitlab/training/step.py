@@ -54,7 +54,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Task:
-    """What training does not change: configuration, data, preprocessing, machine and kernels."""
+    """What training does not change: configuration, data, preprocessing, machine and kernels, and the names of the
+    parameters that were trained before (``old``)."""
 
     config: RunConfig
     train: DeviceSplit
@@ -62,6 +63,7 @@ class Task:
     preprocess: Preprocess
     machine: Machine
     kernels: Kernels | None = None
+    old: frozenset[str] = frozenset()
 
     @property
     def steps_per_epoch(self) -> int:
