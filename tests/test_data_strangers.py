@@ -267,7 +267,7 @@ def test_an_old_run_sees_the_files_that_it_saw(tmp_path: Path) -> None:
 def test_a_cut_that_new_runs_may_not_have_stays_with_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bars(tmp_path / "data")
     config = tiny_config(data, val_split="last", val_fraction=0.2, epochs=1)
-    with pytest.raises(ConfigError, match="sorted by class; use --val-split stratified"):
+    with pytest.raises(ConfigError, match=r"sorted by class; use val_split=.stratified"):
         train_run(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with monkeypatch.context() as older:
