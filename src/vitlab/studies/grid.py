@@ -129,7 +129,7 @@ def parse_axis(word: str) -> Axis:
     if not text:
         raise ConfigError(f"axis {name} has no values; give some, as in --vary patch_size=4,7,14")
     if name == "seed":
-        raise ConfigError("seed cannot be an axis; --seeds N runs every cell with N seeds")
+        raise ConfigError("seed cannot be an axis; --seeds N runs every setting with N seeds")
     values: tuple[Any, ...]
     if name == PRESET:
         values = tuple(text.split(","))
