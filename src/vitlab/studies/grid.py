@@ -123,7 +123,7 @@ def parse_axis(word: str) -> Axis:
     name, equals, text = word.partition("=")
     phrase = f"{word!r} is not AXIS=VALUE,VALUE for a knob or preset"
     if not equals:
-        raise ConfigError(phrase)
+        raise ConfigError(f"{phrase}; give values, as in --vary patch_size=4,7,14")
     if name != PRESET:
         name = knob_name(name, phrase)
     if not text:
