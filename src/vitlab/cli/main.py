@@ -14,7 +14,22 @@ from types import ModuleType
 
 from vitlab import __version__
 from vitlab.advice import for_the_command_line
-from vitlab.cli import check, data, demo, doctor, evaluate, export, look, predict, presets, runs, serve, study, train
+from vitlab.cli import (
+    check,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    look,
+    predict,
+    presets,
+    runs,
+    serve,
+    study,
+    train,
+    zoo,
+)
 from vitlab.cli import show as show_run
 from vitlab.cli.flags import OneLineParser, Section
 from vitlab.cli.hints import command_hint
@@ -24,20 +39,21 @@ from vitlab.text import say, show
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("train and judge", (train, evaluate, runs, show_run)),
-    ("look and use", (demo, look, predict, serve, export)),
+    ("look and use", (demo, zoo, predict, look, serve, export)),
     ("study", (study, presets)),
     ("data and machine", (data, check, doctor)),
 )
 EXAMPLES = """examples:
   vitlab train --data digits --epochs 3
-  vitlab serve runs/NAME
+  vitlab predict mnist seven.png
   vitlab study --vary patch_size=4,7 --data digits
 
 `vitlab COMMAND --help` explains a command."""
 EXIT_CODES = (
-    "exit codes: 0 success, also of a training that learned nothing, which the last lines say; 1 other errors, such as "
-    "a failed export; 2 wrong option or value; 3 data; 4 diverged; 5 out of memory; 6 disk; 7 run folder in use; "
-    "8 run folder missing, damaged or unsuitable; 130 Ctrl-C; 143 SIGTERM."
+    "exit codes: 0 success (also of a training that did not learn: its last lines say so); 1 another error, such as a "
+    "failed export; 2 wrong option or value; 3 data missing, unreadable or changed; 4 training diverged; 5 out of "
+    "memory; 6 disk full, read-only or failing; 7 run folder in use; 8 run folder missing, damaged or unsuitable; "
+    "130 Ctrl-C; 143 SIGTERM."
 )
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 

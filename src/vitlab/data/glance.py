@@ -23,9 +23,10 @@ from vitlab.data.cards import CATALOGUE
 from vitlab.data.folder import find_files, usual_size
 from vitlab.data.images import ALL, ImageError, decode_layers, read_file
 from vitlab.data.npz import KEYS, SHORT_KEYS
+from vitlab.data.layout import TABLES
 from vitlab.data.paths import open_regular
 from vitlab.data.pixels import pixel_columns, pixel_tables
-from vitlab.data.tables import ENDINGS, Table, table_at
+from vitlab.data.tables import Table, table_at
 from vitlab.errors import DataError
 from vitlab.text import ignore
 
@@ -49,7 +50,7 @@ def glance(place: str | os.PathLike[str]) -> Shape | None:
     try:
         if name.endswith(".npz"):
             return _of_npz(path)
-        if name.lower().endswith(ENDINGS):
+        if name.lower().endswith(TABLES):
             table = table_at(path)
             return None if table is None else _of_pixels(table) or _of_folder(path.parent, (path.name,))
         if not os.path.isdir(path):

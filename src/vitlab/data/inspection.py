@@ -71,7 +71,7 @@ class Inspection:
         if UNEQUAL <= self.imbalance < math.inf:
             found.append(
                 f"the largest class has {self.imbalance:.3g} times as many training images as the smallest: accuracy "
-                f"hides that; consider --class-weight balanced"
+                f"hides that; consider --class-weight balanced or --sampling balanced"
             )
         return found
 
@@ -194,9 +194,7 @@ def _plan(inspection: Inspection, config: RunConfig) -> list[str]:
         lines.append(f"show the network the images as they are, {seen}; --image-size N changes that")
     else:
         lines.append(f"show the network {seen} pixels; --image-size N changes that")
-    lines.append(
-        f"cut them into {grid} x {grid} patches, as the preset {config.preset} does; --preset NAME changes that"
-    )
+    lines.append(f"use the preset {config.preset}, with {grid} x {grid} patches; --preset NAME changes that")
     if config.augment.flip:
         lines.append("mirror half of the training images at random; --no-flip if left and right matter")
     if inspection.are_drawings:

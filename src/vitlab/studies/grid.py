@@ -124,13 +124,13 @@ def parse_axis(word: str) -> Axis:
     name, equals, text = word.partition("=")
     phrase = f"{word!r} is not AXIS=VALUE,VALUE for a knob or preset"
     if not equals:
-        raise ConfigError(phrase)
+        raise ConfigError(f"{phrase}; give values, as in --vary patch_size=4,7,14")
     if name != PRESET:
         name = knob_name(name, phrase)
     if not text:
         raise ConfigError(f"axis {name} has no values; give some, as in --vary patch_size=4,7,14")
     if name == "seed":
-        raise ConfigError("seed cannot be an axis; --seeds N runs every cell with N seeds")
+        raise ConfigError("seed cannot be an axis; --seeds N runs every setting with N seeds")
     values: tuple[Any, ...]
     if name == PRESET:
         values = tuple(text.split(","))
@@ -188,6 +188,10 @@ def make_cell(base: RunConfig, varied: dict[str, Any], fixed: dict[str, Any], na
         config = base.with_knobs(**fixed, **knobs)
     except ConfigError as error:
         raise ConfigError(f"cell {name}: {error}") from error
+    if config.train.init_from is not None:  # the digest of the weights is part of what the cell is
+        from vitlab.runs.start import pinned  # with torch
+
+        config = pinned(config)
     return Cell(name, varied, config)
 
 
