@@ -22,8 +22,8 @@ from vitlab.config.run import AUTO, RunConfig
 from vitlab.data.cards import CATALOGUE
 from vitlab.data.folder import find_files, usual_size
 from vitlab.data.images import ALL, ImageError, decode_layers, read_file
-from vitlab.data.npz import KEYS, SHORT_KEYS
 from vitlab.data.layout import TABLES
+from vitlab.data.npz import KEYS, SHORT_KEYS
 from vitlab.data.paths import open_regular
 from vitlab.data.pixels import pixel_columns, pixel_tables
 from vitlab.data.tables import Table, table_at
