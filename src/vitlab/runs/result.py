@@ -207,7 +207,12 @@ def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]
     images = to_device(split, task.machine.device)
     batch_size = prepared.config.train.eval_batch_size
     logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
-    metrics = compute_metrics(logits, images.labels)
-    interval = wilson_interval(top_k(logits, images.labels, 1), len(split))
-    guesses = {"guess_top1": guess_top1(images.labels), "guess_loss": guess_loss(images.labels)}
-    return metrics | guesses | {"top1_interval": interval, "images": len(split)}
+    return scores(logits, images.labels)
+
+
+def scores(logits_NK: Tensor, labels_N: Tensor) -> dict[str, Any]:
+    """Every metric, the 95 % interval of top1, what guessing would get, and the number of images."""
+    metrics = compute_metrics(logits_NK, labels_N)
+    interval = wilson_interval(top_k(logits_NK, labels_N, 1), len(labels_N))
+    guesses = {"guess_top1": guess_top1(labels_N), "guess_loss": guess_loss(labels_N)}
+    return metrics | guesses | {"top1_interval": interval, "images": len(labels_N)}
