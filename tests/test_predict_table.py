@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 from PIL import Image
 
-from tests.command import finish, start, vitlab
+from tests.command import vitlab
 from tests.image_zoo import saved, seven
 from tests.made_runs import make_run
 from tests.tiny import glyphs
@@ -77,8 +83,9 @@ def test_the_table_holds_the_answers_of_the_classifier(run: Path, here: Path) ->
     table = pandas.read_csv(here / "out.csv")
     assert table["sure"].dtype == bool
     assert table["label"].tolist() == predicted.names
-    counts = ", ".join(f"{name}: {predicted.names.count(name)}" for name in CLASSES if name in predicted.names)
-    assert answer.out.startswith(f"out.csv: 7 pictures ({counts.replace(', ', ' and ', 1)}")
+    for name in set(predicted.names):
+        assert f"{name}: {predicted.names.count(name)}" in answer.out
+    assert answer.out.startswith("out.csv: 7 pictures (")
     assert list(here.glob(".*")) == []
 
 
@@ -182,17 +189,30 @@ def test_mistakes_are_one_line_and_leave_no_file(run: Path, here: Path, line: st
 
 
 def test_a_killed_process_leaves_nothing(run: Path, here: Path) -> None:
-    """It waits for a picture on standard input when the table is half written."""
+    """It waits for a picture on standard input when the table has begun."""
     (here / "a.png").write_bytes(png(0))
-    process = start(f"predict {run} a.png - --csv out.csv")
+    words = [sys.executable, "-m", "vitlab", "predict", str(run), "a.png", "-", "--csv", "out.csv"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     try:
-        with pytest.raises(Exception, match="timed out"):
-            process.wait(timeout=0.1)
+        while not any(str(here) in place for place in open_files(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
     finally:
-        answer = finish(process)
-    assert answer.code == -signal.SIGKILL
+        process.kill()
+        process.communicate()
+    assert process.returncode != 0
     assert [path.name for path in here.iterdir()] == ["a.png"]
+
+
+def open_files(pid: int) -> list[str]:
+    """The files that a process may write."""
+    places = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            places.append(str(link.readlink()))
+    return [place for place in places if not place.endswith(".png")]
 
 
 @pytest.mark.parametrize("nameless", [True, False], ids=["nameless file", "temporary name"])
@@ -200,9 +220,8 @@ def test_a_new_text_is_complete_or_absent(here: Path, nameless: bool, monkeypatc
     if not nameless:
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     path = here / "out.csv"
-    with pytest.raises(ZeroDivisionError), new_text(path) as file:
-        file.write("half")
-        raise ZeroDivisionError
+    with pytest.raises(TypeError), new_text(path) as file:
+        file.writelines(["half", 1])  # type: ignore[list-item]
     assert list(here.iterdir()) == []
     with new_text(path) as file:
         file.write("whole")
@@ -223,7 +242,7 @@ def test_answers_come_as_they_are_asked_for(run: Path, here: Path, monkeypatch: 
     (here / "a.png").write_bytes(png(3))
     asked = []
 
-    def pictures():  # type: ignore[no-untyped-def]
+    def pictures() -> Iterator[Any]:
         for number in range(1000):
             asked.append(number)
             yield (here / "a.png", here / "none.png", glyphs(13, seed=5).images[3])[number % 3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -83,8 +82,8 @@ def answers(
 
 def print_answers(classifier: Classifier, sources: list[Source], arguments: argparse.Namespace) -> bool:
     """A line for each picture; whether all could be read."""
+    from vitlab.data.images import printable
     from vitlab.predict import ImageError
-    from vitlab.text import printable
 
     width = max((len(printable(file)) for source in sources for file in source.files), default=0)
     is_complete = True
@@ -102,7 +101,7 @@ def print_answers(classifier: Classifier, sources: list[Source], arguments: argp
 def write_table(classifier: Classifier, sources: list[Source], arguments: argparse.Namespace) -> bool:
     """All answers as --csv says, a bar while that takes time, and a line about them; whether all could be read."""
     from vitlab.predict import ImageError
-    from vitlab.predict.table import Layout, Tally, check_identifiers, read_columns
+    from vitlab.predict.table import Layout, Tally, as_csv, check_identifiers, read_columns
     from vitlab.progress import counting
 
     columns = None if arguments.columns is None else read_columns(arguments.columns)
@@ -112,10 +111,9 @@ def write_table(classifier: Classifier, sources: list[Source], arguments: argpar
     counts = [source.count for source in sources]
     total = None if None in counts else sum(count or 0 for count in counts)
     with opened(arguments.csv) as file, counting(total, "pictures") as (note, advance):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(layout.head)
+        file.write(as_csv(layout.head))
         for name, identifier, answer in answers(classifier, sources, arguments.center):
-            writer.writerow(layout.row(name, identifier, answer))
+            file.write(as_csv(layout.row(name, identifier, answer)))
             if isinstance(answer, ImageError):
                 note(f"vitlab: {answer}")
             tally.add(answer)

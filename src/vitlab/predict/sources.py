@@ -46,7 +46,7 @@ def source_of(word: str, classifier: Classifier, note: Said) -> Source:
         rows = ((f"{word}#{row}", str(row), image) for row, image in enumerate(images, 1))
         return Source(len(images), lambda: rows)
     if word == STANDARD_INPUT:
-        return Source(1, lambda: iter([("standard input", "-", _standard_input(classifier))]))
+        return Source(1, lambda: (("standard input", "-", _standard_input(classifier)) for _ in range(1)))
     files = pictures_in(word, note)
     return Source(len(files), lambda: ((path, Path(path).stem, _file(path)) for path in files), files)
 

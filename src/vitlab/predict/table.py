@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,14 @@ class Layout:
             return [name, *empty[:-1], str(answer)]
         cells = [cell for label in answer.top(self.top) for cell in (label.name, number(label.probability))]
         return [name, *cells, yes_or_no(answer.sure), yes_or_no(answer.unlike), answer.doubt]
+
+
+def as_csv(cells: Sequence[str]) -> str:
+    r"""A line of the table. Bytes of a file's name that are no text become \udcff and the like: the table is UTF-8."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(cells)  # with "\n" alone, csv would not quote a \r in a cell
+    text = line.getvalue().removesuffix("\r\n") + "\n"
+    return text.encode(errors="backslashreplace").decode()
 
 
 def number(probability: float) -> str:
