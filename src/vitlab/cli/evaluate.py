@@ -7,9 +7,7 @@ from typing import Any
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
-from vitlab.text import aligned, between, counted, listed, percent, printable, show, wrapped
-
-MOST_CLASSES = 20  # that are shown one by one
+from vitlab.text import aligned, between, counted, listed, percent, show, wrapped
 
 
 def declare(children: flags.Children) -> None:
@@ -17,7 +15,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN [--split test|val|train] [--on DATA] [options]"
     parser = flags.add_command(children, evaluate, "measure the accuracy of a finished run", usage)
     add = parser.add_argument
-    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
     splits = "test or validation images, or those it was trained on, which shows over-fitting [test]"
     add("--split", choices=("test", "val", "train"), help=splits)
     other = "measure on another data set of the same classes: a name, a folder, an .npz or .csv file"
@@ -39,9 +37,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     elif arguments.on is None:
-        show(*wrapped(accuracy_line(numbers["split"], numbers)))
+        show(*wrapped(accuracy_line(numbers["split"], numbers)), *class_lines(numbers))
     else:
-        show(*other_lines(numbers))
+        show(*other_lines(numbers), *class_lines(numbers))
     return 0
 
 
@@ -71,22 +69,19 @@ def other_lines(numbers: dict[str, Any]) -> list[str]:
     lines = wrapped(f"on another data set, {numbers['data']}: {accuracy_line(part, numbers)}")
     if numbers["unlike"] is not None:
         lines += wrapped(f"{percent(numbers['unlike'])} of them are unlike anything the run was trained on")
-    worst = sorted(numbers["classes"].items(), key=lambda one: one[1]["top1"])[:MOST_CLASSES]
-    shown = [name for name in numbers["classes"] if name in dict(worst)]
-    rows = [class_row(name, numbers["classes"][name]) for name in shown]
-    left = len(numbers["classes"]) - len(shown)
-    more = [f"the {MOST_CLASSES} worst classes; --json has the other {left:,}, too"] if left else []
-    return [*lines, *more, *aligned(rows, ["most often taken for"], ["class", "most often taken for"])]
+    return lines
 
 
-def class_row(name: str, numbers: dict[str, Any]) -> dict[str, str]:
-    """A class by heading."""
-    return {
-        "class": printable(name),
-        "images": f"{numbers['images']:,}",
-        "top-1": percent(numbers["top1"]),
-        "most often taken for": printable(numbers["mistaken_for"] or ""),
-    }
+def class_lines(numbers: dict[str, Any]) -> list[str]:
+    """Balanced accuracy and macro F1, and a table of the classes, or of those with the lowest recall."""
+    from vitlab.runs.result import class_rows
+
+    rows, total = class_rows(numbers, prefix=""), sum(map(bool, (numbers["class_images"] or {}).values()))
+    means = f"balanced accuracy {percent(numbers['balanced_accuracy'])}, macro F1 {percent(numbers['macro_f1'])}"
+    if not rows:
+        return [means]
+    chosen = f"; the {len(rows)} of {total:,} classes with the lowest recall:" if len(rows) < total else ""
+    return [f"{means}{chosen}", *aligned(rows, (), left=("class",))]
 
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:

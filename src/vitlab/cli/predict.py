@@ -26,7 +26,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN IMAGE [IMAGE ...] [options]"
     parser = flags.add_command(children, predict, "classify pictures with a trained network", usage)
     add = parser.add_argument
-    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
     images = "a file, a folder, a .csv table of pixels, an .npz file of images, or - for standard input"
     add("images", metavar="IMAGE", nargs="+", help=images)
     add("--top", metavar="N", type=flags.count, default=3, help="number of labels per image [3]")

@@ -23,12 +23,13 @@ from vitlab.data.cards import Dataset, Reading
 from vitlab.data.npz import dataset_of
 from vitlab.data.paths import open_regular, sub_folders
 from vitlab.data.splits import MAX_BYTES
-from vitlab.data.tables import Table, tables_in
+from vitlab.data.tables import MAX_HEADER, Table, tables_in
 from vitlab.errors import DataError
 from vitlab.text import counted, listed
 
 LEAST_PIXELS = 16
 LINES = 4096  # that are read at once
+LONGEST_CELL = 32  # characters
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def pixel_blocks(table: Table) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDAr
     try:
         with open_regular(path) as file:
             text, line = io.TextIOWrapper(file, "utf-8-sig"), 1 + columns.has_names
-            lines = islice(text, int(columns.has_names), None)
+            lines = islice(_lines(text, table, columns), int(columns.has_names), None)
             while some := list(islice(lines, LINES)):
                 values = _values(some, table, columns, line)
                 pixels = _pixels_in(values, columns).astype(np.uint8)
@@ -132,6 +133,15 @@ def pixel_blocks(table: Table) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDAr
 
 def _pixels_in(values: npt.NDArray[np.int64], columns: Columns) -> npt.NDArray[np.int64]:
     return values if columns.label is None else np.delete(values, columns.label, axis=1)
+
+
+def _lines(text: io.TextIOWrapper, table: Table, columns: Columns) -> Iterator[str]:
+    """The lines of a table; DataError for one that is much longer than its pixels need, before it fills the memory."""
+    most = max(LONGEST_CELL * columns.count, MAX_HEADER)
+    for number, line in enumerate(iter(lambda: text.readline(most), ""), 1):
+        if len(line) == most:
+            raise DataError(f"{table.path}, line {number} is far too long for {columns.count} columns; correct it")
+        yield line
 
 
 def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt.NDArray[np.int64]:
@@ -152,8 +162,11 @@ def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt
 def _wrong(lines: list[str], table: Table, columns: Columns, first: int) -> DataError:
     """Which line is wrong, and why."""
     for number, line in enumerate(lines, first):
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=table.delimiter), [])]
         where = f"{table.path}, line {number}"
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=table.delimiter), [])]
+        except csv.Error as error:
+            return DataError(f"{where}: {error}; correct it")
         if cells and len(cells) != columns.count:
             return DataError(f"{where} has {counted(len(cells), 'cell')}, not {columns.count}; correct it")
         for place, cell in enumerate(cells):

@@ -19,7 +19,6 @@ from vitlab.runs.finished import SPLITS
 from vitlab.runs.prepare import memory_errors
 from vitlab.runs.result import scores
 from vitlab.text import few, ignore, listed
-from vitlab.training.evaluate import confusion
 
 
 def evaluate_on(
@@ -34,9 +33,8 @@ def evaluate_on(
     ``split``: "test", "val" or "train" of that data set; by default its test images or, if it has none, all of them.
     Classes are matched by name, in any order, and some may be missing; DataError for one that the run does not know.
 
-    Besides the metrics of `evaluate_run`: "data", its name; "unlike", the share of its images that are unlike the
-    run's training images (None: the run does not say); "classes", for each class that occurs a mapping with the number
-    of its "images", the share recognised ("top1"), and the class it is "mistaken_for" most often, or None.
+    Besides the metrics of `evaluate_run`: "data", its name, and "unlike", the share of its images that are unlike the
+    run's training images (None: the run does not say).
     """
     classifier = Classifier.load(run)
     side = classifier.config.model.image_size
@@ -51,8 +49,7 @@ def evaluate_on(
         unlike = [one for _, some in batches for one in some]
         head = {"run": os.fspath(run), "data": dataset.card.name, "split": name}
         share = None if None in unlike else sum(map(bool, unlike)) / len(unlike)
-        found = by_class(logits_NK, labels_N, classifier.classes)
-        return head | scores(logits_NK, labels_N) | {"unlike": share, "classes": found}
+        return head | scores(logits_NK, labels_N, classifier.classes) | {"unlike": share}
 
 
 def part_of(dataset: Dataset, split: str | None) -> tuple[str, Split]:
@@ -107,16 +104,3 @@ def _why_unknown(unknown: list[str], data: str, classifier: Classifier) -> str:
         f"{data} has images of {theirs}, which {classifier.name} does not know{hint}; it knows {ours}: "
         "rename these classes, or leave such images out"
     )
-
-
-def by_class(logits_NK: Tensor, labels_N: Tensor, classes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """For each class that occurs: images, the share recognised, and the class it is mistaken for most often."""
-    found: dict[str, dict[str, Any]] = {}
-    for label, counts in enumerate(confusion(logits_NK, labels_N).tolist()):
-        right, total = counts[label], sum(counts)
-        if total:
-            counts[label] = 0
-            most = max(counts)
-            worst = classes[counts.index(most)] if most else None
-            found[classes[label]] = {"images": total, "top1": right / total, "mistaken_for": worst}
-    return found

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.data.arrays import to_levels
 from vitlab.data.images import MAX_BYTES, ImageError, is_picture
+from vitlab.data.layout import TABLES
 from vitlab.data.npz import read_images
 from vitlab.data.paths import files_below
 from vitlab.data.pixels import pixel_blocks, pixel_columns
-from vitlab.data.tables import ENDINGS, table_at
+from vitlab.data.tables import table_at
 from vitlab.errors import DataError
 from vitlab.text import few, printable
 
@@ -39,7 +40,7 @@ class Source:
 def source_of(word: str, classifier: Classifier, note: Said) -> Source:
     """The pictures that a word on the command line means. Those of a folder and its sub-folders come in natural order;
     one line lists what is skipped. DataError for a table that cannot be used."""
-    if word.lower().endswith(ENDINGS) and Path(word).is_file():
+    if word.lower().endswith(TABLES) and Path(word).is_file():
         return _table(Path(word), note)
     if word.lower().endswith(".npz") and Path(word).is_file():
         images = to_levels(read_images(Path(word)))
