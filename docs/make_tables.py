@@ -10,6 +10,7 @@ from benchmarks import (
     cold_start,
     drawn_digits,
     duel,
+    fine_tuning,
     first_screen,
     gpu_profile,
     growth,
@@ -18,6 +19,7 @@ from benchmarks import (
     page_speed,
     serve_load,
     throughput,
+    unequal,
     validation,
 )
 from benchmarks.pages import fill, renew
@@ -32,6 +34,7 @@ FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's 
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cold-start": cold_start.report,
     "drawn-digits": drawn_digits.report,
+    "fine-tuning": fine_tuning.report,
     "gpu-profile": gpu_profile.report,
     "growth": growth.report,
     "inference": inference.report,
@@ -40,6 +43,7 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "profile": throughput.report,
     "serve-load": serve_load.report,
     "throughput": throughput.report,
+    "unequal": unequal.report,
 }
 
 

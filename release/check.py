@@ -34,6 +34,7 @@ DIST = ROOT / "dist"
 NEEDED = (
     "vitlab/py.typed", "vitlab/data/catalogue.toml", "vitlab/look/templates/report.html.j2", "vitlab/page/index.html",
     "vitlab/page/main.js", "vitlab/page/style.css", "vitlab/native/csrc/blocks.c", "vitlab/native/csrc/vec.h",
+    "vitlab/zoo/mnist/model.safetensors",
 )  # fmt: skip
 ABOUT = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
 UNWANTED = ("pytest", "mypy", "ruff", "hypothesis", "onnx", "ray", "optuna", "tensorboard", "mlflow")
@@ -168,6 +169,7 @@ def use(python: Path, place: Path, fresh: bool) -> None:
     require(not (fresh and facts["found"]), f"development tools are installed: {facts['found']}")
     version = run(vitlab, "--version", cwd=work).stdout
     require(version == f"vitlab {facts['version']}\n", f"vitlab --version says {version!r}")
+    run(vitlab, "predict", "mnist", "digit.png", cwd=work)
     knobs = ("--preset", "fast", "--data", "digits", "--epochs", "3")
     result = json.loads(run(vitlab, "train", *knobs, "--out", "first", "--json", cwd=work).stdout)
     require(result["status"] == "done" and result["test_top1"] > 0.7, f"the run did not learn: {result}")

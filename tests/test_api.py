@@ -139,6 +139,43 @@ def test_labels_may_be_names() -> None:
     assert made["x_train"].shape == (7, 8, 8, 1)
 
 
+def test_names_of_classes_keep_their_given_order() -> None:
+    split = glyphs(7)
+    given = {"x_train": split.images, "y_train": np.array(["ox", "cat", "owl"])[split.labels]}
+    made = arrays_in(given | {"classes": ["ox", "owl", "cat"]})
+    assert made["classes"][made["y_train"]].tolist() == given["y_train"].tolist()
+    assert made["classes"].tolist() == ["ox", "owl", "cat"]
+    with pytest.raises(DataError, match="the classes lack 'ox'"):
+        arrays_in(given | {"classes": ["cat", "owl"]})
+
+
+@pytest.mark.parametrize("kind", [object, float, "uint8", ">i4"])
+def test_labels_of_any_type_of_number_are_these_numbers(kind: Any) -> None:
+    labels = np.arange(13) % 12
+    made = arrays_in((np.zeros((13, 8, 8), np.uint8), labels.astype(kind)))
+    assert "classes" not in made  # their text would be sorted 0, 1, 10, 11, 2
+    assert made["y_train"].tolist() == labels.tolist()
+
+
+def test_true_and_false_are_labels() -> None:
+    made = arrays_in((np.zeros((5, 8, 8), np.uint8), np.arange(5) > 1))
+    assert made["classes"][made["y_train"]].tolist() == ["False", "False", "True", "True", "True"]
+
+
+def test_a_run_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = vitlab.train(tiny_config(write_npz(tmp_path / "bars.npz")), out="run", progress=False)
+    answers = made.predict(MANY.images[:3]).names
+    opened = vitlab.load("run")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for one in (made, opened):
+        assert one.predict(MANY.images[:3]).names == answers
+        assert one.result["status"] == "done"
+        assert one.evaluate()["images"] == 31
+        assert "not finished" not in repr(one)
+
+
 def test_a_data_set_in_memory_is_data(tmp_path: Path) -> None:
     digits = vitlab.load_dataset("digits")
     again = vitlab.load_dataset(place_of(digits, tmp_path))
@@ -163,6 +200,27 @@ WRONG: dict[str, tuple[Any, str]] = {
     "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"\[N, H, W\]"),
     "two channels": ((np.repeat(SPLIT.images, 2, 3), SPLIT.labels), "1 channel"),
     "unknown key": ({"x_train": 1, "y_train": 2, "z": 3}, "may have only"),
+    "negative": ((SPLIT.images, SPLIT.labels - 1), r"must not be negative.*numpy.unique"),
+    "halves": ((SPLIT.images, SPLIT.labels + 0.5), "whole numbers or names, not float64"),
+    "bytes": ((SPLIT.images, np.array([b"a", b"b"] * 3 + [b"a"])), "whole numbers or names"),
+    "one-hot": ((SPLIT.images, np.eye(3)[SPLIT.labels]), r"y.argmax\(1\)"),
+    "column": ((SPLIT.images, SPLIT.labels[:, None]), r"y.ravel\(\)"),
+    "missing label": ((SPLIT.images, ["a", "b", None, "a", "b", "a", "b"]), "labels are missing"),
+    "missing number": ((SPLIT.images, np.array([0, 1, np.nan, 0, 1, 0, 1], object)), "labels are missing"),
+    "mixed labels": ((SPLIT.images, np.array([1, "a"] * 3 + [1], object)), r"one is 1 \(int\)"),
+    "masked": ((np.ma.masked_greater(SPLIT.images, 9), SPLIT.labels), r"masked; x.filled\(0\)"),
+    "masked labels": ((SPLIT.images, np.ma.masked_equal(SPLIT.labels, 1)), "masked"),
+    "other sizes": (([SPLIT.images[0], SPLIT.images[1][:5]], [0, 1]), "same size"),
+    "objects": ((np.array([*SPLIT.images, None], object)[:-1], SPLIT.labels), "same size"),
+    "a generator": (((one for one in SPLIT.images), SPLIT.labels), "not generator"),
+    "names of data": (("mnist", "digits"), "labels are an array, or a list"),
+    "no images": ((SPLIT.images[:0], SPLIT.labels[:0]), "no train images"),
+    "one class": ((SPLIT.images, SPLIT.labels * 0), "two classes or more"),
+    "unknown number": ((SPLIT.images, SPLIT.labels, SPLIT.images, SPLIT.labels + 7), "no training image is labelled 7"),
+    "test of other size": (
+        (SPLIT.images, SPLIT.labels, SPLIT.images[:, 1:], SPLIT.labels),
+        r"test images are \[7, 8, 1\]",
+    ),
     "unknown name": ((SPLIT.images, ["a"] * 7, SPLIT.images, ["b"] * 7), "no training image is labelled 'b'"),
 }
 
@@ -189,6 +247,27 @@ def test_predictions_are_the_softmax_of_the_network(run: vitlab.Run, logits: tor
     assert answers[5].probability == answers.probabilities[5].max()
     ranked = answers.top(2)[5]
     assert [label.index for label in ranked] == logits[5].argsort(descending=True)[:2].tolist()
+
+
+def test_some_of_the_answers(run: vitlab.Run) -> None:
+    answers = run.predict(MANY.images[:23])
+    assert answers.unlike is not None
+    for chosen in (slice(3, 20, 4), [22, 0, 5], np.arange(23) % 3 == 0, slice(0, 0)):
+        some, places = answers[chosen], np.arange(23)[chosen]
+        assert some.indices.tolist() == answers.indices[places].tolist()
+        assert some.unlike is not None
+        assert some.unlike.tolist() == answers.unlike[places].tolist()
+        for place, picture in zip(places, some.pictures, strict=False):
+            assert np.array_equal(picture, MANY.images[place])
+        assert ":" not in repr(answers[:0])
+        assert "<table" in some._repr_html_()
+
+
+def test_masked_pictures_are_refused(run: vitlab.Run) -> None:
+    for pictures in (MANY.images[:3], MANY.images[0], [MANY.images[0]]):
+        masked = np.ma.masked_greater(pictures, 100)
+        with pytest.raises(ImageError, match="masked"):
+            run.predict(masked if isinstance(pictures, np.ndarray) else list(masked))
 
 
 def test_unlike_is_the_runs_own_measure(run: vitlab.Run) -> None:

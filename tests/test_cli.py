@@ -246,7 +246,10 @@ def test_evaluate_finds_the_numbers_of_the_result_again() -> None:
     for key in ("top1", "top5", "loss", "top1_interval", "images"):
         assert numbers[key] == result[f"test_{key}"], key
     text = good("evaluate run --quiet")
-    assert (text.err, text.out.count("\n")) == ("", 1)
+    recalls = result["test_recall"]
+    assert (text.err, text.out.count("\n")) == ("", 3 + len(recalls))  # two lines, and a table with its head
+    for name, recall in recalls.items():
+        assert re.search(rf"^{re.escape(name)} .* {100 * recall:.2f} %", text.out, re.MULTILINE), name
     assert f"test top-1 {100 * result['test_top1']:.2f} %" in text.out
     assert json.loads(good("evaluate run --split val --json").out)["top1"] == result["val_top1"]
 

@@ -18,7 +18,8 @@ from vitlab.errors import ConfigError
 
 # Every knob with a valid value that is not its default. A new knob is a decision: it belongs here, too.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
-    "data": dict(data="cifar10", val_split="last", val_fraction=0.2, limit_train=5, normalize=False, drawings="no"),
+    "data": dict(data="cifar10", val_split="last", val_fraction=0.2, limit_train=5, normalize=False, drawings="no",
+        rehearse="digits:0.25"),
     "augment": dict(
         rotate=5.0, zoom=0.1, shift=1.0, shear=2.0, elastic=1.5, flip=True, force_flip=True, erase=0.1, fill="reflect",
         clean_tail=0.2,
@@ -33,11 +34,12 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "optim": dict(
         optimizer="muon", muon_lr=0.01, muon_momentum=0.8, muon_weight_decay=0.2, lr=2e-3, min_lr=1e-4,
         schedule="linear", warmup_epochs=1.0, weight_decay=0.1, decay_all=True, beta1=0.8, beta2=0.99,
-        adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9,
+        adam_eps=1e-7, grad_clip=1.0, label_smoothing=0.1, ema_decay=0.9, init_lr_scale=0.1, freeze="blocks:1",
     ),
     "train": dict(
-        epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="balanced", select="last",
-        checkpoint_seconds=5.0,
+        epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="1,2,3", select="last",
+        sampling="balanced", monitor="val_loss", patience=3, checkpoint_seconds=5.0,
+        init_from="runs/first", init_sha256="0" * 64,
     ),
     "machine": dict(
         device="cpu", precision="fp32", threads=1, attention="fused", kernels="plain", compile=True,

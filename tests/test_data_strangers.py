@@ -163,7 +163,8 @@ def test_numbers_in_names_are_ordered_as_numbers(tmp_path: Path) -> None:
     files = {f"{name}/{i}.png": GREY + int(name) for name in ("1", "2", "10") for i in "01"}
     dataset, _ = loaded(tmp_path, files)
     assert dataset.card.classes == ("1", "2", "10")
-    brightest = {int(image[0, 0, 0]): int(label) for image, label in zip(*vars(dataset.train).values(), strict=True)}
+    pairs = zip(dataset.train.images, dataset.train.labels, strict=True)
+    brightest = {int(image[0, 0, 0]): int(label) for image, label in pairs}
     assert brightest == {1: 0, 2: 1, 10: 2}  # GREY begins with 0
 
 
@@ -266,7 +267,7 @@ def test_an_old_run_sees_the_files_that_it_saw(tmp_path: Path) -> None:
 def test_a_cut_that_new_runs_may_not_have_stays_with_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bars(tmp_path / "data")
     config = tiny_config(data, val_split="last", val_fraction=0.2, epochs=1)
-    with pytest.raises(ConfigError, match="sorted by class; use --val-split stratified"):
+    with pytest.raises(ConfigError, match=r"sorted by class; use val_split=.stratified"):
         train_run(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with monkeypatch.context() as older:

@@ -298,3 +298,74 @@ def test_describe_finds_what_is_wrong(tmp_path: Path) -> None:
     as_json = json.loads(vitlab(f"data describe {tmp_path} --json").out)
     assert as_json["classes"] == {"cat": {"training": 8, "test": 3}, "dog": {"training": 1, "test": 0}}
     assert as_json["sizes"] == [{"size": [5, 5], "files": 11}, {"size": [5, 10], "files": 1}]
+
+
+def test_a_table_of_something_else_does_not_replace_the_folders(tmp_path: Path) -> None:
+    draw(tmp_path, "cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png")
+    table(tmp_path / "sizes.csv", "id,width", "1,5", "2,5", "3,6", "4,6")
+    notes: list[str] = []
+    assert load_dataset(str(tmp_path), log=notes.append).card.classes == ("cat", "dog")
+    assert "sizes.csv has no column called label" in notes[0]
+    table(tmp_path / "labels.csv", "id,breed", "1,pug", "2,pug", "3,lab", "4,lab")  # its name says what it is
+    assert load_dataset(str(tmp_path)).card.classes == ("lab", "pug")
+
+
+def test_a_test_table_without_labels_is_none_of_labels(tmp_path: Path) -> None:
+    draw(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    table(tmp_path / "train.csv", "file,label", "1.png,a", "2.png,b")
+    table(tmp_path / "test.csv", "file,width", "3.png,5", "4.png,5")
+    assert content(load_dataset(str(tmp_path))) == {"train": {(0, "a"), (1, "b")}}
+    table(tmp_path / "train.csv", "id,breed", "1,a", "2,b")
+    table(tmp_path / "test.csv", "breed,id", "a,3", "b,4")
+    assert content(load_dataset(str(tmp_path)))["test"] == {(2, "a"), (3, "b")}
+
+
+def test_a_file_of_the_same_name_in_another_folder_is_another_file(tmp_path: Path) -> None:
+    draw(tmp_path, "dog/1.png", "dog/2.png", "cat/3.png")
+    table(tmp_path / "labels.csv", "file,label", "cat/1.png,cat", "dog/2.png,dog", "cat/3.png,cat")
+    notes: list[str] = []
+    assert content(load_dataset(str(tmp_path), log=notes.append)) == {"train": {(1, "dog"), (2, "cat")}}
+    assert "1 file named there cannot be found: cat/1.png" in notes
+    table(
+        tmp_path / "labels.csv", "file,label", "C:\\pets\\dog\\1.png,dog", "/home/me/dog/2.png,dog", "old/cat/3.png,cat"
+    )
+    assert content(load_dataset(str(tmp_path))) == {"train": {(0, "dog"), (1, "dog"), (2, "cat")}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("id,label", "1,a", "2,b"), "names files that are not below .*, such as '1'; .*zeros"),
+        (("file,label", "A.PNG,a", "B.PNG,b"), "such as 'A.PNG'; correct their names"),
+        (("file,label", "0001.png,", "0002.png,"), "no line with a label; fill its column 'label'"),
+    ],
+)
+def test_a_table_that_finds_nothing_is_named(lines: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    draw(tmp_path, "0001.png", "0002.png")
+    table(tmp_path / "labels.csv", *lines)
+    with pytest.raises(DataError, match=words):
+        load_dataset(str(tmp_path))
+
+
+def test_a_label_that_only_a_test_image_has(tmp_path: Path) -> None:
+    draw(tmp_path, "1.png", "2.png", "3.png")
+    table(tmp_path / "labels.csv", "file,label,split", "1.png,a,train", "2.png,b,train", "3.png,newt,test")
+    with pytest.raises(DataError, match=r"no training image is labelled 'newt', as 3.png is"):
+        load_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("length", "words"), [(200_000, "line 3: field larger"), (3_000_000, "line 3 is far too long")]
+)
+def test_a_line_of_pixels_without_end(length: int, words: str, tmp_path: Path) -> None:
+    names = ",".join(["label", *(f"pixel{place}" for place in range(25))])
+    path = table(tmp_path / "train.csv", names, ",".join(["1"] * 26), "1" * length)
+    with pytest.raises(DataError, match=words):
+        load_dataset(str(path))
+
+
+def test_a_table_without_names_of_columns_is_named(tmp_path: Path) -> None:
+    draw(tmp_path, "1.png", "2.png")
+    table(tmp_path / "who.csv", "1.png,a", "2.png,b")
+    with pytest.raises(DataError, match=r"no sub-folders; .*, or begin who.csv with the names of columns"):
+        load_dataset(str(tmp_path))

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tests.tiny import glyphs
+from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab import Classifier, RunFolder, ViTClassifier, evaluate_run, preset_config, train_run
 from vitlab.data.drawn import drawing_of
 from vitlab.data.splits import pixel_statistics
@@ -360,3 +360,30 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
             classifier.save(tmp_path / str(number))
         with pytest.raises(RunError, match=r"data.json is damaged: estimator: "):
             ViTClassifier.load(tmp_path / str(number))
+
+
+def test_numbers_from_0_to_1_are_refused_by_a_network_for_pictures(tmp_path: Path) -> None:
+    train_run(tiny_config(write_npz(tmp_path / "bars.npz")), tmp_path / "run")
+    loaded = ViTClassifier.load(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"from 0 to 1; use X \* 255"):
+        loaded.predict(IMAGES.images / 255)
+    assert loaded.predict(IMAGES.images / 1.0).tolist() == loaded.predict(IMAGES.images).tolist()
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.inf, np.nan])
+def test_weights_of_classes_that_cannot_be(weight: float) -> None:
+    with pytest.raises(ConfigError, match="class_weight must be finite numbers from 0"):
+        ViTClassifier("fast", epochs=1, class_weight={"ash": weight}).fit(X, Y)
+
+
+def test_knobs_cannot_name_other_images() -> None:
+    with pytest.raises(ConfigError, match="must not contain data"):
+        ViTClassifier("fast", epochs=1, knobs={"data": "mnist"}).fit(X, Y)
+
+
+def test_tensors_with_gradients_are_images_and_masks_are_refused() -> None:
+    tensor = torch.from_numpy(IMAGES.images[..., 0] / 255).requires_grad_()
+    assert ViTClassifier("fast", epochs=1).fit(tensor, Y).image_shape_ == (8, 8, 1)
+    for images in (IMAGES.images, X):
+        with pytest.raises(ConfigError, match="masked"):
+            ViTClassifier("fast", epochs=1).fit(np.ma.masked_greater(images, 100), Y)

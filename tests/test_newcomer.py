@@ -238,9 +238,6 @@ def test_runs_are_listed_newest_first_with_their_state(home: Path) -> None:
 
 def test_without_runs_the_list_says_how_to_make_one(home: Path) -> None:
     assert "vitlab train --data digits" in vitlab("runs").out
-    for command in ("demo --no-open", "serve"):
-        answer = vitlab(command)
-        assert (answer.code, "vitlab train --data digits" in answer.error) == (8, True)
     assert list(home.iterdir()) == []
 
 
@@ -258,6 +255,13 @@ def test_a_deleted_run_is_gone_and_nothing_else_is(home: Path) -> None:
     assert (answer.code, "deleted runs/one" in answer.out) == (0, True)
     assert not (home / "runs" / "one").exists()
     assert snapshot(home / "runs" / "two") | snapshot(home / "precious") == before
+
+
+def test_a_run_that_is_named_twice_is_deleted_once(home: Path) -> None:
+    make_run(home / "run")
+    answer = vitlab("runs delete run ./run run/ --yes")
+    assert (answer.code, answer.out.count("deleted")) == (0, 1)
+    assert list(home.iterdir()) == []
 
 
 def test_what_vitlab_did_not_write_stays(home: Path) -> None:

@@ -56,7 +56,7 @@ PLANTS = (
           "        if shapes is not None:\n            check_shapes(path, tensors, {**shapes",
           "        if not shapes:\n            check_shapes(path, tensors, {**shapes"),
     Plant("an epoch with NaN can be the best", "forged", "training/loop.py",
-          'if row["val_loss"] is not None and top1 > counters.best_top1:', "if top1 > counters.best_top1:"),
+          'if row["val_loss"] is not None and is_better(', "if is_better("),
     Plant("a full disk has another exit code", "disk", "errors.py", "    exit_code = 6\n", "    exit_code = 1\n"),
     Plant("SIGINT and SIGTERM are ignored", "signals", "interrupts.py",
           "        request.signum = signum\n        for number", "        for number"),

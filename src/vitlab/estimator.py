@@ -26,6 +26,8 @@ from vitlab import files
 from vitlab.config import MachineConfig, RunConfig
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.data import Split, in_memory
+from vitlab.data.arrays import is_tensor, to_array
+from vitlab.data.images import ImageError
 from vitlab.data.memory import IN_MEMORY
 from vitlab.errors import ConfigError, DivergedError, RunError
 from vitlab.machine import environment, private_randomness, unchanged_process
@@ -81,9 +83,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - ``image_shape``: (height, width) or (height, width, channels) of a flat X, channels last.
     - ``validation_fraction``: share of the training images, drawn with the same share of each class, on which accuracy
       is measured after each epoch, for ``history_``. With ``knobs={"select": "best"}`` the best epoch's weights are
-      kept. The default 0 trains on all images, since scikit-learn's tools hold out images themselves.
+      kept; ``knobs={"patience": 3, "monitor": "val_macro_f1"}`` stops early. The default 0 trains on all images, since
+      scikit-learn's tools hold out images themselves.
     - ``class_weight``: None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh
-      1.
+      1. ``knobs={"sampling": "balanced"}`` shows each class equally often instead.
     - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
     - ``device``: "auto", "cpu" or "cuda".
     - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
@@ -228,6 +231,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             classifier.feature_names_in_ = np.array(kept["feature_names"], dtype=object)
         classifier.config_, classifier.history_ = run.config, run.folder.history()
         classifier.network_, classifier.preprocess_ = run.network(), run.preprocess
+        classifier._of_pictures = "estimator" not in run.data  # its numbers are those of 8-bit pictures
         classifier._record, classifier._environment, classifier._result = run.data, run.folder.environment(), run.result
         return classifier
 
@@ -247,6 +251,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             threads=self.threads or min(torch.get_num_threads(), available_cores()),
         )
+        if "data" in (self.knobs or {}):
+            raise ConfigError("knobs must not contain data; the images are those that fit receives")
         given = own | table | chosen | dict(self.knobs or {})
         return preset_config(self.preset).with_knobs(**{name: plain(value) for name, value in given.items()})
 
@@ -265,6 +271,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError("every sample weight is zero, so there is nothing to train on; use weights above 0")
         if isinstance(self.class_weight, Mapping):
             weights = weights * compute_sample_weight(dict(self.class_weight), y)
+            if not (np.isfinite(weights) & (weights >= 0)).all():
+                raise ConfigError("class_weight must be finite numbers from 0; a class of weight 0 does not count")
         return weights
 
     def _pixels(self, flat: Array) -> Array:
@@ -287,6 +295,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network.load_state_dict(outcome.weights)
         self.network_, self.preprocess_, self.config_ = network.eval(), task.preprocess, config
         self.history_ = outcome.counters.rows
+        self._of_pictures = False
         self._record = data_record(prepared.dataset, task.preprocess, prepared.drawing)
         self._environment = environment(task.machine) | started
         self._result = ended(prepared, outcome)
@@ -297,7 +306,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         flat, own = flattened(X)
         if own is not None and own != self.image_shape_:
             raise ConfigError(f"images have the shape {own}, but those of fit had {self.image_shape_}; resize them")
-        images = torch.from_numpy(self._pixels(validate_data(self, flat, reset=False)))
+        flat = validate_data(self, flat, reset=False)
+        if self._of_pictures and flat.dtype.kind == "f" and flat.min() >= 0 and 0 < flat.max() <= 1:
+            raise ConfigError("the network was trained on pictures from 0 to 255, but X goes from 0 to 1; use X * 255")
+        images = torch.from_numpy(self._pixels(flat))
         network = copy.deepcopy(self.network_).double()
         with evaluating(network):
             batches = images.split(self.config_.train.eval_batch_size)
@@ -351,7 +363,7 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
     other = config.changed_knobs(preset_config(preset))
     other |= {name: value for name, value in vars(config.machine).items() if value != getattr(MachineConfig(), name)}
     weighted = config.train.class_weight == "balanced"
-    for name in ("data", "val_fraction", "class_weight", "device", "threads"):
+    for name in ("data", "val_fraction", "device", "threads", *(["class_weight"] if weighted else [])):
         other.pop(name, None)
     named = {name: other.pop(name) for name in NAMED if name in other}
     return dict(
@@ -367,11 +379,11 @@ def parameters_of(config: RunConfig) -> dict[str, Any]:
 
 def flattened(X: Any) -> tuple[Any, Shape | None]:
     """Images as rows of numbers [n, h * w * c], and their (h, w, c); None for X that has rows already."""
-    if isinstance(X, list | tuple):
-        X = np.asarray(X)
+    if isinstance(X, list | tuple | np.ma.MaskedArray) or is_tensor(X):
+        X = as_array(X)
     if getattr(X, "ndim", 2) not in (3, 4):
         return X, None
-    images = np.asarray(X)
+    images = as_array(X)
     height, width, channels = shape = (*images.shape[1:], 1)[:3]
     if channels not in (1, 3):
         advice = {4: "drop transparency: X[..., :3]"}.get(
@@ -381,6 +393,14 @@ def flattened(X: Any) -> tuple[Any, Shape | None]:
             advice = "channels come last: X.transpose(0, 2, 3, 1)"
         raise ConfigError(f"X has the shape {images.shape}, with {channels} channels; {advice}")
     return images.reshape(len(images), height * width * channels), shape
+
+
+def as_array(X: Any) -> Array:
+    """The numbers of an array, a tensor or a list; ConfigError, which is a ValueError, if it is none."""
+    try:
+        return to_array(X)
+    except ImageError as error:
+        raise ConfigError(str(error)) from None
 
 
 def shape_of(columns: int, own: Shape | None, wanted: Sequence[int] | None) -> tuple[Shape, bool]:

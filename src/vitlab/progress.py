@@ -31,6 +31,7 @@ from vitlab.training.step import Counters, Row, Task
 REFRESH_SECONDS = 0.2
 WIDE, NARROW = 88, 60  # columns: what all numbers need, and what a few need
 NOTEBOOK_SECONDS = 0.5  # between two updates of a cell's output, each of which is a message to the browser
+MONITORED = {"val_balanced_accuracy": "balanced", "val_macro_f1": "macro F1"}  # short, in the line of an epoch
 LAST_ROWS = 8  # of a study that a live table shows
 
 
@@ -62,6 +63,8 @@ def epoch_line(task: Task, row: Row, width: int = WIDE) -> str:
     if row["val_top1"] is not None:
         loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]
+        if (monitor := task.config.train.monitor) not in ("val_loss", "val_top1"):
+            parts.append(f"{MONITORED[monitor]} {percent(row[monitor])}")
     return "  ".join([*parts, seconds_of(row)])
 
 

@@ -66,7 +66,7 @@ def arrays_in(data: Any) -> dict[str, Array]:
     if isinstance(data, Dataset):
         splits = {"train": data.train, "val": data.val, "test": data.test}
         parts = {name: (one.images, one.labels) for name, one in splits.items() if one is not None}
-        return named(parts) | {"classes": np.array(data.card.classes)}
+        return named(parts, data.card.classes)
     if isinstance(data, Split):
         return named({"train": (data.images, data.labels)})
     if isinstance(data, Mapping):
@@ -75,8 +75,8 @@ def arrays_in(data: Any) -> dict[str, Array]:
         if "train" not in pairs or not data.keys() <= known:
             wanted = ", ".join(sorted(known))
             raise DataError(f"a mapping of arrays needs x_train and y_train, and may have only {wanted}")
-        given = named({part: (data[images], data[labels]) for part, (images, labels) in pairs.items()})
-        return given | ({"classes": np.array(data["classes"])} if "classes" in data else {})
+        given = {part: (data[images], data[labels]) for part, (images, labels) in pairs.items()}
+        return named(given, data.get("classes"))
     if not isinstance(data, list | tuple) or len(data) not in (2, 4, 6):
         size = f" of {len(data)}" if isinstance(data, list | tuple) else ""
         raise DataError(f"data is a name, a path, or arrays: {FORMS}; not {type(data).__name__}{size}")
@@ -84,28 +84,98 @@ def arrays_in(data: Any) -> dict[str, Array]:
     return named({name: (data[2 * n], data[2 * n + 1]) for n, name in enumerate(names[: len(data) // 2])})
 
 
-def named(parts: Mapping[str, tuple[Any, Any]]) -> dict[str, Array]:
+def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str, Array]:
     """uint8 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if the labels
-    are names."""
+    are names, or if ``classes`` gives them in the order of their numbers."""
     made: dict[str, Array] = {}
-    labels = {part: to_array(values) for part, (_, values) in parts.items()}
-    kinds = {values.dtype.kind for values in labels.values()}
-    if kinds & set("UO"):
+    labels = {part: numbers_or_names(to_array(values), part) for part, (_, values) in parts.items()}
+    if {values.dtype.kind for values in labels.values()} & set("U"):
         texts = {part: values.astype(str) for part, values in labels.items()}
-        classes = np.unique(texts["train"])
-        unknown = sorted({str(name) for values in texts.values() for name in values.ravel()} - set(classes.tolist()))
+        names = np.unique(texts["train"]) if classes is None else to_array(classes).astype(str)
+        unknown = sorted({str(name) for values in texts.values() for name in values} - set(names.tolist()))
         if unknown:
-            raise DataError(f"no training image is labelled {unknown[0]!r}; add some, or leave such images out")
-        labels = {part: np.searchsorted(classes, values) for part, values in texts.items()}
-        made["classes"] = classes
+            raise DataError(f"{_lacks(classes)} {unknown[0]!r}; add some, or leave such images out")
+        order = np.argsort(names, kind="stable")
+        labels = {part: order[np.searchsorted(names, values, sorter=order)] for part, values in texts.items()}
+        made["classes"] = names
+    elif classes is not None:
+        made["classes"] = to_array(classes)
     for part, (images, _) in parts.items():
         keys, values = KEYS[part], labels[part]
-        made[keys[0]] = to_levels(channels_last(to_array(images), first=is_tensor(images)))
-        if values.ndim != 1 or len(values) != len(made[keys[0]]):
+        made[keys[0]] = pixels_of(images)
+        if len(values) != len(made[keys[0]]):
             pictures = counted(len(made[keys[0]]), "image")
             raise DataError(f"{part} labels are one number or name for each of {pictures}, not {list(values.shape)}")
+        if not len(values):
+            raise DataError(f"there are no {part} images; leave an empty part out")
         made[keys[1]] = values
+    _check_parts(made)
     return made
+
+
+def _check_parts(made: Mapping[str, Array]) -> None:
+    """DataError for parts that do not fit those for training."""
+    train, labels = (made[key] for key in KEYS["train"])
+    if "classes" not in made and len(np.unique(labels)) < 2:
+        raise DataError(f"all training labels are {labels[0]}; a classifier needs two classes or more")
+    for part, (images, numbers) in KEYS.items():
+        if images in made and made[images].shape[1:] != train.shape[1:]:
+            own, other = list(made[images].shape[1:]), list(train.shape[1:])
+            raise DataError(f"{part} images are {own}, but training images {other}; give all of them one size")
+        if images in made and "classes" not in made and len(odd := np.setdiff1d(made[numbers], labels)):
+            raise DataError(f"no training image is labelled {odd[0]}, as {part} images are; leave such images out")
+
+
+def _lacks(classes: Any) -> str:
+    return "no training image is labelled" if classes is None else "the classes lack"
+
+
+def pixels_of(images: Any) -> Array:
+    """uint8 images [N, H, W, C]; DataError for what are no images."""
+    if not is_tensor(images) and not isinstance(images, Sequence) and not hasattr(images, "__array__"):
+        raise DataError(f"images are an array or a tensor, not {type(images).__name__}")
+    array = to_array(images)
+    if array.dtype.kind in "OSU":
+        raise DataError("images are numbers in one array, all of the same size; numpy.stack(x) makes one of a list")
+    return to_levels(channels_last(array, first=is_tensor(images)))
+
+
+def numbers_or_names(labels: Array, part: str) -> Array:
+    """Labels [N] as whole numbers from 0, or as names; DataError, with the advice that fits, for all others."""
+    if labels.ndim == 0:
+        raise DataError(f"{part} labels are an array, or a list, with one number or name for each image")
+    if labels.ndim != 1:
+        advice = ""
+        if labels.ndim == 2 and 1 not in labels.shape:
+            advice = "; of one-hot labels y.argmax(1) makes numbers"
+        elif labels.ndim == 2:
+            advice = "; y.ravel() makes a row of a column"
+        raise DataError(f"{part} labels are one number or name for each image, not {list(labels.shape)}{advice}")
+    if labels.dtype.kind == "O":
+        labels = _of_one_kind(labels, part)
+    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iubU":
+        raise DataError(f"{part} labels are whole numbers or names, not {labels.dtype}; convert them")
+    if labels.dtype.kind == "b":
+        return labels.astype(str)
+    if labels.dtype.kind in "iu" and labels.size and labels.min() < 0:
+        advice = "y = numpy.unique(y, return_inverse=True)[1] numbers the classes from 0"
+        raise DataError(f"{part} labels must not be negative, but one is {labels.min()}; {advice}")
+    return labels
+
+
+def _of_one_kind(labels: Array, part: str) -> Array:
+    """Labels that are Python objects, as numbers or as names."""
+    values = labels.tolist()
+    for one in (bool, int | np.integer, str):
+        if all(isinstance(value, one) for value in values):
+            return np.array(values)
+    if any(value is None or str(value) in ("nan", "<NA>", "NaT") for value in values):
+        raise DataError(f"some {part} labels are missing; leave such images out")
+    odd = next(value for value in values if not isinstance(value, str))
+    what = f"{odd!r} ({type(odd).__name__})"
+    raise DataError(f"{part} labels are all whole numbers or all names, but one is {what}; correct or leave it out")
 
 
 def packed(arrays: Mapping[str, Array]) -> bytes:

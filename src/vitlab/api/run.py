@@ -24,8 +24,10 @@ from vitlab.runs.finished import evaluate_run, open_run
 from vitlab.runs.folder import RunFolder, default_folders
 from vitlab.runs.result import Result
 from vitlab.runs.session import Reporter, check_done, resume_run, train_run
+from vitlab.runs.start import initial_config
+from vitlab.runs.zoo import is_in_zoo, name_of, place, refuse_damage, writable
 from vitlab.studies.images import short_name
-from vitlab.text import between, counted, duration, percent, printable, quoted
+from vitlab.text import between, counted, duration, percent, printable, quoted, say
 from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -37,17 +39,18 @@ RUNS = Path("runs")
 
 
 def train(
-    preset: str | RunConfig = DEFAULT_PRESET,
+    preset: str | RunConfig | None = None,
     *,
     data: Data | None = None,
+    init_from: str | os.PathLike[str] | Run | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Reporter = True,
     log: str | Iterable[str] = (),
     **knobs: Any,
 ) -> Run:
-    """Train a network from scratch and return the run.
+    """Train a network and return the run.
 
-    ``preset``: where to start from, one of `PRESETS` such as "small" (a ViT for a laptop) or "fast" (99.0 % on MNIST in
+    ``preset``: one of `PRESETS` such as "small" (a ViT for a laptop; the default) or "fast" (99.0 % on MNIST in
     seconds), or a `RunConfig`. ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``,
     ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in
     `RunConfig`.
@@ -57,6 +60,10 @@ def train(
     train_test_split orders them after (X_train, y_train, X_test, y_test). Images are [N, H, W], [N, H, W, C] or, as
     tensors, [N, C, H, W]: whole numbers from 0 to 255, or floats from 0 to 1. Labels are [N], numbers or names. Arrays
     are stored once, in "arrays" next to the run folder.
+
+    ``init_from``: a finished run, or its path, whose weights the network starts from. Its network, and without a
+    ``preset`` all its other settings and its data too, are those of the new run where ``knobs`` and ``data`` do not say
+    otherwise (docs/do/fine-tuning.md).
 
     ``out``: the new run folder; by default runs/DATE-PRESET-DATA-sSEED. ``progress``: False for silence, or a
     `Reporter`. ``log``: trackers that receive a copy of the history, one or several of "tensorboard", "mlflow", "wandb"
@@ -71,23 +78,38 @@ def train(
     True
     """
     folder = RUNS if out is None else Path(out).parent
-    config = with_data(chosen_config(preset, knobs), data, folder)
+    config = with_data(starting_config(preset, init_from, knobs), data, folder)
     reporter = reporter_of(progress)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
         result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)
 
 
+def starting_config(
+    preset: str | RunConfig | None, init_from: str | os.PathLike[str] | Run | None, knobs: dict[str, Any]
+) -> RunConfig:
+    """The configuration of a preset, or of the run whose weights a new one starts from."""
+    if init_from is None:
+        return chosen_config(DEFAULT_PRESET if preset is None else preset, knobs)
+    place = os.fspath(init_from.path if isinstance(init_from, Run) else init_from)
+    recipe = None if preset is None else chosen_config(preset, {})
+    return initial_config(place, recipe, {name: plain(value) for name, value in knobs.items()})
+
+
 def load(path: str | os.PathLike[str]) -> Run:
-    """Open a run folder, finished or not; RunError if it is none.
+    """Open a run, finished or not: its path, its name in runs/, or a network that comes with vitlab, such as "mnist",
+    "mnist-fast" and "fashion". RunError if there is none.
 
     >>> path = vitlab.train("fast", data="digits", epochs=1, progress=False).path
     >>> run = vitlab.load(path)
     >>> len(run.predict(vitlab.load_dataset("digits").test.images))
     360
+    >>> vitlab.load("mnist").result["test_top1"] > 0.99  # nothing needs to be trained
+    True
     """
-    run = Run(Path(path))
-    _ = run.config
+    run = Run(place(path, say))
+    with refuse_damage(run.path):
+        _ = run.config
     return run
 
 
@@ -100,7 +122,7 @@ def concluded(result: Result, path: Path, reporter: Reporter) -> Run:
     """The run that has just ended, with a line about it; raises if it was interrupted or diverged."""
     check_done(result, path)
     reporter.note(f"{summary(result)}; saved in {path}")
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         reporter.note(f"note: {trouble}")
     return Run(path)
 
@@ -125,10 +147,19 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_absolute", self.path.absolute())
+
+    @property
+    def place(self) -> Path:
+        """``path``, or the absolute path if the current folder has changed since this object was made."""
+        absolute: Path = getattr(self, "_absolute")  # noqa: B009
+        return self.path if self.path.absolute() == absolute else absolute
+
     @property
     def folder(self) -> RunFolder:
         """The files of the run."""
-        return RunFolder(self.path)
+        return RunFolder(self.place)
 
     @cached_property
     def config(self) -> RunConfig:
@@ -141,7 +172,7 @@ class Run:
         not ended."""
         result = self.folder.result()
         if result is None:
-            raise RunError(f"{self.path} has not ended; `vitlab train --resume {quoted(self.path)}` continues it")
+            raise RunError(f"{self.place} has not ended; `vitlab train --resume {quoted(self.place)}` continues it")
         return result
 
     @property
@@ -159,7 +190,7 @@ class Run:
     @cached_property
     def classifier(self) -> Classifier:
         """The trained network with all that it needs to classify pictures."""
-        return Classifier.load(self.path)
+        return Classifier.load(self.place)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -169,7 +200,7 @@ class Run:
     def network(self) -> Network:
         """A new copy of the trained network, a `torch.nn.Module` on the CPU in evaluation mode.
         ``network(run.preprocess(images))`` gives the logits [B, K] of uint8 images [B, H, W, C]."""
-        return open_run(self.path).network()
+        return open_run(self.place).network()
 
     def predict(self, images: Pictures, center: bool | None = None) -> Predictions:
         """The answers to one or many pictures: arrays, tensors, PIL images, paths, or a list of these. All that is
@@ -193,8 +224,8 @@ class Run:
         """
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
-            asked["data"] = place_of(data, self.path.parent)
-        return evaluate_run(self.path, split, reporter_of(progress), asked=asked, shifts=shifts)
+            asked["data"] = place_of(data, RUNS if is_in_zoo(self.place) else self.place.parent)
+        return evaluate_run(self.place, split, reporter_of(progress), asked=asked, shifts=shifts)
 
     def plot(self) -> Figure:
         """Learning curves: loss, accuracy and learning rate over the epochs, and accuracy over training time."""
@@ -202,16 +233,19 @@ class Run:
 
         rows = self.folder.history()
         if not rows:
-            raise RunError(f"{self.path} has no curves yet: it ended before the end of its first epoch")
-        return draw_curves({self.path.resolve().name: rows})
+            raise RunError(f"{self.place} has no curves yet: it ended before the end of its first epoch")
+        return draw_curves({self.place.resolve().name: rows})
 
     def report(self, *, data: Data | None = None, progress: bool = False) -> Path:
         """Draw everything about the run and write it into its folder: pictures, a model card, and report.html, whose
-        path is returned. ``data``: where the run's images are now, if they have moved."""
+        path is returned. ``data``: where the run's images are now, if they have moved. A network that comes with vitlab
+        is first copied to runs/zoo."""
         from vitlab.look.write import look_at_run
 
-        asked = {} if data is None else {"data": place_of(data, self.path.parent)}
-        written = look_at_run(self.path, [], choose_notes(quiet=not progress), asked, None, None)
+        note = choose_notes(quiet=not progress)
+        path = writable(self.place, note)
+        asked = {} if data is None else {"data": place_of(data, path.parent)}
+        written = look_at_run(path, [], note, asked, None, None)
         assert written.report is not None
         return written.report
 
@@ -222,18 +256,19 @@ class Run:
         or torch have changed, so that the result would not be the same bit for bit, unless ``allow_drift``. ``log``: as
         for `train`, also for a run that is done."""
         reporter = reporter_of(progress)
-        result = resume_run(self.path, reporter, allow_drift=allow_drift, log=log)
-        return concluded(result, self.path, reporter)
+        path = writable(self.place, reporter.note)
+        result = resume_run(path, reporter, allow_drift=allow_drift, log=log)
+        return concluded(result, path, reporter)
 
     def __repr__(self) -> str:
         config, result = self.config, self.folder.result()
         about = f"{config.preset or 'custom'} on {short_name(config.data.data)}"
         ended = "not finished" if result is None else summary(result)
-        return printable(f"<Run {self.path}: {about}, {ended}>")
+        return printable(f"<Run {name_of(self.place)}: {about}, {ended}>")
 
     def _repr_html_(self) -> str:
         result = self.folder.result()
-        rows = [("run", str(self.path)), ("preset", self.config.preset or "custom")]
+        rows = [("run", name_of(self.place)), ("preset", self.config.preset or "custom")]
         rows += [("data", short_name(self.config.data.data)), *(facts(result) if result else [("", "not finished")])]
         return html.table([], [[html.text(name), html.bold(value)] for name, value in rows], 2)
 
@@ -259,7 +294,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
         found.append(("validation accuracy", f"{percent(result.val_top1)} ({result.val_images:,} images)"))
     if result.train_seconds is not None:
         epochs = counted(min(result.epochs or 0, result.epochs_done or 0), "epoch")
+        epochs += " (stopped early)" if result.stopped_epoch else ""
         found.append(("training", f"{epochs} in {duration(result.train_seconds)} on {result.device}"))
-    if trouble := result.why_not_learned():
+    if trouble := result.note():
         found.append(("note", trouble))
     return [*found, ("parameters", f"{result.params or 0:,}")]

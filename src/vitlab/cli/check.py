@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.errors import DataError, RunError
 from vitlab.files import exists
-from vitlab.text import show
+from vitlab.runs.zoo import REPAIR, is_in_zoo, name_of
+from vitlab.text import say, show
 
 if TYPE_CHECKING:
     from vitlab.runs.check import Finding
@@ -31,8 +32,8 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage = "PATH [options]"
     parser = flags.add_command(children, check, "verify a run, a study, data or an exported folder", usage)
-    help = "a run folder, a study's folder, a folder that `export` wrote, or data: a name, a folder or an .npz file"
-    parser.add_argument("path", metavar="PATH", type=flags.path, help=help)
+    help = f"{flags.A_RUN}, a study's folder, a folder that `export` wrote, or data: a name, a folder or an .npz file"
+    parser.add_argument("path", metavar="PATH", type=flags.run, help=help)
     flags.add_runs(parser)
     flags.add_output(parser)
 
@@ -42,6 +43,8 @@ def check(arguments: argparse.Namespace) -> int:
     links, leftovers. Changes nothing. The exit code is 0 if everything is whole, else 8, or 3 for data."""
     path = arguments.path
     kind = kind_of(path)
+    if is_in_zoo(path) and is_data_set(path.name):
+        say(f"note: this checks the network {path.name}; `vitlab data check {path.name}` checks the data set")
     found = findings(kind, path, arguments.runs or flags.RUNS)
     bad = [one for one in found if one.is_bad]
     if arguments.json:
@@ -62,11 +65,18 @@ def lines_of(path: Path, kind: str, found: list[Finding]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for one in sorted(found, key=lambda one: ORDER.index(one.state)):
         groups.setdefault((one.state, one.text), []).append(one.name)
-    lines = [f"{path}: {NOUNS.get(kind, f'a {kind}')}"]
+    lines = [f"{name_of(path)}: {NOUNS.get(kind, f'a {kind}')}"]
     for (state, text), names in groups.items():
         shown = ", ".join(names[:MOST_NAMES]) + (" …" if len(names) > MOST_NAMES else "")
         lines.append(f"{state:<7}  {shown}{f': {text}' if text else ''}")
     return lines
+
+
+def is_data_set(name: str) -> bool:
+    """Whether the catalogue has a data set of that name."""
+    from vitlab.data import CATALOGUE
+
+    return name in CATALOGUE
 
 
 def kind_of(path: Path) -> str:
@@ -83,7 +93,8 @@ def findings(kind: str, path: Path, runs: Path) -> list[Finding]:
     if kind == "run":
         from vitlab.runs.check import check_run
 
-        return check_run(path)
+        found = check_run(path)
+        return [replace(one, text=REPAIR) if one.is_bad and is_in_zoo(path) else one for one in found]
     if kind in ("page", "export"):
         from vitlab.export.check import check_export
 

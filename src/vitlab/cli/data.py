@@ -8,6 +8,7 @@ from dataclasses import asdict
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
 from vitlab.files import write_bytes
+from vitlab.runs.zoo import writable
 from vitlab.text import counted, percent, printable, show
 
 
@@ -115,8 +116,9 @@ def list_suspects(runs: list[str], arguments: argparse.Namespace) -> int:
 
     if len(runs) > 1:
         raise ConfigError("look for suspects in one run at a time")
-    run = flags.path(runs[0])
-    found, dataset = find_suspects(run, arguments.folds, flags.notes(arguments.quiet), arguments.data)
+    note = flags.notes(arguments.quiet)
+    run = writable(flags.run(runs[0]), note)
+    found, dataset = find_suspects(run, arguments.folds, note, arguments.data)
     suspects, classes = [one for one in found if one.is_suspect], dataset.card.classes
     write_bytes(run / "suspects.csv", as_csv(found, classes).encode())
     write_bytes(run / "suspects.png", draw(found, dataset))

@@ -9,7 +9,7 @@ from vitlab.cli import flags, serve
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    parser = flags.add_command(children, demo, "open the page with your newest network", "[options]")
+    parser = flags.add_command(children, demo, "open the page and draw, with your newest network or ours", "[options]")
     help = "only print the address; the browser stays as it is"
     parser.add_argument("--no-open", dest="open", action="store_false", help=help)
     parser.set_defaults(runs=[])
@@ -17,6 +17,6 @@ def declare(children: flags.Children) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Serve the newest run in runs/ and open its page in your browser: draw, and watch your network read it. Ctrl-C
-    ends it."""
+    """Serve the newest run in runs/, or a network that comes with vitlab, and open its page in your browser: draw, and
+    watch the network read it. Ctrl-C ends it."""
     return serve.serve(arguments)

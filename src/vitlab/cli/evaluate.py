@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
-from vitlab.text import between, counted, percent, show, wrapped
+from vitlab.text import aligned, between, counted, percent, show, wrapped
 
 
 def declare(children: flags.Children) -> None:
@@ -14,7 +14,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN [--split test|val|train] [options]"
     parser = flags.add_command(children, evaluate, "measure the accuracy of a finished run", usage)
     add = parser.add_argument
-    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
     splits = "test or validation images, or those it was trained on, which shows over-fitting [test]"
     add("--split", choices=("test", "val", "train"), default="test", help=splits)
     moved = "where the run's images are now, if they have moved"
@@ -37,8 +37,20 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         flags.print_json(numbers)
     else:
-        show(*wrapped(accuracy_line(numbers["split"], numbers)))
+        show(*wrapped(accuracy_line(numbers["split"], numbers)), *class_lines(numbers))
     return 0
+
+
+def class_lines(numbers: dict[str, Any]) -> list[str]:
+    """Balanced accuracy and macro F1, and a table of the classes, or of those with the lowest recall."""
+    from vitlab.runs.result import class_rows
+
+    rows, total = class_rows(numbers, prefix=""), sum(map(bool, (numbers["class_images"] or {}).values()))
+    means = f"balanced accuracy {percent(numbers['balanced_accuracy'])}, macro F1 {percent(numbers['macro_f1'])}"
+    if not rows:
+        return [means]
+    chosen = f"; the {len(rows)} of {total:,} classes with the lowest recall:" if len(rows) < total else ""
+    return [f"{means}{chosen}", *aligned(rows, (), left=("class",))]
 
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def declare(children: flags.Children) -> None:
     )
     parser = flags.add_command(children, export, help, usage)
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", type=flags.path, help="a run folder; several for web")
+    add("runs", metavar="RUN", nargs="+", type=flags.run, help=f"{flags.A_RUN}; several for web")
     add("--to", choices=tuple(ENDINGS), required=True, help="the format to write")
     add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2, RUN-web ...]")
     add("--attention", action="store_true", help="onnx: also output each block's attention weights")

@@ -20,12 +20,14 @@ from vitlab.config.presets import DEFAULT_PRESET, preset_config
 from vitlab.config.run import read_value
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
+from vitlab.runs.zoo import place
 from vitlab.studies.grid import RUNS as RUNS
 from vitlab.text import say, show, value
 
 MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
 
+A_RUN = "a run, or a network of `vitlab zoo`"
 NARROW = 60  # columns: a narrower terminal shows the help of an option below its name
 
 Children: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
@@ -165,6 +167,11 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("needs a path")
     return Path(text)
+
+
+def run(text: str) -> Path:
+    """The folder of a run: its path, its name in runs/, or the name of a network that comes with vitlab."""
+    return place(path(text), say)
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:

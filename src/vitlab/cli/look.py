@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
 from vitlab.files import exists
+from vitlab.runs.zoo import writable
 from vitlab.text import counted, show
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def declare(children: flags.Children) -> None:
     usage = "RUN [--beside RUN ...] | STUDY | --data NAME"
     parser = flags.add_command(children, look, "draw and report on a run, a study or a data set", usage)
     add = parser.add_argument
-    add("folder", metavar="RUN", nargs="?", type=flags.path, help="a run folder or a study's folder")
-    add("--beside", metavar="RUN", nargs="+", action="extend", type=flags.path, help="other runs to compare it with")
+    add("folder", metavar="RUN", nargs="?", type=flags.run, help=f"{flags.A_RUN}, or a study's folder")
+    add("--beside", metavar="RUN", nargs="+", action="extend", type=flags.run, help="other runs to compare it with")
     data = "data set to draw; with RUN: where its images are now, if they have moved"
     add("--data", metavar="NAME", default=argparse.SUPPRESS, help=data)
     add("--out", metavar="DIR", type=flags.path, help="folder for the pictures of a data set [runs/data/NAME]")
@@ -57,7 +58,7 @@ def look(arguments: argparse.Namespace) -> int:
     else:
         refuse(arguments, "a run", "runs", "out")
         patch = None if arguments.patch is None else arguments.patch - 1
-        written = write.look_at_run(folder, arguments.beside or [], note, knobs, arguments.image, patch)
+        written = write.look_at_run(writable(folder, note), arguments.beside or [], note, knobs, arguments.image, patch)
     return conclude(written, arguments.json)
 
 

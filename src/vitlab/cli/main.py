@@ -14,7 +14,22 @@ from types import ModuleType
 
 from vitlab import __version__
 from vitlab.advice import for_the_command_line
-from vitlab.cli import check, data, demo, doctor, evaluate, export, look, predict, presets, runs, serve, study, train
+from vitlab.cli import (
+    check,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    look,
+    predict,
+    presets,
+    runs,
+    serve,
+    study,
+    train,
+    zoo,
+)
 from vitlab.cli import show as show_run
 from vitlab.cli.flags import OneLineParser, Section
 from vitlab.cli.hints import command_hint
@@ -24,13 +39,13 @@ from vitlab.text import say, show
 
 GROUPS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
     ("train and judge", (train, evaluate, runs, show_run)),
-    ("look and use", (demo, look, predict, serve, export)),
+    ("look and use", (demo, zoo, predict, look, serve, export)),
     ("study", (study, presets)),
     ("data and machine", (data, check, doctor)),
 )
 EXAMPLES = """examples:
   vitlab train --data digits --epochs 3
-  vitlab serve runs/NAME
+  vitlab predict mnist seven.png
   vitlab study --vary patch_size=4,7 --data digits
 
 `vitlab COMMAND --help` explains a command."""

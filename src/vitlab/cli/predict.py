@@ -28,7 +28,7 @@ def declare(children: flags.Children) -> None:
     usage = "RUN IMAGE [IMAGE ...] [options]"
     parser = flags.add_command(children, predict, "classify pictures with a trained network", usage)
     add = parser.add_argument
-    add("run", metavar="RUN", type=flags.path, help="a run folder")
+    add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
     add("images", metavar="IMAGE", nargs="+", help="a file, a folder, or - for standard input")
     add("--top", metavar="N", type=flags.count, default=3, help="number of labels per image [3]")
     add("--no-center", dest="center", action="store_false", help="scale a drawing as a whole, without centring it")

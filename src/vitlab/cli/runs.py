@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vitlab.cli import flags
 from vitlab.errors import ConfigError
 from vitlab.files import names_in
-from vitlab.text import aligned, counted, duration, listed, percent, say, show
+from vitlab.text import aligned, counted, duration, listed, percent, printable, say, show
 
 if TYPE_CHECKING:
     from vitlab.runs.listing import Entry
@@ -54,7 +54,7 @@ def row_of(entry: Entry) -> dict[str, str]:
     """A run for people."""
     seconds = None if entry.result is None else entry.result.train_seconds
     return {
-        "run": str(entry.path),
+        "run": printable(str(entry.path)),
         "accuracy": "" if entry.accuracy is None else percent(entry.accuracy),
         "training": "" if seconds is None else duration(seconds),
         "state": state_of(entry),
@@ -91,7 +91,8 @@ def delete(arguments: argparse.Namespace) -> int:
 
     if not arguments.names:
         raise ConfigError("vitlab runs delete needs run folders; `vitlab runs` lists them")
-    paths = [in_runs(path) for path in arguments.names]
+    named = [in_runs(path) for path in arguments.names]
+    paths = list({path.absolute().parent.resolve() / path.name: path for path in named}.values())  # each once
     for path in paths:
         check_is_run(path)
     entries = list(map(entry_of, paths))

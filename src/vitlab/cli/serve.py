@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
 from vitlab.cli.runs import RUNS, TRAIN
-from vitlab.errors import RunError, VitlabError
+from vitlab.errors import VitlabError
+from vitlab.runs.zoo import DEFAULT, ZOO, name_of
 from vitlab.text import counted, listed, percent, say
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage = "[RUN ...] [--port N] [options]"
     parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
-    help = "run folders, or a study; the first is the default [the newest run in runs/]"
-    parser.add_argument("runs", metavar="RUN", nargs="*", type=flags.path, help=help)
+    help = "runs, networks of `vitlab zoo`, or a study; the first is the default [the newest run in runs/, or mnist]"
+    parser.add_argument("runs", metavar="RUN", nargs="*", type=flags.run, help=help)
     parser.set_defaults(open=False)
     add_options(parser, port=8000)
 
@@ -59,10 +60,11 @@ def seconds(text: str) -> float:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Classify pictures over HTTP, with a page to draw on; without RUN, by your newest network. After Ctrl-C or SIGTERM
+    """Classify pictures over HTTP, with a page to draw on; without RUN, by your newest network or, if you
+    have none, by one that comes with vitlab. After Ctrl-C or SIGTERM
     the server answers the requests that it has received and exits with code 0; a second signal ends it at once."""
     if sys.stderr is not None and sys.stderr.isatty():  # somebody waits, and torch takes its time
-        say(f"loading {listed(list(map(str, arguments.runs))) or 'your newest network'} ...")
+        say(f"loading {listed(list(map(name_of, arguments.runs))) or 'your newest network'} ...")
     from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
 
@@ -100,13 +102,13 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def newest_run() -> Path:
-    """The newest run in runs/ that has a network; RunError without one."""
+    """The newest run in runs/ that has a network; without one, a network that comes with vitlab."""
     from vitlab.runs.listing import newest_with_model
 
-    found = newest_with_model(RUNS)
-    if found is None:
-        raise RunError(f"there is no trained network in {RUNS} yet; {TRAIN}, then try again, or name a run folder")
-    return found
+    if found := newest_with_model(RUNS):
+        return found
+    say(f"no trained network in {RUNS} yet, so this is {DEFAULT}, which comes with vitlab; {TRAIN}")
+    return ZOO / DEFAULT
 
 
 def open_page(address: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
+from vitlab.runs.zoo import name_of, refuse_damage
 from vitlab.text import between, counted, curve, duration, listed, percent, quoted, shows, value, wrapped
 from vitlab.text import show as show_lines
 
@@ -22,7 +23,7 @@ INDENT = " " * 10
 def declare(children: flags.Children) -> None:
     """The command and its options."""
     parser = flags.add_command(children, show, "show a run at a glance", "RUN [options]")
-    parser.add_argument("run", metavar="RUN", type=flags.path, help="a run folder, finished or not")
+    parser.add_argument("run", metavar="RUN", type=flags.run, help=f"{flags.A_RUN}; finished or not")
     parser.add_argument("--json", action="store_true", help="print everything as one line of JSON")
 
 
@@ -34,15 +35,17 @@ def show(arguments: argparse.Namespace) -> int:
     from vitlab.runs.listing import entry_of
 
     folder = RunFolder(in_runs(arguments.run))
-    config, data, result = folder.config(), folder.data(), folder.result()
+    with refuse_damage(folder.path):
+        config, data, result = folder.config(), folder.data(), folder.result()
+        rows = folder.history() if (folder.path / "history.jsonl").exists() else []
     entry = entry_of(folder.path)
-    rows = folder.history() if (folder.path / "history.jsonl").exists() else []
     changed = changed_knobs(config)
     if arguments.json:
         facts: dict[str, Any] = {"run": str(folder.path), "state": entry.state, "preset": config.preset}
         facts |= {"changed": changed, "classes": data["classes"], "history": rows}
         facts |= {"result": result and result.to_dict()}
-        flags.print_json(facts | {"not_learned": result and result.why_not_learned()})
+        facts |= {"not_learned": result and result.why_not_learned()}
+        flags.print_json(facts | {"accuracy_hides": result and result.what_accuracy_hides()})
         return 0
     lines = {
         "network": network_line(config, data),
@@ -51,12 +54,13 @@ def show(arguments: argparse.Namespace) -> int:
         "accuracy": accuracy_line(result),
         "time": time_line(result),
     }
-    show_lines(f"{folder.path}: {entry.state}, started {entry.started:%Y-%m-%d %H:%M}, {entry.size / 1e6:.1f} MB")
+    name = name_of(folder.path)
+    show_lines(f"{name}: {entry.state}, started {entry.started:%Y-%m-%d %H:%M}, {entry.size / 1e6:.1f} MB")
     for name, text in lines.items():
         if text:
             show_lines(*wrapped(text, f"{name:<10}", INDENT))
     show_lines(*curve_lines(rows))
-    if trouble := result and result.why_not_learned():
+    if trouble := result and result.note():
         show_lines(*wrapped(trouble, f"{'note':<10}", INDENT))
     show_lines(*next_lines(folder, entry.state, result))
     return 0
@@ -116,6 +120,8 @@ def time_line(result: Result | None) -> str:
     speed = "" if result.images_per_second is None else f", {result.images_per_second:,.0f} images/s"
     where = "" if result.threads is None else f", {counted(result.threads, 'thread')} on {result.device}"
     epochs = "" if result.epochs_done is None else f"{counted(result.epochs_done, 'epoch')} in "
+    if result.stopped_epoch:
+        epochs = f"{result.stopped_epoch} of {counted(result.epochs or 0, 'epoch')} (stopped early) in "
     return f"{epochs}{duration(result.train_seconds)} of training{speed}{where}"
 
 
@@ -134,7 +140,7 @@ def curve_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 def next_lines(folder: RunFolder, state: str, result: Result | None) -> list[str]:
     """What to type next."""
-    run = quoted(folder.path)
+    run = quoted(name_of(folder.path))
     if state == "running":
         return []
     if state in ("diverged", "damaged"):

@@ -15,6 +15,7 @@ from vitlab.runs.trackers import TRACKERS
 from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
 if TYPE_CHECKING:
+    from vitlab.config import RunConfig
     from vitlab.runs.result import Result
 
 
@@ -26,6 +27,8 @@ def declare(children: flags.Children) -> None:
     flags.add_base(parser, "start from")
     add("--out", metavar="DIR", type=flags.path, help="folder of the new run [runs/DATE-PRESET-DATA-sSEED]")
     add("--resume", metavar="RUN", type=flags.path, help="continue a run that was interrupted or killed")
+    more = "with --resume: train the finished RUN for N more epochs, with a new schedule, into a new run folder"
+    add("--epochs-more", metavar="N", help=more)
     drift = "resume even if the processor, threads or torch differ; the result is then not bit-exact"
     add("--allow-drift", action="store_true", help=drift)
     names = ", ".join(TRACKERS)
@@ -39,9 +42,11 @@ def declare(children: flags.Children) -> None:
 def train(arguments: argparse.Namespace) -> int:
     """Train a network and write a run folder. Every knob of a preset is an option; brackets show its value in the
     default preset, small."""
+    if arguments.epochs_more is not None:
+        arguments = continued(arguments)
     if arguments.resume is not None:
         return resume(arguments)
-    config = flags.chosen_config(arguments.preset, arguments.config, flags.given_knobs(arguments))
+    config = chosen_config(arguments)
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
@@ -53,6 +58,32 @@ def train(arguments: argparse.Namespace) -> int:
     with nullcontext(arguments.out) if arguments.out else claimed(default_folders(config)) as path:
         result = train_run(config, path, choose_reporter(arguments.quiet), log=arguments.log)
     return conclude(result, path, arguments.json)
+
+
+def continued(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The options of a run that trains a finished one further: from its weights, with its recipe and its data."""
+    if arguments.resume is None:
+        raise ConfigError("--epochs-more goes with --resume RUN; a new run takes --epochs")
+    if hasattr(arguments, "epochs") or hasattr(arguments, "init_from") or arguments.allow_drift:
+        raise ConfigError("--epochs-more says all; leave out --epochs, --init-from and --allow-drift")
+    from vitlab.runs.start import folder_of
+
+    own = folder_of(str(arguments.resume)).config().values()  # `--init-from` alone would not keep these
+    kept = {name: str(own[name]) for name in ("rehearse", "limit_train", "freeze") if own[name] is not None}
+    more = {"epochs": arguments.epochs_more, "init_from": str(arguments.resume), "resume": None}
+    return argparse.Namespace(**kept | vars(arguments) | more)
+
+
+def chosen_config(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of a new run: that of a preset, of a file, or of the run whose weights it starts from."""
+    knobs = flags.given_knobs(arguments)
+    if knobs.get("init_from") is None:
+        return flags.chosen_config(arguments.preset, arguments.config, knobs)
+    from vitlab.runs.start import initial_config
+
+    has_recipe = arguments.preset is not None or arguments.config is not None
+    recipe = flags.chosen_config(arguments.preset, arguments.config, {}) if has_recipe else None
+    return initial_config(knobs["init_from"], recipe, knobs)
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -76,7 +107,7 @@ def conclude(result: Result, path: Path, as_json: bool) -> int:
 
     if as_json:
         flags.print_json(result.to_dict())
-        if trouble := result.why_not_learned():
+        if trouble := result.note():
             say(f"note: {trouble}")
     elif result.status == "done":
         print_result(result, path)
@@ -90,12 +121,30 @@ def print_result(result: Result, path: Path) -> None:
     line = "no test images, so no test accuracy" if test["top1"] is None else accuracy_line("test", test)
     if result["val_top1"] is not None:
         line += f"; weights of epoch {result['selected_epoch']}, validation top-1 {percent(result['val_top1'])}"
+    if result.stopped_epoch:
+        line += f"; stopped early after epoch {result.stopped_epoch} of {result['epochs']:g}"
     show(*wrapped(line))
-    if trouble := result.why_not_learned():
+    for changed in changes(result):
+        show(*wrapped(changed))
+    if trouble := result.note():
         show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
     show(f"saved in {path}", *next_lines(path))
+
+
+def changes(result: Result) -> list[str]:
+    """What training from given weights has changed: a line about the run's images, and one about the rehearsed ones."""
+    lines = []
+    split, now = ("test", result.test_top1) if result.test_top1 is not None else ("validation", result.val_top1)
+    if result.start_top1 is not None and now is not None:
+        lines.append(f"your {split} images: top-1 {percent(result.start_top1)} before, {percent(now)} after")
+    if result.rehearsal_top1 is not None:
+        before = result.rehearsal_start_top1
+        was = "" if before is None else f"{percent(before)} before, "
+        images = counted(result.rehearsal_images or 0, "test image")
+        lines.append(f"rehearsed images: top-1 {was}{percent(result.rehearsal_top1)} after, on {images}")
+    return lines
 
 
 def next_lines(path: Path) -> list[str]:

@@ -51,6 +51,11 @@ RENAMED = {
     "fp32": "precision=fp32",
     **dict.fromkeys(("torch_compile", "jit", "jit_compile"), "compile"),
     **dict.fromkeys(("save_best_only", "restore_best_weights", "load_best_model_at_end"), "select=best"),
+    **dict.fromkeys(("pretrained", "weights", "finetune", "fine_tune", "initial_checkpoint"), "init_from"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience", "es_patience"), "patience"),
+    **dict.fromkeys(("metric_for_best_model", "monitor_metric", "eval_metric"), "monitor"),
+    **dict.fromkeys(("class_weights", "cls_weights", "pos_weight"), "class_weight"),
+    **dict.fromkeys(("oversample", "oversampling", "balanced_sampling", "weighted_sampler"), "sampling=balanced"),
     "activation": "act",
     **dict.fromkeys(("pooling", "global_pool"), "pool"),
     **dict.fromkeys(("positional_embedding", "position_embedding"), "pos_embed"),
@@ -63,12 +68,6 @@ ABSENT = {
     **dict.fromkeys(("momentum", "betas"), "AdamW has beta1 and beta2, Muon has muon_momentum"),
     "num_patches": "it follows from image_size and patch_size",
     **dict.fromkeys(("num_classes", "classes", "in_channels", "in_chans"), "it follows from the data"),
-    **dict.fromkeys(
-        ("pretrained", "weights", "finetune", "fine_tune"), "vitlab trains from scratch and loads no foreign weights"
-    ),
-    **dict.fromkeys(
-        ("patience", "early_stopping"), "training does not stop early; select best keeps the best epoch's weights"
-    ),
     "shuffle": "the training images are always shuffled, anew for each epoch",
     **dict.fromkeys(("loss", "criterion"), "the loss is always cross-entropy; label_smoothing changes its targets"),
     **dict.fromkeys(("metric", "metrics"), "result.json holds all metrics"),

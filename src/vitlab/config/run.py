@@ -56,6 +56,10 @@ class RunConfig:
             raise ConfigError(
                 f"min_lr {self.optim.min_lr} is larger than lr {self.optim.lr}, so the rate would rise; lower min_lr"
             )
+        if self.train.class_weight == "balanced" and self.train.sampling == "balanced":
+            raise ConfigError(
+                "class_weight balanced and sampling balanced would count rare classes twice; choose one of them"
+            )
 
     def __repr__(self) -> str:
         from vitlab.config.presets import PRESETS  # they are made of this class
@@ -94,7 +98,8 @@ class RunConfig:
     def digest(self) -> str:
         """Twelve hexadecimal digits that change whenever anything that affects the result changes.
 
-        The preset's name, the machine, knobs for speed and safety, and knobs at their inert value are left out.
+        The preset's name, the machine, knobs for speed and safety, and knobs at their inert value are left out; so is
+        the place of the weights to start from, once their SHA-256 says which they are.
         """
         values, own = self.to_dict(), self.values()
         del values["preset"], values["machine"]
@@ -102,6 +107,8 @@ class RunConfig:
             inert = field_.metadata.get("inert", NOT_INERT)
             if section in values and (name in SPEED_ONLY or own[name] == inert):
                 del values[section][name]
+        if self.train.init_sha256 is not None:
+            values["train"].pop("init_from", None)
         return digest(values)
 
     def changed_knobs(self, other: RunConfig) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from vitlab.config import class_weight
 from vitlab.config.knobs import amount, count, fraction, knob
+from vitlab.errors import ConfigError
+
+FREEZE = re.compile(r"none|patches|blocks:[1-9]\d{0,3}|all-but-head")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,30 @@ class DataConfig:
         True,
         "Subtract the data set's mean and divide by its standard deviation. Without it, pixels stay between 0 and 1.",
     )
+    rehearse: str | None = knob(
+        None,
+        "Mix images of another data set into the training images, so that a network that knows them does not forget "
+        "them: DATA, or DATA:SHARE with their share of all training images (default 0.5). none: only your own.",
+        inert=None,
+    )
+
+    def __post_init__(self) -> None:
+        if self.rehearse is not None:
+            rehearsal(self.rehearse)
+
+
+def rehearsal(text: str) -> tuple[str, float]:
+    """The data set and the share in DATA or DATA:SHARE; ConfigError for a share outside 0 to 1."""
+    place, colon, share = text.rpartition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        place, colon, number = text, "", 0.5
+    if not colon:
+        place, number = text, 0.5
+    if not place or not 0 < number < 1:
+        raise ConfigError(f"rehearse takes DATA or DATA:SHARE with a share above 0 and below 1, not {text!r}")
+    return place, number
 
 
 @dataclass(frozen=True)
@@ -126,6 +155,26 @@ class OptimConfig:
     ema_decay: float = fraction(
         0.0, "Evaluate and save a running average of the weights; each step keeps this share of it. 0 turns it off."
     )
+    init_lr_scale: float = knob(
+        1.0,
+        "Factor on the learning rates of the weights taken from init_from; new parts keep lr and muon_lr. Below 1, "
+        "what was learned changes more slowly.",
+        above=0.0,
+        at_most=1000.0,
+        inert=1.0,
+    )
+    freeze: str = knob(
+        "none",
+        "Parts that keep the weights they start with. patches: the patch embedding, positions and class token. "
+        "blocks:N: these and the first N blocks (of a CNN: convolutions). all-but-head: everything but the head.",
+        inert="none",
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.freeze, str) and not FREEZE.fullmatch(self.freeze):
+            raise ConfigError(
+                f"freeze must be none, patches, blocks:N with N from 1, or all-but-head, not {self.freeze!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -155,19 +204,57 @@ class TrainConfig:
         at_most=2**53,
         essential=True,
     )
-    class_weight: Literal["none", "balanced"] = knob(
+    init_from: str | None = knob(
+        None,
+        "Start from the weights of a finished run (its folder), or of a network in `vitlab zoo` (its name). What fits "
+        "is taken, tables of another grid are interpolated, and the rest is new. none: from scratch.",
+        inert=None,
+    )
+    init_sha256: str | None = knob(
+        None,
+        "SHA-256 of the weights in init_from. vitlab fills it in; if you give it, other weights are refused.",
+        inert=None,
+    )
+    class_weight: str = knob(
         "none",
         "How much the images of each class count in the training loss. balanced: a class with few images counts as "
-        "much as one with many (each image has the weight images / (classes x images of its class)). none: every image "
-        "counts the same.",
+        "much as one with many (each image has the weight images / (classes x images of its class)). Numbers: one for "
+        "each class in the order of the classes (1,1,5), or by name (cat=5,dog=2; the others 1); only their ratios "
+        "matter. none: every image counts the same.",
         inert="none",
     )
+    sampling: Literal["all", "balanced"] = knob(
+        "all",
+        "Which training images an epoch shows. all: each once. balanced: as many images, but the same number of each "
+        "class: those of small classes several times, of large ones a part that is drawn anew for each epoch.",
+        inert="all",
+    )
     select: Literal["best", "last"] = knob(
-        "best", "Which weights to keep: those of the epoch with the best validation accuracy, or the last."
+        "best",
+        "Which weights to keep: those of the epoch with the best validation accuracy (see monitor), or the last.",
+    )
+    monitor: Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"] = knob(
+        "val_top1",
+        "The number on validation images by which the best epoch is chosen, and for which patience waits: the share "
+        "of right answers, the loss (lower is better), that share averaged over the classes, or their mean F1.",
+        inert="val_top1",
+    )
+    patience: int = knob(
+        0,
+        "Stop early: end the training after this many epochs in a row in which monitor was no better than its best; "
+        "0 turns it off. select says whether the best epoch's weights are kept. The schedule is still that of all "
+        "epochs, so a run that stops early never reaches its lowest rates, where accuracy often rises most; with "
+        "schedule constant nothing is cut.",
+        at_least=0,
+        at_most=1_000_000,
+        inert=0,
     )
     checkpoint_seconds: float = amount(
         30.0, "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost."
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_weight", class_weight.written(self.class_weight))
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,16 @@ def is_tensor(value: object) -> bool:
 
 
 def to_array(value: Any) -> Array:
-    """The numbers of an array or a tensor, on whatever device it is."""
+    """The numbers of an array or a tensor, on whatever device it is; ImageError for what is none."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ImageError("some numbers of this array are masked; x.filled(0) gives them a value")
     if not is_tensor(value):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except ValueError:
+            raise ImageError(
+                "these cannot become an array, since they differ in size; give all the same size"
+            ) from None
     try:
         tensor = value.detach().cpu()
         return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())

@@ -36,13 +36,42 @@ def to_device(split: Split, device: torch.device) -> DeviceSplit:
 
 
 def epoch_batches(
-    split: DeviceSplit, batch_size: int, generator: torch.Generator, first: int = 0, end: int | None = None
+    split: DeviceSplit,
+    batch_size: int,
+    generator: torch.Generator,
+    first: int = 0,
+    end: int | None = None,
+    sampling: str = "all",
 ) -> Iterator[Batch]:
-    """Batches of all images once, in an order drawn from ``generator``; the last one may be smaller.
+    """Batches of as many images as there are, in an order drawn from ``generator``; the last one may be smaller.
+    ``sampling`` "all" shows each image once, "balanced" each class equally often (`balanced_order`).
 
     Of these batches, those from ``first`` up to but not including ``end``.
     """
-    order = torch.randperm(len(split), generator=generator, device=generator.device)
+    if sampling == "balanced":
+        order = balanced_order(split.labels, generator)
+    else:
+        order = torch.randperm(len(split), generator=generator, device=generator.device)
     for indices in order.split(batch_size)[first:end]:
         weights = () if split.weights is None else (split.weights[indices],)
         yield (split.images[indices], split.labels[indices], *weights)
+
+
+def balanced_order(labels_N: Tensor, generator: torch.Generator) -> Tensor:
+    """N indices, drawn from ``generator``, that show each class equally often; the classes differ by one at most.
+
+    Of a class of n images that is due q times, each image comes q // n times, and a random part of them once more: so
+    no image of a large class comes twice, and the images of a small one come equally often.
+    """
+    count, device = len(labels_N), labels_N.device
+    shuffled = torch.randperm(count, generator=generator, device=device)
+    by_class = shuffled[labels_N[shuffled].argsort(stable=True)]
+    sizes_K = torch.bincount(labels_N)
+    sizes_K = sizes_K[sizes_K > 0]
+    classes = len(sizes_K)
+    due_K = torch.full_like(sizes_K, count // classes)
+    due_K[torch.randperm(classes, generator=generator, device=device)[: count % classes]] += 1
+    class_N = torch.arange(classes, device=device).repeat_interleave(due_K, output_size=count)
+    turn_N = torch.arange(count, device=device) - (due_K.cumsum(0) - due_K)[class_N]
+    chosen_N = by_class[(sizes_K.cumsum(0) - sizes_K)[class_N] + turn_N % sizes_K[class_N]]
+    return chosen_N[torch.randperm(count, generator=generator, device=device)]

@@ -138,7 +138,9 @@ class Reading:
         under = background if type(background) is int and 0 <= background <= 255 else 0
         formats = tuple(one for one in ALL if one in _strings(record.get("formats"), SAFE))
         tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
-        return cls(tuple(record["classes"]), under, (size[0], size[1]) if is_size else None, formats, tables)
+        own = record.get("own_classes")  # with rehearsal, a run knows more classes than its own images show
+        classes = tuple(_strings(own, ())) or tuple(record["classes"])
+        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables)
 
 
 def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:

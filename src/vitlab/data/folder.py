@@ -31,7 +31,7 @@ from vitlab.data.images import (
     resize,
     size_of,
 )
-from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts
+from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts, has_classes
 from vitlab.data.paths import is_run, natural, one_form, open_regular
 from vitlab.data.splits import MAX_BYTES, Split
 from vitlab.errors import DataError
@@ -163,10 +163,16 @@ def _listed(
     layout = Layout(root)
     there = tables.tables_in(root)
     used = [one for one in there if one.path.name in names] if names else tables.chosen(there)
+    is_guess = any(one.is_guess and one.path.stem.casefold() not in tables.WHOLE for one in used)
+    if is_guess and not names and has_classes(root):
+        log(f"{listed([one.path.name for one in used])} has no column called label, so folders are the classes")
+        return None
     labelled = tables.read_labels(used, layout) if used else None
     if labelled is None or "train" not in labelled.files:
         if names:
             raise DataError(f"{root} has no {listed(list(names))} that names its images; restore it")
+        if used and not has_classes(root):
+            raise tables.in_vain(used, root)
         return None
     for line in labelled.notes(used):
         log(line)
@@ -256,6 +262,8 @@ def _class_names(
             raise _no_image(one.label, first)
     for one in (one for part, files in found.items() if part != "train" for one in files):
         if one.label not in shown:
+            if layout.tables:
+                raise DataError(f"no training image is labelled {one.label!r}, as {layout.name(one.path)} is; add some")
             raise DataError(f"{one.path.parent} is a class that {train} lacks; add it there or remove it")
     for label in shown:
         if not label.isprintable():

@@ -70,7 +70,7 @@ class Inspection:
         if UNEQUAL <= self.imbalance < math.inf:
             found.append(
                 f"the largest class has {self.imbalance:.3g} times as many training images as the smallest: accuracy "
-                f"hides that; consider --class-weight balanced"
+                f"hides that; consider --class-weight balanced or --sampling balanced"
             )
         return found
 

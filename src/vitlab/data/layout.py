@@ -23,6 +23,7 @@ PARTS = {
     "test": ("test", "testing"),
 }
 PART_OF = {name: part for part, names in PARTS.items() for name in names}
+TABLES = (".csv", ".tsv")  # endings
 NO_PART = "not train, val or test with classes in it"
 NO_IMAGE = "no readable image"
 LEADS_OUT = "is a link that leads out of the folder"
@@ -78,7 +79,9 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
     top = root if is_old else unwrapped(root, root)
     folders = sub_folders(top, root)
     if not folders:
-        raise DataError(f"{top} has no sub-folders; put the images of each class into a sub-folder")
+        raise DataError(
+            f"{top} has no sub-folders; put the images of each class into a sub-folder{_or_table(top, root)}"
+        )
     named = {path: path.name for path in folders if path.name in PARTS} if is_old else _named(folders)
     nested = {path: part for path, part in named.items() if _holds_classes(path, root)}
     if not nested and not is_old:
@@ -100,6 +103,28 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
         if entry.kind == "folder" and entry.path not in nested:
             layout.leave_out(entry.path, NO_PART)
     return layout
+
+
+def _or_table(top: Path, root: Path) -> str:
+    """What a table lacks that could not be used."""
+    unused = [one.name for one in contents(top, root) if one.kind == "file" and one.name.lower().endswith(TABLES)]
+    if not unused:
+        return ""
+    return f", or begin {few(unused)} with the names of columns: file and label, or label and one for each pixel"
+
+
+def has_classes(root: Path) -> bool:
+    """Whether the folders say the classes: two or more with images in them, for training."""
+    try:
+        layout = find_parts(root)
+    except DataError:
+        return False
+    folders = sub_folders(layout.parts["train"], root)
+    return sum(any(_is_image(one) for one in contents(folder, root)) for folder in folders) > 1
+
+
+def _is_image(entry: Entry) -> bool:
+    return entry.kind == "file" and entry.name.lower().endswith(SUFFIXES)
 
 
 def part_of(name: str) -> str | None:

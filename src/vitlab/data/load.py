@@ -13,12 +13,13 @@ import numpy as np
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.layout import TABLES
 from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
 from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, count_constant, pixel_statistics
-from vitlab.data.tables import ENDINGS, table_at
+from vitlab.data.tables import table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
 from vitlab.text import counted, few, ignore, quoted
@@ -65,7 +66,7 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     path = os.path.expanduser(name)
     if path.endswith(".npz"):
         return load_npz(Path(path), log, reading)
-    if path.lower().endswith(ENDINGS):
+    if path.lower().endswith(TABLES):
         return load_table(Path(path), log, side, reading)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
         own = pixel_tables(Path(path), reading)

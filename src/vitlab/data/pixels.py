@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,12 +24,13 @@ from vitlab.data.cards import Dataset, Reading
 from vitlab.data.npz import dataset_of
 from vitlab.data.paths import open_regular, sub_folders
 from vitlab.data.splits import MAX_BYTES
-from vitlab.data.tables import Table, tables_in
+from vitlab.data.tables import MAX_HEADER, Table, tables_in
 from vitlab.errors import DataError
 from vitlab.text import counted, listed
 
 LEAST_PIXELS = 16
 LINES = 4096  # that are read at once
+LONGEST_CELL = 32  # characters
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def read_pixels(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise DataError(f"{path} has more than {MAX_BYTES >> 30} GiB; vitlab keeps data in memory: split it")
             text, line = io.TextIOWrapper(file, "utf-8-sig"), 1 + columns.has_names
-            lines = islice(text, int(columns.has_names), None)
+            lines = islice(_lines(text, table, columns), int(columns.has_names), None)
             while some := list(islice(lines, LINES)):
                 values = _values(some, table, columns, line)
                 labels.append(values[:, columns.label])
@@ -127,6 +128,15 @@ def read_pixels(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     if not sum(map(len, labels)):
         raise DataError(f"{path} has no images")
     return np.concatenate(images), np.concatenate(labels)
+
+
+def _lines(text: io.TextIOWrapper, table: Table, columns: Columns) -> Iterator[str]:
+    """The lines of a table; DataError for one that is much longer than its pixels need, before it fills the memory."""
+    most = max(LONGEST_CELL * columns.count, MAX_HEADER)
+    for number, line in enumerate(iter(lambda: text.readline(most), ""), 1):
+        if len(line) == most:
+            raise DataError(f"{table.path}, line {number} is far too long for {columns.count} columns; correct it")
+        yield line
 
 
 def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt.NDArray[np.int64]:
@@ -148,8 +158,11 @@ def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt
 def _wrong(lines: list[str], table: Table, columns: Columns, first: int) -> DataError:
     """Which line is wrong, and why."""
     for number, line in enumerate(lines, first):
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=table.delimiter), [])]
         where = f"{table.path}, line {number}"
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=table.delimiter), [])]
+        except csv.Error as error:
+            return DataError(f"{where}: {error}; correct it")
         if cells and len(cells) != columns.count:
             return DataError(f"{where} has {counted(len(cells), 'cell')}, not {columns.count}; correct it")
         for place, cell in enumerate(cells):

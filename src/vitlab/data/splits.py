@@ -6,6 +6,7 @@ validation image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,19 +162,30 @@ def limit(split: Split, count: int, seed: int) -> Split:
     return split.take(numpy_generator(seed, "limit").permutation(len(split))[:count])
 
 
-def weigh(split: Split, class_weight: str) -> Split:
-    """The split with the weight of each image in the training loss, on average 1; None if all count the same.
+def weigh(split: Split, class_weight: str | Sequence[float], sampling: str = "all") -> Split:
+    """The split with the weight of each image in the training loss, on average 1 over the images that an epoch shows;
+    None if all count the same.
 
     ``class_weight`` "balanced" multiplies the weight of each image by n / (K n_c): n is the sum of all weights, n_c
     that of the image's class, K the number of classes with images (King and Zeng 2001, "Logistic Regression in Rare
     Events Data", section 4.2; scikit-learn's "balanced"). All images of a class then count as much as those of another.
+    Numbers, one for each class, multiply the weights of its images.
     """
-    weights = split.weights
-    if class_weight == "balanced":
+    weights, labels = split.weights, split.labels
+    if class_weight != "none":
         weights = np.ones(len(split)) if weights is None else weights
-        sums = np.bincount(split.labels, weights)
-        weights = weights * sums.sum() / (np.count_nonzero(sums) * sums[split.labels])
-    return split if weights is None else replace(split, weights=weights / weights.mean())
+        if class_weight == "balanced":
+            sums = np.bincount(labels, weights)
+            weights = weights * sums.sum() / (np.count_nonzero(sums) * sums[labels])
+        else:
+            weights = weights * np.array(class_weight, dtype=np.float64)[labels]
+    if weights is None:
+        return split
+    mean = weights.mean()
+    if sampling == "balanced":  # every class is shown equally often
+        sizes = np.bincount(labels)
+        mean = (np.bincount(labels, weights)[sizes > 0] / sizes[sizes > 0]).mean()
+    return replace(split, weights=weights / mean)
 
 
 def count_constant(images: Images | Floats) -> int:

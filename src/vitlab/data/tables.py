@@ -20,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitlab.data.images import SUFFIXES
-from vitlab.data.layout import PARTS, Layout, part_in, part_of, unwrapped
+from vitlab.data.layout import PARTS, TABLES, Layout, part_in, part_of, unwrapped
 from vitlab.data.paths import contents, one_form, open_regular
 from vitlab.errors import DataError
 from vitlab.text import counted, few, listed
 
 MAX_TABLE = 256 * 2**20  # bytes
 MAX_HEADER = 2**20
-ENDINGS = (".csv", ".tsv")
 FILE_COLUMNS = ("file", "filename", "filepath", "image", "imagename", "imagefile", "imagepath", "imageid", "img",
                 "path", "id", "name")  # fmt: skip
 LABEL_COLUMNS = ("label", "labels", "class", "classname", "classid", "category", "target", "y")
@@ -46,11 +45,17 @@ class Table:
     file: int | None
     label: int | None
     split: int | None
+    is_guess: bool = False  # the label is the only other column, whatever it is called
 
     @property
     def part(self) -> str | None:
         """The part that the table's name says: train.csv, Training_set.csv."""
         return part_of(self.path.stem) or part_in(self.path.stem)
+
+    @property
+    def label_name(self) -> str | None:
+        """What its column of labels is called."""
+        return None if self.label is None else self.columns[self.label]
 
     @property
     def is_of_labels(self) -> bool:
@@ -72,6 +77,7 @@ class Row:
 class Files:
     """All files below a folder, to be found by path, by name, and by name without ending."""
 
+    top: Path
     by_path: dict[str, Path] = field(default_factory=dict)
     by_name: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     by_stem: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
@@ -81,16 +87,22 @@ class Files:
         wanted = one_form(text.replace("\\", "/").removeprefix("./"))
         if wanted in self.by_path:
             return [self.by_path[wanted]]
-        name = wanted.rsplit("/", 1)[-1]
-        found = self.by_name.get(name) or self.by_stem.get(name) or []
+        *folders, name = [word for word in wanted.split("/") if word not in ("", ".", "..")] or [""]
+        named = self.by_name.get(name) or self.by_stem.get(name) or []
+        found = [path for path in named if self._agree(path, folders)]
         own = [path for path in found if part in {part_of(one) or part_in(one) for one in path.parts[:-1]}]
         return own if len(found) > 1 and own else found
+
+    def _agree(self, path: Path, folders: list[str]) -> bool:
+        """Whether a file may be what a table calls FOLDERS/NAME: next to the table, or in a folder of the same name."""
+        own = path.parent.relative_to(self.top).parts
+        return not folders or not own or one_form(own[-1]) == folders[-1]
 
 
 def tables_in(root: Path) -> list[Table]:
     """The tables at the top of ``root`` that have a readable first line, sorted by name."""
     top = unwrapped(root, root)
-    paths = [one.path for one in contents(top, root) if one.kind == "file" and one.name.lower().endswith(ENDINGS)]
+    paths = [one.path for one in contents(top, root) if one.kind == "file" and one.name.lower().endswith(TABLES)]
     return [table for path in paths if (table := table_at(path)) is not None]
 
 
@@ -108,9 +120,10 @@ def table_at(path: Path) -> Table | None:
         return None
     names = [re.sub(r"[\W_]+", "", name.casefold()) for name in columns]
     named, label, split = (_first(names, wanted) for wanted in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS))
-    if named is not None and label is None and len(names) == 2:  # id,breed
+    is_guess = named is not None and label is None and len(names) == 2  # id,breed
+    if is_guess and named is not None:
         label = 1 - named
-    return Table(path, columns, delimiter, named, label, split)
+    return Table(path, columns, delimiter, named, label, split, is_guess)
 
 
 def _first(names: list[str], wanted: tuple[str, ...]) -> int | None:
@@ -131,12 +144,14 @@ def chosen(tables: list[Table]) -> list[Table]:
             f"{tables[0].path.parent} has several tables of labels ({names}); name the one to use as --data, "
             f"or call them train.csv and test.csv"
         )
-    return named
+    train = next(table for table in named if table.part == "train")
+    return [table for table in named if not table.is_guess or table.label_name == train.label_name]
 
 
 def files_below(layout: Layout) -> Files:
     """All files below the layout's root."""
-    found, top = Files(), unwrapped(layout.root, layout.root)
+    top = unwrapped(layout.root, layout.root)
+    found = Files(top)
     for path in _walk(top, layout):
         found.by_path[one_form(path.relative_to(top).as_posix())] = path
         if path.name.lower().endswith(SUFFIXES):
@@ -233,3 +248,15 @@ def read_labels(tables: list[Table], layout: Layout) -> Labelled | None:
             found.files.setdefault(row.part, {})[paths[0]] = row.label
     count = sum(map(len, found.files.values()))
     return found if count and count >= ENOUGH * (count + len(found.missing)) else None
+
+
+def in_vain(tables: list[Table], root: Path) -> DataError:
+    """For tables of labels that name (almost) no file that is there."""
+    first = next((row.file for table in tables for row in rows_of(table) if row.label), None)
+    where = listed([str(table.path) for table in tables])
+    if first is None:
+        return DataError(f"{where} has no line with a label; fill its column {tables[0].label_name!r}")
+    return DataError(
+        f"{where} names files that are not below {root}, such as {first!r}; correct their names (letters, zeros in "
+        "front and folders count), or put the images there"
+    )

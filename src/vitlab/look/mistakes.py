@@ -22,8 +22,8 @@ from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section, chance_words
 from vitlab.look.run import Subject
 from vitlab.look.style import BLUE, COLUMN, GREY, INK, ORANGE, PALE, WIDTH, Pixels, short
-from vitlab.text import between, counted, percent, with_article
-from vitlab.training.evaluate import Reliability, confusion, reliability, wilson_interval
+from vitlab.text import between, counted, few, percent, with_article
+from vitlab.training.evaluate import Reliability, confusion, precision, reliability, wilson_interval
 
 DRAWS = 9999  # of the test of equal classes
 NUMBERED = 12  # classes up to which a confusion matrix shows numbers
@@ -263,6 +263,20 @@ def reliability_picture(subject: Subject) -> Picture:
     return Picture("reliability", "Reliability", draw_reliability(found), alt, text, True, fact)
 
 
+def precision_sentence(counts_KK: Tensor, classes: Sequence[str]) -> str:
+    """Which answer is right least often, and which is never given although its class has images."""
+    shares, seen = precision(counts_KK), counts_KK.sum(dim=1)
+    unnamed = [repr(name) for name, one, count in zip(classes, shares.tolist(), seen.tolist(), strict=True)
+               if count and math.isnan(one)]  # fmt: skip
+    worst = int(shares.nan_to_num(2.0).argmin())
+    given = int(counts_KK[:, worst].sum())
+    said = ""
+    if shares[worst] < 1:
+        said = f" The answer that is right least often is {classes[worst]}: in {percent(shares[worst].item())} of "
+        said += f"{counted(given, 'case')} (its precision)."
+    return said + (f" No answer is ever {few(unnamed)}." if unnamed else "")
+
+
 def classes_picture(subject: Subject) -> Picture:
     """Which classes are hard; those without images are left out."""
     counts = confusion(subject.logits, subject.images.labels).cpu()
@@ -283,7 +297,7 @@ def classes_picture(subject: Subject) -> Picture:
             f"The hardest class is {hardest} with {percent(lowest)} (95 % interval {between(interval)}, on {images}), "
             f"the easiest {easiest} with {percent(highest)}. If all classes were equally hard, differences at least "
             f"this large would occur {often} (chi-square test): {chance_words(chance)}."
-        )
+        ) + precision_sentence(counts, subject.classes)
     figure = draw_classes([scores[number] for number in known], [subject.classes[number] for number in known])
     alt = "A point for each class: its accuracy with a 95 % interval"
     return Picture("classes", "Accuracy of each class", figure, alt, text, vector=True)

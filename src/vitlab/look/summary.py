@@ -12,7 +12,7 @@ from vitlab.look.report import Answer, Section, chance_words, markdown, template
 from vitlab.look.run import Subject
 from vitlab.predict.classifier import drawing_in
 from vitlab.runs.folder import RunFolder
-from vitlab.runs.result import shown_metrics
+from vitlab.runs.result import class_rows, shown_metrics
 from vitlab.text import between, counted, duration, listed, percent, value
 
 # As long as README.md holds the start of this line, `vitlab look` overwrites it.
@@ -51,6 +51,8 @@ def caveats(subject: Subject) -> list[str]:
     if subject.result["status"] == "diverged":
         kept = f"These are the weights of epoch {subject.result['selected_epoch']}."
         said.append(f"The run diverged: its loss became infinite or NaN. {kept}")
+    if hidden := subject.result.what_accuracy_hides():
+        said.append(f"{hidden[0].upper()}{hidden[1:]}.")
     if subject.part != "test":
         seen = "were used for training" if subject.part == "training" else "may have selected the epoch"
         said.append(f"The data set has no test images; these {seen}, so this accuracy is optimistic.")
@@ -120,6 +122,7 @@ def card(subject: Subject, sections: Sequence[Section]) -> str:
     made = templates(False, lambda value: value if isinstance(value, Markup) else markdown(value))
     return made.get_template("card.md.j2").render(
         mark=MARK_LINE, run=subject, known=known, metrics=list(shown_metrics(subject.result)),
+        by_class=class_rows(subject.result),
         caveats=caveats(subject), steps=preparation(subject),
         limits=[pictures[name].fact or pictures[name].text for name in LIMITS if name in pictures],
         shown=[pictures[name] for name in SHOWN if name in pictures],

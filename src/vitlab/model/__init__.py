@@ -39,14 +39,14 @@ def build_model(config: ModelConfig, in_channels: int, num_classes: int) -> Netw
 
 
 def count_parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """The number of parameters, frozen or not."""
+    return sum(p.numel() for p in model.parameters())
 
 
 def parameters_by_part(model: nn.Module) -> dict[str, int]:
-    """The number of trainable parameters of each part, such as patch_embed, pos_embed, blocks, norm, head."""
+    """The number of parameters of each part, such as patch_embed, pos_embed, blocks, norm, head."""
     parts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = name.split(".")[0]
-        parts[part] = parts.get(part, 0) + parameter.numel() * parameter.requires_grad
+        parts[part] = parts.get(part, 0) + parameter.numel()
     return parts

@@ -58,7 +58,7 @@ def to_pixels(value: object, read: Read) -> Pixels:
 
 
 def _of_array(array: npt.NDArray[Any], what: str, read: Read) -> Pixels:
-    plain: npt.NDArray[Any] = np.asarray(array)
+    plain: npt.NDArray[Any] = to_array(array)
     pixels = plain[..., np.newaxis] if plain.ndim == 2 else plain
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
         shape = f"{plain.dtype} {list(plain.shape)}"

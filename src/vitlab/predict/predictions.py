@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from itertools import takewhile
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -41,13 +42,16 @@ class Predictions:
     count as unlike, too (see `vitlab.training.novelty`).
     ``classes``: the names of the K classes. ``pictures``: the first few as the network received them.
 
-    `len`, indexing and iteration give the best `Label` of each picture:
+    `len`, indexing and iteration give the best `Label` of each picture; a slice, a mask or a list of numbers gives the
+    `Predictions` of those pictures:
 
     >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
     >>> answers = run.predict(vitlab.load_dataset("digits").test.images[:3])
     >>> len(answers), answers.probabilities.shape
     (3, (3, 10))
     >>> answers[0].name == answers.names[0] == run.classes[answers.indices[0]]
+    True
+    >>> answers[1:].names == answers.names[1:]
     True
     """
 
@@ -77,7 +81,17 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def __getitem__(self, number: int) -> Label:
+    @overload
+    def __getitem__(self, number: int) -> Label: ...
+    @overload
+    def __getitem__(self, number: slice | Sequence[int] | npt.NDArray[Any]) -> Predictions: ...
+    def __getitem__(self, number: int | slice | Sequence[int] | npt.NDArray[Any]) -> Label | Predictions:
+        if not isinstance(number, int | np.integer):
+            chosen = np.arange(len(self))[number]
+            known = takewhile(lambda place: place < len(self.pictures), chosen[:SHOWN].tolist())
+            shown = [self.pictures[place] for place in known]  # up to the first that is not kept
+            unlike = None if self.unlike is None else self.unlike[chosen]
+            return Predictions(self.classes, self.probabilities[chosen], unlike, shown)
         index = int(self.probabilities[number].argmax())
         return Label(self.classes[index], index, float(self.probabilities[number, index]))
 
@@ -87,7 +101,8 @@ class Predictions:
     def __repr__(self) -> str:
         few = [f"{label.name} {percent(label.probability, 1)}" for label, _ in zip(self, range(3), strict=False)]
         more = ", ..." if len(self) > len(few) else ""
-        return f"<Predictions of {counted(len(self), 'picture')}: {printable(', '.join(few))}{more}>"
+        listed = f": {printable(', '.join(few))}{more}" if few else ""
+        return f"<Predictions of {counted(len(self), 'picture')}{listed}>"
 
     def _repr_html_(self) -> str:
         rows = [self._row(number) for number in range(min(len(self), SHOWN))]

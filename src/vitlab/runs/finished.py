@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,9 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
-from vitlab.runs.session import SILENT, Reporter, machine_knobs
+from vitlab.runs.session import SILENT, Reporter, check_same_images, machine_knobs
+from vitlab.runs.start import stored_preprocess, stored_start
+from vitlab.runs.zoo import place, refuse_damage
 from vitlab.text import listed
 from vitlab.training.novelty import Novelty, trait_count
 from vitlab.training.preprocess import Preprocess
@@ -42,7 +43,8 @@ class FinishedRun:
     def novelty(self, model: Network) -> Novelty | None:
         """The distance of an image from the training images, as `network` sees them; None in runs of earlier versions.
         RunError if it is damaged."""
-        return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
+        with refuse_damage(self.folder.path):
+            return self.folder.load_novelty(self.result.novelty_sha256, trait_count(model, self.data["channels"]))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,8 +63,10 @@ class FinishedRun:
         """The run with images and trained weights; DataError if the images have changed.
         ``machine`` holds changes of the machine's knobs, ``data`` where the images are now, if they have moved."""
         with memory_errors(doing):
-            prepared = prepare(self.config.with_knobs(**machine), note, data, Reading.of(self.data))
-            self.folder.check_same_data(prepared.dataset)
+            start = stored_start(self.folder, self.preprocess)
+            config, reading = self.config.with_knobs(**machine), Reading.of(self.data)
+            prepared = prepare(config, note, data, reading, start=start)
+            check_same_images(self.folder, prepared)
             self.put_weights(prepared.model)
         return prepared
 
@@ -77,24 +81,20 @@ class FinishedRun:
 
 
 def open_run(path: str | os.PathLike[str]) -> FinishedRun:
-    """The finished run in ``path``; RunError if there is none, or if a file is damaged."""
-    folder = RunFolder(Path(path))
+    """The finished run in ``path``, or the network of that name that comes with vitlab; RunError if there is none, or
+    if a file is damaged."""
+    folder = RunFolder(place(path))
+    with refuse_damage(folder.path):
+        return read_run(folder)
+
+
+def read_run(folder: RunFolder) -> FinishedRun:
+    """The finished run in ``folder``."""
     config, data = folder.config(), folder.data()
     preprocess = stored_preprocess(folder, config, data)
     shapes = outline(config.model, data["channels"], len(data["classes"])).state_dict()
     weights, result = folder.load_weights(config.digest(), shapes)
     return FinishedRun(folder, config, result, data, weights, preprocess)
-
-
-def stored_preprocess(folder: RunFolder, config: RunConfig, data: dict[str, Any]) -> Preprocess:
-    """The preprocessing in ``data``, which is data.json; RunError unless it is for the network of ``config``."""
-    settings, side = data["preprocess"], config.model.input_side
-    mean, std = (tuple(map(float, settings[name])) for name in ("mean", "std"))
-    if settings["image_size"] != config.model.image_size or settings.get("crop", side) not in (None, side):
-        raise RunError(
-            f"{folder.path / 'data.json'} is damaged: its image_size or crop is not that of config.json; train again"
-        )
-    return Preprocess(config.model.image_size, mean, std, side)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Preprocess, tuple[str, ...]]:

@@ -5,6 +5,7 @@
     data.json           classes, preprocessing, digest of the data
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
+    start.safetensors   the weights that training began with, if they came from another run (start.py)
     model.safetensors   the selected weights
     novelty.safetensors the distance from the training images (training/novelty.py)
     result.json         how it ended: status, accuracy, times, parameters, digests of all files
@@ -38,6 +39,7 @@ from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
 from vitlab.runs.seal import SEAL, check_seal, seal
+from vitlab.runs.zoo import similar
 from vitlab.text import quoted
 from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
 from vitlab.training.novelty import Novelty, from_parts, to_facts
@@ -48,7 +50,7 @@ CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
 SUMS = "SHA256SUMS"  # `vitlab export` writes it into its folders; no run has one
 # What a process that is killed while it creates the folder may leave behind; config.json is written last.
-BEFORE_CONFIG = (".lock", "data.json", "environment.json")
+BEFORE_CONFIG = (".lock", "start.safetensors", "data.json", "environment.json")
 # What must not change if a resumed run is to give the same bits as an unbroken one.
 FINGERPRINT: dict[str, Any] = {
     **dict.fromkeys(("torch", "device", "device_name", "cpu_capability", "precision", "attention", "kernels"), str),
@@ -67,6 +69,10 @@ ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
     "git_commit": str | None,
 }
 DATA: dict[str, Any] = {"sha256": str, "classes": list[str], "channels": int, "preprocess": dict[str, Any]}
+START: dict[str, Any] = {
+    **dict.fromkeys(("run", "model_sha256", "data_sha256", "sha256"), str),
+    **dict.fromkeys(("taken", "adapted", "partly", "new", "left"), list[str]),
+}
 PREPROCESS: dict[str, Any] = {"image_size": int, "mean": list[float], "std": list[float], "crop": int | None}
 # What result.json must also hold if the run is done.
 ENDED: dict[str, Any] = {"train_seconds": float, "images_per_second": float, "threads": int, "config_digest": str}
@@ -116,6 +122,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def start_path(self) -> Path:
+        """The weights that training began with, if they came from another run."""
+        return self.path / "start.safetensors"
+
+    @property
     def novelty_path(self) -> Path:
         """The distance from the training images."""
         return self.path / "novelty.safetensors"
@@ -132,9 +143,8 @@ class RunFolder:
         if files.exists(self.path / SUMS):
             raise RunError(f"{self.path} is no run folder: `vitlab export` wrote it for other programs; name the run")
         if not files.exists(path):
-            raise RunError(
-                f"{self.path} is not a run folder (no config.json); `vitlab runs` lists yours, `vitlab train` makes one"
-            )
+            advice = "`vitlab runs` lists yours, `vitlab train` makes one"
+            raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
         try:
             config = RunConfig.from_dict(files.parse_json(data, str(path)))
@@ -167,6 +177,8 @@ class RunFolder:
             raise RunError(f"{path} is damaged: the name of a class is not text; {AGAIN}")
         if not len(settings["mean"]) == len(settings["std"]) == channels or min(settings["std"]) <= 0:
             raise RunError(f"{path} is damaged: 'mean' and 'std' need {channels} numbers, std above 0; {AGAIN}")
+        if table.get("start") is not None:
+            files.check_table(path, table["start"], START, AGAIN, "start: ")
         self._check_digest(path.name, data)
         return table
 
@@ -276,6 +288,23 @@ class RunFolder:
         data = _pack(weights)
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
+
+    def save_start(self, weights: dict[str, Tensor]) -> str:
+        """Write start.safetensors and return its SHA-256, for data.json."""
+        data = _pack(weights)
+        files.write_bytes(self.start_path, data)
+        return files.sha256(data)
+
+    def load_start(self, record: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+        """The weights that training began with, which ``record`` in data.json describes; RunError if the file is
+        missing or damaged."""
+        data = files.read_bytes(self.start_path, most_bytes(shapes), AGAIN)
+        if files.sha256(data) != record["sha256"]:
+            raise RunError(f"{self.start_path} is damaged: its SHA-256 has changed; {AGAIN}")
+        weights = _unpack(data, self.start_path)[0]
+        check_shapes(self.start_path, weights, shapes)
+        check_finite(self.start_path, weights, weights)
+        return weights
 
     def load_weights(self, config_digest: str, shapes: Shapes | None = None) -> tuple[dict[str, Tensor], Result]:
         """The selected weights, on the CPU, and the result; RunError unless weights and configuration have the digests

@@ -9,15 +9,22 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from vitlab.config import RunConfig
+import numpy as np
+
+from vitlab.config import RunConfig, TrainConfig
+from vitlab.config.class_weight import for_classes
+from vitlab.config.sections import rehearsal as rehearsal_of
 from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.data.drawn import drawing_of
-from vitlab.data.splits import Weights, weigh
-from vitlab.errors import OutOfMemoryError, is_out_of_memory
+from vitlab.data.rehearsal import Rehearsal, rehearse
+from vitlab.data.splits import Labels, Weights, weigh
+from vitlab.errors import ConfigError, OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
+from vitlab.model.transfer import frozen_parameters
 from vitlab.native.accelerate import accelerate
+from vitlab.runs.start import Source, Start, start_from, validation_cut
 from vitlab.text import counted, few, percent
 from vitlab.training.augment import check_flip
 from vitlab.training.preprocess import Preprocess
@@ -26,14 +33,17 @@ from vitlab.training.step import Task
 
 @dataclass(frozen=True)
 class Prepared:
-    """A configuration with its data, its machine, and its newly initialised network; ``drawing`` names the
-    normalisation that pictures need before it, if its data set consists of normalised drawings."""
+    """A configuration with its data, its machine, and its network, as it was initialised; ``drawing`` names the
+    normalisation that pictures need before it, if its data set consists of normalised drawings; ``start`` says from
+    which weights it starts, if not from new ones; ``rehearsal`` what was mixed into the training images."""
 
     config: RunConfig
     dataset: Dataset
     task: Task
     model: Network
     drawing: str | None
+    start: Start | None = None
+    rehearsal: Rehearsal | None = None
 
 
 def prepare(
@@ -42,11 +52,13 @@ def prepare(
     data: str | None = None,
     reading: Reading | None = None,
     dataset: Dataset | None = None,
+    start: Source | Start | None = None,
 ) -> Prepared:
     """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
     ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new;
-    ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`).
+    ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`); ``start`` the weights to start from,
+    or how the run has started from them; None for new ones.
     """
     machine = choose_machine(config.machine)
     note(machine.describe())
@@ -54,23 +66,68 @@ def prepare(
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
-    card = dataset.card
-    check_flip(config.augment, card.may_flip, card.name)
+    check_flip(config.augment, dataset.card.may_flip, dataset.card.name)
+    check_monitor(config.train, dataset.val is not None)
     note(data_line(dataset))
+    dataset, rehearsal = with_rehearsal(dataset, config, note)
+    card = dataset.card
+    numbers = for_classes(config.train.class_weight, card.classes)
+    weighed = weigh(dataset.train, numbers or config.train.class_weight, config.train.sampling)
     if card.height != card.width:
         note(f"images of {card.height} x {card.width} are distorted to squares of {config.model.image_size} pixels")
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))
+    frozen_parameters(plain, config.optim.freeze)  # refuses a part that this network does not have
+    if isinstance(start, Source):
+        start = start_from(start, config, dataset, plain)
+        for line in (start.line, *doubts(start, config, dataset, drawing)):
+            note(line)
+    if start is not None:
+        plain.load_state_dict(start.weights)
     model, kernels, machine = accelerate(plain, machine, note)
     note(model_line(model))
     val = None if dataset.val is None else to_device(dataset.val, machine.device)
-    weighed = weigh(dataset.train, config.train.class_weight)
+    if config.train.sampling == "balanced":
+        note(sampling_line(dataset.train.labels))
     if weighed.weights is not None:
         note(weights_line(weighed.weights))
     train = to_device(weighed, machine.device)
-    task = Task(config, train, val, make_preprocess(config, dataset), machine, kernels)
-    return Prepared(config, dataset, task, model.to(machine.device), drawing)
+    preprocess = start.preprocess if start is not None else make_preprocess(config, dataset)
+    task = Task(config, train, val, preprocess, machine, kernels, start.old if start is not None else frozenset())
+    return Prepared(config, dataset, task, model.to(machine.device), drawing, start, rehearsal)
+
+
+def with_rehearsal(
+    dataset: Dataset, config: RunConfig, note: Callable[[str], None]
+) -> tuple[Dataset, Rehearsal | None]:
+    """The data set with the images that `rehearse` mixes in. They come from the part of the other set that a run with
+    the same seed trains on, so that its validation images stay unseen."""
+    if config.data.rehearse is None:
+        return dataset, None
+    place, share = rehearsal_of(config.data.rehearse)
+    other = cut(load_dataset(place, note, side=config.model.image_size), config.with_knobs(limit_train=None))
+    mixed, done = rehearse(dataset, other, share, config.train.seed)
+    added = [repr(name) for name in mixed.card.classes if name not in done.own_classes]
+    classes = f"; classes that only they show: {few(added)}" if added else ""
+    note(f"rehearsing {counted(done.images, 'training image')} of {done.name}{classes}")
+    return mixed, done
+
+
+def doubts(start: Start, config: RunConfig, dataset: Dataset, drawing: str | None) -> list[str]:
+    """What may go wrong with these weights on these images, a line each."""
+    lines, record = [], start.record
+    if record["data_sha256"] == dataset.digest and record["cut"] != validation_cut(config):
+        lines.append(
+            "the validation images were training images of the run that the weights are from, so their accuracy is "
+            "optimistic; use its seed, val_fraction and val_split to keep them unseen"
+        )
+    if record["drawing"] is not None and drawing is None:
+        lines.append(
+            "the weights are from drawings scaled and centred as in MNIST, and these images are not: they will be "
+            "classified as they are"
+        )
+    return lines
 
 
 def cut(dataset: Dataset, config: RunConfig, is_new: bool = False) -> Dataset:
@@ -112,6 +169,25 @@ def data_line(dataset: Dataset) -> str:
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     source = f"{dataset.origin}, sha256 {dataset.digest[:12]}"
     return f"{card.name}: {sizes} images of {shape}, {counted(len(card.classes), 'class')} ({source})"
+
+
+def check_monitor(train: TrainConfig, has_validation: bool) -> None:
+    """ConfigError if the configuration needs validation images, and there are none."""
+    if has_validation or (not train.patience and train.monitor == "val_top1"):
+        return
+    what = f"patience {train.patience}" if train.patience else f"monitor {train.monitor}"
+    raise ConfigError(f"{what} needs validation images, and there are none; choose a val_fraction above 0")
+
+
+def sampling_line(labels: Labels) -> str:
+    """One line that says how often an epoch shows the images of the smallest and of the largest class."""
+    sizes = np.bincount(labels)
+    sizes = sizes[sizes > 0]
+    due, few, many = len(labels) / len(sizes), sizes.min(), sizes.max()
+    return (
+        f"each epoch shows {len(labels):,} images, about {due:,.0f} of each class: each image of the smallest class "
+        f"{due / few:.3g} times, of the largest {due / many:.3g} times on average"
+    )
 
 
 def weights_line(weights: Weights) -> str:

@@ -1,39 +1,50 @@
 """What result.json holds, each entry once: its type, its unit and one sentence.
 
 A metric is added here, with the function that computes it (training/evaluate.py). It then appears in result.json, in
-`vitlab evaluate --json`, in the tables of studies, in the report, in the model card, on the page and in Python.
+`vitlab evaluate --json`, in the tables of studies, in the report, in the model card, on the page and in Python. A
+number of each class (`by_class`) appears in result.json, in `vitlab evaluate`, in the model card and in Python.
 """
 
 from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vitlab.data import Split
 from vitlab.data.batches import to_device
-from vitlab.runs.prepare import Prepared
-from vitlab.text import between, percent
+from vitlab.text import between, counted, few, percent
 from vitlab.training.evaluate import (
     balanced_accuracy,
     calibration_error,
+    confusion,
     guess_loss,
     guess_top1,
+    images_by_class,
     macro_f1,
     mean_loss,
+    precision,
     predict_logits,
+    recall,
     top_k,
     wilson_interval,
 )
 
+if TYPE_CHECKING:
+    from vitlab.runs.prepare import Prepared  # which imports folder.py, which imports this file
+
 BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
 
+MOST_CLASSES = 1_000  # of which numbers for each class are stored
+MISLEADING = 0.1  # accuracy less balanced accuracy from which on accuracy hides something
+
 Compute = Callable[[Tensor, Tensor], float]
+ComputeByClass = Callable[[Tensor], Tensor]
 
 
 def fact(help: str) -> Any:
@@ -45,6 +56,12 @@ def metric(compute: Compute, label: str, help: str, unit: str = "%") -> Any:
     """A number about the test images, computed from (logits [N, K], labels [N]). ``unit`` "%" is stored as a fraction,
     "nats" as it is."""
     return field(default=None, metadata={"help": help, "compute": compute, "label": label, "unit": unit})
+
+
+def by_class(compute: ComputeByClass, label: str, help: str) -> Any:
+    """A number for each class by its name, about the test images, computed from their `confusion` [K, K]; None for a
+    class for which it is not defined. ``label`` heads its column in a table of the classes."""
+    return field(default=None, metadata={"help": help, "compute_by_class": compute, "label": label})
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,6 +94,15 @@ class Result(Mapping[str, Any]):
     test_calibration_error: float | None = metric(
         calibration_error, "calibration error", "Expected calibration error (Guo et al. 2017), 15 bins, test images."
     )
+    test_class_images: dict[str, int] | None = by_class(
+        images_by_class, "images", "Number of test images of each class; of more than 1,000 classes not stored."
+    )
+    test_recall: dict[str, float | None] | None = by_class(
+        recall, "recall", "Share of the test images of each class that were recognised; None for a class without any."
+    )
+    test_precision: dict[str, float | None] | None = by_class(
+        precision, "precision", "Share of right answers among those that name the class; None for one never named."
+    )
     test_top1_interval: tuple[float, float] | None = fact("95 % interval of test_top1 (Wilson 1927).")
     test_images: int | None = fact("Number of test images.")
     test_guess_top1: float | None = fact(
@@ -87,7 +113,15 @@ class Result(Mapping[str, Any]):
     )
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
     val_guess_top1: float | None = fact("Share of validation images in their most common class.")
-    best_epoch: int | None = fact("The epoch with the best validation accuracy, from 1.")
+    start_top1: float | None = fact(
+        "The same as test_top1 (val_top1 without test images), with the weights of init_from, before any training."
+    )
+    rehearsal_top1: float | None = fact("Share of the rehearsed data set's test images whose class comes first.")
+    rehearsal_start_top1: float | None = fact("The same, with the weights of init_from, before any training.")
+    rehearsal_images: int | None = fact("Number of the rehearsed data set's test images.")
+    best_epoch: int | None = fact(
+        "The epoch with the best value on validation images, from 1: accuracy, unless `monitor` names another."
+    )
     selected_epoch: int | None = fact("The epoch whose weights were kept, from 1.")
     epochs: float | None = fact("Passes over the training images, as planned.")
     train_seconds: float | None = fact("Seconds of training steps.")
@@ -106,6 +140,9 @@ class Result(Mapping[str, Any]):
     model_sha256: str | None = fact("SHA-256 of model.safetensors.")
     novelty_sha256: str | None = fact("SHA-256 of novelty.safetensors.")
     epochs_done: int | None = fact("Number of completed epochs.")
+    stopped_epoch: int | None = fact(
+        "The epoch after which early stopping (`patience`) ended the training before its time, from 1; None otherwise."
+    )
     steps: int | None = fact("Number of completed training steps.")
     signal: int | None = fact("The signal that interrupted the run.")
     error: str | None = fact("Why the run failed.")
@@ -167,6 +204,39 @@ class Result(Mapping[str, Any]):
             )
         return None
 
+    def what_accuracy_hides(self) -> str | None:
+        """What the accuracy of this finished run on test images hides about single classes, as one sentence without a
+        full stop; None if it hides nothing, or if `why_not_learned` says more, or if an earlier version made the run.
+
+        It hides something if the balanced accuracy is lower by MISLEADING or more, or if no answer names a class that
+        has test images.
+        """
+        top1, balanced, recalls = self.test_top1, self.test_balanced_accuracy, self.test_recall
+        if self.status != "done" or top1 is None or balanced is None or not recalls or self.why_not_learned():
+            return None
+        images, precisions = self.test_class_images or {}, self.test_precision or {}
+        unnamed = [name for name, count in images.items() if count and precisions.get(name) is None]
+        said = []
+        if top1 - balanced >= MISLEADING:
+            worst, lowest = min(
+                ((name, one) for name, one in recalls.items() if one is not None), key=lambda pair: pair[1]
+            )
+            said.append(
+                f"accuracy hides unequal classes: {percent(top1)} of the test images are right, but "
+                f"{percent(balanced)} on average over the classes (balanced accuracy)"
+            )
+            if not unnamed:
+                said.append(f"the worst is {worst!r} with {percent(lowest)} of {counted(images[worst], 'image')}")
+        if unnamed:
+            few_names = few([f"{name!r} ({counted(images[name], 'test image')})" for name in unnamed])
+            said.append(f"no answer is ever {few_names}")
+        return f"{'; '.join(said)}; try class_weight balanced, sampling balanced, or more epochs" if said else None
+
+    def note(self) -> str | None:
+        """What to know before the accuracy of this finished run is believed: `why_not_learned`, or
+        `what_accuracy_hides`."""
+        return self.why_not_learned() or self.what_accuracy_hides()
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:
         """The inverse of `to_dict`, for checked values; entries of later versions are left out."""
@@ -181,6 +251,41 @@ KINDS: dict[str, Any] = typing.get_type_hints(Result)
 METRICS: dict[str, Field[Any]] = {
     entry.name.removeprefix("test_"): entry for entry in fields(Result) if "compute" in entry.metadata
 }
+
+# The numbers of each class by their names without test_.
+BY_CLASS: dict[str, Field[Any]] = {
+    entry.name.removeprefix("test_"): entry for entry in fields(Result) if "compute_by_class" in entry.metadata
+}
+
+
+def compute_by_class(logits_NK: Tensor, labels_N: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Every number of each class by its name without test_, as a dict by class; None of too many classes."""
+    if len(classes) > MOST_CLASSES:
+        return dict.fromkeys(BY_CLASS)
+    counts_KK = confusion(logits_NK, labels_N)
+    made = {name: entry.metadata["compute_by_class"](counts_KK).tolist() for name, entry in BY_CLASS.items()}
+    return {
+        name: {one: None if math.isnan(value) else value for one, value in zip(classes, values, strict=True)}
+        for name, values in made.items()
+    }
+
+
+def class_rows(values: Mapping[str, Any], prefix: str = "test_", most: int = 20) -> list[dict[str, str]]:
+    """A row for each class with test images, or those of the ``most`` with the lowest recall, by column, for people;
+    empty if ``values`` have no numbers of classes."""
+    images, recalls = values.get(f"{prefix}class_images") or {}, values.get(f"{prefix}recall") or {}
+    names = [name for name, count in images.items() if count]
+    if len(names) > most:
+        names = sorted(names, key=lambda name: recalls.get(name) or 0.0)[:most]
+    rows = []
+    for name in names:
+        found = {entry.metadata["label"]: values[prefix + key].get(name) for key, entry in BY_CLASS.items()}
+        shown = {
+            label: "never named" if one is None else percent(one) if isinstance(one, float) else f"{one:,}"
+            for label, one in found.items()
+        }
+        rows.append({"class": name} | shown)
+    return rows
 
 
 def compute_metrics(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float | None]:
@@ -207,7 +312,8 @@ def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]
     images = to_device(split, task.machine.device)
     batch_size = prepared.config.train.eval_batch_size
     logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
-    metrics = compute_metrics(logits, images.labels)
+    metrics: dict[str, Any] = dict(compute_metrics(logits, images.labels))
+    metrics |= compute_by_class(logits, images.labels, prepared.dataset.card.classes)
     interval = wilson_interval(top_k(logits, images.labels, 1), len(split))
     guesses = {"guess_top1": guess_top1(images.labels), "guess_loss": guess_loss(images.labels)}
     return metrics | guesses | {"top1_interval": interval, "images": len(split)}

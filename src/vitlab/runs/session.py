@@ -20,6 +20,7 @@ from torch import Tensor
 from vitlab import __version__, files
 from vitlab.config import RunConfig
 from vitlab.config.knobs import flat_fields
+from vitlab.config.sections import rehearsal
 from vitlab.data import CATALOGUE, Dataset, Reading
 from vitlab.errors import (
     DataError,
@@ -38,6 +39,7 @@ from vitlab.model.outline import outline
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
+from vitlab.runs.start import find_source, pinned, stored_preprocess, stored_start
 from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import ignore, quoted
 from vitlab.training.evaluate import guess_top1
@@ -98,10 +100,11 @@ def train_run(
     'done'
     """
     path, trackers = Path(path), chosen(log)
-    config = config.with_knobs(data=absolute(config.data.data))
+    config = pinned(config.with_knobs(data=absolute(config.data.data), rehearse=absolute_rehearsal(config)))
     check_empty(path)
     with memory_errors("preparing the run"):
-        prepared = prepare(config, reporter.note)
+        source = None if config.train.init_from is None else find_source(config.train.init_from)
+        prepared = prepare(config, reporter.note, start=source)
     if data_sha256 not in (None, prepared.dataset.digest):
         raise DataError(f"{config.data.data} has changed since the study began (another SHA-256); run the study again")
     check_free_space(path, prepared)
@@ -112,7 +115,12 @@ def train_run(
         folder.sweep()
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
         about = environment(prepared.task.machine) | origin() | circumstances
-        folder.begin(config, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing), about)
+        record = data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing)
+        record |= rehearsal_record(prepared)
+        if prepared.start is not None:
+            digest = folder.save_start(prepared.start.weights)
+            record["start"] = prepared.start.record | {"sha256": digest}
+        folder.begin(config, record, about)
         return carry_out(folder, prepared, reporter, None, trackers)
 
 
@@ -153,7 +161,10 @@ def resume_run(
         with memory_errors("preparing the run"):
             shapes = shapes_in_checkpoint(folder, config)
             checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
-            prepared = prepare(config.with_knobs(**here), reporter.note, asked.get("data"), Reading.of(folder.data()))
+            data = folder.data()
+            start = stored_start(folder, stored_preprocess(folder, config, data))
+            config = config.with_knobs(**here)
+            prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start)
         check_place(folder, prepared.task, checkpoint)
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
@@ -185,6 +196,13 @@ def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) ->
         raise RunError(f"{folder.path}: the checkpoint of step {counters.step} does not fit its run; start a new run")
 
 
+def check_same_images(folder: RunFolder, prepared: Prepared) -> None:
+    """DataError unless these are the images that the run began with, those that it rehearses among them."""
+    folder.check_same_data(prepared.dataset)
+    if folder.data().get("rehearsal") != rehearsal_record(prepared).get("rehearsal"):
+        raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
+
+
 def check_record(folder: RunFolder, record: dict[str, Any]) -> None:
     """RunError unless data.json describes the data as ``record`` does: a run of an earlier version has no digest of
     it."""
@@ -204,6 +222,23 @@ def absolute(data: str) -> str:
     return os.path.abspath(own) if data not in CATALOGUE and os.path.exists(own) else data
 
 
+def absolute_rehearsal(config: RunConfig) -> str | None:
+    """The knob `rehearse` with an absolute path."""
+    if config.data.rehearse is None:
+        return None
+    place, share = rehearsal(config.data.rehearse)
+    return f"{absolute(place)}:{share:g}"
+
+
+def rehearsal_record(prepared: Prepared) -> dict[str, Any]:
+    """What data.json says about images that were mixed in."""
+    mixed = prepared.rehearsal
+    if mixed is None:
+        return {}
+    about = {"name": mixed.name, "sha256": mixed.digest, "images": mixed.images}
+    return {"own_classes": list(mixed.own_classes), "rehearsal": about}
+
+
 def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None:
     """RunError if a knob in ``asked`` that shapes the result differs from the run's."""
     own = config.values()
@@ -217,7 +252,7 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
 
 def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
     """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
-    folder.check_same_data(prepared.dataset)
+    check_same_images(folder, prepared)
     check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
     stored, now = folder.environment(), environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
@@ -289,6 +324,7 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         if prepared.dataset.test is not None:
             numbers = measure(prepared, prepared.dataset.test)
             result = replace(result, **{f"test_{name}": value for name, value in numbers.items()})
+        result = replace(result, **before_and_after(prepared, outcome.weights))
     if outcome.status != "interrupted" and outcome.weights:
         result = replace(result, model_sha256=folder.save_weights(outcome.weights))
         if outcome.status == "done" and (novelty := measure_novelty(prepared, outcome.weights)):
@@ -296,13 +332,32 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
     return folder.write_result(result)
 
 
+def before_and_after(prepared: Prepared, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What training from given weights changed: the accuracy before it on the run's images (test images, or validation
+    images without any), and before and after on those of the rehearsed data. The network ends with ``weights``."""
+    own = prepared.dataset.test if prepared.dataset.test is not None else prepared.dataset.val
+    other = None if prepared.rehearsal is None else prepared.rehearsal.test
+    found: dict[str, Any] = {}
+    if other is not None:
+        found |= {"rehearsal_top1": measure(prepared, other)["top1"], "rehearsal_images": len(other)}
+    if prepared.start is not None:
+        prepared.model.load_state_dict(prepared.start.weights)
+        for name, split in (("start_top1", own), ("rehearsal_start_top1", other)):
+            if split is not None:
+                found[name] = measure(prepared, split)["top1"]
+        prepared.model.load_state_dict(weights)
+    return found
+
+
 def ended(prepared: Prepared, outcome: Outcome) -> Result:
     """The part of the result that is known after training, before anything is measured or written."""
     counters, selected = outcome.counters, outcome.selected_epoch
     images = prepared.task.images_in(counters.step)
+    stopped = outcome.status == "done" and len(counters.rows) < prepared.task.total_epochs
     return replace(
         facts(prepared, outcome.status),
         epochs_done=len(counters.rows),
+        stopped_epoch=len(counters.rows) if stopped else None,
         steps=counters.step,
         train_seconds=round(counters.train_seconds, 3),
         wall_seconds=round(counters.wall_seconds, 3),

@@ -25,6 +25,7 @@ from vitlab.errors import ConfigError, DivergedError
 from vitlab.randomness import numpy_generator
 from vitlab.runs.finished import open_run
 from vitlab.runs.prepare import memory_errors, prepare
+from vitlab.runs.start import Start, stored_start
 from vitlab.text import counted, duration
 from vitlab.training.evaluate import predict_logits
 from vitlab.training.loop import Hooks, fit
@@ -67,27 +68,30 @@ def find_suspects(
     dataset = load_dataset(
         data or config.data.data, note, side=config.model.image_size, reading=Reading.of(opened.data)
     )
+    if opened.data.get("own_classes", opened.data["classes"]) != opened.data["classes"]:
+        raise ConfigError(f"{run} rehearses classes that its own images do not show; train a run without --rehearse")
     opened.folder.check_same_data(dataset)
     with memory_errors("looking for suspects"):
-        probabilities_NK = held_out_probabilities(config, dataset, folds, note)
+        start = stored_start(opened.folder, opened.preprocess)
+        probabilities_NK = held_out_probabilities(config, dataset, folds, note, start)
     return ranked(probabilities_NK, dataset.train.labels, dataset.files), dataset
 
 
 def held_out_probabilities(
-    config: RunConfig, dataset: Dataset, folds: int, note: Callable[[str], None]
+    config: RunConfig, dataset: Dataset, folds: int, note: Callable[[str], None], start: Start | None = None
 ) -> npt.NDArray[np.float64]:
     """[N, K] of all training images, each by a network that was trained without it."""
     labels = dataset.train.labels
     fold_of_N = draw_folds(labels, folds, config.train.seed)
     probabilities_NK = np.zeros((len(labels), len(dataset.card.classes)))
-    plain = config.with_knobs(val_fraction=0.0, select="last", limit_train=None)
+    plain = config.with_knobs(val_fraction=0.0, select="last", limit_train=None, rehearse=None)
     seconds = 0.0
     for fold in range(folds):
         left = f", about {duration(seconds / fold * (folds - fold))} left" if fold else ""
         note(f"training network {fold + 1} of {folds} without a part of the images{left}")
         outside, inside = np.flatnonzero(fold_of_N != fold), np.flatnonzero(fold_of_N == fold)
         part = replace(dataset, train=dataset.train.take(outside), val=None, test=None)
-        logits, spent = train_and_ask(plain, part, dataset.train.take(inside))
+        logits, spent = train_and_ask(plain, part, dataset.train.take(inside), start)
         probabilities_NK[inside] = logits.double().softmax(dim=1).numpy()
         seconds += spent
     return probabilities_NK
@@ -107,10 +111,12 @@ def draw_folds(labels_N: npt.NDArray[np.int64], folds: int, seed: int) -> npt.ND
     return fold_of_N
 
 
-def train_and_ask(config: RunConfig, dataset: Dataset, asked: Split) -> tuple[Tensor, float]:
+def train_and_ask(
+    config: RunConfig, dataset: Dataset, asked: Split, start: Start | None = None
+) -> tuple[Tensor, float]:
     """Logits [M, K] of the images ``asked`` by a network trained on ``dataset``, and the seconds of its training.
     DivergedError if its loss became infinite."""
-    prepared = prepare(config, lambda line: None, dataset=dataset)
+    prepared = prepare(config, lambda line: None, dataset=dataset, start=start)
     outcome = fit(prepared.model, prepared.task, Hooks())
     if outcome.status != "done":
         raise DivergedError("training without a part of the images diverged; try a run with a lower lr")

@@ -173,6 +173,10 @@ def make_cell(base: RunConfig, varied: dict[str, Any], fixed: dict[str, Any], na
         config = base.with_knobs(**fixed, **knobs)
     except ConfigError as error:
         raise ConfigError(f"cell {name}: {error}") from error
+    if config.train.init_from is not None:  # the digest of the weights is part of what the cell is
+        from vitlab.runs.start import pinned  # with torch
+
+        config = pinned(config)
     return Cell(name, varied, config)
 
 

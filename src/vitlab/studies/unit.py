@@ -125,7 +125,7 @@ def begin_or_continue(config: RunConfig, path: Path, data_sha256: str | None = N
     if not (path / "config.json").exists():
         return train_run(config, path, reporter, data_sha256=data_sha256)
     # A run stores where its images were, and a study may name the same ones relative to another working folder.
-    if folder.config().with_knobs(data=config.data.data).digest() != config.digest():
+    if folder.config().with_knobs(data=config.data.data, rehearse=config.data.rehearse).digest() != config.digest():
         raise RunError(f"{path} holds another run; choose another --runs")
     if data_sha256 is not None:
         folder.check_same_digest(data_sha256)

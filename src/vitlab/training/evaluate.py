@@ -88,11 +88,25 @@ def confusion(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
     return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
 
 
+def images_by_class(counts_KK: Tensor) -> Tensor:
+    """From `confusion`: the number of images of each class, int64 [K]."""
+    return counts_KK.sum(dim=1)
+
+
+def recall(counts_KK: Tensor) -> Tensor:
+    """From `confusion`: the share of the images of each class that was recognised, float64 [K]; NaN without images."""
+    return counts_KK.diagonal().double() / counts_KK.sum(dim=1)
+
+
+def precision(counts_KK: Tensor) -> Tensor:
+    """From `confusion`: the share of right ones among the answers that name each class, float64 [K]; NaN for a class
+    that no answer names, where scikit-learn gives 0 and a warning."""
+    return counts_KK.diagonal().double() / counts_KK.sum(dim=0)
+
+
 def balanced_accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
     """Mean over the classes of the share of their images that was recognised; classes without images do not count."""
-    counts_KK = confusion(logits_NK, labels_N).double()
-    seen_K = counts_KK.sum(dim=1)
-    return (counts_KK.diagonal() / seen_K)[seen_K > 0].mean().item()
+    return recall(confusion(logits_NK, labels_N)).nanmean().item()
 
 
 def macro_f1(logits_NK: Tensor, labels_N: Tensor) -> float:

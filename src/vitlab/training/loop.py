@@ -14,13 +14,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vitlab.config import OptimConfig
+from vitlab.config import OptimConfig, TrainConfig
 from vitlab.data.batches import epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
-from vitlab.training.evaluate import mean_loss, predict_logits, top_k
+from vitlab.model.transfer import frozen_parameters
+from vitlab.training.evaluate import balanced_accuracy, macro_f1, mean_loss, predict_logits, top_k
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
 from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
+
+# Values that a row of the history holds only if they are monitored.
+FURTHER = {"val_balanced_accuracy": balanced_accuracy, "val_macro_f1": macro_f1}
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,14 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     saved_at = state.wall.seconds
     with private_randomness(task.machine.device):
         record_steps(state, task)
-        while len(counters.rows) < math.ceil(task.total_steps / task.steps_per_epoch):
+        while len(counters.rows) < task.total_epochs and not has_stalled(counters, train):
             epoch = len(counters.rows)
             order = task.machine.generator(train.seed, "order", epoch)
             state.model.train()
             state.clock.start()
             first = epoch * task.steps_per_epoch
             batches = epoch_batches(
-                task.train, train.batch_size, order, counters.step - first, task.total_steps - first
+                task.train, train.batch_size, order, counters.step - first, task.total_steps - first, train.sampling
             )
             for batch in batches:
                 if not train_step(state, task, *batch):
@@ -90,8 +94,11 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
 def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     """A new State, or the one in ``resume``."""
     optim, machine = task.config.optim, task.machine
+    frozen = frozen_parameters(model, optim.freeze)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
     average = deepcopy(model) if optim.ema_decay else None
-    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels)
+    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels, task.old)
     sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
     draws = machine.generator(task.config.train.seed, "augment", 0)
@@ -124,11 +131,26 @@ def close_epoch(state: State, task: Task) -> Row:
         loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
         # JSON has no NaN, so the loss of a network that has diverged is None.
         row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
-        if row["val_loss"] is not None and top1 > counters.best_top1:
+        if (compute := FURTHER.get(config.train.monitor)) is not None:
+            row[config.train.monitor] = compute(logits, task.val.labels)
+        if row["val_loss"] is not None and is_better(row, counters, config.train.monitor):
             counters.best_epoch, counters.best_top1 = row["epoch"], top1
             if config.train.select == "best":
                 state.best = clone(state.evaluated.state_dict())
     return row | {"train_seconds": state.clock.seconds, "wall_seconds": state.wall.seconds}
+
+
+def is_better(row: Row, counters: Counters, monitor: str) -> bool:
+    """Whether the monitored value of ``row`` is better than that of every earlier epoch."""
+    if not counters.best_epoch:
+        return True
+    now, best = row[monitor], counters.rows[counters.best_epoch - 1][monitor]
+    return bool(now < best if monitor == "val_loss" else now > best)
+
+
+def has_stalled(counters: Counters, train: TrainConfig) -> bool:
+    """Whether the monitored value has not become better for as many epochs as patience allows."""
+    return bool(train.patience) and len(counters.rows) - counters.best_epoch >= train.patience
 
 
 def finish(status: str, state: State) -> Outcome:
@@ -180,8 +202,11 @@ def checkpoint_shapes(outline: Network, config: OptimConfig) -> dict[str, Tensor
     shapes and types matter."""
     weights = outline.state_dict()
     muon = outline.describe().matrices if config.optimizer == "muon" else {}
+    frozen = frozen_parameters(outline, config.freeze)
     shapes = {f"{part}/{name}": one for part in parts_of(config) for name, one in weights.items()}
     for name, parameter in outline.named_parameters():
+        if name in frozen:
+            continue
         names = ("momentum",) if name in muon else ("exp_avg", "exp_avg_sq")
         shapes |= {f"optim/{name}/{entry}": parameter for entry in names}
         if name not in muon:

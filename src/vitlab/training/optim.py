@@ -35,37 +35,45 @@ NEWTON_SCHULZ_STEPS = 5
 Memory = defaultdict[Tensor, dict[str, Tensor]]
 
 
-def decay_groups(model: nn.Module, config: OptimConfig, muon: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Names of AdamW's parameters that decay and of those that do not; those in ``muon`` are not AdamW's."""
+def decay_groups(model: nn.Module, config: OptimConfig, others: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of AdamW's parameters that decay and of those that do not; ``others`` are not AdamW's."""
     decayed: list[str] = []
     free: list[str] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and name.split(".")[-1] not in UNDECAYED_MATRICES
-        if name not in muon:
+        if name not in others:
             (decayed if is_matrix or config.decay_all else free).append(name)
     return decayed, free
 
 
 def build_optimizers(
-    model: nn.Module, config: OptimConfig, matrices: Mapping[str, int], kernels: Kernels | None = None
+    model: nn.Module,
+    config: OptimConfig,
+    matrices: Mapping[str, int],
+    kernels: Kernels | None = None,
+    old: Collection[str] = (),
 ) -> list[Optimizer]:
-    """AdamW, preceded by Muon if ``config`` asks for it.
+    """AdamW, preceded by Muon if ``config`` asks for it. Parameters that need no gradient are frozen: they belong to
+    neither, so they do not decay.
 
     ``matrices``: the parameters that Muon may train, with the number of matrices stacked in each (see
     `vitlab.model.Description`). Like its authors we leave the first layer, positions and the head to AdamW: they are
-    not maps from features to features.
+    not maps from features to features. ``old``: the names of those that were trained before, with `init_lr_scale`.
     """
     parameters = dict(model.named_parameters())
-    muon = matrices if config.optimizer == "muon" else {}
-    decayed, free = decay_groups(model, config, muon)
+    frozen = {name for name, parameter in parameters.items() if not parameter.requires_grad}
+    muon = {name: n for name, n in matrices.items() if name not in frozen} if config.optimizer == "muon" else {}
+    scales = {name: config.init_lr_scale if name in old else 1.0 for name in parameters}
+    decayed, free = decay_groups(model, config, frozen.union(muon))
     groups = [
-        {"params": [parameters[name] for name in names], "weight_decay": decay}
+        {"params": [parameters[name] for name in names if scales[name] == scale], "weight_decay": decay}
+        | {"lr_ratio": scale}
         for names, decay in ((decayed, config.weight_decay), (free, 0.0))
-        if names
+        for scale in sorted({scales[name] for name in names})
     ]
     optimizers: list[Optimizer] = [AdamW(groups, config)]
     if muon:
-        stacked = {parameters[name]: count for name, count in muon.items()}
+        stacked = {parameters[name]: (count, scales[name]) for name, count in muon.items()}
         optimizers.insert(0, Muon(stacked, config, kernels))
     return optimizers
 
@@ -79,7 +87,7 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), in torch's fused form: one pass over weights."""
 
     def __init__(self, groups: list[dict[str, Any]], config: OptimConfig) -> None:
-        """``groups``: "params" and their "weight_decay"."""
+        """``groups``: "params", their "weight_decay" and, unless it is 1, "lr_ratio", a factor on the rate."""
         self.param_groups = [group | {"lr": rate_on(group["params"][0].device, config.lr)} for group in groups]
         self.state: Memory = defaultdict(dict)
         self.settings: dict[str, Any] = dict(beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps)
@@ -122,13 +130,15 @@ class Muon:
     a polynomial in M (`orthogonalize`), with Nesterov momentum, times sqrt(rows / columns) for tall matrices.
     """
 
-    def __init__(self, matrices: Mapping[nn.Parameter, int], config: OptimConfig, kernels: Kernels | None) -> None:
-        """``matrices``: the parameters, each with the number of matrices stacked in it."""
-        groups: dict[int, dict[str, Any]] = {}
-        for matrix, count in matrices.items():
+    def __init__(
+        self, matrices: Mapping[nn.Parameter, tuple[int, float]], config: OptimConfig, kernels: Kernels | None
+    ) -> None:
+        """``matrices``: the parameters, each with the number of matrices stacked in it and a factor on its rate."""
+        groups: dict[tuple[float, int], dict[str, Any]] = {}
+        for matrix, (count, scale) in matrices.items():
             rows, columns = len(matrix) // count, matrix[0].numel()
-            new = {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr}
-            group = groups.setdefault(min(rows, columns), new)
+            new = {"params": [], "shapes": [], "lr_ratio": config.muon_lr / config.lr * scale}
+            group = groups.setdefault((scale, min(rows, columns)), new)
             group["params"].append(matrix)
             group["shapes"].append((count, rows, columns))
         for group in groups.values():  # on a GPU each group needs its own tensor, which set_lr fills
@@ -145,10 +155,10 @@ class Muon:
             for group in self.param_groups:
                 self.step_of(self.stacks_of(group), group["lr"])
             return
-        stacks = [stack for group in self.param_groups for stack in self.stacks_of(group)]
-        lr = self.param_groups[0]["lr"]
         settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS)
-        muon_step(stacks, self.kernels, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
+        for lr in dict.fromkeys(group["lr"] for group in self.param_groups):
+            stacks = [one for group in self.param_groups if group["lr"] == lr for one in self.stacks_of(group)]
+            muon_step(stacks, self.kernels, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
 
     def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
         """The group's matrices, each with its momentum, zero before its first step, and its gradient."""

@@ -54,7 +54,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Task:
-    """What training does not change: configuration, data, preprocessing, machine and kernels."""
+    """What training does not change: configuration, data, preprocessing, machine and kernels, and the names of the
+    parameters that were trained before (``old``)."""
 
     config: RunConfig
     train: DeviceSplit
@@ -62,6 +63,7 @@ class Task:
     preprocess: Preprocess
     machine: Machine
     kernels: Kernels | None = None
+    old: frozenset[str] = frozenset()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -72,6 +74,11 @@ class Task:
     def total_steps(self) -> int:
         """Batches in the whole training; its last epoch may be partial."""
         return max(1, round(self.config.train.epochs * self.steps_per_epoch))
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole training, including a partial last one."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
 
     def images_in(self, steps: int) -> int:
         """Training images seen in the first ``steps`` batches."""

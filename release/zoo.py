@@ -1,0 +1,63 @@
+"""Train the networks that come with vitlab, and write them with their cards into src/vitlab/zoo.
+
+    python -m release.zoo               all of them, in a quarter of an hour on two cores
+    python -m release.zoo mnist-fast    only some
+
+It needs a checkout without uncommitted changes, because environment.json names the commit. The same commit, processor,
+threads and versions give the same weights. Each folder is what `vitlab train` wrote, without checkpoints; no file is
+changed, so its digests hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import vitlab
+from docs import make_zoo
+from vitlab import files
+from vitlab.runs import zoo
+from vitlab.runs.check import check_run
+from vitlab.runs.session import git_commit
+
+# Name -> preset and data set.
+RECIPES = {"mnist": ("small", "mnist"), "mnist-fast": ("fast", "mnist"), "fashion": ("fashion", "fashion-mnist")}
+
+
+def main() -> None:
+    """Train, copy, check and describe."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"{', '.join(RECIPES)} [all of them]")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(RECIPES):
+        raise SystemExit(f"zoo: there is no recipe for {', '.join(sorted(unknown))}")
+    if (git_commit() or "+").endswith("+"):
+        raise SystemExit("zoo: commit your changes first; the networks name the commit that made them")
+    for name in arguments.names or RECIPES:
+        with tempfile.TemporaryDirectory(prefix="vitlab-zoo-") as place:
+            publish(train(name, Path(place)), name)
+    make_zoo.write()
+
+
+def train(name: str, place: Path) -> Path:
+    """The folder of a new run of this recipe, in ``place``."""
+    preset, data = RECIPES[name]
+    run = vitlab.train(preset, data=data, out=place / name)
+    print(f"{name}: {run.result!r}, commit {run.folder.environment()['git_commit']}", flush=True)
+    return run.path
+
+
+def publish(run: Path, name: str) -> None:
+    """Copy a run's files into the package; SystemExit if the copy is not whole."""
+    target = zoo.ZOO / name
+    files.make_folder(target)
+    for file in zoo.FILES:
+        shutil.copyfile(run / file, target / file)
+    if bad := [one for one in check_run(target) if one.state != "ok"]:
+        raise SystemExit(f"zoo: {target} is not whole: {bad}")
+
+
+if __name__ == "__main__":
+    main()
