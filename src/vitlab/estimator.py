@@ -23,7 +23,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from vitlab import files
-from vitlab.config import MachineConfig, RunConfig
+from vitlab.advice import spoken
+from vitlab.config import MachineConfig, RunConfig, fitting
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
 from vitlab.data import Split, in_memory
 from vitlab.data.arrays import is_tensor, to_array
@@ -75,7 +76,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters:
 
-    - ``preset``: name of a preset (`vitlab.PRESETS`), which has a value for each knob.
+    - ``preset``: name of a preset (`vitlab.PRESETS`), which has a value for each knob; None takes one that fits the
+      images, with its input size: "small" for grey images of up to 28 x 28.
     - ``epochs``, ``batch_size``, ``lr``, ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``:
       knobs of the same name (docs/reference/knobs.md); None keeps the preset's value.
     - ``knobs``: any other knobs by name, for example ``{"muon_lr": 0.01, "rotate": 0.0}``. They win over the
@@ -105,7 +107,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        preset: str = DEFAULT_PRESET,
+        preset: str | None = None,
         *,
         epochs: float | None = None,
         batch_size: int | None = None,
@@ -169,7 +171,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = in_memory(train, tuple(str(label) for label in self.classes_.tolist()))
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
             reporter = choose_reporter(quiet=not self.verbose)
-            prepared = prepare(self._config(is_table), reporter.note, dataset=dataset)
+            config, line = self._config(is_table)
+            if line and self.preset is None:
+                reporter.note(spoken(line))
+            prepared = prepare(config, reporter.note, dataset=dataset)
             task = prepared.task
             hooks = Hooks(partial(reporter.step, task), partial(reporter.epoch, task))
             started = {"started_utc": utc_now(), "data_sha256": dataset.digest, "resumed": []}
@@ -235,8 +240,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier._record, classifier._environment, classifier._result = run.data, run.folder.environment(), run.result
         return classifier
 
-    def _config(self, is_table: bool) -> RunConfig:
-        """The preset's configuration, changed by the parameters."""
+    def _config(self, is_table: bool) -> tuple[RunConfig, str]:
+        """The preset's configuration, changed by the parameters, and a line on what was chosen."""
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
@@ -254,7 +259,9 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if "data" in (self.knobs or {}):
             raise ConfigError("knobs must not contain data; the images are those that fit receives")
         given = own | table | chosen | dict(self.knobs or {})
-        return preset_config(self.preset).with_knobs(**{name: plain(value) for name, value in given.items()})
+        knobs = {name: plain(value) for name, value in given.items()}
+        base = None if self.preset is None else preset_config(self.preset)
+        return fitting.fitted(base, knobs, fitting.Shape(*self.image_shape_))
 
     def _weights(self, y: Array, sample_weight: Any) -> Array:
         """How much each image counts, float64 [n], from 0."""

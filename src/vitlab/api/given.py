@@ -6,7 +6,6 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.config.presets import preset_config
+from vitlab.config.run import refuse_unknown
 from vitlab.data import Dataset, Split
 from vitlab.data.arrays import channels_last, is_tensor, to_array, to_levels
 from vitlab.data.images import ImageError
@@ -28,12 +28,11 @@ Data = str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any] | Dataset
 FORMS = "(images, labels), (train_images, train_labels, test_images, test_labels), or these and then validation's two"
 
 
-def chosen_config(preset: str | RunConfig, knobs: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a preset, or a given one, with ``knobs`` changed; ConfigError for unknown names."""
-    if not isinstance(preset, str | RunConfig):
+def named_config(preset: str | RunConfig | None) -> RunConfig | None:
+    """The configuration of a preset, or a given one; None if none is named. ConfigError for an unknown name."""
+    if not isinstance(preset, str | RunConfig | None):
         raise ConfigError(f"the preset is a name or a RunConfig, not {type(preset).__name__}")
-    base = preset_config(preset) if isinstance(preset, str) else preset
-    return base.with_knobs(**{name: plain(value) for name, value in knobs.items()})
+    return preset_config(preset) if isinstance(preset, str) else preset
 
 
 def plain(value: Any) -> Any:
@@ -201,9 +200,11 @@ def packed(arrays: Mapping[str, Array]) -> bytes:
     return file.getvalue()
 
 
-def with_data(config: RunConfig, data: Data | None, folder: Path) -> RunConfig:
-    """The configuration with another data set, unless that is None."""
-    return config if data is None else replace(config, data=replace(config.data, data=place_of(data, folder)))
+def given_knobs(knobs: Mapping[str, Any], data: Data | None, folder: Path) -> dict[str, Any]:
+    """The knobs without NumPy's types; with the data set, unless that is None, which `place_of` may store."""
+    refuse_unknown(knobs)  # before anything is stored
+    given = {name: plain(value) for name, value in knobs.items()}
+    return given if data is None else given | {"data": place_of(data, folder)}
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab import html
 from vitlab.api.attention import Attention, attention_of
-from vitlab.api.given import Data, as_table, chosen_config, dataset_in, place_of, plain, with_data
+from vitlab.api.given import Data, as_table, dataset_in, given_knobs, named_config, place_of, plain
 from vitlab.config import RunConfig
-from vitlab.config.presets import DEFAULT_PRESET
+from vitlab.data.glance import fitted_to_data
 from vitlab.errors import ConfigError, RunError
 from vitlab.files import claimed
 from vitlab.model import Network
@@ -51,10 +51,12 @@ def train(
 ) -> Run:
     """Train a network and return the run.
 
-    ``preset``: one of `PRESETS` such as "small" (a ViT for a laptop; the default) or "fast" (99.0 % on MNIST in
-    seconds), or a `RunConfig`. ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``,
-    ``weight_decay``, ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in
-    `RunConfig`.
+    ``preset``: where to start from, one of `PRESETS` such as "small" (a ViT for a laptop) or "fast" (99.0 % on MNIST in
+    seconds), or a `RunConfig`; None picks one that fits the images, with its input size and patches, and says so.
+    With a preset of your choice, ``image_size="auto"`` fits only its input size and patches.
+
+    ``knobs`` change single settings, for example ``epochs``, ``batch_size``, ``lr``, ``weight_decay``, ``patch_size``,
+    ``embed_dim``, ``depth``, ``num_heads``, ``seed``, ``device``; all of them are in `RunConfig`.
 
     ``data``: a name of `CATALOGUE` ("mnist", "digits", ...), the path of a folder of images or of an .npz file, or
     arrays or tensors: (images, labels), or (train_images, train_labels, test_images, test_labels), as scikit-learn's
@@ -79,22 +81,25 @@ def train(
     True
     """
     folder = RUNS if out is None else Path(out).parent
-    config = with_data(starting_config(preset, init_from, knobs), data, folder)
     reporter = reporter_of(progress)
+    given = given_knobs(knobs, data, folder)
+    config = starting_config(named_config(preset), init_from, given, reporter.note)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
         result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)
 
 
 def starting_config(
-    preset: str | RunConfig | None, init_from: str | os.PathLike[str] | Run | None, knobs: dict[str, Any]
+    base: RunConfig | None,
+    init_from: str | os.PathLike[str] | Run | None,
+    knobs: dict[str, Any],
+    note: Callable[[str], None],
 ) -> RunConfig:
-    """The configuration of a preset, or of the run whose weights a new one starts from."""
+    """The configuration of a preset, or one that fits the data, or that of the run whose weights a new one starts
+    from."""
     if init_from is None:
-        return chosen_config(DEFAULT_PRESET if preset is None else preset, knobs)
-    place = os.fspath(init_from.path if isinstance(init_from, Run) else init_from)
-    recipe = None if preset is None else chosen_config(preset, {})
-    return initial_config(place, recipe, {name: plain(value) for name, value in knobs.items()})
+        return fitted_to_data(base, knobs, note)
+    return initial_config(os.fspath(init_from.path if isinstance(init_from, Run) else init_from), base, knobs)
 
 
 def load(path: str | os.PathLike[str]) -> Run:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab import html
-from vitlab.api.given import Data, as_table, chosen_config, place_of, plain
+from vitlab.api.given import Data, as_table, given_knobs, named_config, plain
 from vitlab.config import RunConfig
-from vitlab.config.presets import DEFAULT_PRESET, preset_config
+from vitlab.config.presets import preset_config
 from vitlab.config.run import knob_name
 from vitlab.errors import ConfigError
 from vitlab.processor import available_cores
-from vitlab.progress import choose_watch
+from vitlab.progress import choose_notes, choose_watch
 from vitlab.studies import table
 from vitlab.studies.compare import pair
 from vitlab.studies.driver import Row
@@ -31,6 +31,7 @@ from vitlab.studies.grid import (
     Study,
     combine,
     default_folder,
+    fitted_base,
     make_cells,
     named_cells,
 )
@@ -63,7 +64,8 @@ def study(
     """Train every setting with several seeds, each run in a process of its own, and compare accuracy and time.
 
     Either ``name`` is that of a ready study, such as "seed-projection" (all: `vitlab.studies.grid.NAMED`), or ``vary``
-    lists the values of one or more knobs, or of "preset", around ``preset`` (by default "small"). All combinations are
+    lists the values of one or more knobs, or of "preset", around ``preset`` (by default one that fits the data, usually
+    "small"). All combinations are
     trained; ``zipped``: only the first values of all knobs together, then the second ones, and so on. ``data`` and
     ``knobs`` apply to every setting; for both see `train`. Seeds are 0 to ``seeds`` - 1.
 
@@ -81,7 +83,10 @@ def study(
     ('done', True)
     """
     knobs = fixed_knobs(knobs, data, out)
-    cells = named_cells(name, knobs) if name is not None and vary is None else varied_cells(vary, preset, knobs, zipped)
+    if name is not None and vary is None:
+        cells = named_cells(name, knobs)
+    else:
+        cells = varied_cells(vary, preset, knobs, zipped, quiet=not progress)
     if name is not None and (vary is not None or preset is not None):
         raise ConfigError("a named study has its own settings: leave out vary and preset")
     return carried_out(Study(name or "study", cells, seeds_to(seeds)), out, workers, retry_failed, progress)
@@ -122,19 +127,22 @@ def fixed_knobs(knobs: Mapping[str, Any], data: Data | None, out: str | os.PathL
     """The knobs that apply to every setting; arrays are stored where the study's runs find them."""
     if "seed" in knobs:
         raise ConfigError("a study trains every setting with several seeds: pass seeds=N, not seed")
-    given = {name: plain(value) for name, value in knobs.items()}
-    folder = RUNS.parent if out is None else Path(out).parent
-    return given if data is None else given | {"data": place_of(data, folder)}
+    return given_knobs(knobs, data, RUNS.parent if out is None else Path(out).parent)
 
 
 def varied_cells(
-    vary: Mapping[str, Sequence[Any]] | None, preset: str | RunConfig | None, knobs: dict[str, Any], zipped: bool
+    vary: Mapping[str, Sequence[Any]] | None,
+    preset: str | RunConfig | None,
+    knobs: dict[str, Any],
+    zipped: bool,
+    quiet: bool = True,
 ) -> tuple[Cell, ...]:
     """One setting for each combination of the values in ``vary``."""
     if not vary:
         raise ConfigError(f'a study needs a name ({", ".join(NAMED)}) or vary={{"patch_size": [4, 7]}}')
     axes = [axis_of(name, values) for name, values in vary.items()]
-    return make_cells(chosen_config(preset or DEFAULT_PRESET, {}), combine(axes, zipped), knobs)
+    base, knobs = fitted_base(named_config(preset), [axis.name for axis in axes], knobs, choose_notes(quiet))
+    return make_cells(base, combine(axes, zipped), knobs)
 
 
 def axis_of(name: str, values: Any) -> Axis:

@@ -9,7 +9,7 @@ from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
 from vitlab.files import write_bytes
 from vitlab.runs.zoo import writable
-from vitlab.text import counted, percent, printable, show
+from vitlab.text import counted, ignore, percent, printable, show
 
 
 def declare(children: flags.Children) -> None:
@@ -93,10 +93,9 @@ def check_own(places: list[str], as_json: bool) -> int:
 
 def describe(places: list[str], as_json: bool) -> int:
     """What data sets hold, what may be wrong with them, and what vitlab would do with them."""
-    from vitlab.config.presets import DEFAULT_PRESET, preset_config
+    from vitlab.data.glance import fitted_to_data
     from vitlab.data.inspection import description, inspect
 
-    config = preset_config(DEFAULT_PRESET)
     for number, place in enumerate(places):
         found = inspect(place)
         if as_json:
@@ -104,7 +103,7 @@ def describe(places: list[str], as_json: bool) -> int:
             rest = {"shape": found.shape, "sizes": sizes, "tables": found.tables, "drawings": found.are_drawings}
             flags.print_json({"data": place, "classes": found.classes, "problems": found.problems()} | rest)
             continue
-        lines = description(found, config.model.image_size, config.data.val_fraction)
+        lines = description(found, fitted_to_data(None, {"data": place}, ignore))
         show(*([""] if number else []), f"{place}: {lines[0]}", *lines[1:])
     return 0
 

@@ -22,7 +22,7 @@ from vitlab.errors import ConfigError
 from vitlab.files import to_json
 from vitlab.runs.zoo import place
 from vitlab.studies.grid import RUNS as RUNS
-from vitlab.text import say, show, value
+from vitlab.text import ignore, say, show, value
 
 MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
@@ -223,12 +223,23 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def chosen_config(preset: str | None, file: Path | None, knobs: dict[str, Any]) -> RunConfig:
-    """The configuration of a preset or of a JSON file, with ``knobs`` changed."""
+def chosen_config(
+    preset: str | None, file: Path | None, knobs: dict[str, Any], note: Callable[[str], None] = ignore
+) -> RunConfig:
+    """The configuration of a preset or of a JSON file, or one that fits the data if neither is named, with ``knobs``
+    changed. ``note`` gets a line on what was chosen."""
+    from vitlab.data.glance import fitted_to_data
+
+    return fitted_to_data(named_config(preset, file), knobs, note)
+
+
+def named_config(preset: str | None, file: Path | None) -> RunConfig | None:
+    """The configuration of a preset or of a JSON file; None if neither is named."""
     if preset is not None and file is not None:
         raise ConfigError("--preset and --config cannot be combined: a config file sets every knob; leave out one")
-    base = read_config(file) if file is not None else preset_config(preset or DEFAULT_PRESET)
-    return base.with_knobs(**knobs)
+    if file is not None:
+        return read_config(file)
+    return None if preset is None else preset_config(preset)
 
 
 def read_config(file: Path) -> RunConfig:

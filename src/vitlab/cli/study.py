@@ -20,6 +20,7 @@ from vitlab.studies.grid import (
     Study,
     combine,
     default_folder,
+    fitted_base,
     make_cells,
     named_cells,
     parse_axis,
@@ -154,8 +155,15 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
         raise ConfigError(f"a study needs a name ({', '.join(NAMED)}) or --vary AXIS=VALUE,VALUE")
     if any(".." in word for word in arguments.vary):
         raise ConfigError("a range is for --search N, which chooses values from it; use --vary AXIS=VALUE,VALUE")
-    base = flags.chosen_config(arguments.preset, arguments.config, {})
-    return make_cells(base, combine([parse_axis(word) for word in arguments.vary], arguments.zip), knobs)
+    axes = [parse_axis(word) for word in arguments.vary]
+    base, knobs = around(arguments, [axis.name for axis in axes], knobs)
+    return make_cells(base, combine(axes, arguments.zip), knobs)
+
+
+def around(arguments: argparse.Namespace, axes: list[str], knobs: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
+    """What a study of these axes varies around, and the knobs to set in all cells."""
+    base = flags.named_config(arguments.preset, arguments.config)
+    return fitted_base(base, axes, knobs, flags.notes(arguments.quiet))
 
 
 def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Search | None:
@@ -173,7 +181,7 @@ def chosen_search(arguments: argparse.Namespace, knobs: dict[str, Any]) -> Searc
     for dimension in dimensions:
         if dimension.name in knobs:
             raise ConfigError(f"{dimension.name} is searched and fixed at the same time; leave out one of the two")
-    base = flags.chosen_config(arguments.preset, arguments.config, {})
+    base, knobs = around(arguments, [dimension.name for dimension in dimensions], knobs)
     with_time = arguments.objective == "accuracy-time"
     for name in ("data", "val_fraction", "val_split"):
         if any(dimension.name == name for dimension in dimensions):

@@ -78,12 +78,10 @@ def chosen_config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration of a new run: that of a preset, of a file, or of the run whose weights it starts from."""
     knobs = flags.given_knobs(arguments)
     if knobs.get("init_from") is None:
-        return flags.chosen_config(arguments.preset, arguments.config, knobs)
+        return flags.chosen_config(arguments.preset, arguments.config, knobs, flags.notes(arguments.quiet))
     from vitlab.runs.start import initial_config
 
-    has_recipe = arguments.preset is not None or arguments.config is not None
-    recipe = flags.chosen_config(arguments.preset, arguments.config, {}) if has_recipe else None
-    return initial_config(knobs["init_from"], recipe, knobs)
+    return initial_config(knobs["init_from"], flags.named_config(arguments.preset, arguments.config), knobs)
 
 
 def resume(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,8 @@ class ModelConfig:
     )
     image_size: int = count(
         28,
-        "Side of the square input in pixels. Images of another size are resized to it, which allows other patch sizes.",
+        "Side of the square input in pixels. Images of another size are resized to it, which allows other patch sizes. "
+        "auto, before a run begins: 28, 32 or 64, whichever fits the images, with patches to match.",
         4096,
     )
     crop: int | None = count(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from vitlab.config.model import ModelConfig
 from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, OptimConfig, TrainConfig
 from vitlab.errors import ConfigError
 
+AUTO = "auto"  # as image_size, before a run begins: the size that fits the images (fitting.py)
 SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds")  # knobs of a run that change no result
 
 
@@ -71,14 +73,10 @@ class RunConfig:
 
     def with_knobs(self, **values: Any) -> RunConfig:
         """A copy with some knobs changed, for example ``patch_size=4``; ConfigError for an unknown name."""
-        owners = {name: section for name, (section, _) in flat_fields(RunConfig).items()}
+        refuse_unknown(values)
         changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
-            if name not in owners:
-                raise ConfigError(
-                    f"there is no knob {name!r}{knob_hint(name, owners)}; `vitlab train --help-all` lists them"
-                )
-            changed.setdefault(owners[name], {})[name] = value
+            changed.setdefault(flat_fields(RunConfig)[name][0], {})[name] = value
         parts = {section: replace(getattr(self, section), **new) for section, new in changed.items()}
         return replace(self, **parts)
 
@@ -117,6 +115,14 @@ class RunConfig:
         return {name: value for name, value in self.values().items() if name not in ignored and value != others[name]}
 
 
+def refuse_unknown(names: Iterable[str]) -> None:
+    """ConfigError for a name that no knob has."""
+    for name in names:
+        if name not in flat_fields(RunConfig):
+            hint = knob_hint(name, flat_fields(RunConfig))
+            raise ConfigError(f"there is no knob {name!r}{hint}; `vitlab train --help-all` lists them")
+
+
 def _short(value: Any) -> str:
     """3 for 3.0, otherwise as Python writes it."""
     return f"{value:g}" if isinstance(value, float) else repr(value)
@@ -136,8 +142,11 @@ def is_list(name: str) -> bool:
 
 
 def read_value(name: str, text: Any) -> Any:
-    """A knob's value from a word, a list of words, or a switch that is already a bool; ConfigError if it is invalid."""
+    """A knob's value from a word, a list of words, or a switch that is already a bool; ConfigError if it is invalid.
+    The image_size may also be AUTO, which `fitting.fitted` makes a number."""
     kind = knob_type(RunConfig, name)
+    if (name, text) == ("image_size", AUTO):
+        return AUTO
     if isinstance(text, list):
         words = [] if text in (["none"], [""]) else text
         return tuple(parse(name, kind, word) for word in words)

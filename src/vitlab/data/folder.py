@@ -95,7 +95,7 @@ def load_folder(
     is_old = reading is not None and reading.is_old
     kinds = reading.formats if reading else ALL
     names = labels if reading is None else reading.tables
-    layout, found = _find(root, kinds, names, is_old, log)
+    layout, found = find_files(root, kinds, names, is_old, log)
     shown = {one.label for one in found["train"]}
     if len(shown) == 1 and not layout.left_out:
         raise _one_class(layout, shown.pop())
@@ -144,7 +144,7 @@ def load_folder(
 # ---- which files ----
 
 
-def _find(
+def find_files(
     root: Path, kinds: tuple[str, ...], names: tuple[str, ...] | None, is_old: bool, log: Callable[[str], None]
 ) -> tuple[Layout, dict[str, list[Found]]]:
     """The files of each part: by the tables ``names`` (None: if there are some that fit), else by their folders."""
@@ -284,20 +284,25 @@ def choose_size(sizes: list[Size], count: int, side: int | None, reading: Readin
     """
     if reading and reading.size:
         return reading.size, "as in training"
-    (height, width), most = Counter(sizes).most_common(1)[0] if sizes else ((1, 1), 0)
-    why = "the most common size"
     if reading:  # of a run that did not record the size
-        return (height, width), why
-    if 2 * most < len(sizes):
-        middle = (len(sizes) - 1) // 2
-        height, width = (sorted(values)[middle] for values in zip(*sizes, strict=True))
-        why = "the median size"
+        return Counter(sizes).most_common(1)[0][0] if sizes else (1, 1), "the most common size"
+    (height, width), why = usual_size(sizes)
     is_large = side is not None and max(height, width) > SPARE * side
     if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MAX_BYTES:
         most = side or PHOTO_SIDE
         height, width = min(height, most), min(width, most)
         why = "which is what the network sees" if side else "since they are large"
     return (height, width), why
+
+
+def usual_size(sizes: list[Size]) -> tuple[Size, str]:
+    """(height, width) of the majority of images, else the medians of heights and widths; and which of the two it is."""
+    size, most = Counter(sizes).most_common(1)[0] if sizes else ((1, 1), 0)
+    if 2 * most >= len(sizes):
+        return size, "the most common size"
+    middle = (len(sizes) - 1) // 2
+    height, width = (sorted(values)[middle] for values in zip(*sizes, strict=True))
+    return (height, width), "the median size"
 
 
 def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, harvest: Harvest) -> None:

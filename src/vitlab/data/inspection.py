@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitlab.config import RunConfig
 from vitlab.data.cards import Dataset
 from vitlab.data.drawn import drawing_of
 from vitlab.data.load import load_dataset
@@ -134,13 +135,13 @@ def summary(inspection: Inspection) -> str:
     return f"{sizes} images, {counted(len(inspection.classes), 'class')}"
 
 
-def description(inspection: Inspection, image_size: int, val_fraction: float) -> list[str]:
-    """Half a screen: what is there, what may be wrong, and what a network of ``image_size`` would make of it."""
+def description(inspection: Inspection, config: RunConfig) -> list[str]:
+    """Half a screen: what is there, what may be wrong, and what a run with ``config`` would do with it."""
     notes = inspection.problems()
     lines = [summary(inspection), *_about_files(inspection), "", *_table(inspection)]
     if notes:
         lines += ["", "worth knowing:", *(f"  {note}" for note in notes)]
-    return [*lines, "", "what vitlab would do:", *(f"  {line}" for line in _plan(inspection, image_size, val_fraction))]
+    return [*lines, "", "what vitlab would do:", *(f"  {line}" for line in _plan(inspection, config))]
 
 
 def _about_files(inspection: Inspection) -> list[str]:
@@ -184,17 +185,22 @@ def _table(inspection: Inspection) -> list[str]:
     return [head, *lines, *rest]
 
 
-def _plan(inspection: Inspection, image_size: int, val_fraction: float) -> list[str]:
+def _plan(inspection: Inspection, config: RunConfig) -> list[str]:
     lines = [f"take the labels from {listed(list(inspection.tables))}"] if inspection.tables else []
     height, width, _ = inspection.shape
-    if (height, width) == (image_size, image_size):
-        lines.append(f"show the network the images as they are, {image_size} x {image_size}")
+    side, grid = config.model.image_size, config.model.grid
+    seen = f"{side} x {side}"
+    if (height, width) == (side, side):
+        lines.append(f"show the network the images as they are, {seen}; --image-size N changes that")
     else:
-        lines.append(f"show the network {image_size} x {image_size} pixels; --image-size N changes that")
+        lines.append(f"show the network {seen} pixels; --image-size N changes that")
+    lines.append(f"use the preset {config.preset}, with {grid} x {grid} patches; --preset NAME changes that")
+    if config.augment.flip:
+        lines.append("mirror half of the training images at random; --no-flip if left and right matter")
     if inspection.are_drawings:
         lines.append("take them for drawings like MNIST's, and prepare each picture to classify like them")
     if "validation" not in inspection.parts:
-        lines.append(f"keep {percent(val_fraction, 0)} of the training images of each class for validation")
+        lines.append(f"keep {percent(config.data.val_fraction, 0)} of the training images of each class for validation")
     if "test" not in inspection.parts:
         lines.append("report no test accuracy, since there are no test images")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -12,7 +13,7 @@ from vitlab.config import RunConfig
 from vitlab.config.hints import did_you_mean
 from vitlab.config.knobs import digest
 from vitlab.config.presets import DEFAULT_PRESET, PRESETS, preset_config
-from vitlab.config.run import is_list, knob_name, read_value
+from vitlab.config.run import AUTO, is_list, knob_name, read_value
 from vitlab.errors import ConfigError
 from vitlab.text import value as knob_text
 
@@ -154,6 +155,20 @@ def combine(axes: list[Axis], zipped: bool) -> list[dict[str, Any]]:
         lengths = ", ".join(f"{axis.name} has {len(axis.values)}" for axis in axes)
         raise ConfigError(f"--zip needs the same number of values on each axis: {lengths}")
     return [dict(zip(names, values, strict=True)) for values in zip(*(axis.values for axis in axes), strict=True)]
+
+
+def fitted_base(
+    base: RunConfig | None, axes: Iterable[str], fixed: dict[str, Any], note: Callable[[str], None]
+) -> tuple[RunConfig, dict[str, Any]]:
+    """What cells with these ``axes`` vary around: ``base``, or if that is None what fits the data; and the knobs
+    ``fixed`` without those that it decided. ``note`` gets a line on what was chosen. Presets that are compared decide
+    for themselves."""
+    if PRESET in axes:
+        return base or preset_config(DEFAULT_PRESET), fixed
+    from vitlab.data.glance import fitted_to_data
+
+    made = fitted_to_data(base, fixed, note)
+    return made, {name: value for name, value in fixed.items() if (name, value) != ("image_size", AUTO)}
 
 
 def make_cells(base: RunConfig, combinations: list[dict[str, Any]], fixed: dict[str, Any]) -> tuple[Cell, ...]:

@@ -1,0 +1,108 @@
+"""What vitlab chooses by itself so that a network fits the images: preset, input size, and patches.
+
+Everything is decided here, once, before a run begins, and becomes plain numbers in its configuration. A knob that you
+set is never changed. What is chosen, and why:
+
+- **Recipe**, if you name none: `small` for grey images, `colour` for colour. `colour` mirrors images, which is wrong
+  for digits, letters and everything else where left and right matter; so grey images, which are mostly that, are never
+  mirrored, and a data set that forbids flips is obeyed.
+- **Input size**: MNIST-like images are seen at 28 x 28, CIFAR-like ones at 32 x 32, photos at 64 x 64, which shows
+  enough to tell most things from each other.
+- **Patches** such that there are about 8 x 8, whatever the size. Attention costs time with the square of their number,
+  and the head of our presets takes all of them side by side: patches of 4 pixels at 64 x 64 would make 256 tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vitlab.config.presets import COLOUR_PRESET, DEFAULT_PRESET, preset_config
+from vitlab.config.run import AUTO, RunConfig
+
+LARGEST = {28: 28, 40: 32}  # longer side of the images -> side of the network's input; PHOTO for larger ones
+PHOTO = 64
+GRID = 8  # patches per side
+SMALL = 28  # up to this side, grey images are like MNIST's, for which `small` is made as it is
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a data set's images: most have this ``height`` and ``width`` in pixels; ``channels`` is 1 if all are grey.
+    ``may_flip`` is False where a mirrored image would mean something else."""
+
+    height: int
+    width: int
+    channels: int
+    may_flip: bool = True
+
+    @property
+    def longer(self) -> int:
+        """The longer side in pixels."""
+        return max(self.height, self.width)
+
+    @property
+    def is_like_mnist(self) -> bool:
+        """Whether the default preset is made for such images."""
+        return self.channels == 1 and self.longer <= SMALL
+
+    def __str__(self) -> str:
+        return f"{self.height:,} x {self.width:,} {'in colour' if self.channels > 1 else 'in grey'}"
+
+
+def input_side(shape: Shape) -> int:
+    """Side in pixels of the input of a network for such images.
+
+    >>> from vitlab.config.fitting import Shape, input_side
+    >>> [input_side(Shape(side, side, 3)) for side in (8, 28, 32, 64, 3024)]
+    [28, 28, 32, 64, 64]
+    """
+    return next((side for largest, side in LARGEST.items() if shape.longer <= largest), PHOTO)
+
+
+def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None) -> tuple[RunConfig, str]:
+    """The configuration for images of this ``shape`` with ``knobs``, and a line on what was chosen, or "".
+
+    ``base`` keeps its size, unless the knob ``image_size`` is AUTO; None means a preset that fits. Without a ``shape``
+    nothing is known about the images, and nothing is chosen.
+    """
+    is_auto = knobs.get("image_size") == AUTO
+    rest = {name: value for name, value in knobs.items() if name != "image_size" or not is_auto}
+    if shape is None:
+        return (base or preset_config(DEFAULT_PRESET)).with_knobs(**rest), ""
+    if base is not None:
+        chosen = sizes(base, input_side(shape)) if is_auto else {}
+        config = base.with_knobs(**(chosen | rest))
+        return config, seen(config, shape) if is_auto or shape.longer > config.model.image_size else ""
+    base = preset_config(DEFAULT_PRESET if shape.channels == 1 else COLOUR_PRESET)
+    chosen = {} if shape.may_flip else {"flip": False}
+    if not shape.is_like_mnist:
+        chosen |= sizes(base, rest.get("image_size", input_side(shape)))
+    config = base.with_knobs(**(chosen | rest))
+    word, option = ("mirrored", "--no-flip") if config.augment.flip else ("not mirrored", "--flip")
+    flips = f"training images are {word}{f' ({option})' if shape.may_flip else ''}"
+    return config, f"{seen(config, shape)}; preset {config.preset} (--preset NAME); {flips}"
+
+
+def sizes(base: RunConfig, side: int) -> dict[str, Any]:
+    """The knobs of ``base`` that are in pixels, for an input of ``side`` x ``side``: about GRID x GRID patches of the
+    whole image, which overlap if they did, and shifts of the same share of it."""
+    if side == base.model.image_size:
+        return {}
+    patch = max(1, (side + GRID // 2) // GRID)
+    scale = side / base.model.image_size
+    return {
+        "image_size": side,
+        "crop": None,
+        "patch_size": patch,
+        "patch_overlap": patch // 2 if base.model.patch_overlap else 0,
+        "shift": round(base.augment.shift * scale, 2),
+        "elastic": round(base.augment.elastic * scale, 2),
+    }
+
+
+def seen(config: RunConfig, shape: Shape) -> str:
+    """What the network sees of the images, in a phrase."""
+    side = config.model.image_size
+    return f"the images are {shape}: the network sees {side} x {side} (--image-size N changes it)"
