@@ -36,11 +36,9 @@ vitlab look --data mnist             # a data set without a run
 vitlab look runs/studies/NAME        # a study's report: table, picture, links to its runs
 ```
 
-`report.html` is one file that opens from a folder or an e-mail; it makes no requests and runs no script. Line plots are
-saved as SVG too. `vitlab.look` has one module for each topic: its numbers, the functions that draw them, and the
-sentences.
-
-Below is what it draws and says about one run.
+`report.html` is one file that you can open from a folder or send by e-mail; it makes no requests and runs no script.
+Line plots are saved as SVG too. Below is what `vitlab look` draws and says about one run. For the terms, see the
+[glossary](../learn/glossary.md).
 """
 
 

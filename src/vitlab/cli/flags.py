@@ -142,7 +142,7 @@ def add_output(parser: OneLineParser) -> None:
 
 def add_base(parser: OneLineParser, verb: str) -> None:
     """The options --preset and --config, which `chosen_config` reads."""
-    parser.add_argument("--preset", metavar="NAME", help=f"{verb} a named configuration, see `vitlab presets` [small]")
+    parser.add_argument("--preset", metavar="NAME", help=f"{verb} a preset; `vitlab presets` lists them [small]")
     config = f"{verb} a JSON file such as a run's config.json; missing knobs take their defaults"
     parser.add_argument("--config", metavar="FILE", type=path, help=config)
 

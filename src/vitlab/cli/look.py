@@ -39,9 +39,9 @@ def declare(children: flags.Children) -> None:
 
 
 def look(arguments: argparse.Namespace) -> int:
-    """Draw what a finished run sees, how it learned, where it errs and what it attends to, into RUN/pictures, with a
-    report (RUN/report.html) and a model card (RUN/README.md). Or write a report on a study, or draw a data set without
-    a run."""
+    """Draw what a finished run sees, how it learned, what it gets wrong and what it attends to, into RUN/pictures; and
+    write a report (RUN/report.html) and a model card (RUN/README.md). Or write a report on a study, or draw a data set
+    without a run."""
     from vitlab.look import write
 
     note, folder, knobs = flags.notes(arguments.quiet), arguments.folder, flags.given_knobs(arguments)

@@ -50,9 +50,10 @@ EXAMPLES = """examples:
 
 `vitlab COMMAND --help` explains a command."""
 EXIT_CODES = (
-    "exit codes: 0 success, also of a training that learned nothing, which the last lines say; 1 other errors, such as "
-    "a failed export; 2 wrong option or value; 3 data; 4 diverged; 5 out of memory; 6 disk; 7 run folder in use; "
-    "8 run folder missing, damaged or unsuitable; 130 Ctrl-C; 143 SIGTERM."
+    "exit codes: 0 success (also of a training that did not learn: its last lines say so); 1 another error, such as a "
+    "failed export; 2 wrong option or value; 3 data missing, unreadable or changed; 4 training diverged; 5 out of "
+    "memory; 6 disk full, read-only or failing; 7 run folder in use; 8 run folder missing, damaged or unsuitable; "
+    "130 Ctrl-C; 143 SIGTERM."
 )
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 

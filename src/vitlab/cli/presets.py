@@ -17,13 +17,13 @@ ROWS = (
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    parser = flags.add_command(children, presets, "list the named configurations, or show one")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the configuration to show in full")
+    parser = flags.add_command(children, presets, "list the presets, or show one")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the preset to show in full")
     flags.add_output(parser)
 
 
 def presets(arguments: argparse.Namespace) -> int:
-    """List the named configurations, or show one of them with all its knobs."""
+    """List the presets (named sets of knobs), or show one with all its knobs."""
     if arguments.name is not None:
         config = preset_config(arguments.name).to_dict()
         if arguments.json:

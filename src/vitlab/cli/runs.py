@@ -118,7 +118,7 @@ def in_runs(path: Path) -> Path:
 def confirmed(entries: list[Entry]) -> bool:
     """Whether the user says yes; ConfigError where nobody can be asked."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigError("nobody is there to confirm; add --yes to delete without asking")
+        raise ConfigError("this is not a terminal, so nobody can confirm; add --yes to delete without asking")
     for entry in entries:
         row = row_of(entry)
         say("  ".join(filter(None, (row["run"], row["accuracy"], row["training"], row["size"]))))

@@ -49,7 +49,7 @@ def declare(children: flags.Children) -> None:
     add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
     add_options(parser)
     usage = "PRESET PRESET ... [--seeds N] [options]"
-    parser = flags.add_command(children, compare, "train presets side by side, and say which is better", usage)
+    parser = flags.add_command(children, compare, "compare presets over several seeds, and say which is better", usage)
     parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
     add_options(parser)
 
@@ -57,7 +57,7 @@ def declare(children: flags.Children) -> None:
 def add_options(parser: flags.OneLineParser) -> None:
     """The options that both commands have."""
     add = parser.add_argument
-    add("--seeds", metavar="N", type=flags.count, help="number of seeds, from 0 [3; 1 for a search]")
+    add("--seeds", metavar="N", type=flags.count, help="number of seeds: 0, 1, 2 ... [3; 1 for a search]")
     add("--out", metavar="DIR", type=flags.path, help="folder of the study [runs/studies/NAME-DIGEST]")
     flags.add_runs(parser)
     add("--workers", metavar="N", type=flags.count, help="number of runs at a time; they share the cores [1]")
@@ -138,7 +138,7 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     """The knobs that apply to every cell; ConfigError for --seed, of which a study has several."""
     knobs = flags.given_knobs(arguments)
     if "seed" in knobs:
-        raise ConfigError("a study runs every cell with several seeds: use --seeds N instead of --seed")
+        raise ConfigError("a study runs every setting with several seeds: use --seeds N instead of --seed")
     return knobs
 
 
@@ -146,7 +146,7 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
     """The cells of a named study, or of the axes around a preset."""
     if arguments.name is not None:
         if arguments.vary or arguments.preset or arguments.config:
-            raise ConfigError("a named study has its own cells: leave out --vary, --preset and --config")
+            raise ConfigError("a named study has its own settings: leave out --vary, --preset and --config")
         if "=" in arguments.name:
             raise ConfigError(f"{arguments.name!r} is not a study; did you forget --vary? `--vary {arguments.name}`")
         return named_cells(arguments.name, knobs)

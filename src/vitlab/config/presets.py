@@ -157,7 +157,7 @@ PRESETS: dict[str, Preset] = {
             optim=OptimConfig(lr=2e-3, schedule="cosine", warmup_epochs=1.0, weight_decay=0.05, grad_clip=1.0),
             train=TrainConfig(epochs=15, batch_size=128, select="last"),
         ),
-        about="the ViT of the paper in small: a class token, 16 patches without overlap, four blocks, AdamW. "
+        about="a small version of the paper's ViT: a class token, 16 patches without overlap, four blocks, AdamW. "
         "transformers and timm can load it.",
         source="architecture: Dosovitskiy et al. 2021, An Image is Worth 16x16 Words; sizes and recipe: vitlab",
         expected="99.35 +- 0.02 % (3 seeds) after 15 epochs.",

@@ -18,7 +18,9 @@ class DataConfig:
     """Which images to train on, and which to keep for validation."""
 
     data: str = knob(
-        "mnist", "Data set: a name from `vitlab data list`, a folder of images, or an .npz file.", essential=True
+        "mnist",
+        "Data set: a name from `vitlab data list`, a folder of images, or an .npz or .csv file.",
+        essential=True,
     )
     val_split: Literal["stratified", "last"] = knob(
         "stratified",

@@ -77,7 +77,7 @@ class Result(Mapping[str, Any]):
     """
 
     status: str = field(metadata={"help": "done, diverged, interrupted, failed, failed:storage or failed:memory."})
-    preset: str | None = fact("The named configuration it started from.")
+    preset: str | None = fact("The preset that it started from.")
     data: str | None = fact("The data set.")
     seed: int | None = fact("The number that all randomness comes from.")
     test_top1: float | None = metric(

@@ -123,13 +123,13 @@ def parse_axis(word: str) -> Axis:
     name, equals, text = word.partition("=")
     phrase = f"{word!r} is not AXIS=VALUE,VALUE for a knob or preset"
     if not equals:
-        raise ConfigError(phrase)
+        raise ConfigError(f"{phrase}; give values, as in --vary patch_size=4,7,14")
     if name != PRESET:
         name = knob_name(name, phrase)
     if not text:
         raise ConfigError(f"axis {name} has no values; give some, as in --vary patch_size=4,7,14")
     if name == "seed":
-        raise ConfigError("seed cannot be an axis; --seeds N runs every cell with N seeds")
+        raise ConfigError("seed cannot be an axis; --seeds N runs every setting with N seeds")
     values: tuple[Any, ...]
     if name == PRESET:
         values = tuple(text.split(","))
