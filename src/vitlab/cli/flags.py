@@ -228,9 +228,14 @@ def chosen_config(
 ) -> RunConfig:
     """The configuration of a preset or of a JSON file, or one that fits the data if neither is named, with ``knobs``
     changed. ``note`` gets a line on what was chosen."""
+    base = named_config(preset, file)
+    if base is None and not {"data", "image_size"} & knobs.keys():
+        return preset_config(DEFAULT_PRESET).with_knobs(
+            **knobs
+        )  # it is made for its own data; NumPy would take a while
     from vitlab.data.glance import fitted_to_data
 
-    return fitted_to_data(named_config(preset, file), knobs, note)
+    return fitted_to_data(base, knobs, note)
 
 
 def named_config(preset: str | None, file: Path | None) -> RunConfig | None:
