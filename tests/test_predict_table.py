@@ -270,7 +270,7 @@ def test_the_summary_counts_what_cannot_be_trusted() -> None:
     for answer in (
         Answer(CLASSES, sure),
         Answer(CLASSES, sure, unlike=True),
-        Answer(CLASSES, unsure, unlike=True),
+        Answer(CLASSES, unsure, unlike=True, reason="no ink stands out from the paper"),
         Answer(CLASSES, unsure),
         Answer(CLASSES, sure, reason="the ink is only a speck"),
         ImageError("x"),

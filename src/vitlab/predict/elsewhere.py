@@ -20,6 +20,8 @@ from vitlab.runs.prepare import memory_errors
 from vitlab.runs.result import scores
 from vitlab.text import few, ignore, listed
 
+DRAWING_SIDE = 280  # pixels that large pictures of drawings keep: as many as the search for ink looks at
+
 
 def evaluate_on(
     run: str | os.PathLike[str],
@@ -37,7 +39,7 @@ def evaluate_on(
     run's training images (None: the run does not say).
     """
     classifier = Classifier.load(run)
-    side = classifier.config.model.image_size
+    side = DRAWING_SIDE if classifier.drawing else classifier.config.model.image_size
     dataset = on if isinstance(on, Dataset) else load_dataset(on, note, side=side)
     if dataset.digest == classifier.data_digest:
         note("these are the images that the run was made with, not other ones")

@@ -105,8 +105,8 @@ class Tally:
             self.unreadable += 1
             return
         self.labels[answer.top(1)[0].name] += 1
-        self.unlike += answer.doubt == UNLIKE
-        self.unsure += answer.doubt not in ("", UNLIKE)
+        self.unlike += bool(answer.unlike)
+        self.unsure += not answer.sure and not answer.unlike
 
     def line(self, classes: tuple[str, ...]) -> str:
         """All of that in one line, the classes in their order, or the most common of many."""
