@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from vitlab.cli.hints import option_hint, word_hint
 from vitlab.config import RunConfig, sections
+from vitlab.config.fitting import fitted, place_to_look_at
 from vitlab.config.knobs import field_types, flat_fields, inner_type, knob_type
 from vitlab.config.presets import DEFAULT_PRESET, preset_config
 from vitlab.config.run import read_value
@@ -142,7 +143,9 @@ def add_output(parser: OneLineParser) -> None:
 
 def add_base(parser: OneLineParser, verb: str) -> None:
     """The options --preset and --config, which `chosen_config` reads."""
-    parser.add_argument("--preset", metavar="NAME", help=f"{verb} a preset; `vitlab presets` lists them [small]")
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"{verb} a preset; `vitlab presets` lists them [one that fits the data]"
+    )
     config = f"{verb} a JSON file such as a run's config.json; missing knobs take their defaults"
     parser.add_argument("--config", metavar="FILE", type=path, help=config)
 
@@ -229,11 +232,9 @@ def chosen_config(
     """The configuration of a preset or of a JSON file, or one that fits the data if neither is named, with ``knobs``
     changed. ``note`` gets a line on what was chosen."""
     base = named_config(preset, file)
-    if base is None and not {"data", "image_size"} & knobs.keys():
-        return preset_config(DEFAULT_PRESET).with_knobs(
-            **knobs
-        )  # it is made for its own data; NumPy would take a while
-    from vitlab.data.glance import fitted_to_data
+    if place_to_look_at(base, knobs) is None:
+        return fitted(base, knobs, None)[0]
+    from vitlab.data.glance import fitted_to_data  # imports NumPy
 
     return fitted_to_data(base, knobs, note)
 

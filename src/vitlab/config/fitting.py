@@ -51,6 +51,13 @@ class Shape:
         return f"{self.height:,} x {self.width:,} {'in colour' if self.channels > 1 else 'in grey'}"
 
 
+def place_to_look_at(base: RunConfig | None, knobs: Mapping[str, Any]) -> str | None:
+    """The data set whose images decide; None if nothing depends on them, as for a preset with its own data."""
+    if knobs.get("image_size") == AUTO:
+        return str(knobs.get("data", (base or preset_config(DEFAULT_PRESET)).data.data))
+    return knobs.get("data")
+
+
 def input_side(shape: Shape) -> int:
     """Side in pixels of the input of a network for such images.
 

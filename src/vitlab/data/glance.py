@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from vitlab.advice import spoken
-from vitlab.config.fitting import Shape, fitted
-from vitlab.config.presets import DEFAULT_PRESET, preset_config
-from vitlab.config.run import AUTO, RunConfig
+from vitlab.config import RunConfig
+from vitlab.config.fitting import Shape, fitted, place_to_look_at
 from vitlab.data.cards import CATALOGUE
 from vitlab.data.folder import find_files, usual_size
 from vitlab.data.images import ALL, ImageError, decode_layers, read_file
@@ -66,9 +65,7 @@ def fitted_to_data(base: RunConfig | None, knobs: Mapping[str, Any], note: Calla
 
     Without the knob ``data`` the images are those that a preset is made for, and nothing is looked at.
     """
-    data = knobs.get("data")
-    if data is None and knobs.get("image_size") == AUTO:
-        data = (base or preset_config(DEFAULT_PRESET)).data.data
+    data = place_to_look_at(base, knobs)
     config, line = fitted(base, knobs, None if data is None else glance(data))
     if line:
         note(spoken(line))
