@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +21,7 @@ from tests.made_runs import make_run
 from vitlab import Classifier
 from vitlab.cli import predict
 from vitlab.data.paths import natural
-from vitlab.predict import Label
+from vitlab.predict import Answer, classifier
 
 WHITE = saved(Image.fromarray(seven()))
 
@@ -58,13 +59,13 @@ def test_json_is_a_line_for_each_image(run: Path, here: Path) -> None:
     (here / "b.png").write_bytes(WHITE)
     answer = vitlab(f"predict {run} a.png nothing.png b.png --json --top 10")
     first, missing, last = map(json.loads, answer.out.splitlines())
-    classifier = Classifier.load(run)
-    best = classifier(seven(), top=10)
+    drawn = Classifier.load(run)
+    best = drawn(seven(), top=10)
     assert first["image"] == "a.png"
     assert first["label"] == best[0].name
     assert [(one["label"], one["index"]) for one in first["labels"]] == [(one.name, one.index) for one in best]
     assert sum(one["probability"] for one in first["labels"]) == pytest.approx(1)
-    assert first["model_sha256"] == classifier.digest
+    assert first["model_sha256"] == drawn.digest
     assert last == first | {"image": "b.png"}
     assert missing.keys() == {"image", "error"}
     assert "nothing.png" in missing["error"]
@@ -143,7 +144,7 @@ def test_many_pictures_take_few_passes(run: Path, here: Path, monkeypatch: pytes
         return network(self, images)
 
     monkeypatch.setattr(Classifier, "outputs_of", counted)
-    monkeypatch.setattr(predict, "TOGETHER", 3)
+    monkeypatch.setattr(classifier, "TOGETHER", 3)
     answer = vitlab(f"predict {run} .")
     assert batches == [2, 3, 1]
     assert [line.split()[0] for line in answer.out.splitlines()] == [f"{number}.png" for number in (0, 2, 3, 4, 5, 6)]
@@ -152,9 +153,9 @@ def test_many_pictures_take_few_passes(run: Path, here: Path, monkeypatch: pytes
 def test_without_centring_the_answer_is_that_of_the_squeezed_image(run: Path, here: Path) -> None:
     (here / "a.png").write_bytes(WHITE)
     rows = [json.loads(vitlab(f"predict {run} a.png --json {flag}").out) for flag in ("", "--no-center")]
-    classifier = Classifier.load(run)
+    drawn = Classifier.load(run)
     for row, center in zip(rows, (True, False), strict=True):
-        assert row["labels"][0]["probability"] == pytest.approx(classifier(seven(), center)[0].probability)
+        assert row["labels"][0]["probability"] == pytest.approx(drawn(seven(), center)[0].probability)
     assert rows[0]["labels"] != rows[1]["labels"]
 
 
@@ -169,10 +170,11 @@ def test_a_name_of_many_lines_is_one_line(run: Path, here: Path) -> None:
 
 def test_an_unsure_answer_says_so() -> None:
     def line(probability: float, reason: str | None = None) -> str:
-        return predict.as_line("x", predict.Answer([Label("7", 7, probability)], reason, False))
+        return predict.as_line("x", Answer(("7", "1"), np.array([probability, 1 - probability]), reason), top=1)
 
     assert line(0.5) == "x  7  50.0 %"
-    assert line(0.499) == "x  7  49.9 %   not sure"
+    spread = np.array([0.499, 0.2505, 0.2505])
+    assert predict.as_line("x", Answer(("7", "1", "2"), spread), top=1) == "x  7  49.9 %   not sure"
     assert line(0.9, "the ink is only a speck") == "x  7  90.0 %   not sure: the ink is only a speck"
 
 

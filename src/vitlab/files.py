@@ -27,7 +27,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
 
@@ -224,6 +224,59 @@ def _new_file(path: Path) -> tuple[int, Path]:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
         with suppress(FileExistsError):
             return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | NO_LINK, 0o666), temporary
+
+
+@contextmanager
+def new_text(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 file to write line by line. It appears at ``path`` when the block has ended without an error, complete;
+    otherwise, and if the process is killed, nothing appears. ConfigError if there is something at ``path``."""
+    check_free(path)
+    try:
+        handle, temporary = _hidden_file(path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(handle)
+                _name(temporary or Path(f"/proc/self/fd/{handle}"), path)
+        finally:
+            if temporary is not None:
+                remove(temporary)
+    except OSError as error:
+        raise storage_error("write", path, error) from error
+
+
+def check_free(path: Path) -> None:
+    """ConfigError if there is something at ``path``."""
+    if exists(path):
+        raise ConfigError(f"{path} already exists; choose another name, or delete it")
+
+
+def _hidden_file(path: Path) -> tuple[int, Path | None]:
+    """A new file without a name on the file system of ``path``, which vanishes with this process; where there are no
+    such files, one with a temporary name."""
+    with suppress(OSError, AttributeError):
+        if os.path.isdir("/proc/self/fd"):
+            return os.open(path.absolute().parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), None
+    return _new_file(path)
+
+
+def _name(file: Path, path: Path) -> None:
+    """Give a finished file its name; ConfigError if that was taken meanwhile."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.link(file, path.name, dst_dir_fd=folder)  # unlike a rename, it replaces nothing
+        os.fsync(folder)
+    except FileExistsError:
+        check_free(path)
+        raise
+    except OSError:
+        if not is_ordinary(file):
+            raise
+        check_free(path)  # a file system without links
+        publish(file, path)
+    finally:
+        os.close(folder)
 
 
 def open_log(path: Path) -> BinaryIO:

@@ -22,7 +22,7 @@ def bold(words: object) -> str:
 
 
 def picture(png: bytes, side: int, name: str) -> str:
-    """A small PNG as a square of ``side`` pixels on the screen, each of its own pixels sharp."""
+    """A small PNG as a square of ``side`` pixels on the screen, with sharp pixels."""
     data = base64.b64encode(png).decode()
     style = f"width:{side}px;height:{side}px;image-rendering:pixelated;border:1px solid #8884"
     return f'<img src="data:image/png;base64,{data}" alt="{text(name)}" style="{style}">'

@@ -251,6 +251,25 @@ class LiveBar:
 
 
 @contextmanager
+def counting(total: int | None, what: str) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar on a terminal for ``total`` things, called ``what`` (None: how many is not known): functions that take a
+    message, and that count one more. Elsewhere only messages appear."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield say, lambda: None
+        return
+    words = (bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=None), bars.MofNCompleteColumn())
+    rest = (bars.TextColumn("{task.fields[rate]}"), bars.TimeRemainingColumn(compact=True))
+    console = Console(stderr=True, highlight=False)
+    with bars.Progress(*words, *rest, console=console, transient=True, refresh_per_second=5, expand=True) as bar:
+        line = bar.add_task(what, total=total, rate="")
+
+        def advance() -> None:
+            bar.update(line, advance=1, rate=f"{bar.tasks[0].speed or 0:,.0f} {what}/s")
+
+        yield (lambda words: console.print(printable(words), markup=False, soft_wrap=True)), advance
+
+
+@contextmanager
 def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[Progress], None]]]:
     """The progress of a study: functions that take a message, and the state of the study."""
     if quiet or (sys.stderr is None and not in_notebook()):

@@ -19,7 +19,7 @@ from vitlab.config.run import refuse_unknown
 from vitlab.data import Dataset, Split
 from vitlab.data.arrays import channels_last, is_tensor, to_array, to_levels
 from vitlab.data.images import ImageError
-from vitlab.data.npz import KEYS
+from vitlab.data.npz import KEYS, dataset_of
 from vitlab.errors import ConfigError, DataError
 from vitlab.text import counted
 
@@ -58,6 +58,18 @@ def place_of(data: Data, folder: Path) -> str:
         files.make_folder(path.parent)
         files.write_bytes(path, content)
     return str(path)
+
+
+def dataset_in(data: Data) -> Dataset:
+    """The data set that arrays in memory are; nothing is stored. DataError for anything else."""
+    if isinstance(data, Dataset):
+        return data
+    try:
+        arrays = arrays_in(data)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+    pairs = {part: (arrays[images], arrays[labels]) for part, (images, labels) in KEYS.items() if images in arrays}
+    return dataset_of(pairs, arrays.get("classes"), Path("arrays in memory"), "", lambda line: None, None)
 
 
 def arrays_in(data: Any) -> dict[str, Array]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab import html
 from vitlab.api.attention import Attention, attention_of
-from vitlab.api.given import Data, as_table, given_knobs, named_config, place_of, plain
+from vitlab.api.given import Data, as_table, dataset_in, given_knobs, named_config, place_of, plain
 from vitlab.config import RunConfig
 from vitlab.data.glance import fitted_to_data
-from vitlab.errors import RunError
+from vitlab.errors import ConfigError, RunError
 from vitlab.files import claimed
 from vitlab.model import Network
 from vitlab.predict import Classifier, Predictions
+from vitlab.predict.elsewhere import evaluate_on
 from vitlab.progress import choose_notes, choose_reporter
 from vitlab.runs.finished import evaluate_run, open_run
 from vitlab.runs.folder import RunFolder, default_folders
@@ -218,19 +219,40 @@ class Run:
         return attention_of(self.classifier, image, center)
 
     def evaluate(
-        self, split: str = "test", *, shifts: int = 0, data: Data | None = None, progress: bool = False, **knobs: Any
+        self,
+        split: str | None = None,
+        *,
+        on: Data | None = None,
+        shifts: int = 0,
+        data: Data | None = None,
+        progress: bool = False,
+        **knobs: Any,
     ) -> dict[str, Any]:
         """Every metric of the network, computed anew on the images of a split, by the names in `Result` without test_:
         "top1" with "top1_interval", "top5", "loss", ...
 
-        ``split``: "test", "val" (validation) or "train", without augmentation. ``shifts``: average over each image and
-        its four copies shifted by that many pixels. ``data``: where the run's images are now, if they have moved.
-        ``knobs``: those of the machine, such as ``threads``. DataError if the images have changed or there are none.
+        ``split``: "test" (the default), "val" (validation) or "train", without augmentation. ``on``: another data set
+        of the same classes, given as `train` takes it; then "unlike" is the share of its images that are unlike the
+        training images, and the default is its test images or, if it has none, all of them. ``shifts``: average over
+        each image and its four copies shifted by that many pixels. ``data``: where the run's own images are now, if
+        they have moved. ``knobs``: those of the machine, such as ``threads``. DataError if the run's images have
+        changed or there are none, or for classes that the run does not know.
+
+        >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
+        >>> test = vitlab.load_dataset("digits").test
+        >>> numbers = run.evaluate(on=(test.images[:7], test.labels[:7]))
+        >>> numbers["images"], 0 <= numbers["top1"] <= 1
+        (7, True)
         """
+        if on is not None:
+            if data is not None or shifts or knobs:
+                raise ConfigError("`on` computes on the CPU as `predict` does; leave out the others")
+            other = on if isinstance(on, str | os.PathLike) else dataset_in(on)
+            return evaluate_on(self.place, other, split, choose_notes(quiet=not progress))
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
             asked["data"] = place_of(data, RUNS if is_in_zoo(self.place) else self.place.parent)
-        return evaluate_run(self.place, split, reporter_of(progress), asked=asked, shifts=shifts)
+        return evaluate_run(self.place, split or "test", reporter_of(progress), asked=asked, shifts=shifts)
 
     def plot(self) -> Figure:
         """Learning curves: loss, accuracy and learning rate over the epochs, and accuracy over training time."""

@@ -61,7 +61,7 @@ def study(
     progress: bool = True,
     **knobs: Any,
 ) -> StudyResult:
-    """Train every setting with several seeds, each run in a process of its own, and compare accuracy and time.
+    """Train every setting with several seeds, each run in a separate process, and compare accuracy and time.
 
     Either ``name`` is that of a ready study, such as "seed-projection" (all: `vitlab.studies.grid.NAMED`), or ``vary``
     lists the values of one or more knobs, or of "preset", around ``preset`` (by default one that fits the data, usually

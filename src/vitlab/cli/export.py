@@ -38,7 +38,7 @@ def declare(children: flags.Children) -> None:
     add("runs", metavar="RUN", nargs="+", type=flags.run, help=f"{flags.A_RUN}; several for web")
     add("--to", choices=tuple(ENDINGS), required=True, help="the format to write")
     add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2, RUN-web ...]")
-    add("--attention", action="store_true", help="onnx: also output each layer's attention weights")
+    add("--attention", action="store_true", help="onnx: also output each block's attention weights")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)

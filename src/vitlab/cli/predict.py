@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
-from vitlab.text import few, percent, say, show
+from vitlab.text import percent, say, show
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from vitlab.predict import Answer, Classifier, ImageError
+    from vitlab.predict.sources import Source
 
-    from vitlab.predict import Classifier, Label
-
-STANDARD_INPUT = "-"
-TOGETHER = 64  # pictures that go through the network at once
+STANDARD = "-"  # input as IMAGE, output as --csv
 
 
 def declare(children: flags.Children) -> None:
@@ -29,136 +27,141 @@ def declare(children: flags.Children) -> None:
     parser = flags.add_command(children, predict, "classify pictures with a trained network", usage)
     add = parser.add_argument
     add("run", metavar="RUN", type=flags.run, help=flags.A_RUN)
-    add("images", metavar="IMAGE", nargs="+", help="a file, a folder, or - for standard input")
+    images = "a file, a folder, a .csv table of pixels, an .npz file of images, or - for standard input"
+    add("images", metavar="IMAGE", nargs="+", help=images)
     add("--top", metavar="N", type=flags.count, default=3, help="number of labels per image [3]")
     add("--no-center", dest="center", action="store_false", help="scale a drawing as a whole, without centring it")
+    add("--csv", metavar="FILE", help="write a table with a line per image; - for standard output")
+    columns = "with --csv: only these columns, as in ImageId,Label, or id,probabilities for a column per class"
+    add("--columns", metavar="ID,LABEL", help=columns)
     add("--json", action="store_true", help="print one line of JSON per image, in their order")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Labels, best first; ``reason``: why no drawing that can be read was found, or None; ``blank``: not even ink;
-    ``unlike``: the picture is unlike anything that the network was trained on (None: the run folder does not say)."""
-
-    labels: list[Label]
-    reason: str | None
-    blank: bool
-    unlike: bool | None = None
-
-    @property
-    def sure(self) -> bool:
-        """Whether the first label can be trusted."""
-        from vitlab.predict.classifier import NOT_SURE
-
-        return self.reason is None and not self.unlike and self.labels[0].probability >= NOT_SURE
-
-
 def predict(arguments: argparse.Namespace) -> int:
-    """Print ranked labels for images of any size and mode. If the network was trained on drawings that
-    were scaled and centred like MNIST's digits, the ink is found on paper of any colour and prepared in the same way. A
-    picture that cannot be read gets a line on standard error and makes the exit code 3; the others are classified."""
-    from vitlab.data.images import printable
+    """Print ranked labels for images of any size and mode, or write them into a table. If the network was trained on
+    drawings that were scaled and centred like MNIST's digits, the ink is found on paper of any colour and prepared in
+    the same way. A picture that cannot be read gets a line on standard error and makes the exit code 3; the others are
+    classified."""
+    check_options(arguments)
     from vitlab.predict import Classifier
+    from vitlab.predict.sources import source_of
 
-    if arguments.images.count(STANDARD_INPUT) > 1:
-        raise ConfigError("standard input (-) can be read only once; name it once")
     classifier = Classifier.load(arguments.run)
-    places = [place for word in arguments.images for place in pictures_in(word)]
-    width = max(len(printable(place)) for place in places)
-    failed = False
-    for name, answer in answers(classifier, places, arguments):
-        if isinstance(answer, str):
-            failed = True
-            say(f"vitlab: {answer}")
-        if arguments.json:
-            flags.print_json(as_row(name, answer, classifier))
-        elif not isinstance(answer, str):
-            show(as_line(printable(name).ljust(width), answer))
-    return DataError.exit_code if failed else 0
+    sources = [source_of(word, classifier, say) for word in arguments.images]
+    is_complete = (print_answers if arguments.csv is None else write_table)(classifier, sources, arguments)
+    return 0 if is_complete else DataError.exit_code
 
 
-def pictures_in(word: str) -> list[str]:
-    """The pictures in a folder and its sub-folders, in natural order; a file, or a folder without any, as it is. One
-    line lists what is skipped."""
-    from vitlab.data.images import is_picture, printable
-    from vitlab.data.paths import files_below
-
-    folder = Path(word)
-    try:
-        if not word or not folder.is_dir():
-            return [word]
-        entries = list(files_below(folder))
-    except (OSError, ValueError):  # a name that cannot be read: reported when it is opened
-        return [word]
-    found = [str(entry.path) for entry in entries if entry.kind == "file" and is_picture(entry.path)]
-    skipped = [printable(str(entry.path)) for entry in entries if str(entry.path) not in set(found)]
-    if skipped and found:
-        say(f"skipped in {printable(word)}, because vitlab cannot read them as images: {few(skipped)}")
-    return found or [word]
+def check_options(arguments: argparse.Namespace) -> None:
+    """ConfigError for options that do not go together, before the network is loaded."""
+    if arguments.images.count(STANDARD) > 1:
+        raise ConfigError("standard input (-) can be read only once; name it once")
+    if arguments.csv is not None and arguments.json:
+        raise ConfigError("--csv and --json cannot be combined; leave out one")
+    if arguments.csv is None and arguments.columns is not None:
+        raise ConfigError("--columns names the columns of --csv FILE; add that, or leave out --columns")
+    if arguments.csv == "":
+        raise ConfigError("--csv needs the name of a file, or - for standard output")
 
 
 def answers(
-    classifier: Classifier, places: list[str], arguments: argparse.Namespace
-) -> Iterator[tuple[str, Answer | str]]:
-    """The name of each picture in turn, with its answer or one line that says why there is none."""
+    classifier: Classifier, sources: list[Source], center: bool
+) -> Iterator[tuple[str, str, Answer | ImageError]]:
+    """The name and the identifier of each picture in turn, with its answer or the error that says why there is none."""
+    names: deque[tuple[str, str]] = deque()
+
+    def pictures() -> Iterator[Any]:
+        for source in sources:
+            for name, identifier, picture in source.pictures():
+                names.append((name, identifier))
+                yield picture
+
+    for answer in classifier.answers(pictures(), None if center else False):
+        yield *names.popleft(), answer
+
+
+def print_answers(classifier: Classifier, sources: list[Source], arguments: argparse.Namespace) -> bool:
+    """A line for each picture; whether all could be read."""
+    from vitlab.data.images import printable
     from vitlab.predict import ImageError
 
-    waiting = iter(places)
-    center = None if arguments.center else False
-    while some := list(islice(waiting, TOGETHER)):
-        read: list[Tensor] = []
-        reasons: list[str | None] = []
-        errors: dict[int, str] = {}
-        for number, place in enumerate(some):
-            try:
-                image, reason = classifier.examine(picture_at(place, classifier), center)
-                read.append(image)
-                reasons.append(reason)
-            except ImageError as error:
-                errors[number] = str(error)
-        logits, unlike = classifier.outputs_of(read) if read else (None, [])
-        labels = [] if logits is None else classifier.labels(logits, arguments.top)
-        made = iter(map(Answer, labels, reasons, map(classifier.is_blank, read), unlike))
-        for number, place in enumerate(some):
-            name = "standard input" if place == STANDARD_INPUT else place
-            yield name, errors[number] if number in errors else next(made)
+    width = max((len(printable(file)) for source in sources for file in source.files), default=0)
+    is_complete = True
+    for name, _, answer in answers(classifier, sources, arguments.center):
+        if isinstance(answer, ImageError):
+            is_complete = False
+            say(f"vitlab: {answer}")
+        if arguments.json:
+            flags.print_json(as_row(name, answer, classifier, arguments.top))
+        elif not isinstance(answer, ImageError):
+            show(as_line(printable(name).ljust(width), answer, arguments.top))
+    return is_complete
 
 
-def picture_at(place: str, classifier: Classifier) -> Any:
-    """What the classifier takes: the pixels on standard input, else the path; ImageError says why not."""
-    from vitlab.data.images import MAX_BYTES
+def write_table(classifier: Classifier, sources: list[Source], arguments: argparse.Namespace) -> bool:
+    """All answers as --csv says, a bar while that takes time, and a line about them; whether all could be read."""
     from vitlab.predict import ImageError
+    from vitlab.predict.table import Layout, Tally, as_csv, check_identifiers, read_columns
+    from vitlab.progress import counting
 
-    if place == STANDARD_INPUT:
-        if sys.stdin is None:  # as after `<&-`
-            raise ImageError("standard input is closed; name an image file")
-        data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return classifier.decode(data, "standard input", is_local=True)
-    if not place:
-        raise ImageError("a picture's name is empty; name an image file")
-    if Path(place).is_dir():
-        raise ImageError(f"{place} is a folder without an image that can be read; name another one")
-    return Path(place)
+    columns = None if arguments.columns is None else read_columns(arguments.columns)
+    if columns is not None:
+        check_identifiers([file for source in sources for file in source.files])
+    layout, tally = Layout(classifier.classes, arguments.top, columns), Tally()
+    counts = [source.count for source in sources]
+    total = None if None in counts else sum(count or 0 for count in counts)
+    with opened(arguments.csv) as file, counting(total, "pictures") as (note, advance):
+        file.write(as_csv(layout.head))
+        for name, identifier, answer in answers(classifier, sources, arguments.center):
+            file.write(as_csv(layout.row(name, identifier, answer)))
+            if isinstance(answer, ImageError):
+                note(f"vitlab: {answer}")
+            tally.add(answer)
+            advance()
+    line = tally.line(classifier.classes)
+    if arguments.csv == STANDARD:
+        say(line)
+    else:
+        show(f"{arguments.csv}: {line}")
+    return not tally.unreadable
 
 
-def as_line(name: str, answer: Answer) -> str:
+@contextmanager
+def opened(place: str) -> Iterator[TextIO]:
+    """The file to write, which appears when it is complete; or standard output."""
+    from vitlab.files import new_text
+
+    if place != STANDARD:
+        with new_text(Path(place)) as file:
+            yield file
+    elif sys.stdout is None:
+        raise ConfigError("standard output is closed; name a file for --csv")
+    else:
+        yield sys.stdout
+        sys.stdout.flush()
+
+
+def as_line(name: str, answer: Answer, top: int = 3) -> str:
     """One line for people: the label, its probability, and the next labels."""
-    best, *others = answer.labels
+    best, *others = answer.top(top)
     line = f"{name}  {best.name}  {percent(best.probability, 1)}"
     if others:
         line += f"   then {', '.join(f'{label.name} {percent(label.probability, 1)}' for label in others)}"
     if answer.reason:
         return f"{line}   not sure: {answer.reason}"
     if answer.unlike:
-        return f"{line}   unlike anything it was trained on"
+        return f"{line}   {answer.doubt}"
     return line if answer.sure else f"{line}   not sure"
 
 
-def as_row(name: str, answer: Answer | str, classifier: Classifier) -> dict[str, Any]:
+def as_row(name: str, answer: Answer | ImageError, classifier: Classifier, top: int) -> dict[str, Any]:
     """One line for programs."""
-    if isinstance(answer, str):
-        return {"image": name, "error": answer}
-    labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in answer.labels]
-    head = {"image": name, "label": answer.labels[0].name, "sure": answer.sure, "blank": answer.blank}
+    from vitlab.predict import ImageError
+
+    if isinstance(answer, ImageError):
+        return {"image": name, "error": str(answer)}
+    best = answer.top(top)
+    labels = [{"label": one.name, "index": one.index, "probability": one.probability} for one in best]
+    head = {"image": name, "label": best[0].name, "sure": answer.sure, "blank": answer.blank}
     head |= {"reason": answer.reason, "unlike": answer.unlike}
     return head | {"labels": labels, "model_sha256": classifier.digest}

@@ -11,6 +11,7 @@ import struct
 import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -64,8 +65,34 @@ OTHERS = (
 READABLE = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SUFFIXES = (*READABLE, ".heic", ".heif", ".avif")
 ORIENTATION = 0x0112  # in EXIF: how the camera was held
-# Silencing Pillow's warnings affects the whole process, so only one thread may do it at a time.
-_quiet = threading.Lock()
+LARGE_PIXELS = 1_000_000  # pictures of more are decoded one at a time, because each takes much memory
+_large = threading.Lock()
+
+
+class Quiet:
+    """Inside, Pillow's warnings about oddities that do not prevent reading are silent. They can only be silenced for
+    the whole process, so of several threads the first one in does it, and the last one out undoes it."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.silence = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.silence = warnings.catch_warnings()
+                self.silence.__enter__()
+                warnings.simplefilter("ignore")
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.silence.__exit__(None, None, None)
+
+
+_quiet = Quiet()
 
 
 class ImageError(DataError):
@@ -155,22 +182,22 @@ def decode_layers(
         elif kind == "JPEG" and data.count(SCAN) > MAX_SCANS:
             raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about oddities that do not prevent reading
+        with _quiet:
             picture: Image = PIL.Image.open(BytesIO(data), formats=(kind,))
             check_size(picture.width, picture.height, shown, strict, _most(data, local))
-            if picture.width * picture.height > MAX_PIXELS:
-                picture = _reduced(picture, data, shown, local, least)
-            picture.load()
-            if picture.mode == "F":
-                raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
-            try:
-                picture = PIL.ImageOps.exif_transpose(picture)
-            except MemoryError:
-                raise
-            except Exception:  # how the camera was held is a free-form note; the pixels are intact
-                pass
-            return _to_layers(picture)
+            with _large if picture.width * picture.height > LARGE_PIXELS else nullcontext():
+                if picture.width * picture.height > MAX_PIXELS:
+                    picture = _reduced(picture, data, shown, local, least)
+                picture.load()
+                if picture.mode == "F":
+                    raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
+                try:
+                    picture = PIL.ImageOps.exif_transpose(picture)
+                except MemoryError:
+                    raise
+                except Exception:  # how the camera was held is a free-form note; the pixels are intact
+                    pass
+                return _to_layers(picture)
     except (ImageError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
@@ -191,8 +218,7 @@ def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
         if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:
             width, height = struct.unpack(">II", head[16:24])
         else:
-            with _quiet, warnings.catch_warnings(), open_regular(path) as file:
-                warnings.simplefilter("ignore")
+            with _quiet, open_regular(path) as file:
                 picture: Image = PIL.Image.open(file, formats=(kind,))
                 width, height = picture.size
                 is_turned = PIL.Image.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8)

@@ -21,7 +21,9 @@ from vitlab.errors import DataError
 from vitlab.text import counted, listed
 
 KEYS = {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
+ONLY_IMAGES = ("images", "x_test", "x")
 SHORT_KEYS = {"train": ("images", "labels")}
+KNOWN = ("classes", *(key for keys in (*KEYS.values(), *SHORT_KEYS.values()) for key in keys))
 MAX_CLASSES = 10_000
 
 Array = npt.NDArray[Any]
@@ -41,7 +43,7 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
                 raise too_large(path, "has", size)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            found, arrays = _read_arrays(file, path)
+            found, arrays = _read_arrays(file, path, KNOWN)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -57,6 +59,25 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
         elif images in arrays or labels in arrays:
             raise DataError(f"{path} must hold both {images} and {labels}, or neither; it holds {found}")
     return dataset_of(pairs, arrays.get("classes"), path, digest, log, reading)
+
+
+def read_images(path: Path) -> Array:
+    """The images of a file that needs no labels, uint8 [N, H, W] or [N, H, W, C]: those called images, x_test or x, or
+    else its only array. DataError for anything else."""
+    try:
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                raise too_large(path, "has", size)
+            found, arrays = _read_arrays(file, path, None)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; check it") from error
+    named = [name for name in ONLY_IMAGES if name in arrays] or list(arrays)
+    if not named or (len(arrays) > 1 and named[0] not in ONLY_IMAGES):
+        raise DataError(f"{path} holds {found}; call the array of images to classify images")
+    images = _pixels(arrays[named[0]], path)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise DataError(f"{path} contains images of shape {list(images.shape)}; they must be [N, H, W] or [N, H, W, C]")
+    return images[..., np.newaxis] if images.ndim == 3 else images
 
 
 def dataset_of(
@@ -84,22 +105,23 @@ def too_large(path: Path, verb: str, size: int) -> DataError:
     )
 
 
-def _read_arrays(file: IO[bytes], path: Path) -> tuple[str, dict[str, Array]]:
-    """The names of everything in the file, for a message, and the arrays with a known key."""
-    known = {"classes", *(key for keys in (*KEYS.values(), *SHORT_KEYS.values()) for key in keys)}
+def _read_arrays(file: IO[bytes], path: Path, known: tuple[str, ...] | None) -> tuple[str, dict[str, Array]]:
+    """The names of everything in the file, for a message, and the arrays with a known key; None knows every key."""
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
             if size > MAX_BYTES:
                 raise too_large(path, "unpacks to", size)
             for member in archive.infolist():
-                if member.filename.removesuffix(".npy") in known:
+                if known is None or member.filename.removesuffix(".npy") in known:
                     with archive.open(member) as stream:
                         _check_claim(stream, member.file_size)
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             return ", ".join(sorted(arrays.files)) or "nothing", {
-                key: array for key in arrays.files if key in known and isinstance(array := arrays[key], np.ndarray)
+                key: array
+                for key in arrays.files
+                if (known is None or key in known) and isinstance(array := arrays[key], np.ndarray)
             }
     except (DataError, MemoryError):
         raise

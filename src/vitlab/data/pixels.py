@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -51,12 +50,12 @@ class Columns:
 def pixel_columns(table: Table) -> Columns | None:
     """The columns of a table of pixels; None if it is none."""
     has_names = not all(name.isdecimal() for name in table.columns)
-    label = table.label if has_names else 0
-    count = len(table.columns) - (label is not None)
-    for channels in (1, 3):
-        side = math.isqrt(max(0, count // channels))
-        if count >= LEAST_PIXELS and side**2 * channels == count:
-            return Columns(label, side, channels, has_names)
+    for label in (table.label,) if has_names else (0, None):
+        count = len(table.columns) - (label is not None)
+        for channels in (1, 3):
+            side = math.isqrt(max(0, count // channels))
+            if count >= LEAST_PIXELS and side**2 * channels == count:
+                return Columns(label, side, channels, has_names)
     return None
 
 
@@ -104,30 +103,36 @@ def _by_part(tables: list[Table], place: Path, log: Callable[[str], None]) -> di
 
 def read_pixels(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """uint8 [N, side, side, channels] and int64 [N] of a table; DataError names the line that is wrong."""
-    columns, path = pixel_columns(table), table.path
+    if table.path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{table.path} has more than {MAX_BYTES >> 30} GiB; vitlab keeps data in memory: split it")
+    images, labels = zip(*pixel_blocks(table), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def pixel_blocks(table: Table) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+    """The same a few thousand lines at a time, so that memory stays small; labels are [N, 0] if the table has none."""
+    columns, path, found = pixel_columns(table), table.path, 0
     assert columns is not None
-    assert columns.label is not None
-    images: list[npt.NDArray[np.uint8]] = []
-    labels: list[npt.NDArray[np.int64]] = []
     try:
         with open_regular(path) as file:
-            if os.fstat(file.fileno()).st_size > MAX_BYTES:
-                raise DataError(f"{path} has more than {MAX_BYTES >> 30} GiB; vitlab keeps data in memory: split it")
             text, line = io.TextIOWrapper(file, "utf-8-sig"), 1 + columns.has_names
             lines = islice(_lines(text, table, columns), int(columns.has_names), None)
             while some := list(islice(lines, LINES)):
                 values = _values(some, table, columns, line)
-                labels.append(values[:, columns.label])
-                pixels = np.delete(values, columns.label, axis=1).astype(np.uint8)
-                images.append(pixels.reshape(-1, columns.side, columns.side, columns.channels))
-                line += len(some)
+                pixels = _pixels_in(values, columns).astype(np.uint8)
+                labels = values[:, :0] if columns.label is None else values[:, columns.label]
+                yield pixels.reshape(-1, columns.side, columns.side, columns.channels), labels
+                found, line = found + len(pixels), line + len(some)
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text; save it as CSV with UTF-8") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check it") from None
-    if not sum(map(len, labels)):
+    if not found:
         raise DataError(f"{path} has no images")
-    return np.concatenate(images), np.concatenate(labels)
+
+
+def _pixels_in(values: npt.NDArray[np.int64], columns: Columns) -> npt.NDArray[np.int64]:
+    return values if columns.label is None else np.delete(values, columns.label, axis=1)
 
 
 def _lines(text: io.TextIOWrapper, table: Table, columns: Columns) -> Iterator[str]:
@@ -141,7 +146,6 @@ def _lines(text: io.TextIOWrapper, table: Table, columns: Columns) -> Iterator[s
 
 def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt.NDArray[np.int64]:
     """Whole numbers [lines, columns], of which the pixels are 0 to 255."""
-    assert columns.label is not None
     filled = [line for line in lines if line.strip()]
     if not filled:
         return np.empty((0, columns.count), np.int64)
@@ -149,7 +153,7 @@ def _values(lines: list[str], table: Table, columns: Columns, first: int) -> npt
         values = np.loadtxt(filled, np.int64, delimiter=table.delimiter, comments=None, quotechar='"', ndmin=2)
     except (ValueError, OverflowError):
         raise _wrong(lines, table, columns, first) from None
-    pixels = np.delete(values, columns.label, axis=1)
+    pixels = _pixels_in(values, columns)
     if values.shape[1] != columns.count or values.min() < 0 or pixels.max() > 255:
         raise _wrong(lines, table, columns, first)
     return values

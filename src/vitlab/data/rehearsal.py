@@ -32,7 +32,7 @@ def rehearse(dataset: Dataset, other: Dataset, share: float, seed: int) -> tuple
 
     >>> digits = vitlab.load_dataset("digits")
     >>> mixed, rehearsal = rehearse(digits, digits, 0.25, seed=0)
-    >>> len(mixed.train), rehearsal.images  # 1,437 of its own, and a third as many
+    >>> len(mixed.train), rehearsal.images  # 1,437 of the run, and a third as many
     (1916, 479)
     """
     own, card = dataset.card.classes, dataset.card

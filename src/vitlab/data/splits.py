@@ -37,7 +37,7 @@ class Split:
     >>> split.images.shape, split.labels[:3].tolist()
     ((360, 8, 8, 1), [2, 3, 4])
 
-    ``weights`` float64 [N] says how much each image counts in training, above 0; None: all the same.
+    ``weights`` float64 [N] says how much each image counts in training, above 0; None: all count once.
     """
 
     images: Images | Floats

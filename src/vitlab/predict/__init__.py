@@ -3,6 +3,16 @@
 from vitlab.data.images import ImageError, decode
 from vitlab.predict.classifier import Classifier
 from vitlab.predict.drawing import Steps, center_drawing, plain_drawing
-from vitlab.predict.predictions import Label, Predictions
+from vitlab.predict.predictions import Answer, Label, Predictions
 
-__all__ = ["Classifier", "ImageError", "Label", "Predictions", "Steps", "center_drawing", "decode", "plain_drawing"]
+__all__ = [
+    "Answer",
+    "Classifier",
+    "ImageError",
+    "Label",
+    "Predictions",
+    "Steps",
+    "center_drawing",
+    "decode",
+    "plain_drawing",
+]

@@ -7,25 +7,25 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
 from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
-from vitlab.data.images import Pixels, decode, resize, to_grey
+from vitlab.data.images import ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
 from vitlab.predict.drawing import BRIGHT
-from vitlab.predict.inputs import many_in, to_pixels
+from vitlab.predict.inputs import many_in, read_ahead, to_pixels
 from vitlab.predict.predictions import NOT_SURE as NOT_SURE
-from vitlab.predict.predictions import SHOWN, Label, Predictions
+from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
 from vitlab.text import counted, printable
@@ -35,7 +35,37 @@ from vitlab.training.preprocess import Preprocess
 if TYPE_CHECKING:
     from vitlab.predict.inputs import Picture, Pictures
 
-TOGETHER = 256  # pictures that `predict` reads and puts through the network at a time
+TOGETHER = 256  # pictures that are read and put through the network at a time
+
+Examined = tuple[Tensor, str | None]  # what `Classifier.examine` gives
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some pictures on their way through the network: each as `Classifier.examine` gives it, or why it cannot be read.
+    Of the M that can be read: ``images``, ``logits`` float32 [M, K], and whether each is ``unlike`` the training
+    images."""
+
+    examined: list[Examined | ImageError]
+    images: list[Tensor]
+    logits: Tensor
+    unlike: list[bool | None]
+
+    @property
+    def reasons(self) -> list[str | None]:
+        """Why no drawing that can be read was found, of each that can be read."""
+        return [one[1] for one in self.examined if not isinstance(one, ImageError)]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """[M, K], the softmax of the logits."""
+        return np.asarray(self.logits.double().softmax(dim=1).numpy())
+
+    def check(self) -> None:
+        """ImageError if a picture cannot be read."""
+        for one in self.examined:
+            if isinstance(one, ImageError):
+                raise one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,8 +84,9 @@ class Classifier:
     ``drawing`` names the normalisation that pictures get first, if the data set consists of normalised drawings;
     ``size`` is the height and width of its images, which older run folders do not tell;
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
-    name of its data set; ``background`` the grey that transparency becomes; ``bounds`` says how far from its training
-    images an image is, and from where on it is unlike them all (None: the run folder was made by an earlier version).
+    name of its data set and ``data_digest`` its SHA-256; ``background`` the grey that transparency becomes; ``bounds``
+    says how far from its training images an image is, and from where on it is unlike them all (None: the run folder was
+    made by an earlier version).
     """
 
     name: str
@@ -69,6 +100,7 @@ class Classifier:
     digest: str
     path: Path
     data_name: str
+    data_digest: str = ""
     background: int = 0
     bounds: Novelty | None = None
     size: tuple[int, int] | None = None
@@ -92,6 +124,7 @@ class Classifier:
             path=path,
             background=reading.background,
             bounds=opened.novelty(model),
+            data_digest=data["sha256"],
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
         )
@@ -121,29 +154,48 @@ class Classifier:
         leaves it where it is. ImageError, in one line, for a picture that cannot be read or numbers that may mean
         several things.
         """
-        logits, unlike, shown = [torch.zeros(0, len(self.classes))], list[bool | None](), list[Pixels]()
-        for some in self._prepared(images, center):
-            logits_BK, unlike_B = self.outputs_of(some)
-            logits.append(logits_BK)
-            unlike += unlike_B
-            shown += [one[0].numpy() for one in some[: SHOWN - len(shown)]]
-        logits_NK = torch.cat(logits)
-        self.check_finite(logits_NK)
+        chances, unlike, shown = [np.zeros((0, len(self.classes)))], list[bool | None](), list[Pixels]()
+        for batch in self.batches(images, center):
+            batch.check()
+            chances.append(batch.probabilities)
+            unlike += batch.unlike
+            shown += [one[0].numpy() for one in batch.images[: SHOWN - len(shown)]]
         known = np.array([bool(one) for one in unlike]) if self.bounds is not None else None
-        return Predictions(self.classes, logits_NK.double().softmax(dim=1).numpy(), known, tuple(shown))
+        return Predictions(self.classes, np.concatenate(chances), known, tuple(shown))
 
-    def _prepared(self, images: Pictures, center: bool | None) -> Iterator[list[Tensor]]:
+    def answers(self, images: Pictures, center: bool | None = None) -> Iterator[Answer | ImageError]:
+        """The answer to each picture in turn, or why it cannot be read; what `predict` takes. Pictures are read as
+        answers are asked for, a few hundred at a time, so there may be any number of them."""
+        for batch in self.batches(images, center):
+            blank = map(self.is_blank, batch.images)
+            made = map(partial(Answer, self.classes), batch.probabilities, batch.reasons, blank, batch.unlike)
+            yield from (one if isinstance(one, ImageError) else next(made) for one in batch.examined)
+
+    def batches(self, images: Pictures, center: bool | None = None) -> Iterator[Batch]:
+        """The pictures and the network's outputs, TOGETHER at a time: the way of many pictures through the network."""
+        for examined in self._examined(images, center):
+            read = [image for image, _ in (one for one in examined if not isinstance(one, ImageError))]
+            logits_MK, unlike_M = self.outputs_of(read) if read else (torch.zeros(0, len(self.classes)), [])
+            self.check_finite(logits_MK)
+            yield Batch(examined, read, logits_MK, unlike_M)
+
+    def _examined(self, images: Pictures, center: bool | None) -> Iterator[list[Examined | ImageError]]:
         """The pictures as `examine` gives them, TOGETHER at a time."""
         found = many_in(images, self.channels)
-        if isinstance(found, np.ndarray):
-            for start in range(0, len(found), TOGETHER):
-                yield self._prepare_array(found[start : start + TOGETHER], center)
+        if not isinstance(found, np.ndarray):
+            yield from read_ahead(found, partial(self._tried, center=center), TOGETHER)
             return
-        waiting = iter(found)
-        while some := list(islice(waiting, TOGETHER)):
-            yield [self.prepare(image, center) for image in some]
+        for start in range(0, len(found), TOGETHER):
+            yield self._examine_array(found[start : start + TOGETHER], center)
 
-    def _prepare_array(self, pixels_BHWC: Pixels, center: bool | None) -> list[Tensor]:
+    def _tried(self, image: Any, center: bool | None) -> Examined | ImageError:
+        """`examine`, or the reason why it cannot; one that is given in place of a picture is passed on."""
+        try:
+            return image if isinstance(image, ImageError) else self.examine(image, center)
+        except ImageError as error:
+            return error
+
+    def _examine_array(self, pixels_BHWC: Pixels, center: bool | None) -> list[Examined | ImageError]:
         """The same for uint8 [B, H, W, 1 or 3]: pictures that are as those of the data set already need no work."""
         if self.drawing is not None:
             ready_B = np.zeros(len(pixels_BHWC), bool)
@@ -159,7 +211,7 @@ class Classifier:
             changed = to_grey(rows) if self.channels == 1 else np.repeat(rows, 3, axis=2)
             wanted_BHWC = changed.reshape(batch, height, width, self.channels)
         return [
-            torch.from_numpy(wanted.copy())[None] if is_ready else self.prepare(pixels, center)
+            (torch.from_numpy(wanted.copy())[None], None) if is_ready else self._tried(pixels, center)
             for pixels, wanted, is_ready in zip(pixels_BHWC, wanted_BHWC, ready_B, strict=True)
         ]
 
@@ -172,7 +224,7 @@ class Classifier:
         """The first part of `examine`."""
         return self.examine(image, center)[0]
 
-    def examine(self, image: Picture, center: bool | None = None) -> tuple[Tensor, str | None]:
+    def examine(self, image: Picture, center: bool | None = None) -> Examined:
         """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
         (28 x 28) if it was trained on drawings.
 

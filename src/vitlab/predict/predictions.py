@@ -16,6 +16,7 @@ from vitlab.data.images import Pixels
 from vitlab.text import counted, percent, printable
 
 SHOWN = 10  # pictures that a notebook shows
+UNLIKE = "unlike anything it was trained on"
 NOT_SURE = 0.5  # below this probability an answer should not be trusted
 
 
@@ -30,6 +31,41 @@ class Label:
     name: str
     index: int
     probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network says about one picture.
+
+    ``probabilities``: float64 [K], one for each of the ``classes``. ``reason``: why no drawing that can be read was
+    found, or None; ``blank``: not even ink. ``unlike``: the picture is unlike anything that the network was trained on
+    (None: the run folder does not say).
+    """
+
+    classes: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+    reason: str | None = None
+    blank: bool = False
+    unlike: bool | None = None
+
+    def top(self, count: int = 5) -> list[Label]:
+        """The ``count`` most probable labels, the best first."""
+        best = np.argsort(-self.probabilities, kind="stable")[: max(count, 1)].tolist()
+        return [Label(self.classes[place], place, float(self.probabilities[place])) for place in best]
+
+    @property
+    def sure(self) -> bool:
+        """Whether the first label can be trusted."""
+        return not self.doubt
+
+    @property
+    def doubt(self) -> str:
+        """Why the first label cannot be trusted; empty if it can."""
+        if self.reason is not None:
+            return self.reason
+        if self.unlike:
+            return UNLIKE
+        return "" if self.probabilities.max() >= NOT_SURE else f"its probability is below {NOT_SURE:g}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

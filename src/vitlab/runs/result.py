@@ -312,8 +312,13 @@ def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]
     images = to_device(split, task.machine.device)
     batch_size = prepared.config.train.eval_batch_size
     logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
-    metrics: dict[str, Any] = dict(compute_metrics(logits, images.labels))
-    metrics |= compute_by_class(logits, images.labels, prepared.dataset.card.classes)
-    interval = wilson_interval(top_k(logits, images.labels, 1), len(split))
-    guesses = {"guess_top1": guess_top1(images.labels), "guess_loss": guess_loss(images.labels)}
-    return metrics | guesses | {"top1_interval": interval, "images": len(split)}
+    return scores(logits, images.labels, prepared.dataset.card.classes)
+
+
+def scores(logits_NK: Tensor, labels_N: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Every metric, the numbers of each class, the 95 % interval of top1, what guessing would get, and the number of
+    images."""
+    metrics = compute_metrics(logits_NK, labels_N) | compute_by_class(logits_NK, labels_N, classes)
+    interval = wilson_interval(top_k(logits_NK, labels_N, 1), len(labels_N))
+    guesses = {"guess_top1": guess_top1(labels_N), "guess_loss": guess_loss(labels_N)}
+    return metrics | guesses | {"top1_interval": interval, "images": len(labels_N)}

@@ -23,7 +23,7 @@ const NO_TOKENS =
 const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
 const EXPLAINED =
-  "In each layer, every token takes from the others; each head decides in its own way from which. " +
+  "In each block, every token takes from the others; each head decides in its own way from which. " +
   "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
 
 /** @param {Store} store */
@@ -62,8 +62,8 @@ export function createAttention(store) {
         const over = Math.round(spread(shares));
         canvas.style.width = canvas.style.height = `${side}px`;
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
-        setAttribute(canvas, "aria-label", `Layer ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        const long = `layer ${depth + 1}, head ${head + 1}\n≈ ${over} patches`;
+        setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
+        const long = `block ${depth + 1}, head ${head + 1}\n≈ ${over} patches`;
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ≈ ${over}`);
       }
     });
@@ -98,6 +98,6 @@ function key() {
     el("span", {}, "nothing"),
     bar,
     el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`),
-    el("span", { class: "more", id: "maps-key" }, "l.h ≈ n: layer l, head h, spread over about n patches"),
+    el("span", { class: "more", id: "maps-key" }, "b.h ≈ n: block b, head h, spread over about n patches"),
   ];
 }

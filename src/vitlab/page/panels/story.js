@@ -38,9 +38,9 @@ function stepsOfTokens(model, reading, empty) {
     sincos: "Fixed numbers for the position are added; without them the order would be lost.",
     none: "Not in this network: it does not know where a patch was.",
   };
-  const layers = `${depth} ${depth === 1 ? "layer" : "layers"} of ${heads} ${heads === 1 ? "head" : "heads"}`;
+  const blocks = `${depth} ${depth === 1 ? "block" : "blocks"} of ${heads} ${heads === 1 ? "head" : "heads"}`;
   const looks = views.attention
-    ? `In ${layers}, each token takes what is useful to it from the others.`
+    ? `In ${blocks}, each token takes what is useful to it from the others.`
     : "Not in this network: it was trained without attention, so every token stays on its own.";
   const pooled = {
     cls: "One extra token, the class token, has collected what matters; only it is used from here on.",
