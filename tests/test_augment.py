@@ -273,7 +273,7 @@ def test_flip_takes_about_half_of_the_images() -> None:
 
 
 def test_flip_is_refused_where_the_card_forbids_it() -> None:
-    with pytest.raises(ConfigError, match=r"mnist must not be mirrored.*--force-flip"):
+    with pytest.raises(ConfigError, match=r"mnist must not be mirrored.*force_flip=True"):
         check_flip(AugmentConfig(flip=True), may_flip=False, data="mnist")
 
 

@@ -81,7 +81,7 @@ def test_a_class_is_never_left_without_training_images(how: str, labels: list[in
 def test_last_refuses_images_that_are_sorted_by_class() -> None:
     """One class would choose the best epoch; by chance that happens to few images only."""
     for labels in ([0] * 40 + [1] * 60, [1] * 40 + [0] * 60, [0] * 9 + [2] * 9 + [1] * 9, [0, 1] * 100 + [1] * 23):
-        with pytest.raises(ConfigError, match=r"show only 1 of \d classes: .* use --val-split stratified"):
+        with pytest.raises(ConfigError, match=r"show only 1 of \d classes: .* use val_split=.stratified."):
             cut_validation(numbered(labels), 0.1, "last", seed=0)
         train, val = cut_validation(numbered(labels), 0.1, "last", seed=0, is_new=False)  # a run that began so
         assert val is not None

@@ -202,7 +202,7 @@ def test_kept_memory_is_not_fetched_again() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--device cpu"):
+    with pytest.raises(ConfigError, match=r"device=.cpu."):
         choose_machine(MachineConfig(device="cuda"))
 
 
@@ -378,4 +378,5 @@ def test_only_machine_knows_the_words_of_devices_clocks_and_global_seeds() -> No
     found = {path.name: words_of(path) for path in sorted(folder.rglob("*.py"))}
     assert found.pop("machine.py") == WORDS
     assert found.pop(NAMES_THE_DEVICE) == {"cuda"}
+    found.pop("hints.py")  # other programs' words, which people type
     assert {name: words for name, words in found.items() if words} == {}

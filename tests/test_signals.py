@@ -58,7 +58,7 @@ def test_a_signal_ends_the_run_and_resume_finishes_it(stage: Path, unbroken: Any
     answer = finish(process, ENDED_WITHIN)
     assert answer.code == code
     assert "interrupted after step" in answer.error
-    assert answer.error.endswith("vitlab train --resume run")
+    assert answer.error.endswith("`vitlab train --resume run`")
     assert json.loads(answer.out) == result()
     assert (result()["status"], result()["model_sha256"]) == ("interrupted", None)
     assert 0 < result()["steps"] < unbroken["steps"]

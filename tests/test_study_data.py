@@ -128,7 +128,7 @@ def test_images_that_change_while_the_study_runs_end_it(tmp_path: Path) -> None:
                 self.codes[2, 0] = [DataError.exit_code]
             super().begin(unit)
 
-    with pytest.raises(DataError, match=r"pets\.npz has changed while the study ran; run the same command again"):
+    with pytest.raises(DataError, match=r"pets\.npz has changed while the study ran; run the same call again"):
         drive(tmp_path, Changing(), str(data))
     assert [row["data_sha256"] for row in read_rows(tmp_path / "study")] == [began]
     executor = Pretender()

@@ -158,7 +158,7 @@ def test_damaged_rows_are_made_again_from_the_runs(damage: str, tmp_path: Path) 
     before, _ = drive(tmp_path, Pretender({(2, 1): [4]}))
     rows, notes = tmp_path / "study" / "rows.jsonl", list[str]()
     rows.write_text(damage or rows.read_text()[:99])
-    with pytest.raises(RunError, match=r"rows\.jsonl is damaged: .*; run the study again with the same command"):
+    with pytest.raises(RunError, match=r"rows\.jsonl is damaged: .*; run the study again with the same call"):
         read_rows(tmp_path / "study")
     executor = Pretender({(2, 1): [4]})
     after, complete = drive(tmp_path, executor, note=notes.append)
@@ -236,7 +236,7 @@ def test_progress_counts_and_estimates(tmp_path: Path) -> None:
     seen: list[tuple[int, int, list[str]]] = []
 
     def show(progress: Progress) -> None:
-        seen.append((len(progress.rows), progress.failed, progress.running))
+        seen.append((len(progress.rows), progress.failed, list(progress.running)))
 
     drive(tmp_path, Pretender({(1, 0): [4]}), show=show)
     assert seen[0] == (0, 0, ["depth 1, seed 0"])

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 QUOTED = re.compile(r"`([^`]*)`")
 # A value follows an option if it is a number or a placeholder, or if nothing but punctuation or "or" comes after it.
-VALUE = r"-?\d[\w.]*|[A-Z]{1,5}\b|(?!(?:or|and|to|of|from|for|with)\b)[\w.=/,-]*[\w.=/-](?=$|[,;:)]| or )"
+VALUE = r"-?\d[\w.]*(?::\d+)?|[A-Z]{1,5}\b|(?!(?:or|and|to|of|from|for|with)\b)[\w.=/,-]*[\w.=/-](?=$|[,;:)]| or )"
 OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<same>[^\s,;:)]+)| (?P<next>{VALUE}))?")
 ELSEWHERE = " in a terminal"
 SWITCHES = ("allow-drift", "flip", "force-flip", "retry-failed", "zip", "compile")
