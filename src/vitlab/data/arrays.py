@@ -38,7 +38,7 @@ def to_array(value: Any) -> Array:
             return np.asarray(value)
         except ValueError:
             raise ImageError(
-                "these cannot become an array, since they differ in size; give all of them one size"
+                "these cannot become an array, since they differ in size; make them the same size"
             ) from None
     try:
         tensor = value.detach().cpu()
