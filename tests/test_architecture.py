@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,3 +132,15 @@ print(evaluate_run(folder / "run")["images"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stdout.strip() == "31", done.stderr
+
+
+def test_the_networks_of_the_page_import_nothing_of_what_shows_them() -> None:
+    page = ROOT / "src" / "vitlab" / "page"
+    found = [
+        (path, (path.parent / name).resolve())
+        for path in (page / "net").rglob("*.js")
+        for name in re.findall(r'from "(\.[^"]+)"', path.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 20
+    outside = [(path.name, target.name) for path, target in found if not target.is_relative_to(page / "net")]
+    assert outside == []

@@ -54,7 +54,7 @@ BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
 # --- safetensors ---
 
 PARSE = f"""async (text) => {{
-    const {{ parseSafetensors }} = await import("/safetensors.js");
+    const {{ parseSafetensors }} = await import("/net/safetensors.js");
     try {{
         const tensors = parseSafetensors(({BYTES})(text).buffer);
         return Object.fromEntries([...tensors].map(([name, {{ shape, data }}]) => [name, [shape, Array.from(data)]]));
@@ -249,7 +249,7 @@ UNUSED = {"mlp_ratio", "dropout", "attn_dropout", "head_dropout", "drop_path", "
 
 def test_the_page_knows_every_knob_of_the_network() -> None:
     """A new knob must be computed by the page, or be listed as one that it may ignore: else it shows wrong answers."""
-    config = Path(vitlab.__file__).parent / "page" / "config.js"
+    config = Path(vitlab.__file__).parent / "page" / "net" / "config.js"
     knobs, _ = config.read_text().split("@typedef {object} Config")
     known = set(re.findall(r"@property {.*} (\w+)\n", knobs))
     assert known | UNUSED == {field.name for field in fields(ModelConfig)}

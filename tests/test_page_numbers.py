@@ -43,7 +43,7 @@ def as_text(data: bytes) -> str:
 BYTES = "(text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))"
 
 DRAWINGS = f"""async ([text, width, height, channels]) => {{
-    const {{ centerDrawing, plainDrawing }} = await import("/drawing.js");
+    const {{ centerDrawing, plainDrawing }} = await import("/net/drawing.js");
     const picture = {{ width, height, channels, pixels: ({BYTES})(text) }};
     return [centerDrawing, plainDrawing].map((shape) => {{
         const {{ inverted, box, scaled, placed, reason }} = shape(picture);
@@ -113,7 +113,7 @@ def test_a_turned_and_shifted_image(degrees: float, right: float, page: Page) ->
     image = torch.rand(1, 3, 13, 13, generator=torch.Generator().manual_seed(1))
     result = page.evaluate(
         """async ([image, degrees, right]) => {
-            const { mapped } = await import("/disturb.js");
+            const { mapped } = await import("/net/disturb.js");
             return Array.from(mapped(Float32Array.from(image), 3, 13, degrees, right));
         }""",
         [image.flatten().tolist(), degrees, right],
@@ -126,7 +126,7 @@ def test_an_image_is_resized_as_torch_does_it(height: int, width: int, size: int
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(2))
     result = page.evaluate(
         """async ([image, width, height, size]) => {
-            const { resizeBilinear } = await import("/preprocess.js");
+            const { resizeBilinear } = await import("/net/preprocess.js");
             return Array.from(resizeBilinear(Float32Array.from(image), 3, width, height, size));
         }""",
         [image.flatten().tolist(), width, height, size],
@@ -137,7 +137,7 @@ def test_an_image_is_resized_as_torch_does_it(height: int, width: int, size: int
 
 def test_noise_is_normal_clipped_and_always_the_same(page: Page) -> None:
     first, second, wide = page.evaluate("""async () => {
-        const { noisy } = await import("/disturb.js");
+        const { noisy } = await import("/net/disturb.js");
         const grey = new Float32Array(40_000).fill(0.5);
         return [noisy(grey, 0.1), noisy(grey, 0.1), noisy(grey, 2)].map((image) => Array.from(image));
     }""")
@@ -153,7 +153,7 @@ def test_gelu_to_the_last_digits(page: Page) -> None:
     x = torch.cat([torch.linspace(-9, 9, 4001), torch.tensor([0.0, -6.5, 6.5, 1e-8, -1e30, 1e30])])
     result = page.evaluate(
         """async (numbers) => {
-            const { gelu } = await import("/gelu.js");
+            const { gelu } = await import("/net/gelu.js");
             const x = Float32Array.from(numbers);
             gelu(x, x.length);
             return Array.from(x);

@@ -1,6 +1,6 @@
 // Sums over attention weights.
 
-/** @import { Layer } from "./model.js" */
+/** @import { Layer } from "./net/model.js" */
 
 /**
  * How much is taken from each patch: by patch `query`, or, if that is null, by the class token or the mean token.

@@ -1,6 +1,6 @@
 // The page's side of worker.js: promises instead of messages, and the newest drawing wins.
 
-/** @import { Failed, Job, Load, LoadFiles, Loaded, Reading } from "./worker.js" */
+/** @import { Failed, Job, Load, LoadFiles, Loaded, Reading } from "./net/worker.js" */
 /**
  * @template T
  * @typedef {{ promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void }} Pending
@@ -12,7 +12,7 @@
  * @property {{ job: Job, pending: Pending<Reading | null> } | null} waiting
  */
 
-const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+const worker = new Worker(new URL("./net/worker.js", import.meta.url), { type: "module" });
 /** @type {Map<string, Pending<Loaded>>} */
 const loading = new Map();
 /** @type {Map<string, Queue>} */

@@ -1,6 +1,6 @@
 // Small helpers for elements and canvases. Text is always inserted as text, never as markup.
 
-/** @import { Squares } from "./model.js" */
+/** @import { Squares } from "./net/model.js" */
 /** @typedef {Record<string, string | number | boolean | null | undefined | ((event: any) => void)>} Attributes */
 
 /**

@@ -6,7 +6,7 @@ import { exampleImage } from "./pictures.js";
 /** @import { Slate } from "./draw.js" */
 /** @import { View } from "./main.js" */
 /** @import { Drawing, Store } from "./state.js" */
-/** @import { Loaded } from "./worker.js" */
+/** @import { Loaded } from "./net/worker.js" */
 
 /**
  * loaded(id): the network, if it has been loaded.

@@ -23,7 +23,7 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
 /** @import { Menu, MenuFile } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
 /** @import { State } from "./state.js" */
-/** @import { Loaded } from "./worker.js" */
+/** @import { Loaded } from "./net/worker.js" */
 /**
  * What the panels show. speed: the median of `times` readings in milliseconds. mark: the patch to mark. empty: there is
  * nothing to read. Names that end in 2 belong to the second network.

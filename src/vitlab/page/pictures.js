@@ -1,10 +1,10 @@
 // Pictures: from files and known images to the pixels that a network is given.
 
 import { picture } from "./dom.js";
-import { luma } from "./numbers.js";
+import { luma } from "./net/numbers.js";
 
-/** @import { Examples } from "./examples.js" */
-/** @import { Picture } from "./paper.js" */
+/** @import { Examples } from "./net/examples.js" */
+/** @import { Picture } from "./net/paper.js" */
 
 const MOST_PICTURE = 512; // pixels on the longer side; larger pictures are scaled down
 

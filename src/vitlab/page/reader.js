@@ -1,15 +1,15 @@
 // When to ask the networks: at once for the answer, after a pause for what takes longer (deletion map and curves).
 
 import { read } from "./client.js";
-import { median } from "./numbers.js";
+import { median } from "./net/numbers.js";
 import { toPixels } from "./pictures.js";
 import { KINDS } from "./state.js";
 
 /** @import { Slate } from "./draw.js" */
-/** @import { Squares } from "./model.js" */
-/** @import { Picture } from "./paper.js" */
+/** @import { Squares } from "./net/model.js" */
+/** @import { Picture } from "./net/paper.js" */
 /** @import { Store } from "./state.js" */
-/** @import { Curve, Job, Kind, Loaded, Reading, Want } from "./worker.js" */
+/** @import { Curve, Job, Kind, Loaded, Reading, Want } from "./net/worker.js" */
 /**
  * source: the drawing that was read.
  * @typedef {Reading & { source: Picture }} Shown

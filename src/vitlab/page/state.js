@@ -3,7 +3,7 @@
 import { decodeStrokes, encodeStrokes } from "./strokes.js";
 
 /** @import { Stroke } from "./strokes.js" */
-/** @import { Kind } from "./worker.js" */
+/** @import { Kind } from "./net/worker.js" */
 /**
  * Strokes, alone or on top of a known image or a picture. index: which known image; label and data (its class and its
  * data set) are there once it has been laid under the strokes.

@@ -1,13 +1,13 @@
 // The decision: the big answer, ten bars, and the second network's next to them.
 
 import { byId, childrenOf, el, keep, picture, setText, surface } from "../dom.js";
-import { argmax, percent } from "../numbers.js";
+import { argmax, percent } from "../net/numbers.js";
 import { strongest } from "./lens.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Shown } from "../reader.js" */
 /** @import { State, Store } from "../state.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 /** @typedef {{ answer: string, sure: string, unsure: boolean, unlike?: boolean }} Verdict */
 
 const NOTHING = "–";

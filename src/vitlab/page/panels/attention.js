@@ -7,9 +7,9 @@ import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.
 import { listenToMap, paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Squares } from "../model.js" */
+/** @import { Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 
 const MOST_SIDE = 124;
 const LEAST_SIDE = 36;

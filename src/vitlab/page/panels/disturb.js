@@ -5,7 +5,7 @@ import { disturbed, KINDS, RANGES } from "../state.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Range, Store } from "../state.js" */
-/** @import { Curve, Kind } from "../worker.js" */
+/** @import { Curve, Kind } from "../net/worker.js" */
 
 const HEIGHT = 46;
 const INSET = 11; // half of the slider's knob: the curve's ends stand above the knob's

@@ -1,10 +1,10 @@
 // The logit lens: what the network would answer if it ended after the embedding, after block 1, and so on.
 
 import { byId, childrenOf, el, keep, setText } from "../dom.js";
-import { argmax, percent } from "../numbers.js";
+import { argmax, percent } from "../net/numbers.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 
 const MOST_CLASSES = 10;
 

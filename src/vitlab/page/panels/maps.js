@@ -4,7 +4,7 @@ import { cssColour } from "../colour.js";
 import { ink, surface } from "../dom.js";
 
 /** @import { Colour } from "../colour.js" */
-/** @import { Squares } from "../model.js" */
+/** @import { Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
 /**
  * image: the network's input [size, size, channels]; mark: the marked patch. side: in CSS pixels, by default the

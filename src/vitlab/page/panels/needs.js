@@ -3,11 +3,11 @@
 import { attentionFrom, rollout } from "../attend.js";
 import { attentionColour, cssColour, fallColour } from "../colour.js";
 import { byId, el, setText } from "../dom.js";
-import { argmax } from "../numbers.js";
+import { argmax } from "../net/numbers.js";
 import { listenToMap, paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Squares } from "../model.js" */
+/** @import { Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
 
 const BOTH = "The two need not agree: attention shows where information came from, not what the answer depends on.";

@@ -4,9 +4,9 @@ import { byId, drawPatch, el, keep, part, picture, setAttribute, setText } from 
 import { tap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Squares } from "../model.js" */
+/** @import { Squares } from "../net/model.js" */
 /** @import { State, Store } from "../state.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 
 /** @param {Store} store */
 export function createPatches(store) {

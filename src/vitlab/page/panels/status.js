@@ -1,11 +1,11 @@
 // What there is to do here, the self-test, and which network this is.
 
 import { byId, setText } from "../dom.js";
-import { percent } from "../numbers.js";
+import { percent } from "../net/numbers.js";
 
-/** @import { Config } from "../config.js" */
+/** @import { Config } from "../net/config.js" */
 /** @import { View } from "../main.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 
 /**
  * A network that does not read drawings is shown pictures.

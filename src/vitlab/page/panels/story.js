@@ -1,12 +1,12 @@
 // The steps of a reading, below the panels, with the numbers of the user's own digit and network.
 
 import { byId, childrenOf, el, keep, setText } from "../dom.js";
-import { argmax, percent } from "../numbers.js";
+import { argmax, percent } from "../net/numbers.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Squares } from "../model.js" */
+/** @import { Squares } from "../net/model.js" */
 /** @import { Shown } from "../reader.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 /** @typedef {[string, string, string]} Step  title, text, and the id of the panel that shows it */
 
 export function createStory() {

@@ -2,11 +2,11 @@
 
 import { byId, childrenOf, el, keep, part, picture, setText, surface } from "../dom.js";
 
-/** @import { Box } from "../paper.js" */
+/** @import { Box } from "../net/paper.js" */
 /** @import { View } from "../main.js" */
 /** @import { Shown } from "../reader.js" */
 /** @import { State, Store } from "../state.js" */
-/** @import { Loaded } from "../worker.js" */
+/** @import { Loaded } from "../net/worker.js" */
 /** @typedef {{ name: string, paint: (context: CanvasRenderingContext2D) => void }} Step */
 
 const THUMB = 88;

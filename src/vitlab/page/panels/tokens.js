@@ -5,7 +5,7 @@ import { ATTENTION_LINE } from "../colour.js";
 import { byId, css, drawPatch, picture, surface } from "../dom.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Layer, Squares } from "../model.js" */
+/** @import { Layer, Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
 /** @typedef {{ from: number, to: number, weight: number }} Link */
 
