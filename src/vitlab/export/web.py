@@ -21,6 +21,7 @@ from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.export.check import sums
+from vitlab.export.lesson import lesson_files
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -91,6 +92,7 @@ def gather(
                 note(f"the page's files include up to {MOST_EXAMPLES} images of {classifier.config.data.data}")
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
+    content |= lesson_files(next(iter(models.values()), None))
     content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
     return models, content
 
