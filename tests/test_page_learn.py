@@ -83,9 +83,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
 
 
 @pytest.fixture(scope="module")
-def page(
-    chromium: Browser, models: dict[str, Classifier], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Page]:
+def page(chromium: Browser, models: dict[str, Classifier], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """One empty page for all tests of this file, with the page's modules and all models."""
     images = {name: random_images(13, 23, classifier.channels) for name, classifier in models.items()}
     bundles = {name: (models[name], images[name]) for name in models}

@@ -83,17 +83,7 @@ function softmaxRows(scores, stride, bias, biasFirst, weights, first, tokens) {
  * @param {Float32Array} dx @param {Float32Array | null} dbias
  * @param {number} images @param {number} tokens @param {number} dim
  */
-export function attentionBackward(
-  { x, mixed, weights },
-  attention,
-  dcarried,
-  dmixed,
-  dx,
-  dbias,
-  images,
-  tokens,
-  dim,
-) {
+export function attentionBackward({ x, mixed, weights }, attention, dcarried, dmixed, dx, dbias, images, tokens, dim) {
   const { heads, width, merged, mix } = attention;
   const all = heads * width;
   const [tall, wide] = [four(tokens), four(width)];

@@ -67,7 +67,7 @@ export function normBackward(x, dy, gain, dgain, doffset, dx, means, scales, row
  */
 export function relu2WithSlope(x, y, slope, count) {
   for (let i = 0; i < count; i++) {
-    const v = x[i] > 0 ? x[i] : 0;
+    const v = Math.max(x[i], 0);
     y[i] = v * v;
     slope[i] = 2 * v;
   }

@@ -11,7 +11,6 @@ import { backToInput, backToWeight, forward } from "./products.js";
 /** @import { Block, Norm } from "../net/block.js" */
 /** @import { Config, ModelKnobs } from "../net/config.js" */
 /** @import { Tensor } from "../net/safetensors.js" */
-/** @import { Dense } from "../net/tensor.js" */
 /** @import { Plan, Weights } from "../net/vit.js" */
 /**
  * All parameters one after the other, and the same by name. The tensors are views: what trains `flat` trains the network
@@ -58,7 +57,7 @@ function zerosLike({ tensors }) {
  * @param {Config} config @param {Parameters} parameters @param {number} most
  */
 export function openLearner(config, parameters, most) {
-  const { model, channels, classes } = config;
+  const { model, channels } = config;
   if (model.arch !== "vit") throw new ModelError("This page can train only Vision Transformers, not a CNN.");
   const plan = planOf(config);
   const gradients = zerosLike(parameters);
@@ -119,7 +118,16 @@ export function openLearner(config, parameters, most) {
     const x = space.states[model.depth];
     normBackward(x, space.dnormed, norm.gain, dnorm.gain, dnorm.offset, dx, space.means, space.scales, rows, dim);
     for (let i = model.depth - 1; i >= 0; i--) {
-      blockBackward(space.states[i], weights.blocks[i], slopes.blocks[i], model, tokens, images, space.blocks[i], space);
+      blockBackward(
+        space.states[i],
+        weights.blocks[i],
+        slopes.blocks[i],
+        model,
+        tokens,
+        images,
+        space.blocks[i],
+        space,
+      );
     }
     embedBackward(dx, weights, slopes, plan, model, space.patches, space.dembedded, images);
   }

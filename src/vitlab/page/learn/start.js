@@ -4,7 +4,7 @@
 import { squaresOf } from "../net/vit.js";
 import { generator } from "./random.js";
 
-/** @import { Config, ModelKnobs } from "../net/config.js" */
+/** @import { Config } from "../net/config.js" */
 /** @import { Tensor } from "../net/safetensors.js" */
 
 /**

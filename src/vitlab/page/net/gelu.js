@@ -78,7 +78,7 @@ export function geluWithSlope(x, y, slope, count) {
       y[i] = v * integral;
       slope[i] = integral + v * KNOTS_PER_UNIT * (s0 + t * (2 * square + 3 * t * cube));
     } else {
-      y[i] = v > 0 ? v : 0;
+      y[i] = Math.max(v, 0);
       slope[i] = v > 0 ? 1 : 0;
     }
   }
