@@ -13,6 +13,7 @@ requestAnimationFrame while it trains.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -76,10 +77,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                         page.select_option("#train-passes-knob", "1")
                     page.evaluate(FRAMES)
                     page.click("#train-play")
-                    page.wait_for_function(
-                        "window.progress.length && window.progress.at(-1).step === window.progress.at(-1).steps",
-                        timeout=1_800_000,
-                    )
+                    page.wait_for_selector("#train-now:has-text('Finished')", timeout=1_800_000)
                     page.wait_for_timeout(500)
                     runs.append(facts(seed, page.evaluate("window.progress"), page.evaluate("window.frames_")))
                     if complaints:
@@ -104,7 +102,7 @@ def facts(seed: int, progress: list[dict[str, Any]], frames: list[float]) -> dic
     start, end = progress[0]["now"], progress[-1]["now"]
     enough = next((one for one in scored if one["held"]["accuracy"] >= ENOUGH), None)
     during = [frame for frame in frames if start <= frame <= end]
-    gaps = sorted(after - before for before, after in zip(during, during[1:], strict=False))
+    gaps = sorted(after - before for before, after in itertools.pairwise(during))
     return {
         "seed": seed,
         "seconds_to_95": None if enough is None else round(enough["seconds"], 2),

@@ -51,14 +51,15 @@ let run = null;
 /** @type {Drawing | null} */
 let shown = null;
 let running = false;
+/** @type {Promise<void>} */
+let opening = Promise.resolve(); // of the lesson: what is sent meanwhile waits, in its order
 
 /** @param {MessageEvent<Lesson | Begin | Order | Drawing>} event */
 self.onmessage = async ({ data: message }) => {
   try {
+    if (message.type === "lesson") opening = keep(message);
+    await opening;
     switch (message.type) {
-      case "lesson":
-        lesson = { facts: message.facts, ...(await openLesson(message.png, message.facts)) };
-        break;
       case "begin":
         begin(message);
         break;
@@ -85,6 +86,11 @@ self.onmessage = async ({ data: message }) => {
     self.postMessage({ type: "failed", message: error instanceof Error ? error.message : String(error) });
   }
 };
+
+/** @param {Lesson} message */
+async function keep({ png, facts }) {
+  lesson = { facts, ...(await openLesson(png, facts)) };
+}
 
 /** @param {Begin} message */
 function begin({ knobs, name }) {
