@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor
 
 from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from vitlab.config import ModelConfig
+from vitlab.export.lesson import digits_lesson, lesson_files
+from vitlab.model import build_model
 from vitlab.predict import Classifier
+from vitlab.training.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -88,6 +93,8 @@ def page(chromium: Browser, models: dict[str, Classifier], tmp_path_factory: pyt
     images = {name: random_images(13, 23, classifier.channels) for name, classifier in models.items()}
     bundles = {name: (models[name], images[name]) for name in models}
     folder = page_folder(tmp_path_factory.mktemp("served") / "page", bundles)
+    for file, data in lesson_files(None).items():
+        (folder / file).write_bytes(data)
     with serve_folder(folder) as base, watched(chromium, base) as (page, complaints):
         page.goto(f"{base}/engine.html")
         yield page
@@ -162,3 +169,58 @@ def test_adamw_is_torchs(page: Page) -> None:
         optimizer.step()
     for values, (name, leaf) in zip(got, leaves.items(), strict=True):
         near(values, leaf.detach(), name, 1e-6)
+
+
+TRAIN = """async (seeds) => {
+    const { startTraining } = await import("/training.js");
+    const { loadFiles, read } = await import("/client.js");
+    const trained = [];
+    let tell = () => {};
+    const training = await startTraining(() => {}, (progress) => tell(progress), (sentence) => tell({ sentence }));
+    for (const [number, seed] of seeds.entries()) {
+        const knobs = { patch: 10, width: 16, depth: 1, heads: 2, lr: 0.01, batch: 64, passes: 2, seed };
+        training.send({ type: "begin", knobs, name: "test" });
+        const pixels = new Uint8Array(28 * 28);
+        for (let y = 6; y < 22; y++) pixels.fill(240, 28 * y + 13, 28 * y + 16);
+        const drawing = { width: 28, height: 28, channels: 1, pixels };
+        training.send({ type: "drawing", drawing, center: true });
+        training.send({ type: "run" });
+        const end = await new Promise((resolve) => {
+            tell = (progress) => {
+                if (progress.sentence || (progress.step === progress.steps && progress.held)) resolve(progress);
+            };
+        });
+        if (end.sentence) throw new Error(end.sentence);
+        const { config, weights } = await training.files();
+        await loadFiles(`own~${number}`, config, weights);
+        const want = { drawing, center: true, hidden: [], disturb: {}, want: {} };
+        const own = await read(`own~${number}`, want);
+        trained.push({
+            config, held: end.held, look: Array.from(end.look.probabilities), own: Array.from(own.probabilities),
+            weights: btoa(Array.from(new Uint8Array(weights), (byte) => String.fromCharCode(byte)).join("")),
+        });
+    }
+    return trained;
+}"""
+
+
+def test_a_network_trained_in_the_page_is_what_python_makes_of_its_files(page: Page) -> None:
+    """On scikit-learn's digits: the same seed gives the same bytes, and torch the same accuracy on held-out images."""
+    first, again, other = page.evaluate(TRAIN, [3, 3, 5])
+    assert first["weights"] == again["weights"] != other["weights"]
+    assert first["look"] == pytest.approx(first["own"], abs=1e-5)
+    config = first["config"]
+    knobs = {name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()}
+    model = build_model(ModelConfig(**knobs), 1, 10).eval()
+    model.load_state_dict(load(base64.b64decode(first["weights"])))
+    prepared = config["preprocess"]
+    preprocess = Preprocess(prepared["image_size"], tuple(prepared["mean"]), tuple(prepared["std"]), prepared["crop"])
+    held = digits_lesson().held
+    with torch.inference_mode():
+        logits = model(preprocess(torch.from_numpy(held.images)))
+    labels = torch.from_numpy(held.labels)
+    assert first["held"]["accuracy"] == pytest.approx(
+        (logits.argmax(dim=1) == labels).double().mean().item(), abs=0.005
+    )
+    assert first["held"]["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-3)
+    assert first["held"]["accuracy"] > 0.5

@@ -152,7 +152,7 @@ export function createTrain(use) {
     for (const one of selects.values()) one.disabled = begun;
     const running = last?.running ?? false;
     const done = last !== null && last.step === last.steps;
-    setText(play, running ? "Pause" : begun ? "Continue" : "Train");
+    setText(play, done ? "Trained" : running ? "Pause" : begun ? "Continue" : "Train");
     play.disabled = step.disabled = done;
     step.disabled ||= running;
     reset.disabled = !begun;
