@@ -210,7 +210,9 @@ def test_a_network_trained_in_the_page_is_what_python_makes_of_its_files(page: P
     assert first["weights"] == again["weights"] != other["weights"]
     assert first["look"] == pytest.approx(first["own"], abs=1e-5)
     config = first["config"]
-    knobs = {name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()}
+    knobs: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()
+    }
     model = build_model(ModelConfig(**knobs), 1, 10).eval()
     model.load_state_dict(load(base64.b64decode(first["weights"])))
     prepared = config["preprocess"]

@@ -2,7 +2,7 @@
 visitor starts to train.
 
 They are training images of the data set of the page's first network, and validation images to measure with; if the run
-has none, training images that are not in the sprite's first part. Test images never leave this machine for training.
+has none, training images that the page does not train on. Test images are never among them.
 When the data set is not here, scikit-learn's digits are used, scaled and centred as MNIST's are.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -47,10 +48,16 @@ class Lesson:
     held: Split
 
 
-def lesson_files(classifier: Classifier | None) -> dict[str, bytes]:
-    """lesson.json and lesson.png for a page whose first network is ``classifier``."""
+def lesson_files(classifier: Classifier | None, note: Callable[[str], None] = lambda line: None) -> dict[str, bytes]:
+    """lesson.json and lesson.png for a page whose first network is ``classifier``; ``note`` gets a line if they show
+    images that are nobody's but the user's."""
     own = None if classifier is None else own_lesson(classifier)
     lesson = own or digits_lesson()
+    if own is not None and classifier is not None and classifier.config.data.data not in CATALOGUE:
+        count = f"{len(own.train) + len(own.held):,}"
+        note(
+            f"lesson.png shows {count} training images of {own.data} to everybody who opens the page (--no-lesson: none)"
+        )
     images = np.concatenate([lesson.train.images, lesson.held.images])
     labels = np.concatenate([lesson.train.labels, lesson.held.labels])
     mean = lesson.train.images.mean(axis=(0, 1, 2)) / 255
