@@ -55,8 +55,9 @@ def export_web(
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError if ``out`` is neither empty nor what a killed export of the same
-    page has left; ExportError if there is no page; RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError
+    if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
+    RunError for a network that the page cannot compute.
     """
     if (out / START).exists() or not out.is_dir():
         check_new(out, folder=True)
