@@ -18,6 +18,7 @@ from benchmarks import (
     novelty,
     page_speed,
     serve_load,
+    suspects,
     throughput,
     unequal,
     validation,
@@ -42,6 +43,7 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "page-speed": page_speed.report,
     "profile": throughput.report,
     "serve-load": serve_load.report,
+    "suspects": suspects.report,
     "throughput": throughput.report,
     "unequal": unequal.report,
 }

@@ -55,9 +55,8 @@ def lesson_files(classifier: Classifier | None, note: Callable[[str], None] = la
     lesson = own or digits_lesson()
     if own is not None and classifier is not None and classifier.config.data.data not in CATALOGUE:
         count = f"{len(own.train) + len(own.held):,}"
-        note(
-            f"lesson.png shows {count} training images of {own.data} to everybody who opens the page (--no-lesson: none)"
-        )
+        public = "to everybody who opens the page; --no-lesson leaves them out"
+        note(f"lesson.png shows {count} training images of {own.data} {public}")
     images = np.concatenate([lesson.train.images, lesson.held.images])
     labels = np.concatenate([lesson.train.labels, lesson.held.labels])
     mean = lesson.train.images.mean(axis=(0, 1, 2)) / 255
