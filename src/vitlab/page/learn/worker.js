@@ -126,8 +126,9 @@ async function keepOn() {
     report(due);
     await pause();
   }
+  if (run !== mine) return; // another network was begun meanwhile, and may be learning
   running = false;
-  report(false);
+  report(run !== null && run.trainer.done() < run.trainer.total); // paused: how good it is now
 }
 
 /**

@@ -100,7 +100,10 @@ export function createTrain(use) {
   let made = 0;
 
   /** @param {string} sentence */
-  const fail = (sentence) => setText(byId("train-now"), sentence);
+  const fail = (sentence) => {
+    setText(byId("train-now"), sentence);
+    setText(byId("train-spoken"), sentence);
+  };
 
   // The worker with the images, started when it is first needed.
   function ready() {
@@ -159,7 +162,9 @@ export function createTrain(use) {
     take.disabled = save.disabled = last === null || last.step === 0;
     byId("train-shown").hidden = last === null;
     if (last === null) return;
-    setText(byId("train-now"), words(last, scores, lesson));
+    const now = words(last, scores, lesson);
+    setText(byId("train-now"), now); // many times a second, so a screen reader gets only the end
+    setText(byId("train-spoken"), done ? now : "");
     const total = last.images === 0 ? 1 : (last.images / last.step) * last.steps;
     paintCurve("train-loss", losses, total, Math.max(1, ...losses.map(({ value }) => value)), "--second");
     paintCurve("train-accuracy", scores, total, 1, "--accent");
@@ -213,12 +218,12 @@ function words({ images, seconds, step, steps, look, config }, scores, lesson) {
   const best = scores[scores.length - 1];
   const right =
     best && lesson
-      ? `${percent(best.value)} right on ${lesson.held.toLocaleString("en")} images that it does not learn from`
+      ? `${percent(best.value)} right after ${best.images.toLocaleString("en")} images, on ${lesson.held.toLocaleString("en")} that it does not learn from`
       : "";
   const state = step === steps ? "Finished" : `Step ${step} of ${steps}`;
   const says = look ? ` It reads your drawing as ${config.classes[argmax(look.probabilities)]}.` : "";
   const speed = seconds > 0 ? `, ${Math.round(images / seconds)} images a second` : "";
-  return `${state}: ${right}; ${images.toLocaleString("en")} images seen in ${seconds.toFixed(1)} s${speed}.${says}`;
+  return `${state}: ${right}; ${images.toLocaleString("en")} seen in ${seconds.toFixed(1)} s${speed}.${says}`;
 }
 
 /**
