@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import struct
 import zipfile
@@ -43,6 +44,7 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     """
     try:
         with open_regular(path) as file:
+            _check_archive(file, path)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             found, arrays = _read_arrays(file, path, KNOWN, (digest, log))
@@ -139,6 +141,14 @@ def _read_arrays(
             reason = "it contains Python objects, which could run code"
         advice = "use numpy.savez(path, x_train=images, y_train=labels) to write one"
         raise DataError(f"{path} is not a readable .npz file ({reason}); {advice}") from error
+
+
+def _check_archive(file: IO[bytes], path: Path) -> None:
+    """DataError for a large file that is no archive, before all of it is read."""
+    size = os.fstat(file.fileno()).st_size
+    if size > most_in_memory() and not zipfile.is_zipfile(file):
+        raise DataError(f"{path} has {size / 2**30:.1f} GiB and is not a readable .npz file; numpy.savez writes one")
+    file.seek(0)
 
 
 def _open_member(
