@@ -8,10 +8,13 @@ import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
+import { createCauses } from "./panels/causes.js";
 import { createDisturb } from "./panels/disturb.js";
+import { createInside } from "./panels/inside.js";
 import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
+import { createNetwork } from "./panels/network.js";
 import { createPatches } from "./panels/patches.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
@@ -24,7 +27,7 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
 /** @import { Menu, MenuFile } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
 /** @import { State } from "./state.js" */
-/** @import { Loaded } from "./net/worker.js" */
+/** @import { Causes, Loaded } from "./net/worker.js" */
 /**
  * What the panels show. speed: the median of `times` readings in milliseconds. mark: the patch to mark. empty: there is
  * nothing to read. Names that end in 2 belong to the second network.
@@ -41,13 +44,18 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
  * @property {Shown | null} reading
  * @property {Shown | null} reading2
  * @property {Float32Array | null} deletion
+ * @property {Float32Array | null} deletion2
+ * @property {Causes | null} causes
  * @property {boolean} fresh
+ * @property {boolean} fresh2
  * @property {Result["curves"]} curves
  * @property {Result["curves"]} curves2
  */
 
 /** @type {(keyof State)[]} */
-const READ_AGAIN = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
+const READ_AGAIN = ["drawing", "center", "hidden", "cuts", "rotate", "shift", "noise", "model", "compare"];
+/** @type {(keyof State)[]} */
+const OPENED = ["query", "block", "head"];
 
 byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
@@ -67,6 +75,9 @@ const panels = [
   createAnswer(store),
   createLens(),
   createDisturb(store),
+  createCauses(store),
+  createInside(store),
+  createNetwork(store),
   createTrain((config, weights) => addOwn(config, weights, config.name)),
   createStory(),
 ];
@@ -110,7 +121,10 @@ function render() {
       reading: first.reading,
       reading2: second.reading,
       deletion: first.deletion,
+      deletion2: second.deletion,
+      causes: first.causes,
       fresh: first.fresh,
+      fresh2: second.fresh,
       curves: first.curves,
       curves2: second.curves,
     };
@@ -170,20 +184,25 @@ async function changeModel(name, id, before) {
   if (name === "model") {
     const old = networkOf(before);
     if (old && !byLink && !sameSquares(old, networkOf(id))) store.set({ hidden: [], query: null, hover: null });
-    fitToSquares();
+    if (old && !byLink) store.set({ cuts: [], block: 0, head: 0 });
+    fitToNetwork();
     known.settle();
   }
   reader.request({ [name]: true });
   render();
 }
 
-// A link can name patches that this network does not have.
-function fitToSquares() {
-  const { hidden, query, model } = store.get();
+// A link can name patches, blocks and heads that this network does not have.
+function fitToNetwork() {
+  const { hidden, query, cuts, block, head, model } = store.get();
   const network = networkOf(model);
   if (!network) return;
   const count = network.squares.grid ** 2;
+  const { depth, num_heads: heads } = network.config.model;
   store.set({
+    cuts: cuts.every((name) => network.cuts.includes(name)) ? cuts : cuts.filter((name) => network.cuts.includes(name)),
+    block: block < depth ? block : 0,
+    head: head < heads ? head : 0,
     hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
     query: query !== null && query < count ? query : null,
   });
@@ -201,15 +220,15 @@ async function follow({ model, compare, ...rest }) {
   const there = typeof model === "string" && isHere(model) && (await ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
-  const { center, hidden, query, rotate, shift, noise, threshold } = INITIAL;
+  const { center, hidden, cuts, block, head, query, rotate, shift, noise, threshold } = INITIAL;
   setBecause("link", {
-    ...{ center, hidden, query, rotate, shift, noise, threshold },
+    ...{ center, hidden, cuts, block, head, query, rotate, shift, noise, threshold },
     ...rest,
     demo: rest.drawing ? false : store.get().demo,
     model: there ? model : store.get().model,
     compare: compare && ids.includes(compare) ? compare : null,
   });
-  fitToSquares();
+  fitToNetwork();
   if (rest.drawing) layLinked();
 }
 
@@ -242,7 +261,8 @@ store.listen((state, before) => {
   if (changed("compare")) changeModel("compare", state.compare, before.compare);
   if (changed("drawing")) known.settle(); // undo may bring back an image of another network
   if (changed(...READ_AGAIN)) reader.request();
-  if (changed(...READ_AGAIN, "query", "threshold")) writeAddress();
+  else if (changed(...OPENED)) reader.request({ same: true });
+  if (changed(...READ_AGAIN, ...OPENED, "threshold")) writeAddress();
   render();
 });
 

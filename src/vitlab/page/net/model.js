@@ -41,8 +41,10 @@ import { ModelError } from "./weights.js";
  * @property {Views} views
  *
  * bounds: null if it is not known what the network was trained on.
+ * shapes: of every learned tensor, by name.
  * native: the side of the images that it was trained on, before any resizing.
- * @typedef {Built & { config: Config, squares: Squares, native: number, bounds: Bounds | null }} Network
+ * @typedef {Built & { config: Config, squares: Squares, shapes: Record<string, number[]>, native: number,
+ *   bounds: Bounds | null }} Network
  */
 
 /**
@@ -73,10 +75,12 @@ export async function openModel(config, weights, novelty = null) {
   const squares = kind.squaresOf(config.model);
   checkPreprocess(config, squares);
   await checkDigest(weights, config.sha256, "weights");
-  const built = kind.build(config, parseSafetensors(weights));
+  const tensors = parseSafetensors(weights);
+  const shapes = Object.fromEntries([...tensors].map(([name, { shape }]) => [name, shape]));
+  const built = kind.build(config, tensors);
   const nothing = new Float32Array(config.channels * squares.size ** 2);
   const bounds = novelty && config.novelty ? await openBounds(config, novelty, built.traits(nothing).length) : null;
-  return { ...built, squares, native: config.model.image_size, config, bounds };
+  return { ...built, squares, shapes, native: config.model.image_size, config, bounds };
 }
 
 /**

@@ -41,6 +41,7 @@ import { ModelError } from "./weights.js";
  * @property {string} model
  * @property {Config} config
  * @property {Squares} squares
+ * @property {Record<string, number[]>} shapes
  * @property {Views} views
  * @property {string[]} cuts
  * @property {{ images: number, maxDifference: number, maxDistance: number, agree: boolean } | null} selftest
@@ -165,8 +166,8 @@ async function asJson(response) {
 function keep(model, network, examples) {
   const selftest = examples === null ? null : selfTest(network, examples, SELFTEST_IMAGES);
   networks.set(model, { ...network, native: examples?.side ?? network.native });
-  const { config, squares, views, cuts } = network;
-  return { type: "loaded", model, config, squares, views, cuts, selftest, examples };
+  const { config, squares, shapes, views, cuts } = network;
+  return { type: "loaded", model, config, squares, shapes, views, cuts, selftest, examples };
 }
 
 /**
