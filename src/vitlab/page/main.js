@@ -21,7 +21,8 @@ import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
-import { createReader, isBlank, sameSquares } from "./reader.js";
+import { createTwins } from "./panels/twins.js";
+import { createReader, isBlank, sameClasses, sameSquares } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
 /** @import { Menu, MenuFile } from "./panels/menu.js" */
@@ -67,6 +68,7 @@ const networkOf = networks.get.bind(networks);
 const reader = createReader(store, slate, networkOf, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
 const panels = [
+  createTwins(store), // first: it copies the others' cards
   createStrip(store),
   createPatches(store),
   createTokens(store),
@@ -177,6 +179,7 @@ function setBecause(why, changes) {
 async function changeModel(name, id, before) {
   const byLink = cause === "link";
   if (before !== null && cause === null) notice("");
+  if (name === "compare" && cause === null) setText(byId("compare-say"), "");
   if (id === null) return reader.request({ [name]: true });
   const there = await ensure(id);
   if (store.get()[name] !== id) return; // another was chosen meanwhile
@@ -188,8 +191,20 @@ async function changeModel(name, id, before) {
     fitToNetwork();
     known.settle();
   }
+  refuseOtherClasses();
   reader.request({ [name]: true });
   render();
+}
+
+// Networks of other classes have no answers in common: nothing could be compared.
+function refuseOtherClasses() {
+  const { model, compare } = store.get();
+  const [one, other] = [networkOf(model), networkOf(compare)];
+  if (!one || !other || sameClasses(one, other)) return;
+  const { name, classes } = other.config;
+  const sentence = `${name} tells ${classes.slice(0, 3).join(", ")} ... apart: other classes than those of ${one.config.name}.`;
+  setText(byId("compare-say"), `These two cannot be compared. ${sentence}`);
+  setBecause("back", { compare: null });
 }
 
 // A link can name patches, blocks and heads that this network does not have.

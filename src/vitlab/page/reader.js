@@ -167,6 +167,15 @@ export function sameSquares(a, b) {
 }
 
 /**
+ * Whether two networks know classes of the same names, in whatever order.
+ * @param {Loaded} one @param {Loaded} other
+ */
+export function sameClasses(one, other) {
+  const [a, b] = [one, other].map(({ config }) => config.classes.toSorted().join("\n"));
+  return a === b;
+}
+
+/**
  * Whether the drawing has no ink. A network that does not read drawings may have an answer for a black picture.
  * @param {Shown | null} reading @param {Loaded | null} network
  */

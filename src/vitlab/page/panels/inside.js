@@ -140,7 +140,7 @@ function paintStep(one, index, step, opened, setting, view) {
   }
   one.vectors.forEach((vector, i) => {
     vector.element.hidden = i >= step.vectors.length;
-    if (i < step.vectors.length) vector.paint(...step.vectors[i], step.digits);
+    if (i < step.vectors.length) vector.paint(...step.vectors[i], step.digits, step.colour);
   });
   if (index === 0) one.rows.hidden = paintPixels(one.extra, opened, setting.model);
   else if (step.shows === "row") paintRow(one.extra, opened, setting, view);

@@ -1,9 +1,11 @@
 // The steps of one token through one block: title, formula, a sentence, and the vectors to show. The last vector of each
 // is its result.
 
+import { attentionColour } from "../colour.js";
 import { percent } from "../net/numbers.js";
 import { counted, number } from "./vector.js";
 
+/** @import { Colour } from "../colour.js" */
 /** @import { Opened } from "../net/token.js" */
 /** @import { Loaded } from "../net/worker.js" */
 /**
@@ -11,8 +13,9 @@ import { counted, number } from "./vector.js";
  * @typedef {{ model: Loaded, patch: number, block: number, head: number }} Setting
  *
  * shows: "row" for the map of what is taken. digits: how its numbers are written.
+ * colour: of a number, if not by its sign.
  * @typedef {{ title: string, formula: string, say: string, vectors: [string, Float32Array][], shows?: "row",
- *   digits?: (value: number) => string }} Step
+ *   digits?: (value: number) => string, colour?: (value: number) => Colour }} Step
  */
 
 /** @type {((opened: Opened, setting: Setting) => Step | null)[]} */
@@ -102,6 +105,7 @@ function weights({ attention }, { model }) {
     vectors: [["a, one for each token", attention.weights]],
     shows: "row",
     digits: (value) => percent(value),
+    colour: (share) => attentionColour(share, model.squares.grid ** 2),
   };
 }
 

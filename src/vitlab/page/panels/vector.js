@@ -33,7 +33,7 @@ export function createVector() {
   const element = el("div", { class: "vector" }, el("p", { class: "small" }, name, " ", text), canvas);
   /** @type {ArrayLike<number>} */
   let values = [];
-  let write = number;
+  let [write, colour] = [number, signColour];
   let chosen = -1; // the cell whose number is shown
   let at = 0; // the cell that the keyboard has reached
   let [columns, cell, height] = [1, LEAST, LEAST];
@@ -65,9 +65,8 @@ export function createVector() {
 
   function layOut() {
     const width = canvas.parentElement?.clientWidth ?? 0;
-    const wide = Math.floor(width / values.length);
-    columns = wide >= LEAST ? values.length : Math.max(8, 8 * Math.floor(width / LEAST / 8));
-    columns = Math.min(columns, values.length);
+    const rows = Math.ceil((values.length * LEAST) / Math.max(width, LEAST));
+    columns = Math.max(1, Math.ceil(values.length / rows));
     cell = Math.min(MOST, Math.max(1, Math.floor(width / columns)));
     height = Math.max(cell, 12);
     const size = [`${columns * cell}px`, `${Math.ceil(values.length / columns) * height}px`];
@@ -81,7 +80,7 @@ export function createVector() {
     for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]));
     for (let i = 0; i < values.length; i++) {
       const [x, y] = [(i % columns) * cell, Math.floor(i / columns) * height];
-      context.fillStyle = cssColour(signColour(values[i], largest));
+      context.fillStyle = cssColour(colour(values[i], largest));
       context.fillRect(x, y, cell - 1, height - 1);
       if (i !== chosen) continue;
       context.lineWidth = 2;
@@ -100,10 +99,13 @@ export function createVector() {
 
   return {
     element,
-    /** @param {string} title @param {ArrayLike<number>} numbers @param {(value: number) => string} [digits] */
-    paint(title, numbers, digits = number) {
+    /**
+     * @param {string} title @param {ArrayLike<number>} numbers @param {(value: number) => string} [digits]
+     * @param {typeof signColour} [colours]
+     */
+    paint(title, numbers, digits = number, colours = signColour) {
       values = numbers;
-      write = digits;
+      [write, colour] = [digits, colours];
       at = Math.min(at, Math.max(0, values.length - 1));
       setText(name, title);
       setAttribute(canvas, "aria-label", `Numbers of ${title}`);
