@@ -5,9 +5,9 @@
 
 Headless Chromium opens the exported page. Digits of the kinds below are drawn in turn, each with its own jitter, until
 the network has read 20 of them wrongly. Each of these is corrected in the panel "Teach it", which then trains. New
-drawings of the kinds that were corrected, with other jitter, are read before and after; they are never chosen by how they
-are read. The page measures accuracy and loss on the examples that came with the network and that it does not learn from,
-and torch measures the downloaded network on all test images of MNIST.
+drawings of the kinds that were corrected, with other jitter, are read before and after; they are never chosen by how
+they are read. The page measures accuracy and loss on the examples that came with the network and that it does not learn
+from, and torch measures the downloaded network on all test images of MNIST.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from vitlab.machine import choose_machine, environment
 from vitlab.predict import Classifier
 from vitlab.runs.session import origin
 from vitlab.runs.zoo import place
+from vitlab.text import counted
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -82,7 +83,7 @@ def link(lines: list[Line], draw: np.random.Generator) -> str:
     for line in lines:
         points = (np.array(line) - 128 + draw.normal(0, 3, (len(line), 2))) @ change.T + middle
         data += bytes([width, len(line), *np.clip(np.rint(points), 0, 255).astype(np.uint8).ravel().tolist()])
-    return "model=mnist&strokes=" + base64.urlsafe_b64encode(bytes(data)).decode().rstrip("=")
+    return "model=mnist&sure=0&strokes=" + base64.urlsafe_b64encode(bytes(data)).decode().rstrip("=")
 
 
 def answer(page: Page, address: str) -> str:
@@ -211,11 +212,13 @@ def report(result: dict[str, Any]) -> str:
         unit, digits = (" %", 1) if number == 1 else ("", 3)
         means = [f"{statistics.mean(values):.{digits}f}{unit}" for values in cells]
         rows.append([f"the page's own examples, {name}", "", *means])
-    there, seconds = result["environment"], statistics.mean(run["seconds"] for run in runs)
+    there, settings = result["environment"], result["settings"]
+    browser = f"{there['browser']}, headless; load {there['load']:.1f}"
+    seconds = statistics.mean(run["seconds"] for run in runs)
     return (
         f"{markdown(['new drawings, right', 'corrections', 'before', 'after'], rows)}\n\n"
-        f"`mnist`, {len(runs)} seeds, {result['settings']['wrong']} corrections each, taught in {seconds:.0f} s; "
-        f"rehearsed: training images of {result['settings']['rehearsed']}. {there['browser']}, headless; load {there['load']:.1f}."
+        f"`mnist`, {counted(len(runs), 'seed')}, {settings['wrong']} corrections each, taught in {seconds:.0f} s; "
+        f"rehearsed: training images of {settings['rehearsed']}. {browser}."
     )
 
 
