@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.errors import ConfigError, StorageError
 from vitlab.files import user_cache
-from vitlab.machine import Machine, use_threads
+from vitlab.machine import Machine
 from vitlab.model import Network, ViT
 from vitlab.model.block import Block
 from vitlab.native import ops
 from vitlab.native.build import Library, NativeError, load
 from vitlab.native.ops import LANES, MOST_CLASSES, BlockShape, Kernels
 from vitlab.native.private import make_private
-from vitlab.openmp import shortage
 from vitlab.text import value as shown
 
 Known = Callable[[Any], bool]
@@ -104,15 +103,9 @@ def with_kernels(found: Library, machine: Machine, note: Callable[[str], None]) 
     """The kernels, and the machine that uses them; ``note`` gets what the library remarks, once a process."""
     while found.remarks:
         note(found.remarks.pop(0))
-    threads = found.team(machine.threads)
-    if threads < machine.threads:  # the kernels' OpenMP is not torch's
-        machine = replace(machine, threads=threads, reason=f"{machine.reason}; {shortage(threads, machine.threads)}")
-        use_threads(threads, machine.flush_denormals)
-        note(machine.describe())
     by = found.multiplies_by
-    return Kernels(found, threads), replace(
-        machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by
-    )
+    machine = replace(machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by)
+    return Kernels(found, machine.threads), machine
 
 
 @cache

@@ -36,7 +36,7 @@ SOURCES = Path(__file__).parent / "csrc"
 # diverging loss, and reorder sums that vec.h needs in their order.
 FLAGS = (
     *("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
-    *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi"),
+    *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-pthread", "-Wno-psabi"),
 )
 COMPILE_SECONDS = 1200  # it takes 10 on a quiet machine
 LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
@@ -54,7 +54,8 @@ FUNCTIONS: dict[str, Any] = {
     **dict.fromkeys(("forward", "backward", "embed", "embed_gradients", "readout", "readout_gradients"), None),
     **dict.fromkeys(("muon", "dropout_mask", "affine"), None),
     **dict.fromkeys(("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"), ctypes.c_size_t),
-    **dict.fromkeys(("use_tiles", "team"), ctypes.c_int),
+    "use_tiles": ctypes.c_int,
+    "interrupt": None,
 }
 
 
@@ -93,13 +94,6 @@ class Library:
     def multiplies_by(self) -> str:
         """What computes products at the start: AMX tiles where processor and system allow them."""
         return "AMX tiles" if self.use_tiles(True) else "AVX512-BF16"
-
-    def team(self, threads: int) -> int:
-        """How many threads compute if ``threads`` are asked for; from here on, also when the machine is busy.
-
-        It can differ from torch's number if the compiler brings another OpenMP runtime.
-        """
-        return max(1, int(self.c.vitlab_team(threads)))
 
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes, for the calling thread alone, valid until its next call."""

@@ -6,8 +6,9 @@
 //
 // Matrices are padded with zeros to multiples of 16, which all rounds leave zero.
 
+#include "pool.h"
+
 #include <math.h>
-#include <omp.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -126,8 +127,20 @@ API size_t vitlab_muon_floats(const vitlab_matrix *matrices, int count) {
     return most;
 }
 
+typedef struct {
+    const vitlab_matrix *matrices;
+    const vitlab_muon_settings *settings;
+    float *workspace;
+    size_t each;
+} work;
+
+static void take_steps(void *context, int thread, job *pieces) {
+    const work *w = context;
+    float *memory = w->workspace + w->each * (size_t)thread;
+    for (ptrdiff_t i; (i = next_piece(pieces)) >= 0;) step(&w->matrices[i], w->settings, memory);
+}
+
 API void vitlab_muon(const vitlab_matrix *matrices, int count, const vitlab_muon_settings *settings, float *workspace) {
-    const size_t each = vitlab_muon_floats(matrices, count);
-#pragma omp parallel for schedule(dynamic) num_threads(settings->threads)
-    for (int i = 0; i < count; i++) step(&matrices[i], settings, workspace + each * (size_t)omp_get_thread_num());
+    work w = {matrices, settings, workspace, vitlab_muon_floats(matrices, count)};
+    share_out(settings->threads, count, take_steps, &w);
 }
