@@ -305,13 +305,23 @@ def write_folder(path: Path, content: Mapping[str, bytes], last: str) -> None:
         _remove_temporary(path, names)
         _fill(path, names, content)
         return
+    with new_folder(path) as half_made:
+        _fill(half_made, names, content)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which appears as ``path`` when the block has ended without an error; otherwise, and if the
+    process is killed, nothing appears. A folder that is at ``path`` already is replaced."""
     _sweep(path)
     half_made = path.parent / f".{path.name}.{secrets.token_hex(6)}{HALF_MADE}"
     make_folder(half_made)
     try:
         with system.holding(half_made):
-            _fill(half_made, names, content)
+            yield half_made
             try:
+                if is_folder(path):
+                    shutil.rmtree(path)
                 os.rename(half_made, path)
                 system.flush_folder(path.parent)
             except OSError as error:
@@ -319,6 +329,18 @@ def write_folder(path: Path, content: Mapping[str, bytes], last: str) -> None:
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
         raise
+
+
+@contextmanager
+def new_binary(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write in pieces, flushed to the disk at the end; StorageError when the file system refuses."""
+    try:
+        with os.fdopen(os.open(path, system.CREATE, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error("write", path, error) from error
 
 
 def is_half_made(path: Path, content: Mapping[str, bytes], last: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ READ = os.O_RDONLY | _PLAIN | getattr(os, "O_NONBLOCK", 0)  # opening a pipe doe
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN | NO_LINK
 _UNNAMED = getattr(os, "O_TMPFILE", None)  # Linux
 _DIRECTORY = getattr(os, "O_DIRECTORY", None)  # not on Windows, which cannot open a folder
+
+_seeking = threading.Lock()
 
 KILLED = -9  # what a process returns that SIGKILL has ended
 # What a process returns that has crashed, where the system says so by a signal.
@@ -104,3 +107,28 @@ def most_open_files() -> int | None:
         return None
     soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def read_at(handle: int, target: memoryview, place: int) -> int:
+    """Read bytes of an open file from ``place`` on into ``target``; how many there were. Several threads may do so."""
+    if hasattr(os, "preadv"):
+        return os.preadv(handle, [target], place)
+    with _seeking:  # Windows, where a handle has one position for all
+        os.lseek(handle, place, os.SEEK_SET)
+        data = os.read(handle, len(target))
+    target[: len(data)] = data
+    return len(data)
+
+
+def expect(handle: int, place: int, count: int) -> None:
+    """Let the system begin to read ``count`` bytes of an open file; nothing where it cannot be asked."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, place, count, os.POSIX_FADV_WILLNEED)
+
+
+def memory() -> int | None:
+    """The bytes of this machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
