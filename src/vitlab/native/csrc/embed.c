@@ -6,15 +6,14 @@
 //
 // Letters: N tokens, P numbers of a patch, D numbers of a token, a multiple of 16.
 
-#include "vec.h"
+#include "product.h"
 
 #include <omp.h>
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
 
-// Rows and vectors of sums that stay in registers; images whose patches are multiplied at once.
-enum { TILE = 8, PANEL = 3, GROUP = 4 };
+enum { GROUP = 4 };  // images whose patches are multiplied at once
 
 typedef struct {
     int batch, channels, side;           // images [batch][channels][side][side]
@@ -93,45 +92,11 @@ static void cut_group(const vitlab_patches *s, const sizes *z, const real *image
         cut_patches(s, z, images + (image + i) * pixels, m->bordered, m->patches + i * z->tokens * z->length);
 }
 
-// c [rows][vecs] = start + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row + k * a_step].
-INLINE void multiply_tile(const int rows, const int vecs, real *c, const real *start, ptrdiff_t width, const real *a,
-                          ptrdiff_t a_row, ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    vec sum[TILE][PANEL];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = start ? load(start + r * width + v * LANES) : zeros();
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        vec right[PANEL];
-        UNROLL for (int v = 0; v < vecs; v++) right[v] = load(b + k * width + v * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += a[r * a_row + k * a_step] * right[v];
-    }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) store(c + r * width + v * LANES, sum[r][v]);
-}
-
-#define TILES_OF(VECS)                                                                        \
-    for (; row + TILE <= rows; row += TILE) multiply_tile(TILE, VECS, TILE_AT);               \
-    if (row + 4 <= rows) multiply_tile(4, VECS, TILE_AT), row += 4;                           \
-    for (; row < rows; row++) multiply_tile(1, VECS, TILE_AT);
-#define TILE_AT                                                                                                  \
-    c + row * width + at, start ? start + row * width + at : NULL, width, a + row * a_row, a_row, a_step, b + at, depth
-
-// The same for any number of rows and a width of any number of vectors.
+// c [rows][width] = start (NULL: zeros) + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row +
+// k * a_step].
 static void multiply(real *c, const real *start, ptrdiff_t rows, ptrdiff_t width, const real *a, ptrdiff_t a_row,
                      ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    for (ptrdiff_t at = 0, vecs; at < width; at += vecs * LANES) {
-        ptrdiff_t row = 0;
-        vecs = (width - at) / LANES;
-        if (vecs == 4) vecs = 2;  // two of two, not three and one
-        if (vecs > PANEL) vecs = PANEL;
-        if (vecs == 3) {
-            TILES_OF(3)
-        } else if (vecs == 2) {
-            TILES_OF(2)
-        } else {
-            TILES_OF(1)
-        }
-    }
+    product(c, start, width, rows, width, a, a_row, a_step, b, width, depth);
 }
 
 // x [batch][N][D] = projection [D][P] times each patch, plus the bias [D], plus places [N][D] unless that is NULL.
