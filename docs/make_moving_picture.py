@@ -21,7 +21,8 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from scipy.interpolate import CubicSpline
 
-from vitlab.look.attention import attention_norm, relative
+from vitlab.look import style
+from vitlab.look.attention import relative
 from vitlab.look.inside import logit_lens
 from vitlab.look.style import LOOKED, Floats, Pixels
 from vitlab.model import ViT
@@ -248,7 +249,7 @@ def draw_attention(canvas: Canvas, scene: Scene, reading: Reading) -> None:
     """How much the marked patch attends to each patch, as colours under the digit, and lines from the strongest."""
     boxes, query = patch_boxes(*square(2), GAP), QUERIES[scene.query]
     shares = reading.attention[query].flatten()
-    colours = LOOKED(attention_norm(reading.attention)(shares))[:, :3]
+    colours = LOOKED(style.attention_norm()(shares))[:, :3]
     for number, (box, colour) in enumerate(zip(boxes, colours, strict=True)):
         row, column = divmod(number, 7)
         ink = reading.pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4, np.newaxis] / 255

@@ -20,7 +20,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from vitlab import ViT, load_dataset, preset_config, train_run
 from vitlab.data import Dataset
 from vitlab.look import style
-from vitlab.look.attention import attention_norm, busiest_patch, overlay, query_attention, relative
+from vitlab.look.attention import busiest_patch, query_attention, relative, tinted
 from vitlab.look.images import shade_uncovered
 from vitlab.look.inside import position_similarity
 from vitlab.look.run import Subject, open_run, shown_images
@@ -254,13 +254,14 @@ def draw_attention(subject: Subject) -> Figure:
     names = [f"block {block}, head {head}" for block in (1, 2) for head in (1, 2)]
     figure, axes = style.subplots(WIDTH, 3.4, 2, 3)
     panels = [axes[0, 1], axes[0, 2], axes[1, 1], axes[1, 2]]
-    norm = attention_norm(maps)
+    norm = style.attention_norm()
     style.show_pixels(axes[0, 0], image)
     axes[0, 0].set_title("the image", fontsize=9)
     axes[1, 0].set_axis_off()
     axes[1, 0].text(0, 0.5, "framed: the patch\nthat looks\n\nred: where\nit looks", fontsize=9, va="center", color=INK)
     for place, one, name in zip(panels, maps, names, strict=True):
-        style.show_pixels(place, overlay(image, one, squares, norm, LOOKED))
+        style.show_pixels(place, tinted(one, squares, len(image), norm, LOOKED))
+        style.outline(place, image)
         place.set_title(name, fontsize=9)
     for place in (axes[0, 0], *panels):
         frame(place, query, squares.grid, squares.side)

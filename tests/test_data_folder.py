@@ -220,23 +220,6 @@ def test_train_may_be_the_name_of_a_class(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 5 * 7 * 3 + 1)
-    assert len(load_dataset(put(tmp_path, {"a/0.png": GREY, "a/1.png": GREY, "b/0.png": GREY})).train) == 3
-    with pytest.raises(DataError, match="GiB"):
-        load_dataset(put(tmp_path, {"b/1.png": GREY}))
-
-
-def test_memory_is_checked_again_for_resized_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dot = np.array([[[1, 2, 3]]], np.uint8)
-    path = put(tmp_path, {"a/0.png": GREY, "a/1.png": GREY, "b/0.png": GREY, "b/1.png": dot, "b/2.png": dot})
-    monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 5 * 5 * 7 * 3)
-    assert load_dataset(path).train.images.shape == (5, 5, 7, 3)
-    monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 5 * 5 * 7 * 3 - 1)
-    with pytest.raises(DataError, match="GiB"):
-        load_dataset(path)
-
-
 # ---- single files ----
 
 

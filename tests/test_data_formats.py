@@ -456,12 +456,6 @@ def test_npz_missing_or_damaged(tmp_path: Path, content: bytes | None) -> None:
         load_dataset(str(tmp_path / "mine.npz"))
 
 
-def test_npz_larger_than_memory_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitlab.data.npz.MAX_BYTES", 100)
-    with pytest.raises(DataError, match="GiB"):
-        load_dataset(save(tmp_path, images=IMAGES, labels=LABELS))
-
-
 def npz_loaded(tmp_path: Path, **arrays: Any) -> tuple[Dataset, list[str]]:
     lines: list[str] = []
     return load_dataset(save(tmp_path, **arrays), lines.append), lines

@@ -198,7 +198,7 @@ def test_images_of_one_size_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_too_many_for_the_memory_are_kept_as_the_network_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitlab.data.folder.MAX_BYTES", 8000 * 100 * 90 * 3 - 1)
+    monkeypatch.setattr("vitlab.data.folder.MOST", 8000 * 100 * 90 * 3 - 1)
     assert choose_size([(100, 90)] * 9, 8000, 28, None)[0] == (28, 28)
     assert choose_size([(100, 90)] * 9, 7999, 28, None)[0] == (100, 90)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import io
 import json
 import os
 import re
@@ -13,19 +14,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.command import snapshot, vitlab
 from tests.made_runs import make_run
 from tests.studies import a_study
 from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, Split, files, load_dataset, train_run
+from vitlab.data.drawn import drawing_of
 from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.export import web
+from vitlab.export.lesson import lesson_files
 from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
 from vitlab.files import read_json, write_json_lines
+from vitlab.runs.zoo import place
 from vitlab.studies.driver import write_study
 
+LESSON = ("lesson.json", "lesson.png")
 BUNDLE = ("config.json", "examples.json", "model.safetensors")
 
 
@@ -58,10 +64,10 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
     facts = export_web([Classifier.load(run) for run in runs], tmp_path / "out", page=page)
     models = [f"models/{name}/{file}" for name in ("cnn", "first-run") for file in BUNDLE]
     assert files_in(tmp_path / "out") == sorted(
-        ["SHA256SUMS", "index.html", "main.js", "style.css", "panels/bars.js", "models.json", *models]
+        ["SHA256SUMS", "index.html", "main.js", "style.css", "panels/bars.js", "models.json", *LESSON, *models]
     )
     assert (tmp_path / "out" / "panels" / "bars.js").read_text() == "content of panels/bars.js"
-    assert (facts["models"], facts["files"]) == (2, 6 + len(models))
+    assert (facts["models"], facts["files"]) == (2, 8 + len(models))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None
     assert [model["id"] for model in index["models"]] == ["first-run", "cnn"], "in the order that was asked for"
@@ -316,3 +322,23 @@ def test_an_export_that_is_running_is_not_swept_away(tmp_path: Path, page: Path)
     export_web([classifier], tmp_path / "out", page=page)
     os.close(handle)
     assert (running.exists(), killed.exists()) == (True, False)
+
+
+def test_the_images_to_train_on_are_no_test_images_and_can_be_left_out(tmp_path: Path) -> None:
+    """scikit-learn's digits here: all of its training images once, as MNIST's authors would have placed them."""
+    facts = json.loads(lesson_files(None)["lesson.json"])
+    sheet = np.asarray(Image.open(io.BytesIO(lesson_files(None)["lesson.png"])))
+    train = load_dataset("digits").train
+    labels = list(base64.b64decode(facts["labels"]))
+    assert facts["train"] + facts["held"] == len(labels) == len(train)
+    assert np.bincount(labels).tolist() == np.bincount(train.labels).tolist()
+    cells = sheet.reshape(-1, 28, facts["columns"], 28).swapaxes(1, 2).reshape(-1, 28, 28)[: len(labels)]
+    assert drawing_of(cells[..., np.newaxis]) == "mnist-drawing"
+    assert len(np.unique(cells, axis=0)) > 0.95 * len(train)
+    assert not set(files_in(export_without(tmp_path))) & set(LESSON)
+
+
+def export_without(tmp_path: Path) -> Path:
+    """A page without images to train on."""
+    export_web([Classifier.load(place("mnist-fast"))], tmp_path / "bare", lesson=False)
+    return tmp_path / "bare"

@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_write(target: Path, monkeypatch
 
 
 def test_a_failed_folder_flush_is_reported_and_the_file_is_whole(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitlab.files._flush_folder", failing(OSError(errno.EIO, "io")))
+    monkeypatch.setattr("vitlab.system.flush_folder", failing(OSError(errno.EIO, "io")))
     with pytest.raises(StorageError):
         write_bytes(target, NEW)
     assert target.read_bytes() == NEW
@@ -360,7 +360,7 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path: Path, ta
 
 def test_each_folder_that_is_made_is_flushed_into_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[Path] = []
-    monkeypatch.setattr("vitlab.files._flush_folder", flushed.append)
+    monkeypatch.setattr("vitlab.system.flush_folder", flushed.append)
     make_folder(tmp_path / "a" / "b" / "c")
     assert sorted(flushed) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
     make_folder(tmp_path / "a" / "b" / "c")

@@ -156,6 +156,7 @@ def test_a_picture_of_dark_ink_on_paper_is_read_like_the_light_one(page: Page, b
         Image.fromarray(pixels).save(tmp_path / name)
         visit(page, base)
         page.set_input_files("#picture-file", tmp_path / name)
+        page.wait_for_selector("#turn", state="hidden")  # the picture is there, not the 7 that the page begins with
         settle(page)
         said.append(bars(page))
     assert said[0] == said[1]

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pytest
 from matplotlib.colors import Colormap, to_rgb
 
 from tests.browser import serve_folder, watched
 from tests.page import page_folder
-from vitlab.look.attention import attention_norm, overlay
-from vitlab.look.style import LOOKED, NEEDED, SERIES
-from vitlab.model import Squares
+from vitlab.look.style import LOOKED, NEEDED, SERIES, attention_norm, fall_norm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -97,27 +94,15 @@ def test_the_scales_are_anchored_where_the_pictures_are(page: Page) -> None:
         [[0, 0.5, 1, 2, 4, 8, 20], [-1, -0.25, 0, 0.25, 1]],
     )
     assert shares[2] == [255, 255, 255]
-    assert_colours(shares, LOOKED, [0, 0.25, 0.5, 2 / 3, 5 / 6, 1, 1])
+    places = [0, 0.25, 0.5, 2 / 3, 5 / 6, 1, 1]
+    assert_colours(shares, LOOKED, places)
+    assert np.asarray(attention_norm()([0, 0.5, 1, 2, 4, 8, 20])).tolist() == pytest.approx(places), (
+        "as in the pictures"
+    )
     assert_colours(falls, NEEDED, [0, 0.25, 0.5, 0.75, 1])
+    assert np.asarray(fall_norm()([-1, -0.25, 0, 0.25, 1])).tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
 def assert_colours(got: list[list[int]], scale: Colormap, places: list[float]) -> None:
     expected = scale.resampled(2401)(np.round(2400 * np.array(places)).astype(int))[:, :3]
     assert np.abs(np.array(got) * BYTE - expected).max() < 1.5 * BYTE
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_picture_inks_a_map_as_much_as_in_the_pictures(channels: int, page: Page) -> None:
-    image: npt.NDArray[np.float32] = np.random.default_rng(5).random((14, 14, channels), dtype=np.float32)
-    alpha = page.evaluate(
-        """async ([values, channels]) => {
-            const { ink } = await import("/dom.js");
-            const canvas = ink(Float32Array.from(values), 14, channels);
-            const { data } = canvas.getContext("2d").getImageData(0, 0, 14, 14);
-            return Array.from(data.filter((_, i) => i % 4 === 3));
-        }""",
-        [image.flatten().tolist(), channels],
-    )
-    even = np.ones((2, 2))
-    paper = overlay(image, even, Squares(2, 7), attention_norm(even), LOOKED)[..., 0]
-    assert np.abs(1 - np.array(alpha) * BYTE - paper.ravel()).max() < BYTE

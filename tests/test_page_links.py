@@ -130,3 +130,16 @@ def test_a_pasted_link_to_a_network_that_is_not_here_says_so(page: Page, base: s
     settle(page)
     assert page.input_value("#model") == "vit"
     assert page.inner_text("#attention-whose") == "from patch 3"
+
+
+def test_a_link_is_followed_though_the_page_writes_its_address_before_it_hears_of_it(page: Page, base: str) -> None:
+    visit(page, base)
+    page.uncheck("#center")
+    at_once = "(choices) => { location.hash = choices; document.querySelector('#share').click(); }"
+    page.evaluate(at_once, "model=finer&rotate=20")
+    page.wait_for_selector("[data-patch='48']", timeout=5_000)  # its grid is 7 x 7
+    settle(page)
+    assert (page.input_value("#model"), page.input_value("#range-rotate")) == ("finer", "20")
+    assert page.is_checked("#center"), "the link says nothing of it"
+    strokes(page)
+    assert "model=finer&rotate=20" in page.url

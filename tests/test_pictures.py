@@ -21,6 +21,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy import stats
 
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study, style
 from vitlab.look.mistakes import Mistake
@@ -38,6 +39,14 @@ TOLERANCE = 3.0
 def draw(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[Any]]:
     """Numbers in 0..1, always the same."""
     return np.random.default_rng(seed).random(shape)
+
+
+def bars(count: int) -> style.Pixels:
+    """Images [N, 13, 13, 1] of one bright bar, each one pixel lower."""
+    images = np.zeros((count, 13, 13, 1), np.float32)
+    for number in range(count):
+        images[number, 3 + number : 6 + number, 2:11] = 1.0
+    return images
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -92,20 +101,21 @@ def calibration() -> Figure:
 
 
 def heads() -> Figure:
-    return attention.draw_heads(pixels(13, 13, 1), 3 * draw(2, 3, 4, 4), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3))
+    return attention.draw_heads(bars(1)[0], 3 * draw(2, 3, 4, 4), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3))
 
 
 def needed() -> Figure:
     maps = {"one": 2 * draw(5, 4, 4), "two": 3 * draw(5, 4, 4, seed=1)}
-    return attention.draw_deletion(pixels(5, 13, 13, 1), tuple("abcde"), maps, draw(5, 4, 4) - 0.4, Squares(4, 3))
+    return attention.draw_deletion(bars(5), tuple("abcde"), maps, draw(5, 4, 4) - 0.4, Squares(4, 3))
 
 
 def disturbed() -> Figure:
-    strengths = (0.0, 1.0, 2.0)
+    strengths = (0.0, 1.0, 3.0)
     runs = {
         name: {kind: [(s, f / (1 + s)) for s in strengths] for kind in "vwxyz"} for name, f in (("a", 1.0), ("b", 0.8))
     }
-    return robustness.draw_robustness(runs, dict.fromkeys("vwxyz", "pixels"), dict.fromkeys("vwxyz", draw(3, 5, 5, 1)))
+    versions = dict.fromkeys("vwxyz", draw(3, 5, 5, 1))
+    return robustness.draw_robustness(runs, dict.fromkeys("vwxyz", "pixels"), versions, 0.1)
 
 
 def lens() -> Figure:
@@ -186,7 +196,7 @@ WRONG: dict[str, Callable[[], Figure]] = {
     "patches-cut": lambda: images.draw_patches(pixels(7, 7, 1), draw(13, 13, 1), pixels(16, 3, 3, 1), Squares(4, 3)),
     "confusion": lambda: mistakes.draw_confusion(counts().T, tuple("abcde")),
     "heads": lambda: attention.draw_heads(
-        pixels(13, 13, 1), 3 * draw(2, 3, 4, 4).swapaxes(2, 3), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3)
+        bars(1)[0], 3 * draw(2, 3, 4, 4).swapaxes(2, 3), 2 * draw(2, 3, 4, 4, seed=1), 6, Squares(4, 3)
     ),
     "positions": lambda: inside.draw_positions((2 * draw(9, 9) - 1).T),
 }
@@ -314,17 +324,46 @@ def test_names_from_outside_are_not_taken_for_formulas_or_hidden() -> None:
     )  # a glyph that the font lacks: no warning
 
 
-def test_an_overlay_tints_each_patch_by_its_own_value() -> None:
-    """Black image, two by two patches of 2 pixels from pixel 1 on: paper is white where no patch lies."""
+def test_a_map_has_each_patchs_colour_and_white_where_there_is_none() -> None:
     values = np.array([[0.0, 1.0], [1.0, 2.0]])
-    shown = attention.overlay(
-        np.zeros((6, 6, 1)), values, Squares(2, 2, 1), attention.attention_norm(values), style.LOOKED
-    )
+    shown = attention.tinted(values, Squares(2, 2, 1), 6, style.attention_norm(), style.LOOKED)
     assert shown[0].min() == shown[:, 5].min() == 1.0
     assert shown[1:3, 3:5].min() > 0.99  # an even share is white
     assert shown[1, 1, 2] > shown[1, 1, 0] + 0.1  # less is blue
     assert shown[3, 3, 0] > shown[3, 3, 2] + 0.3  # more is red
     assert np.array_equal(shown[3, 3], shown[4, 4])
+
+
+def test_the_drawing_over_a_map_is_an_outline_that_changes_no_colour() -> None:
+    image, values = np.zeros((14, 14, 1)), np.full((2, 2), 3.0)
+    image[3:11, 5:9] = 1.0
+    _, axes = style.subplots(3.0, 3.0)
+    tint = attention.tinted(values, Squares(2, 7), 14, style.attention_norm(), style.LOOKED)
+    style.show_pixels(axes, tint)
+    style.outline(axes, image, 0, 0)
+    (path,) = axes.collections[0].get_paths()
+    (left, top), (right, bottom) = path.vertices.min(axis=0), path.vertices.max(axis=0)
+    assert (left, top, right, bottom) == pytest.approx((4.5, 2.5, 8.5, 10.5))
+    assert np.unique(tint.reshape(-1, 3), axis=0).shape == (1, 3), "ink and paper have the same colour"
+    style.outline(axes, np.zeros((14, 14, 1)))
+    style.outline(axes, np.random.default_rng(3).random((14, 14, 3)))
+    assert len(axes.collections) == 1, "nothing is drawn there, and a photo has no outline"
+
+
+def test_smoothed_and_plain_losses_do_not_share_an_axis() -> None:
+    figure = curves.draw_curves({"a": histories()["a"]}, smoothed=True)
+    loss, val_loss = figure.axes[:2]
+    assert [str(line.get_label()) for line in loss.lines] == ["a, training"]
+    assert [str(line.get_label()) for line in val_loss.lines] == ["a, validation"]
+    probabilities = np.array([0.91, *9 * [0.01]])  # of smoothing 0.1 over ten classes
+    assert curves.loss_floor(0.1, 10) == pytest.approx(stats.entropy(probabilities))
+    assert curves.loss_floor(0.0, 10) == 0.0
+
+
+def test_strengths_have_their_true_places_and_guessing_has_a_line() -> None:
+    axes = disturbed().subfigs[0].axes[0]
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [0.0, 1.0, 3.0]
+    assert np.asarray(axes.lines[-1].get_ydata()).tolist() == [10.0, 10.0]
 
 
 def test_a_picture_is_the_same_bytes_every_time() -> None:

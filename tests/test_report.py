@@ -219,6 +219,9 @@ def test_the_report_opens_in_a_browser_without_a_request_or_a_complaint(looked: 
         options: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
         with watched(chromium, address.rsplit("/", 1)[0], **options) as (page, complaints):
             page.goto(address)
+            page.evaluate("location.hash = 'data'")
+            assert page.locator("details[open]").count() == 1, "a link opens what is folded"
+            page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
             assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing sticks out"
             assert page.evaluate("[...document.images].filter(i => i.complete && i.naturalWidth > 0).length") == len(
                 ALL

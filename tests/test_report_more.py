@@ -214,10 +214,9 @@ def test_a_part_of_an_epoch_is_no_whole_one() -> None:
 
 def test_what_makes_training_harder_counts_only_where_it_was_on() -> None:
     small = preset_config("small")
-    assert curves.harder_words(small, 14) == ["label smoothing"]  # 0.1 of 14 epochs at the end saw plain images
-    assert curves.harder_words(small, 5) == ["label smoothing", "augmentation"]
+    assert curves.harder_words(small, 14) == []  # 0.1 of 14 epochs at the end saw plain images
+    assert curves.harder_words(small, 5) == ["augmentation"]
     assert curves.harder_words(preset_config("seed-best"), 3) == ["augmentation", "dropout"]
-    assert curves.harder_words(small.with_knobs(label_smoothing=0.0), 14) == []
 
 
 def test_patches_of_a_picture_are_those_of_the_model() -> None:

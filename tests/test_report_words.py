@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tests.tiny import on_cpu
 from vitlab import RunConfig, Split
@@ -254,11 +255,19 @@ def test_two_runs_are_compared_in_speed_and_on_each_image() -> None:
 def test_the_gap_between_training_and_validation_is_read_the_right_way_round() -> None:
     for train, val, words in (
         (0.25, 0.5, "0.250 and the validation loss 0.500: the network does better on the images it was trained on."),
-        (0.5, 0.25, "0.500 and the validation loss 0.250, lower because training is made harder by label smoothing."),
+        (0.5, 0.25, "0.500 and the validation loss 0.250, lower because training is made harder by augmentation."),
     ):
         row = {"train_loss": train, "val_loss": val}
-        run = subject_of(SURE, [0, 1, 2, 0], history=[row], knobs={"label_smoothing": 0.1, "rotate": 0.0})
+        run = subject_of(
+            SURE, [0, 1, 2, 0], history=[row], knobs={"label_smoothing": 0.0, "rotate": 5.0, "clean_tail": 0.0}
+        )
         assert curves.gap_sentence(run) == f"At the end the training loss is {words}"
+    smoothed = subject_of(SURE, [0, 1, 2, 0], history=[row], knobs={"label_smoothing": 0.1})
+    lowest = stats.entropy([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    assert curves.gap_sentence(smoothed) == (
+        f"At the end the training loss is 0.500; with smoothed labels it cannot fall below {lowest:.3f}. The "
+        "validation loss, 0.250, is that of plain labels, so the two do not compare."
+    )
 
 
 def test_what_training_drew_is_counted_in_steps() -> None:

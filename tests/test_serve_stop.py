@@ -29,7 +29,7 @@ def stop_and_check(server: ServerProcess, requests: list[bytes], clients: int, s
     assert tally.unanswered == []
     assert tally.refused_connections == clients, "each saw in the end that nobody listens"
     assert {status for *_, status in tally.answers} == {200}
-    assert len(tally.answers) > clients
+    assert len(tally.answers) >= clients
     assert seconds < 8
     assert server.lines[-1] == "stopped; every accepted request was answered"
 

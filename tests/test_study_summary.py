@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from vitlab.cli.study import print_table
 from vitlab.config import RunConfig
@@ -166,6 +167,23 @@ def test_ranks_and_what_cannot_be_told_from_the_best() -> None:
     assert [lines[name].distinguishable for name in "abc"] == [False, False, True]
     marks = {name: table.grid_of([line])[0]["rank"] for name, line in lines.items()}
     assert marks == {"a": "2 =", "b": "1", "c": "3"}
+
+
+def test_ranks_are_told_apart_pair_by_pair_not_by_intervals() -> None:
+    """Seeds shift all cells alike: the intervals of a and b overlap, every difference is 0.4 to 0.6 points."""
+    spread = {"a": (0.90, 0.92, 0.94), "b": (0.895, 0.916, 0.934), "c": (0.89, None, None)}
+    rows = [row(name, seed, s) for name, scores in spread.items() for seed, s in enumerate(scores) if s is not None]
+    a, b, c = summarize(list(map(cell, spread)), rows)
+    assert a.interval is not None
+    assert b.interval is not None
+    assert b.interval[1] > a.interval[0]
+    gains = stats.ttest_rel([0.90, 0.92, 0.94], [0.895, 0.916, 0.934])
+    assert (b.distinguishable, gains.pvalue < 0.05) == (True, True)
+    assert c.distinguishable is None, "a single seed tells nothing"
+    others = [row("d", seed, s) for seed, s in ((7, 0.895), (8, 0.916), (9, 0.934))]
+    (_, d) = summarize([cell("a"), cell("d")], [*rows[:3], *others])
+    assert d.distinguishable is False, "other seeds are no pairs"
+    assert "may be chance" in " ".join(table.notes([a, b, c], {}))
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:

@@ -36,7 +36,7 @@ PLANTS = (
     Plant("a file is not flushed before it is renamed", "order", "files.py",
           "            os.fsync(file.fileno())\n", "            file.fileno()\n"),
     Plant("the folder is not flushed after a rename", "order", "files.py",
-          "        os.replace(temporary, path)\n        _flush_folder(path.parent)\n",
+          "        os.replace(temporary, path)\n        system.flush_folder(path.parent)\n",
           "        os.replace(temporary, path)\n"),
     Plant("files are written in place", "order", "files.py",
           "        publish(temporary, path)\n", "        Path(path).write_bytes(data)\n"),

@@ -17,11 +17,7 @@ to answer `--help` without waiting for torch.
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
-
-if sys.platform == "win32":
-    raise ImportError("vitlab needs Linux or macOS; on Windows it runs inside WSL 2 (docs/do/install.md)")
 
 if TYPE_CHECKING:
     from vitlab.api import Attention, Run, StudyResult, compare, load, study, train

@@ -11,7 +11,6 @@ JSON must be strict; and folders inside a run folder must not be links.
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import io
@@ -29,6 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from vitlab import system
 from vitlab.errors import ConfigError, RunError, RunInUseError, storage_error
 
 HALF_MADE = ".part"
@@ -40,7 +40,6 @@ TEMPORARY = re.compile(r"\..+\.[a-z0-9_]+\.tmp")  # what a killed process may le
 # An entry is not there, or has a name that no file can have.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFREG: "a file"}
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # Half a character; but those in the second range stand for bytes of a path that is no text.
 LONE_SURROGATE, LONE_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]"), re.compile("[\udc80-\udcff]")
 
@@ -66,13 +65,14 @@ def _private_folder() -> Path:
     """A folder of this user in the folder for temporary files, where anybody may have made one before."""
     advice = "set VITLAB_CACHE to a folder of your own"
     try:
-        path = Path(tempfile.gettempdir()) / f"vitlab-{os.geteuid()}"
+        path = Path(tempfile.gettempdir()) / f"vitlab-{system.user()}"
         with suppress(FileExistsError):
             path.mkdir(0o700)
         found = path.lstat()
     except OSError as error:
         raise ConfigError(f"there is no folder for temporary files ({error.strerror}); {advice}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    ours = system.user() is None or (found.st_uid == system.user() and not found.st_mode & 0o077)
+    if not (stat.S_ISDIR(found.st_mode) and ours):
         raise ConfigError(f"{path} is not a folder that only you can use; {advice}")
     return path
 
@@ -109,7 +109,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         for folder in new:
             with suppress(PermissionError):  # a folder that may be written to, but not read
-                _flush_folder(folder.parent)
+                system.flush_folder(folder.parent)
     except OSError as error:
         raise storage_error("create the folder", path, error) from error
 
@@ -135,7 +135,7 @@ def _make_new(path: Path) -> tuple[Path, bool] | None:
     try:
         path.mkdir()
         with suppress(PermissionError):
-            _flush_folder(path.parent)
+            system.flush_folder(path.parent)
     except FileExistsError:
         return None
     except OSError as error:
@@ -223,7 +223,7 @@ def _new_file(path: Path) -> tuple[int, Path]:
     while True:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
         with suppress(FileExistsError):
-            return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | NO_LINK, 0o666), temporary
+            return os.open(temporary, system.CREATE, 0o666), temporary
 
 
 @contextmanager
@@ -238,7 +238,7 @@ def new_text(path: Path) -> Iterator[TextIO]:
                 yield file
                 file.flush()
                 os.fsync(handle)
-                _name(temporary or Path(f"/proc/self/fd/{handle}"), path)
+                _name(temporary or handle, path)
         finally:
             if temporary is not None:
                 remove(temporary)
@@ -255,28 +255,22 @@ def check_free(path: Path) -> None:
 def _hidden_file(path: Path) -> tuple[int, Path | None]:
     """A new file without a name on the file system of ``path``, which vanishes with this process; where there are no
     such files, one with a temporary name."""
-    with suppress(OSError, AttributeError):
-        if os.path.isdir("/proc/self/fd"):
-            return os.open(path.absolute().parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), None
-    return _new_file(path)
+    handle = system.open_unnamed(path.absolute().parent)
+    return _new_file(path) if handle is None else (handle, None)
 
 
-def _name(file: Path, path: Path) -> None:
+def _name(file: Path | int, path: Path) -> None:
     """Give a finished file its name; ConfigError if that was taken meanwhile."""
-    folder = os.open(path.absolute().parent, os.O_RDONLY)
     try:
-        os.link(file, path.name, dst_dir_fd=folder)  # unlike a rename, it replaces nothing
-        os.fsync(folder)
+        system.give_name(file, path)
     except FileExistsError:
         check_free(path)
         raise
     except OSError:
-        if not is_ordinary(file):
+        if isinstance(file, int) or not is_ordinary(file):
             raise
         check_free(path)  # a file system without links
         publish(file, path)
-    finally:
-        os.close(folder)
 
 
 def open_log(path: Path) -> BinaryIO:
@@ -284,7 +278,7 @@ def open_log(path: Path) -> BinaryIO:
     if exists(path) and not is_ordinary(path):
         raise RunError(f"{path} is not an ordinary file; delete it, or move it")
     try:
-        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | NO_LINK, 0o666))
+        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | system.NO_LINK, 0o666))
     except OSError as error:
         raise storage_error("write", path, error) from error
 
@@ -295,7 +289,7 @@ def publish(temporary: Path, path: Path) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        system.flush_folder(path.parent)
     except OSError as error:
         raise storage_error("write", path, error) from error
 
@@ -311,20 +305,42 @@ def write_folder(path: Path, content: Mapping[str, bytes], last: str) -> None:
         _remove_temporary(path, names)
         _fill(path, names, content)
         return
+    with new_folder(path) as half_made:
+        _fill(half_made, names, content)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which appears as ``path`` when the block has ended without an error; otherwise, and if the
+    process is killed, nothing appears. A folder that is at ``path`` already is replaced."""
     _sweep(path)
     half_made = path.parent / f".{path.name}.{secrets.token_hex(6)}{HALF_MADE}"
     make_folder(half_made)
     try:
-        with _held(half_made):
-            _fill(half_made, names, content)
+        with system.holding(half_made):
+            yield half_made
             try:
+                if is_folder(path):
+                    shutil.rmtree(path)
                 os.rename(half_made, path)
-                _flush_folder(path.parent)
+                system.flush_folder(path.parent)
             except OSError as error:
                 raise storage_error("write", path, error) from error
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
         raise
+
+
+@contextmanager
+def new_binary(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write in pieces, flushed to the disk at the end; StorageError when the file system refuses."""
+    try:
+        with os.fdopen(os.open(path, system.CREATE, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error("write", path, error) from error
 
 
 def is_half_made(path: Path, content: Mapping[str, bytes], last: str) -> bool:
@@ -360,27 +376,9 @@ def _remove_temporary(path: Path, names: Sequence[str]) -> None:
 def _sweep(path: Path) -> None:
     """Delete the unfinished folders next to ``path`` that killed calls of `write_folder` left there."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 12}{HALF_MADE}"):
-        with suppress(OSError), _held(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a lock on ``folder`` that leaves no file; OSError if another process holds it, or if it is no folder."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with suppress(OSError), system.holding(folder) as is_held:
+            if is_held:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -436,7 +434,7 @@ def digest_of(path: Path, advice: str = AGAIN) -> str:
 def _ordinary(path: Path, advice: str) -> Iterator[io.BufferedReader]:
     """An ordinary file, open for reading. Opening follows no link and does not wait for the other end of a pipe."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | NO_LINK | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, system.READ | system.NO_LINK)
         try:
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 with os.fdopen(handle, "rb", closefd=False) as file:

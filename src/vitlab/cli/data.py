@@ -14,9 +14,9 @@ from vitlab.text import counted, ignore, percent, printable, show
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    usage = "[list | fetch NAME ... | check NAME ... | describe PLACE | suspects RUN] [options]"
+    usage = "[list | fetch NAME ... | check NAME ... | describe PLACE | suspects RUN | clean] [options]"
     parser = flags.add_command(children, data, "list, fetch, check or describe data sets", usage)
-    actions = ("list", "fetch", "check", "describe", "suspects")
+    actions = ("list", "fetch", "check", "describe", "suspects", "clean")
     parser.add_argument("action", choices=actions, nargs="?", default="list", help="what to do [list]")
     parser.add_argument(
         "names",
@@ -35,12 +35,15 @@ def data(arguments: argparse.Namespace) -> int:
     """List the data sets that vitlab knows, download some of them, or verify the files on this machine. `describe`
     reads a data set or your own folder or file, and shows its classes, sizes, what may be wrong with it, and what
     vitlab would do with it; `check` lists only what may be wrong. `suspects` lists training images of a run whose label
-    looks wrong to networks that were trained without them, and writes suspects.csv and suspects.png into the run."""
+    looks wrong to networks that were trained without them, and writes suspects.csv and suspects.png into the run.
+    `clean` deletes decoded copies of images that do not fit into memory; they are made again when needed."""
     action, names = arguments.action, arguments.names
+    if action in ("list", "clean") and names:
+        raise ConfigError(f"vitlab data {action} takes no names; `vitlab data check NAME` verifies a data set")
     if action == "list":
-        if names:
-            raise ConfigError("vitlab data list takes no names; `vitlab data check NAME` verifies a data set")
         return list_data(arguments.json)
+    if action == "clean":
+        return clean_cache(arguments.json)
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
     from vitlab.data import CATALOGUE, check, fetch
@@ -69,6 +72,18 @@ def data(arguments: argparse.Namespace) -> int:
         raise DataError(
             f"{bad} of {len(rows)} files are missing or damaged; `vitlab data fetch` replaces those in the cache"
         )
+    return 0
+
+
+def clean_cache(as_json: bool) -> int:
+    """Delete the decoded images in the user's cache."""
+    from vitlab.data import cache
+
+    count, size = cache.clean()
+    if as_json:
+        flags.print_json({"files": count, "bytes": size})
+    else:
+        show(f"deleted {counted(count, 'file')} of decoded images, {size / 2**30:.1f} GiB, in {cache.folder()}")
     return 0
 
 

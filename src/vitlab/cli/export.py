@@ -40,6 +40,7 @@ def declare(children: flags.Children) -> None:
     add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2, RUN-web ...]")
     add("--attention", action="store_true", help="onnx: also output each block's attention weights")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
+    add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)
 
@@ -67,7 +68,12 @@ def check_options(arguments: argparse.Namespace) -> None:
     to = arguments.to
     if to != "web" and len(arguments.runs) > 1:
         raise ConfigError(f"--to {to} takes one run, not {len(arguments.runs)}; only --to web takes several")
-    own = {"attention": ("onnx", arguments.attention), "study": ("web", arguments.study), "runs": ("web", arguments.by)}
+    own = {
+        "attention": ("onnx", arguments.attention),
+        "study": ("web", arguments.study),
+        "no-lesson": ("web", arguments.no_lesson),
+        "runs": ("web", arguments.by),
+    }
     for name, (form, given) in own.items():
         if given and to != form:
             raise ConfigError(f"--{name} works only with --to {form}, not with --to {to}; leave it out")
@@ -86,7 +92,9 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
     if arguments.to == "web":
         from vitlab.export.web import export_web
 
-        return export_web(classifiers, out, arguments.study, arguments.by or flags.RUNS, flags.notes(arguments.quiet))
+        notes = flags.notes(arguments.quiet)
+        runs = arguments.by or flags.RUNS
+        return export_web(classifiers, out, arguments.study, runs, notes, lesson=not arguments.no_lesson)
     if arguments.to in ("transformers", "timm"):
         from vitlab.export.hub import export_hub
 

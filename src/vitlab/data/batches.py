@@ -1,25 +1,73 @@
-"""Batches of a data set that is already on the device.
+"""Batches of a data set that is already on the device, or on the disk.
 
-The sets that vitlab is for fit into memory as uint8 (MNIST: 47 MB), so there is no loader, no worker process and no
-queue: a batch is one indexed copy, and the order is a permutation drawn for each epoch.
+Most sets that vitlab is for fit into memory as uint8 (MNIST: 47 MB), so there is no loader, no worker process and no
+queue: a batch is one indexed copy, and the order is a permutation drawn for each epoch. Images on the disk
+(`stored.Stored`) are read batch by batch, in the same order, and the system is asked for the next ones ahead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vitlab.data.splits import Split
+from vitlab.data.stored import Stored
 
 Batch = tuple[Tensor, ...]  # images, labels and, if there are any, weights
+AHEAD = 8  # batches that the system is asked for before they are read
+
+
+class DiskImages:
+    """Images on the disk, which pass for a tensor [N, H, W, C] on ``device`` as far as batches need one: indexing by a
+    number, a slice or numbers reads and copies."""
+
+    def __init__(self, stored: Stored, device: torch.device) -> None:
+        self.stored, self.device = stored, device
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, H, W, C)."""
+        return torch.Size(self.stored.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the pixels."""
+        return torch.from_numpy(np.empty(0, self.stored.dtype)).dtype
+
+    def __getitem__(self, key: Any) -> Tensor:
+        numbers = key.cpu().numpy() if isinstance(key, Tensor) else key
+        return torch.from_numpy(np.ascontiguousarray(self.stored[numbers])).to(self.device)
+
+    def split(self, count: int) -> Iterator[Tensor]:
+        """The images in their order, ``count`` at a time."""
+        for start in range(0, len(self), count):
+            self.expect(slice(start + count, start + 2 * count))
+            yield self[start : start + count]
+
+    def expect(self, key: Any) -> None:
+        """Let the system begin to read these images."""
+        self.stored.expect(key.cpu().numpy() if isinstance(key, Tensor) else key)
+
+
+def same_images(some: Tensor, other: Tensor, count: int = 1024) -> bool:
+    """Whether two parts hold the same images in the same order."""
+    if some.shape != other.shape:
+        return False
+    return all(torch.equal(some[n : n + count], other[n : n + count]) for n in range(0, len(some), count))
 
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """images uint8 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device."""
+    """images uint8 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device. Images on
+    the disk are `DiskImages`, which pass for a tensor."""
 
     images: Tensor
     labels: Tensor
@@ -30,9 +78,11 @@ class DeviceSplit:
 
 
 def to_device(split: Split, device: torch.device) -> DeviceSplit:
-    """Move a Split to ``device``, once."""
+    """Move a Split to ``device``, once; images on the disk stay there."""
     weights = None if split.weights is None else torch.from_numpy(split.weights).float().to(device)
-    return DeviceSplit(torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device), weights)
+    images = split.images
+    moved: Any = DiskImages(images, device) if isinstance(images, Stored) else torch.from_numpy(images).to(device)
+    return DeviceSplit(moved, torch.from_numpy(split.labels).to(device), weights)
 
 
 def epoch_batches(
@@ -52,7 +102,15 @@ def epoch_batches(
         order = balanced_order(split.labels, generator)
     else:
         order = torch.randperm(len(split), generator=generator, device=generator.device)
-    for indices in order.split(batch_size)[first:end]:
+    batches = order.split(batch_size)[first:end]
+    images: Any = split.images
+    on_disk = images if isinstance(images, DiskImages) else None
+    for indices in batches[:AHEAD]:
+        if on_disk:
+            on_disk.expect(indices)
+    for number, indices in enumerate(batches):
+        if on_disk and number + AHEAD < len(batches):
+            on_disk.expect(batches[number + AHEAD])
         weights = () if split.weights is None else (split.weights[indices],)
         yield (split.images[indices], split.labels[indices], *weights)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlab.data import tables
+from vitlab.data import cache, tables
 from vitlab.data.cards import Dataset, Reading, own_card
 from vitlab.data.images import (
     ALL,
@@ -31,9 +31,11 @@ from vitlab.data.images import (
     resize,
     size_of,
 )
+from vitlab.data.large import Place, Spill, open_parts, write_parts
 from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts, has_classes
 from vitlab.data.paths import is_run, natural, one_form, open_regular
-from vitlab.data.splits import MAX_BYTES, Split
+from vitlab.data.splits import Split
+from vitlab.data.stored import MOST, most_in_memory
 from vitlab.errors import DataError
 from vitlab.files import sha256
 from vitlab.text import counted, listed
@@ -68,16 +70,17 @@ class Found:
 
 @dataclass
 class Harvest:
-    """The images that were read, by part: uint8 [H, W, C] of one size; the transparency of those that have some; the
-    brightness of their ink; the digest of every image file; the name of each file, by part."""
+    """The images that were read, by part: uint8 [H, W, C] of one size, or where in ``spill`` they are; the transparency
+    of those that have some; the brightness of their ink; the digest of every image file; the name of each file, by
+    part."""
 
-    images: dict[str, list[tuple[Pixels, str]]] = field(default_factory=dict)
+    spill: Spill | None = None
+    images: dict[str, list[tuple[Pixels | Place, str]]] = field(default_factory=dict)
     alphas: dict[tuple[str, int], Pixels] = field(default_factory=dict)
     inks: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     num_resized: int = 0
-    num_bytes: int = 0
 
 
 def load_folder(
@@ -87,7 +90,8 @@ def load_folder(
     reading: Reading | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Read the images below ``root``; DataError when they do not make a data set.
+    """Read the images below ``root``; DataError when they do not make a data set. Those that do not fit into memory
+    are decoded once, into the user's cache.
 
     ``side``: of the squares that the network sees; photos that are much larger are reduced to it. ``reading``: as the
     run read them that they are loaded for. ``labels``: names of the tables that hold the labels.
@@ -103,19 +107,17 @@ def load_folder(
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
     size, why = choose_size(sizes, sum(map(len, found.values())), side, reading)
-    harvest = Harvest()
-    for part, files in found.items():
-        harvest.images[part], harvest.files[part] = [], []
-        for one in files:
-            if is_old and one.pixels > MAX_PIXELS:
-                layout.skip(one.path, "has more than 4 million pixels")
-            else:
-                _read_image(part, one, size, kinds, layout, harvest)
-    _report(layout, harvest, size, why, log)
-    _check_counts(layout, harvest)
-    classes = _class_names(layout, harvest, found, reading)
-    under = reading.background if reading else _choose_background(harvest, log)
-    splits = _to_splits(layout, classes, harvest, size, under)
+    count = sum(map(len, found.values()))
+    if 3 * count * size[0] * size[1] > most_in_memory():
+        harvest, under, classes, splits = _on_disk(found, size, kinds, layout, reading, (why, log))
+    else:
+        harvest = Harvest()
+        _read_all(found, size, kinds, layout, reading, harvest)
+        _report(layout, harvest, size, why, log)
+        _check_counts(layout, harvest)
+        classes = _class_names(layout, harvest, found, reading)
+        under = reading.background if reading else _choose_background(harvest, log)
+        splits = _to_splits(layout, classes, harvest, size, under)
     name = root.resolve().name
     card = own_card(name, f"images of the folder {name}", splits["train"].images, classes, str(root), "folder")
     digest = sha256("\n".join(harvest.digests).encode(errors="surrogateescape"))
@@ -280,7 +282,7 @@ def choose_size(sizes: list[Size], count: int, side: int | None, reading: Readin
     """(height, width) that ``count`` images get, and what it is, from the ``sizes`` of the training images.
 
     That of the majority, else the medians of heights and widths; of photos that are much larger than the network's
-    ``side``, or too many for the memory, what the network sees.
+    ``side``, or too many for most memories, what the network sees.
     """
     if reading and reading.size:
         return reading.size, "as in training"
@@ -288,7 +290,7 @@ def choose_size(sizes: list[Size], count: int, side: int | None, reading: Readin
         return Counter(sizes).most_common(1)[0][0] if sizes else (1, 1), "the most common size"
     (height, width), why = usual_size(sizes)
     is_large = side is not None and max(height, width) > SPARE * side
-    if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MAX_BYTES:
+    if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MOST:
         most = side or PHOTO_SIDE
         height, width = min(height, most), min(width, most)
         why = "which is what the network sees" if side else "since they are large"
@@ -305,6 +307,91 @@ def usual_size(sizes: list[Size]) -> tuple[Size, str]:
     return (height, width), "the median size"
 
 
+def _read_all(
+    found: dict[str, list[Found]],
+    size: Size,
+    kinds: tuple[str, ...],
+    layout: Layout,
+    reading: Reading | None,
+    harvest: Harvest,
+) -> None:
+    for part, files in found.items():
+        harvest.images[part], harvest.files[part] = [], []
+        for one in files:
+            if reading is not None and reading.is_old and one.pixels > MAX_PIXELS:
+                layout.skip(one.path, "has more than 4 million pixels")
+            else:
+                _read_image(part, one, size, kinds, layout, harvest)
+
+
+def _on_disk(
+    found: dict[str, list[Found]],
+    size: Size,
+    kinds: tuple[str, ...],
+    layout: Layout,
+    reading: Reading | None,
+    words: tuple[str, Callable[[str], None]],
+) -> tuple[Harvest, int, tuple[str, ...], dict[str, Split]]:
+    """What `load_folder` needs, with the images in the user's cache: they are decoded only if they are not there yet.
+    ``words``: why they have that size, and where to say what was left out."""
+    why, log = words
+    name = _cache_name(found, size, kinds, layout, reading)
+    known, harvest = cache.opened(name), Harvest()
+    if known is None:
+        log("the images do not fit into memory, so they stay on the disk and are read in batches")
+        with Spill(cache.folder()) as harvest.spill:
+            _read_all(found, size, kinds, layout, reading, harvest)
+            _report(layout, harvest, size, why, log)
+            _check_counts(layout, harvest)
+            under = reading.background if reading else _choose_background(harvest, log)
+            about = {
+                "skipped": list(layout.skipped),
+                "digests": harvest.digests,
+                "resized": harvest.num_resized,
+                "background": under,
+                "files": harvest.files,
+                "labels": {part: [label for _, label in pairs] for part, pairs in harvest.images.items()},
+            }
+            write_parts(name, harvest.spill, _places(harvest), size, under, about, log)
+        known = cache.opened(name)
+        assert known is not None, "it was just written"
+    file, about = known
+    layout.skipped[:], harvest.digests, harvest.num_resized = about["skipped"], about["digests"], about["resized"]
+    harvest.files = about["files"]
+    with file:
+        stored = open_parts(file, about, size)
+    harvest.images = {part: [(Place(0), label) for label in labels] for part, labels in about["labels"].items()}
+    if harvest.spill is None:
+        _report(layout, harvest, size, why, log)
+    classes = _class_names(layout, harvest, found, reading)
+    numbers = {one_form(label): number for number, label in enumerate(classes)}
+    splits = {
+        part: Split(stored[part], np.array([numbers[label] for label in labels], dtype=np.int64))
+        for part, labels in about["labels"].items()
+    }
+    return harvest, about["background"], classes, splits
+
+
+def _places(harvest: Harvest) -> dict[str, list[Place]]:
+    return {part: [place for place, _ in pairs if isinstance(place, Place)] for part, pairs in harvest.images.items()}
+
+
+def _cache_name(
+    found: dict[str, list[Found]], size: Size, kinds: tuple[str, ...], layout: Layout, reading: Reading | None
+) -> str:
+    """A digest of everything that the decoded images depend on, without decoding one."""
+    old, under = (reading.is_old, reading.background) if reading else (False, None)
+    lines = [f"1 {size} {' '.join(kinds)} {old} {under}"]
+    for part, files in found.items():
+        for one in files:
+            try:
+                digest = sha256(read_file(one.path))
+            except ImageError:
+                digest = "unreadable"
+            lines.append(f"{digest} {one.path.relative_to(layout.root).as_posix()}\t{part}\t{one.label}")
+    return sha256("\n".join(lines).encode(errors="surrogateescape"))
+
+
 def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, harvest: Harvest) -> None:
     try:
         data = read_file(one.path)
@@ -313,22 +400,27 @@ def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layou
         layout.skipped.append(str(error))
         return
     image = resize(layers.pixels, *size)
-    _keep_transparency(part, layers, size, harvest)
+    alpha = _transparency(part, layers, size, harvest)
     harvest.num_resized += image is not layers.pixels
-    harvest.images[part].append((image, one.label))
+    if harvest.spill is not None:
+        harvest.images[part].append((harvest.spill.put(image, alpha), one.label))
+    else:
+        if alpha is not None:
+            harvest.alphas[part, len(harvest.images[part])] = alpha
+        harvest.images[part].append((image, one.label))
     harvest.files[part].append(layout.name(one.path))
     label = f"\t{part}\t{one.label}" if layout.tables else ""  # else the path says both
     harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}{label}")
-    harvest.num_bytes += image.nbytes
-    _check_memory(harvest.num_bytes, layout.root)
 
 
-def _keep_transparency(part: str, layers: Layers, size: Size, harvest: Harvest) -> None:
+def _transparency(part: str, layers: Layers, size: Size, harvest: Harvest) -> Pixels | None:
+    """The transparency of a resized image, None without any; notes how bright the ink is."""
     if layers.alpha is None:
-        return
-    harvest.alphas[part, len(harvest.images[part])] = resize(layers.alpha[..., np.newaxis], *size)[..., 0]
+        return None
     if part == "train" and layers.alpha.any() and layers.alpha.mean() <= 255 * (1 - CLEAR):
         harvest.inks.append(layers.ink)
+    alpha: Pixels = resize(layers.alpha[..., np.newaxis], *size)[..., 0]
+    return alpha
 
 
 def _choose_background(harvest: Harvest, log: Callable[[str], None]) -> int:
@@ -339,14 +431,6 @@ def _choose_background(harvest: Harvest, log: Callable[[str], None]) -> int:
     if under:
         log(f"transparency becomes {'white' if under == 255 else 'grey'}, since ink would be invisible on black")
     return under
-
-
-def _check_memory(num_bytes: int, root: Path) -> None:
-    if num_bytes > MAX_BYTES:
-        raise DataError(
-            f"the images of {root} take {num_bytes / 2**30:.1f} GiB or more once decoded; vitlab keeps data in memory, "
-            f"at most {MAX_BYTES / 2**30:g} GiB: use fewer or smaller images"
-        )
 
 
 def _report(layout: Layout, harvest: Harvest, size: Size, why: str, log: Callable[[str], None]) -> None:
@@ -374,17 +458,18 @@ def _check_counts(layout: Layout, harvest: Harvest) -> None:
 
 def _to_splits(layout: Layout, classes: tuple[str, ...], harvest: Harvest, size: Size, under: int) -> dict[str, Split]:
     """One Split for each part, all with the same channels; what was read is freed on the way."""
-    channels = max(image.shape[2] for pairs in harvest.images.values() for image, _ in pairs)
-    total = sum(map(len, harvest.images.values()))
-    _check_memory(total * size[0] * size[1] * channels, layout.root)
+    pixels = {
+        part: [image for image, _ in pairs if isinstance(image, np.ndarray)] for part, pairs in harvest.images.items()
+    }
+    channels = max(image.shape[2] for images in pixels.values() for image in images)
     numbers = {one_form(name): number for number, name in enumerate(classes)}
     splits = {}
     for part in layout.parts:
-        pairs = harvest.images.pop(part)
-        labels = np.array([numbers[label] for _, label in pairs], dtype=np.int64)
-        images = np.empty((len(pairs), *size, channels), dtype=np.uint8)
-        for row in range(len(pairs) - 1, -1, -1):
-            image = over(pairs.pop()[0], harvest.alphas.get((part, row)), under)
+        labels = np.array([numbers[label] for _, label in harvest.images.pop(part)], dtype=np.int64)
+        read = pixels.pop(part)
+        images = np.empty((len(read), *size, channels), dtype=np.uint8)
+        for row in range(len(read) - 1, -1, -1):
+            image = over(read.pop(), harvest.alphas.get((part, row)), under)
             images[row] = image  # grey [H, W, 1] fills all channels
         splits[part] = Split(images, labels)
     return splits

@@ -1,4 +1,4 @@
-"""From a name to a data set in memory."""
+"""From a name to a data set in memory or, if it does not fit there, on the disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vitlab.data import cache
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
@@ -19,6 +21,7 @@ from vitlab.data.npz import load_npz
 from vitlab.data.pixels import load_pixels, pixel_columns, pixel_tables
 from vitlab.data.sources import Log, cache_folder, local_paths, obtain
 from vitlab.data.splits import Split, count_constant, pixel_statistics
+from vitlab.data.stored import Stored
 from vitlab.data.tables import table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
@@ -48,6 +51,9 @@ def load_dataset(
     """
     try:
         dataset = _load(os.fspath(name), log, side, reading)
+        images: Any = dataset.train.images
+        if isinstance(images, Stored):
+            _remember(images, dataset)
         if dataset.card.layout in OWN:
             _check_own(dataset, log, is_new=reading is None)
     except (MemoryError, OSError) as error:
@@ -58,6 +64,17 @@ def load_dataset(
         return dataset
     mean, std = pixel_statistics(dataset.train.images)
     return replace(dataset, card=replace(dataset.card, mean=mean, std=std))
+
+
+def _remember(images: Stored, dataset: Dataset) -> None:
+    """Find what is asked of all training images, which are on the disk, or take it from the cache."""
+
+    def find() -> list[Any]:
+        return [*pixel_statistics(dataset.train.images), count_constant(dataset.train.images)]
+
+    what = f"{dataset.digest} {images.shape} {dataset.background}"
+    mean, std, images.constant = cache.remembered(f"{sha256(what.encode())}-statistics", find)
+    images.mean, images.std = tuple(mean), tuple(std)
 
 
 def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dataset:

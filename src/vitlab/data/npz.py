@@ -6,18 +6,22 @@ import hashlib
 import math
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.cache import kept
 from vitlab.data.cards import Dataset, Reading, own_card
 from vitlab.data.paths import open_regular
-from vitlab.data.splits import MAX_BYTES, Split
-from vitlab.errors import DataError
+from vitlab.data.splits import Split
+from vitlab.data.stored import PixelFile, Stored, most_in_memory
+from vitlab.errors import DataError, VitlabError
 from vitlab.text import counted, listed
 
 KEYS = {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")}
@@ -25,6 +29,7 @@ ONLY_IMAGES = ("images", "x_test", "x")
 SHORT_KEYS = {"train": ("images", "labels")}
 KNOWN = ("classes", *(key for keys in (*KEYS.values(), *SHORT_KEYS.values()) for key in keys))
 MAX_CLASSES = 10_000
+BLOCK = 1 << 20  # bytes that are copied at once
 
 Array = npt.NDArray[Any]
 
@@ -39,11 +44,10 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     """
     try:
         with open_regular(path) as file:
-            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:  # before all of it is read
-                raise too_large(path, "has", size)
+            _check_archive(file, path)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            found, arrays = _read_arrays(file, path, KNOWN)
+            found, arrays = _read_arrays(file, path, KNOWN, (digest, log))
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -66,15 +70,13 @@ def read_images(path: Path) -> Array:
     else its only array. DataError for anything else."""
     try:
         with open_regular(path) as file:
-            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
-                raise too_large(path, "has", size)
             found, arrays = _read_arrays(file, path, None)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check it") from error
     named = [name for name in ONLY_IMAGES if name in arrays] or list(arrays)
     if not named or (len(arrays) > 1 and named[0] not in ONLY_IMAGES):
         raise DataError(f"{path} holds {found}; call the array of images to classify images")
-    images = _pixels(arrays[named[0]], path)
+    images: Array = _pixels(arrays[named[0]], path)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         raise DataError(f"{path} contains images of shape {list(images.shape)}; they must be [N, H, W] or [N, H, W, C]")
     return images[..., np.newaxis] if images.ndim == 3 else images
@@ -98,32 +100,40 @@ def dataset_of(
     return Dataset(card, train, splits.get("val"), splits.get("test"), digest, f"the file {path}", tables=tables)
 
 
-def too_large(path: Path, verb: str, size: int) -> DataError:
-    """For a file of more than MAX_BYTES."""
-    return DataError(
-        f"{path} {verb} {size / 2**30:.1f} GiB; vitlab keeps data in memory, at most 4 GiB: make it smaller"
-    )
+def _read_arrays(
+    file: IO[bytes], path: Path, known: tuple[str, ...] | None, large: tuple[str, Callable[[str], None]] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The names of everything in the file, for a message, and the arrays with a known key; None knows every key.
 
-
-def _read_arrays(file: IO[bytes], path: Path, known: tuple[str, ...] | None) -> tuple[str, dict[str, Array]]:
-    """The names of everything in the file, for a message, and the arrays with a known key; None knows every key."""
+    If the arrays are more than fit into memory, images stay on the disk; ``large`` is the file's digest and where to
+    say so. Without it, they are refused.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_BYTES:
-                raise too_large(path, "unpacks to", size)
-            for member in archive.infolist():
-                if known is None or member.filename.removesuffix(".npy") in known:
-                    with archive.open(member) as stream:
-                        _check_claim(stream, member.file_size)
+            members = [one for one in archive.infolist() if known is None or one.filename.removesuffix(".npy") in known]
+            for member in members:
+                with archive.open(member) as stream:
+                    _check_claim(stream, member.file_size)
+            size = sum(member.file_size for member in members)
+            is_large = size > most_in_memory()
+            if is_large and large is None:
+                raise DataError(f"{path} holds {size / 2**30:.1f} GiB of pixels, more than fit into memory; split it")
+            names = ", ".join(sorted(one.removesuffix(".npy") for one in archive.namelist())) or "nothing"
+            if is_large and large is not None:
+                digest, log = large
+                log(f"{path.name} holds {size / 2**30:.1f} GiB, so its images stay on the disk and are read in batches")
+                return names, {
+                    member.filename.removesuffix(".npy"): _open_member(archive, member, path, digest, log)
+                    for member in members
+                }
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
-            return ", ".join(sorted(arrays.files)) or "nothing", {
+            return names, {
                 key: array
                 for key in arrays.files
                 if (known is None or key in known) and isinstance(array := arrays[key], np.ndarray)
             }
-    except (DataError, MemoryError):
+    except (VitlabError, MemoryError):
         raise
     except Exception as error:  # NumPy and zipfile have a dozen types for damage
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -133,18 +143,64 @@ def _read_arrays(file: IO[bytes], path: Path, known: tuple[str, ...] | None) -> 
         raise DataError(f"{path} is not a readable .npz file ({reason}); {advice}") from error
 
 
-def _check_claim(stream: IO[bytes], size: int) -> None:
-    """ValueError when an array claims more values than its ``size`` in bytes can hold: memory would be asked for it."""
+def _check_archive(file: IO[bytes], path: Path) -> None:
+    """DataError for a large file that is no archive, before all of it is read."""
+    size = os.fstat(file.fileno()).st_size
+    if size > most_in_memory() and not zipfile.is_zipfile(file):
+        raise DataError(f"{path} has {size / 2**30:.1f} GiB and is not a readable .npz file; numpy.savez writes one")
+    file.seek(0)
+
+
+def _open_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, digest: str, log: Callable[[str], None]
+) -> Any:
+    """An array of the file: images of uint8 as `Stored`, in the file itself or, if they are compressed there, from the
+    cache; everything else in memory."""
+    with archive.open(member) as stream:
+        shape, in_columns, dtype = _header(stream)
+        if len(shape) not in (3, 4) or dtype != np.uint8 or in_columns:
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        side = (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)
+        size, before = math.prod(shape), stream.tell()
+        if member.compress_type != zipfile.ZIP_STORED:
+            name = f"{digest}-{member.filename.removesuffix('.npy')}"
+            with kept(name, size, partial(_copy, stream, size), log) as unpacked:
+                return Stored([PixelFile(unpacked, shape[0], side, dtype)], np.arange(shape[0]))
+    with open_regular(path) as file:
+        file.seek(member.header_offset + 26)
+        named, extra = struct.unpack("<HH", file.read(4))  # the member's own header may differ from the index's
+        start = member.header_offset + 30 + named + extra + before
+        return Stored([PixelFile(file, shape[0], side, dtype, start)], np.arange(shape[0]))
+
+
+def _copy(stream: IO[bytes], size: int, out: IO[bytes]) -> None:
+    """Write the ``size`` bytes that come next."""
+    while size:
+        data = stream.read(min(size, BLOCK))
+        if not data:
+            raise ValueError("it ends too early")
+        out.write(data)
+        size -= len(data)
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type of the array that a .npy file holds."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    return read(stream)
+
+
+def _check_claim(stream: IO[bytes], size: int) -> None:
+    """ValueError when an array claims more values than its ``size`` in bytes can hold: memory would be asked for it."""
+    shape, _, dtype = _header(stream)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"it states the shape {shape} but holds {size:,} bytes")
 
 
-def _pixels(images: Array, path: Path) -> Array:
+def _pixels(images: Any, path: Path) -> Any:
     """Pixels as uint8; DataError with the advice that fits their type and range."""
-    if images.dtype == np.uint8:
+    if isinstance(images, Stored) or images.dtype == np.uint8:
         return images
     kind, lowest, highest = images.dtype.kind, 0.0, 0.0
     if kind in "iuf" and images.size:

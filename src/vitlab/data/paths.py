@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitlab.errors import DataError
+from vitlab.system import READ
 
 # What systems and programs leave in folders, in lower case. Names that begin with a dot are ignored too.
 JUNK_FOLDERS = (
@@ -50,7 +51,7 @@ class Entry:
 
 def open_regular(path: str | Path) -> BufferedReader:
     """``path`` for reading; OSError for a pipe, a device or a folder, at once (opening a pipe would wait for ever)."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, READ)
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(handle, "rb")

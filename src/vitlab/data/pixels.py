@@ -22,13 +22,13 @@ import numpy.typing as npt
 from vitlab.data.cards import Dataset, Reading
 from vitlab.data.npz import dataset_of
 from vitlab.data.paths import open_regular, sub_folders
-from vitlab.data.splits import MAX_BYTES
 from vitlab.data.tables import MAX_HEADER, Table, tables_in
 from vitlab.errors import DataError
 from vitlab.text import counted, listed
 
 LEAST_PIXELS = 16
 LINES = 4096  # that are read at once
+MOST_TEXT = 4 * 2**30  # bytes of a table: pixels take a quarter of that or less
 LONGEST_CELL = 32  # characters
 
 
@@ -103,8 +103,10 @@ def _by_part(tables: list[Table], place: Path, log: Callable[[str], None]) -> di
 
 def read_pixels(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """uint8 [N, side, side, channels] and int64 [N] of a table; DataError names the line that is wrong."""
-    if table.path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{table.path} has more than {MAX_BYTES >> 30} GiB; vitlab keeps data in memory: split it")
+    if table.path.stat().st_size > MOST_TEXT:
+        raise DataError(
+            f"{table.path} has more than {MOST_TEXT >> 30} GiB of text; save its images as .npz or PNG files"
+        )
     images, labels = zip(*pixel_blocks(table), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 

@@ -10,6 +10,7 @@ import numpy as np
 from vitlab.data.cards import Dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.data.splits import Split
+from vitlab.data.stored import joined
 from vitlab.errors import ConfigError
 from vitlab.randomness import numpy_generator
 
@@ -47,7 +48,7 @@ def rehearse(dataset: Dataset, other: Dataset, share: float, seed: int) -> tuple
     }
     train = parts["train"]
     assert train is not None
-    both = Split(np.concatenate([train.images, extra.images]), np.concatenate([train.labels, extra.labels]))
+    both = Split(joined([train.images, extra.images]), np.concatenate([train.labels, extra.labels]))
     mixed = replace(dataset, card=replace(card, classes=classes), train=both, val=parts["val"], test=parts["test"])
     unseen = other.test if other.test is not None else other.val
     test = None if unseen is None else fitted(unseen, other, dataset, classes)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.stored import Stored, blocks
 from vitlab.errors import ConfigError, DataError
 from vitlab.randomness import numpy_generator
 from vitlab.text import counted
@@ -21,7 +22,6 @@ Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
-MAX_BYTES = 4 * 2**30  # of decoded pixels: a data set is kept in memory
 FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
@@ -30,6 +30,7 @@ UNLIKELY = 1e-3  # chance at which images count as sorted by class
 class Split:
     """Images with their labels: ``images`` [N, H, W, C] with C 1 or 3, uint8 from 0 (black) to 255, or float32 (where 0
     is black and 1 is white, but other numbers are possible), and ``labels`` int64 [N]; DataError for anything else.
+    Images that do not fit into memory are a `stored.Stored`, which passes for an array.
 
     >>> split = vitlab.load_dataset("digits").test
     >>> split
@@ -70,10 +71,12 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: npt.ArrayLike) -> Split:
-        """A new Split with copies of the images at ``indices``, in their order."""
+        """A new Split with the images at ``indices``, in their order: copies, but for those on the disk."""
         wanted = np.asarray(indices, dtype=np.int64)
         weights = None if self.weights is None else self.weights[wanted]
-        return Split(self.images[wanted], self.labels[wanted], weights)
+        images: Any = self.images
+        taken: Any = images.take(wanted) if isinstance(images, Stored) else images[wanted]
+        return Split(taken, self.labels[wanted], weights)
 
 
 def _describe(array: npt.NDArray[Any]) -> str:
@@ -190,11 +193,9 @@ def weigh(split: Split, class_weight: str | Sequence[float], sampling: str = "al
 
 def count_constant(images: Images | Floats) -> int:
     """How many images [N, H, W, C] have one colour all over."""
-    count = 0
-    for start in range(0, len(images), 1024):
-        some = images[start : start + 1024]
-        count += int((some == some[:, :1, :1]).all(axis=(1, 2, 3)).sum())
-    return count
+    if isinstance(images, Stored) and images.constant is not None:
+        return images.constant
+    return sum(int((some == some[:, :1, :1]).all(axis=(1, 2, 3)).sum()) for some in blocks(images))
 
 
 def pixel_statistics(images: Images | Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -202,16 +203,20 @@ def pixel_statistics(images: Images | Floats) -> tuple[tuple[float, ...], tuple[
 
     A channel that never changes gets the deviation 1, so normalising cannot divide by zero.
     """
-    if images.dtype == np.float32:
+    if isinstance(images, Stored):
+        if images.mean is not None and images.std is not None:
+            return images.mean, images.std
+    elif images.dtype == np.float32:
         channels = [images[..., channel] for channel in range(images.shape[3])]
         spreads = [float(one.std(dtype=np.float64)) if one.min() < one.max() else 1.0 for one in channels]
         return tuple(float(one.mean(dtype=np.float64)) for one in channels), tuple(spreads)
     values = np.arange(256) / 255
     means, deviations = [], []
-    for channel in range(images.shape[3]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 1024):  # bincount needs 8 bytes per pixel: keep that small
-            counts += np.bincount(images[start : start + 1024, :, :, channel].ravel(), minlength=256)
+    counts_C256 = np.zeros((images.shape[3], 256), dtype=np.int64)
+    for some in blocks(images):  # bincount needs 8 bytes per pixel: keep that small
+        for channel, counts in enumerate(counts_C256):
+            counts += np.bincount(some[..., channel].ravel(), minlength=256)
+    for counts in counts_C256:
         mean = float(counts @ values / counts.sum())
         variance = float(counts @ (values - mean) ** 2 / counts.sum())
         means.append(mean)

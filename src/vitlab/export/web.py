@@ -21,6 +21,7 @@ from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.export.check import sums
+from vitlab.export.lesson import lesson_files
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -49,12 +50,14 @@ def export_web(
     runs: Path = Path("runs/by-configuration"),
     note: Note = lambda line: None,
     page: Traversable | None = None,
+    lesson: bool = True,
 ) -> dict[str, Any]:
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files. ConfigError if ``out`` is neither empty nor what a killed export of the same
-    page has left; ExportError if there is no page; RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError
+    if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
+    RunError for a network that the page cannot compute.
     """
     if (out / START).exists() or not out.is_dir():
         check_new(out, folder=True)
@@ -62,7 +65,7 @@ def export_web(
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
-    models, content = gather(classifiers, study, runs, note)
+    models, content = gather(classifiers, study, runs, note, lesson)
     content |= shown
     content[SUMS] = sums(content)
     if not files.is_half_made(out, content, START):
@@ -73,9 +76,10 @@ def export_web(
 
 
 def gather(
-    classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note
+    classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note, lesson: bool = True
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
-    """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/."""
+    """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/,
+    lesson.json and lesson.png."""
     points = [] if study is None else study_points(study, runs, note)
     models = named(classifiers, note)
     models |= named([classifier for _, classifier in points if classifier is not None], taken=models)
@@ -91,6 +95,8 @@ def gather(
                 note(f"the page's files include up to {MOST_EXAMPLES} images of {classifier.config.data.data}")
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
+    if lesson:
+        content |= lesson_files(next(iter(models.values()), None), note)
     content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
     return models, content
 

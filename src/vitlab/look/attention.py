@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import cast
 
 import numpy as np
 import torch
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from vitlab.training.evaluate import evaluating
 from vitlab.training.preprocess import Preprocess
 
 IMAGES_AT_ONCE = 1024  # in a forward pass of patch_deletion
-SLIGHT = 0.01  # probability: a smaller fall gets no strong colour
 MOST_CELLS = 96  # blocks x heads that are drawn one by one
 DISTANCE_IMAGES = 128
 MOST_WEIGHTS = 4e8  # attention weights in memory at a time
@@ -142,23 +142,14 @@ def busiest_patch(image_SSC: Pixels, squares: Squares) -> int:
     return int(inner.var(axis=(1, 3)).sum(axis=-1).argmax())
 
 
-def overlay(image_SSC: Pixels, values_gg: Floats, squares: Squares, norm: Normalize, colours: Colormap) -> Floats:
-    """The image as ink on paper that each patch's value tints, [S, S, 3]; white where there is no patch."""
-    _, side, first = squares
-    pixels = style.as_colour(image_SSC)
-    light = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-    # Never so dark that the tint disappears: a bright object fills most of its patches.
-    paper = 1 - 0.45 * light if image_SSC.shape[-1] == 1 else 0.5 + 0.5 * light
-    tint = np.ones_like(pixels)
+def tinted(values_gg: Floats, squares: Squares, pixels: int, norm: Normalize, colours: Colormap) -> Floats:
+    """Each patch's value as a colour, [S, S, 3] for S = ``pixels``; white where there is no patch. Nothing else is
+    mixed in, so a colour always says the same; `style.outline` shows where the drawing is."""
+    grid, side, first = squares
+    tint, end = np.ones((pixels, pixels, 3)), first + grid * side
     block = np.kron(colours(norm(values_gg))[..., :3], np.ones((side, side, 1)))
-    end = first + len(values_gg) * side
-    tint[first:end, first:end] = block[: len(pixels) - first, : len(pixels) - first]
-    return paper[..., None] * tint
-
-
-def attention_norm(maps: Floats) -> Normalize:
-    """From 0 through uniform attention, 1, to the largest value, at least 2: so a nearly uniform map looks pale."""
-    return TwoSlopeNorm(1.0, 0.0, max(2.0, float(np.nan_to_num(maps).max())))
+    tint[first:end, first:end] = block[: pixels - first, : pixels - first]
+    return tint
 
 
 @style.applied
@@ -170,12 +161,14 @@ def draw_heads(image_SSC: Pixels, pooled_Lhgg: Floats, query_Lhgg: Floats, query
     names = [*(f"head {number + 1}" for number in range(heads)), "mean"] if heads > 1 else ["head"]
     cell = min(1.9, 6.2 / (2 * len(names)))
     figure, axes = style.subplots(WIDTH, 0.5 + 1.03 * cell * depth, 1, 2)
-    norm = attention_norm(np.concatenate([pooled_Lhgg, query_Lhgg]))
-    gap = max(1, len(image_SSC) // 14)
+    norm, pixels = style.attention_norm(), len(image_SSC)
+    gap = max(1, pixels // 14)
     for place, maps in zip(axes, (pooled_Lhgg, query_Lhgg), strict=True):
         every = np.concatenate([maps, maps.mean(axis=1, keepdims=True)], axis=1) if heads > 1 else maps
-        cells = [[overlay(image_SSC, one, squares, norm, LOOKED) for one in row] for row in every]
+        cells = [[tinted(one, squares, pixels, norm, LOOKED) for one in row] for row in every]
         style.show_pixels(place, style.mosaic(np.array(cells), gap))
+        for down, right in np.ndindex(depth, len(names)):
+            style.outline(place, image_SSC, right * (pixels + gap), down * (pixels + gap))
         style.label_mosaic(place, blocks if place is axes[0] else [""] * depth, names, image_SSC.shape[:2], gap)
         place.tick_params(labelsize=8 if len(names) <= 6 else 6)
     row, column = divmod(query, squares.grid)
@@ -186,8 +179,8 @@ def draw_heads(image_SSC: Pixels, pooled_Lhgg: Floats, query_Lhgg: Floats, query
     axes[0].set_title("attention of the pooled vector", pad=18)
     axes[1].set_title(f"attention of patch {query + 1} (framed)", pad=18)
     bar = figure.colorbar(ScalarMappable(norm, LOOKED), ax=axes[1], shrink=0.8, aspect=30, pad=0.02)
-    most = float(norm.vmax or 1.0)
-    bar.set_ticks([0, 0.5, 1, (1 + most) / 2, most], labels=["0", "½", "1", f"{(1 + most) / 2:.1f}", f"{most:.1f}"])
+    bar.set_ticks([0, 0.5, 1, 2, 4, 8], labels=["0", "½", "1", "2", "4", "8 or more"])
+    bar.minorticks_off()
     bar.set_label("times uniform attention", color=INK)
     bar.outline.set_visible(False)
     return figure
@@ -199,22 +192,20 @@ def draw_deletion(
 ) -> Figure:
     """One column per image, named above: the image, its attention maps by name ([N, grid, grid], as multiples of
     uniform attention; none for a network without attention), and how far the probability of its class falls when a
-    patch is blanked, with the largest fall under it. A fall of less than one percentage point gets no strong colour."""
-    gap = max(1, images_NSSC.shape[1] // 14)
+    patch is blanked, with the largest fall under it. All columns have the same scale."""
+    pixels = images_NSSC.shape[1]
+    gap, most = max(1, pixels // 14), falls_Ngg.max(axis=(1, 2)).tolist()
     rows, left = [style.as_colour(images_NSSC)], ["image"]
     for name, maps in looked.items():
-        norm = attention_norm(maps)
-        pairs = zip(images_NSSC, maps, strict=True)
-        rows.append(np.stack([overlay(image, one, squares, norm, LOOKED) for image, one in pairs]))
-        left.append(f"{name}\n(red: {max(2.0, float(maps.max())):.1f} times\nuniform attention)")
-    most = falls_Ngg.max(axis=(1, 2)).tolist()
-    norms = [TwoSlopeNorm(0.0, -max(top, SLIGHT), max(top, SLIGHT)) for top in most]
-    triples = zip(images_NSSC, falls_Ngg, norms, strict=True)
-    rows.append(np.stack([overlay(image, falls, squares, norm, NEEDED) for image, falls, norm in triples]))
+        rows.append(np.stack([tinted(one, squares, pixels, style.attention_norm(), LOOKED) for one in maps]))
+        left.append(f"{name}\n(white: uniform;\norange: 2 times,\nred: 4 times that)")
+    rows.append(np.stack([tinted(falls, squares, pixels, style.fall_norm(), NEEDED) for falls in falls_Ngg]))
     left.append("deletion (red: its\nprobability falls;\nbelow: the largest\nfall, in points)")
     figure, axes = style.subplots(WIDTH, 0.35 + (WIDTH - 1.3) * len(rows) / max(len(names), 4) * 1.04)
     style.show_pixels(axes, style.mosaic(np.stack(rows), gap))
     style.label_mosaic(axes, left, [style.short(name) for name in names], images_NSSC.shape[1:3], gap)
+    for down, (right, image) in product(range(1, len(rows)), enumerate(images_NSSC)):
+        style.outline(axes, image, right * (pixels + gap), down * (pixels + gap))
     below = len(rows) * (images_NSSC.shape[1] + gap)
     for place, top in zip(style.centres(len(names), images_NSSC.shape[2], gap), most, strict=True):
         axes.text(place, below, f"{100 * top:.1f}", ha="center", va="top", fontsize=8, color=INK)

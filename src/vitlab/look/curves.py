@@ -27,39 +27,60 @@ FLOOR = 0.01  # percent: an error of 0 is drawn here on a logarithmic axis
 
 
 @style.applied
-def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
+def draw_curves(histories: Mapping[str, Sequence[Row]], smoothed: bool = False) -> Figure:
     """Four plots of the rows of history.jsonl, by the names of the runs: loss, accuracy and learning rate against
-    epochs, and accuracy against training seconds. Values that are missing or not finite leave a gap."""
-    figure, ((loss, accuracy), (rate, time)) = style.subplots(style.WIDTH, 5.4, 2, 2)
+    epochs, and accuracy against training seconds. Values that are missing or not finite leave a gap. ``smoothed``: the
+    training loss is that of smoothed labels, so it does not share an axis with the validation loss."""
+    figure = style.new_figure(style.WIDTH, 5.4)
+    places = figure.add_gridspec(2, 2)
+    if smoothed:
+        halves = places[0].subgridspec(2, 1)
+        loss, val_loss = (figure.add_subplot(halves[place]) for place in (0, 1))
+    else:
+        loss = val_loss = figure.add_subplot(places[0])
+    accuracy, rate, time = (figure.add_subplot(places[place]) for place in (1, 2, 3))
     errors: list[float] = []
     for number, (run, rows) in enumerate(histories.items()):
         name, colour = style.run_name(run), style.SERIES[number % len(style.SERIES)]
         epochs, seconds = column(rows, "epoch"), column(rows, "train_seconds")
         losses = {"train": column(rows, "train_loss"), "val": column(rows, "val_loss")}
-        _draw_pair(loss, epochs, losses, colour, name)
+        _draw_pair((loss, val_loss), epochs, losses, colour, name)
         wrong = {part: np.maximum(100 - 100 * column(rows, f"{part}_top1"), FLOOR) for part in ("train", "val")}
-        _draw_pair(accuracy, epochs, wrong, colour, name)
+        _draw_pair((accuracy, accuracy), epochs, wrong, colour, name)
         dots = "o" if len(rows) <= FEW else None
         rate.plot(epochs, column(rows, "lr"), color=colour, marker=dots)
         best = wrong["val"] if np.isfinite(wrong["val"]).any() else wrong["train"]
         time.plot(seconds, best, color=colour, marker=dots, label=name)
         errors += [error for values in wrong.values() for error in values.tolist() if math.isfinite(error)]
         mark_divergence(loss, epochs, losses["train"])
-    loss.set(title="loss", xlabel="epoch", ylim=(0, None))
+    if smoothed:
+        loss.set(title="training loss, of smoothed labels")
+        val_loss.set(title="validation loss, of plain labels", xlabel="epoch", ylim=(0, None))
+    else:
+        loss.set(title="loss", xlabel="epoch", ylim=(0, None))
     accuracy.set(title="accuracy %", xlabel="epoch")
     rate.set(title="learning rate at the end of the epoch", xlabel="epoch", ylim=(0, None))
     time.set(title="accuracy % against training time", xlabel="seconds", xlim=(0, None))
     longest = max(map(len, histories.values()))
-    for axes in (loss, accuracy, rate):
+    for axes in (loss, val_loss, accuracy, rate):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(0.5, longest + 0.5)
     for axes in (accuracy, time):
         show_errors_as_accuracy(axes, errors)
     if len(histories) <= 3:
-        loss.legend()
+        (accuracy if smoothed else loss).legend()
     if len(histories) > 1:
         time.legend(loc="lower right")
     return figure
+
+
+def loss_floor(smoothing: float, classes: int) -> float:
+    """The lowest cross-entropy, in nats, that labels smoothed by ``smoothing`` allow: their own entropy. The predicted
+    probabilities must then be 1 - smoothing + smoothing / classes, and smoothing / classes."""
+    other = smoothing / classes
+    right = 1 - smoothing + other
+    parts = [right, *(classes - 1) * [other]]
+    return -sum(part * math.log(part) for part in parts if part > 0)
 
 
 def column(rows: Sequence[Row], name: str) -> Floats:
@@ -67,12 +88,12 @@ def column(rows: Sequence[Row], name: str) -> Floats:
     return np.array([math.nan if row.get(name) is None else float(row[name]) for row in rows], float)
 
 
-def _draw_pair(axes: Axes, epochs: Floats, parts: Mapping[str, Floats], colour: str, name: str) -> None:
+def _draw_pair(axes: tuple[Axes, Axes], epochs: Floats, parts: Mapping[str, Floats], colour: str, name: str) -> None:
     dots = "o" if len(epochs) <= FEW else None
     dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "marker": dots, "markerfacecolor": "white"}
-    axes.plot(epochs, parts["train"], color=colour, **dashed, label=f"{name}, training")
+    axes[0].plot(epochs, parts["train"], color=colour, **dashed, label=f"{name}, training")
     if np.isfinite(parts["val"]).any():
-        axes.plot(epochs, parts["val"], color=colour, marker=dots, label=f"{name}, validation")
+        axes[1].plot(epochs, parts["val"], color=colour, marker=dots, label=f"{name}, validation")
 
 
 def mark_divergence(axes: Axes, epochs: Floats, losses: Floats) -> None:
@@ -100,7 +121,9 @@ def section(subject: Subject, others: Sequence[Subject]) -> Section:
     """The curves of a run, with those of ``others``."""
     if not subject.history:
         return Section("Training", [Missing("Training curves", "the run ended before the end of its first epoch")])
-    figure = draw_curves({one.name: one.history for one in (subject, *others)})
+    every = (subject, *others)
+    smoothed = any(one.config.optim.label_smoothing for one in every)
+    figure = draw_curves({one.name: one.history for one in every}, smoothed)
     text = progress_sentence(subject.history, subject.config.train.epochs) + " " + gap_sentence(subject)
     if others:
         times = [f"{one.name}, trained for {duration(one.result['train_seconds'])}" for one in others]
@@ -121,6 +144,8 @@ def progress_sentence(history: Sequence[Row], planned: float) -> str:
         only = "its only epoch" if trained == 1 else f"{trained:g} of an epoch"
         return f"In {only} ({duration(whole[0])}) the run reached a {words} accuracy of {last}."
     length = f"{counted(trained, 'epoch')} of {duration(statistics.median(whole))} each"
+    if first == last:
+        return f"In {length}, {words} accuracy was {first} after the first epoch and is the same at the end."
     return f"Over {length}, {words} accuracy went from {first} after the first epoch to {last}."
 
 
@@ -133,6 +158,12 @@ def gap_sentence(subject: Subject) -> str:
     train, val = last.get("train_loss"), last.get("val_loss")
     if train is None or val is None:
         return text + "Without validation images, the curves say nothing about unseen images."
+    if smoothing := subject.config.optim.label_smoothing:
+        lowest = loss_floor(smoothing, len(subject.classes))
+        return (
+            f"{text}At the end the training loss is {train:.3f}; with smoothed labels it cannot fall below "
+            f"{lowest:.3f}. The validation loss, {val:.3f}, is that of plain labels, so the two do not compare."
+        )
     text += f"At the end the training loss is {train:.3f} and the validation loss {val:.3f}"
     if val > train:
         return f"{text}: the network does better on the images it was trained on."
@@ -143,7 +174,6 @@ def gap_sentence(subject: Subject) -> str:
 def harder_words(config: RunConfig, epochs: int) -> list[str]:
     """What makes training images harder than validation images in the last epoch."""
     reasons = {
-        "label smoothing": config.optim.label_smoothing > 0,
         "augmentation": is_active(config.augment) and config.augment.clean_tail * epochs < 1,
         "dropout": any((config.model.dropout, config.model.attn_dropout, config.model.head_dropout)),
     }

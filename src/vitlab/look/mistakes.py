@@ -202,7 +202,7 @@ def section(subject: Subject) -> Section:
     if subject.part == "training":
         reason = "there are no test or validation images, and errors on training images say little"
         return Section("Errors", [Missing("Confusion, mistakes, reliability, classes", reason)])
-    parts = (confusion_picture, mistakes_picture, reliability_picture, classes_picture)
+    parts = (mistakes_picture, confusion_picture, reliability_picture, classes_picture)
     return Section("Errors", [part(subject) for part in parts])
 
 

@@ -38,10 +38,12 @@ class Missing(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Pictures that belong together, and those that cannot be drawn."""
+    """Pictures that belong together, and those that cannot be drawn; ``is_folded``: a report shows its title, and the
+    rest when the reader opens it."""
 
     title: str
     parts: Sequence[Picture | Missing]
+    is_folded: bool = False
 
     @property
     def pictures(self) -> list[Picture]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -139,20 +140,18 @@ def disturbed_versions(subject: Subject, name: str, number: int) -> Pixels:
 
 
 @style.applied
-def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versions: Mapping[str, Pixels]) -> Figure:
+def draw_robustness(
+    runs: Mapping[str, Curves], units: Mapping[str, str], versions: Mapping[str, Pixels], chance: float
+) -> Figure:
     """One plot per disturbance, the runs over each other: accuracy at each strength, and below it one image at that
-    strength ([R, S, S, C], by the disturbance's name). Strengths are evenly spaced, whatever their values."""
+    strength ([R, S, S, C], by the disturbance's name); ``chance``, a fraction, is what guessing reaches."""
     rows = math.ceil(len(units) / PANELS)
     figure = style.new_figure(style.WIDTH, 2.75 * rows)
     places = np.ravel(np.asarray(figure.subfigures(rows, PANELS)))
     for place, (name, unit) in zip(places, units.items(), strict=False):
         upper, lower = place.subplots(2, 1, height_ratios=(4.2, 1), sharex=True, gridspec_kw={"hspace": 0.0})
-        _draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}")
-        side = versions[name].shape[1] + 2
-        framed = np.pad(style.as_colour(versions[name]), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
-        extent = (-0.5, len(framed) - 0.5, -0.5, 0.5)  # each version under its tick
-        lower.imshow(framed.swapaxes(0, 1).reshape(side, -1, 3), extent=extent, interpolation="nearest", aspect="equal")
-        lower.set_axis_off()
+        _draw_curves(upper, {run: curves[name] for run, curves in runs.items()}, f"{name}: {unit}", chance)
+        _draw_versions(lower, versions[name], [strength for strength, _ in next(iter(runs.values()))[name]])
         if place in places[::PANELS]:
             upper.set_ylabel("accuracy %")
     spare = places[len(units) :]
@@ -162,18 +161,29 @@ def draw_robustness(runs: Mapping[str, Curves], units: Mapping[str, str], versio
     return figure
 
 
-def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str) -> None:
+def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[tuple[float, float]]], title: str, chance: float) -> None:
     for number, (name, curve) in enumerate(runs.items()):
         colour, marker = style.SERIES[number % len(style.SERIES)], style.MARKERS[number % len(style.MARKERS)]
-        scores = [100 * score for _, score in curve]
-        axes.plot(range(len(curve)), scores, marker=marker, markersize=4, color=colour, label=style.run_name(name))
-    strengths = [f"{strength:g}" for strength, _ in next(iter(runs.values()))]
-    axes.set_xticks(range(len(strengths)), strengths)
+        strengths, scores = [strength for strength, _ in curve], [100 * score for _, score in curve]
+        axes.plot(strengths, scores, marker=marker, markersize=4, color=colour, label=style.run_name(name))
+    axes.axhline(100 * chance, color=style.GREY, linewidth=1, linestyle=(0, (1, 2)))
+    axes.annotate("guessing", (strengths[0], 100 * chance), (0, 2), textcoords="offset points", fontsize=7)
+    axes.set_xticks(strengths, [f"{strength:g}" for strength in strengths])
     axes.tick_params(axis="x", labelbottom=True, length=0)
-    axes.set(ylim=(0, 103), xlim=(-0.5, len(strengths) - 0.5))
+    axes.set(ylim=(0, 103))
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_title(title, fontsize=8.5)
     axes.grid(axis="y")
+
+
+def _draw_versions(axes: Axes, versions_RSSC: Pixels, strengths: Sequence[float]) -> None:
+    """Each version under its strength, as large as the closest two allow."""
+    half = 0.47 * min(b - a for a, b in pairwise(strengths))
+    for strength, version in zip(strengths, style.as_colour(versions_RSSC), strict=True):
+        extent = (strength - half, strength + half, -half, half)
+        axes.imshow(version, extent=extent, interpolation="nearest", aspect="equal")
+    axes.set(xlim=(strengths[0] - half, strengths[-1] + half), ylim=(-half, half))
+    axes.set_axis_off()
 
 
 def section(subject: Subject, others: Sequence[Subject], number: int) -> Section:
@@ -188,7 +198,8 @@ def section(subject: Subject, others: Sequence[Subject], number: int) -> Section
         for one in (subject, *others)
     }
     units = {name: unit for name, (_, _, unit) in DISTURBANCES.items()}
-    figure = draw_robustness(runs, units, {name: disturbed_versions(subject, name, number) for name in units})
+    versions = {name: disturbed_versions(subject, name, number) for name in units}
+    figure = draw_robustness(runs, units, versions, 1 / len(subject.classes))
     fact = limits_sentence(runs[subject.name], subject.counted_images(count))
     compared = [compare_sentence(subject.name, runs[subject.name], other.name, runs[other.name]) for other in others]
     text = " ".join([fact, "Pixels are those of the stored images.", *compared])

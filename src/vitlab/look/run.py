@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitlab.config import RunConfig
 from vitlab.data import Dataset
-from vitlab.data.batches import DeviceSplit, to_device
+from vitlab.data.batches import DeviceSplit, same_images, to_device
 from vitlab.errors import RunError
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
@@ -144,7 +144,7 @@ def check_comparable(subject: Subject, other: Subject) -> None:
     own, theirs = subject.images, other.images
     if subject.dataset.digest != other.dataset.digest or subject.part != other.part:
         what, why = "was trained on other images", ""
-    elif not (torch.equal(own.labels, theirs.labels) and torch.equal(own.images, theirs.images)):
+    elif not (torch.equal(own.labels, theirs.labels) and same_images(own.images, theirs.images)):
         what, why = f"has other {subject.part} images", " (another seed or val_fraction)"
     else:
         return

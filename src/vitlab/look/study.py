@@ -214,8 +214,10 @@ def answer(lines: list[Line]) -> Answer:
     said = []
     if alike:
         said.append(f"Not distinguishable from it: {listed(alike)}.")
-    elif others:
+    elif others and all(line.distinguishable for line in others):
         said.append("It is better than every other cell by more than chance.")
+    elif others:
+        said.append("Seeds are too few to tell how much of that is chance.")
     front = sorted((line for line in group if line.on_front), key=lambda line: line.seconds or 0.0)
     named = [f"{line.cell} ({line.accuracy:.2f} % in {duration(line.seconds or 0.0)})" for line in front]
     text = [*said, f"Best accuracy for their time: {listed(named)}."]

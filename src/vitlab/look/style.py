@@ -6,6 +6,7 @@ Letters in names: N images, S side in pixels, C channels, R rows and Q columns o
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import FuncNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -36,6 +37,7 @@ LOOKED = LinearSegmentedColormap.from_list(
     "looked", [(0.0, "#b9cfe4"), (0.5, "#ffffff"), (0.66, "#fdc171"), (0.83, "#ea5a33"), (1.0, "#8f0a0a")]
 )
 NEEDED = mpl.colormaps["RdBu_r"]
+MOST_SHARES = 8.0  # where the scale of attention ends
 DPI = 130
 PAD = 0.07  # inches around every plot
 WIDTH = 8.0  # inches, of a figure as wide as the page
@@ -150,10 +152,54 @@ def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:
     return np.concatenate([images_NSSC, white]).reshape(-1, columns, *images_NSSC.shape[1:])
 
 
+def attention_norm() -> FuncNorm:
+    """The scale of attention in multiples of uniform attention, the same in every picture and on the page: from 0 to 1
+    in proportion, from 1 to MOST_SHARES by the logarithm."""
+
+    def place(shares: Floats) -> Floats:
+        above = np.log(np.maximum(shares, 1.0)) / math.log(MOST_SHARES)
+        placed: Floats = 0.5 + 0.5 * np.where(np.asarray(shares) <= 1.0, np.asarray(shares) - 1.0, above)
+        return placed
+
+    def shares(place: Floats) -> Floats:
+        back: Floats = np.where(place <= 0.5, 2.0 * place, MOST_SHARES ** (2.0 * place - 1.0))
+        return back
+
+    return FuncNorm((place, shares), 0.0, MOST_SHARES, clip=True)
+
+
+def fall_norm() -> FuncNorm:
+    """The scale of falls of probability, -1 to 1, the same in every picture and on the page: the signed root, so that
+    small ones show."""
+
+    def place(falls: Floats) -> Floats:
+        root: Floats = np.sign(falls) * np.sqrt(np.abs(falls))
+        return root
+
+    def falls(root: Floats) -> Floats:
+        square: Floats = np.sign(root) * np.square(root)
+        return square
+
+    return FuncNorm((place, falls), -1.0, 1.0, clip=True)
+
+
 def show_pixels(axes: Axes, image: Pixels) -> None:
     """An image without axes, every pixel a sharp square."""
     axes.imshow(as_colour(image), interpolation="nearest")
     axes.set_axis_off()
+
+
+def outline(axes: Axes, image_SSC: Pixels, left: float = 0, top: float = 0) -> None:
+    """A thin line around the drawing in a grey image [S, S, 1] whose first pixel is at (left, top). A colour image has
+    no outline."""
+    if image_SSC.shape[-1] != 1 or not np.ptp(image_SSC):
+        return
+    light = image_SSC[..., 0].astype(np.float64)
+    height, width = light.shape
+    middle = (light.min() + light.max()) / 2
+    axes.contour(
+        left + np.arange(width), top + np.arange(height), light, [middle], colors=INK, linewidths=0.7, alpha=0.8
+    )
 
 
 def centres(count: int, side: int, gap: int) -> Floats:

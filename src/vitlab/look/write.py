@@ -121,15 +121,16 @@ def look_at_study(folder: Path, runs: Path) -> Written:
 def sections_of_run(
     subject: Subject, others: Sequence[Subject], numbers: list[int], query: int | None = None
 ) -> list[Section]:
-    """Every picture of a run; ``numbers`` are the images that some of them show (`run.shown_images`)."""
+    """Every picture of a run, what readers ask for first at the top; ``numbers`` are the images that some of
+    them show (`run.shown_images`)."""
     names = [*subject.classes, *(one.name for one in (subject, *others))]
     return [
-        note_letters(images.section(subject, numbers), names),
-        curves.section(subject, others),
         mistakes.section(subject),
         attention.section(subject, numbers, query),
-        inside.section(subject, numbers),
         robustness.section(subject, others, numbers[0]),
+        curves.section(subject, others),
+        note_letters(images.section(subject, numbers), names)._replace(is_folded=True),
+        inside.section(subject, numbers)._replace(is_folded=True),
     ]
 
 
@@ -140,7 +141,7 @@ def note_letters(section: Section, names: Sequence[str]) -> Section:
         return section
     shown = letters if len(letters) <= MOST_LETTERS else f"{letters[:MOST_LETTERS]}…"
     reason = f"no font on this machine has {shown}; they appear as boxes until you install one such as Noto Sans CJK"
-    return Section(section.title, [*section.parts, Missing("Some letters of names", reason)])
+    return section._replace(parts=[*section.parts, Missing("Some letters of names", reason)])
 
 
 def write_report(folder: Path, sections: Sequence[Section], **parts: Any) -> Written:

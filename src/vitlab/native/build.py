@@ -27,6 +27,7 @@ import torch
 from vitlab.errors import OutOfMemoryError, StorageError, VitlabError, storage_error
 from vitlab.files import publish, remove, sha256
 from vitlab.native.private import check_private, make_private, read_private
+from vitlab.system import CRASHED, KILLED
 
 # Products in bf16 or float; double, with and without the layout of bf16 (pairs), is for tests.
 Kind = Literal["bf16", "float", "double", "pairs"]
@@ -230,7 +231,7 @@ def _load_elsewhere(built: Path) -> None:
             code = subprocess.run(command, capture_output=True, check=False).returncode
         except OSError:
             return  # what could not be tried is not known to crash
-        if code in (-signal.SIGILL, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE):
+        if code in CRASHED:
             raise NativeError(f"the compiled kernels crash when they are loaded ({signal.Signals(-code).name})")
 
 
@@ -258,6 +259,6 @@ def _run(command: list[str], folder: Path | None = None) -> str:
     if any(sign in done.stderr for sign in FULL):
         where = folder.parent if folder else "its temporary folder"
         raise StorageError(f"{what} cannot write to {where}: the disk is full; free some space, or use --kernels plain")
-    if done.returncode == -signal.SIGKILL or any(sign in done.stderr for sign in BUSY):
+    if done.returncode == KILLED or any(sign in done.stderr for sign in BUSY):
         raise OutOfMemoryError(f"{what} was stopped ({complaint}), {later}")
     raise NativeError(f"{what} failed: {complaint}")

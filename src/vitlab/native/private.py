@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from vitlab.errors import StorageError, storage_error
+from vitlab.system import NO_LINK, READ, user
 from vitlab.text import quoted
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -46,7 +47,7 @@ def check_private(folder: Path) -> None:
 def read_private(path: Path) -> bytes | str:
     """The bytes of a file that only the user or root can have written; a reason in words if it is another one."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, READ | NO_LINK)
     except OSError as error:
         return f"it cannot be opened: {error.strerror}"
     about = os.fstat(handle)
@@ -67,8 +68,3 @@ def read_private(path: Path) -> bytes | str:
 def owned(about: os.stat_result) -> bool:
     """Whether a file belongs to this user or to root."""
     return user() is None or about.st_uid in (0, user())
-
-
-def user() -> int | None:
-    """This user's number; None on systems without such numbers."""
-    return os.geteuid() if hasattr(os, "geteuid") else None

@@ -14,18 +14,21 @@ const SAID = 2000; // milliseconds for which the button shows its result
  * @param {Store} store @param {(choices: Partial<State>) => void} chosen @param {() => boolean} busy
  */
 export function followAddress(store, chosen, busy) {
-  let written = location.hash;
+  let known = location.hash;
   let timer = 0;
 
   function write() {
     clearTimeout(timer);
-    written = `#${toHash(store.get())}`;
-    history.replaceState(null, "", written);
+    if (location.hash !== known) return; // the user has just changed it, and "hashchange" is still to come
+    history.replaceState(null, "", `#${toHash(store.get())}`);
+    known = location.hash;
   }
 
   window.addEventListener("hashchange", () => {
-    const text = location.hash.slice(1);
-    if (location.hash !== written && holdsChoices(text)) chosen(fromHash(text));
+    if (location.hash === known) return;
+    known = location.hash;
+    const text = known.slice(1);
+    if (holdsChoices(text)) chosen(fromHash(text));
   });
 
   const button = byId("share");

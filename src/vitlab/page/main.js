@@ -17,6 +17,7 @@ import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
+import { createTrain } from "./panels/train.js";
 import { createReader, isBlank, sameSquares } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
@@ -66,6 +67,7 @@ const panels = [
   createAnswer(store),
   createLens(),
   createDisturb(store),
+  createTrain((config, weights) => addOwn(config, weights, config.name)),
   createStory(),
 ];
 /** @type {Menu | null} */
@@ -244,6 +246,22 @@ store.listen((state, before) => {
   render();
 });
 
+/**
+ * Opens a network that is not of this site, adds it to the menu and chooses it.
+ * @param {any} config @param {ArrayBuffer} weights @param {string} name
+ */
+async function addOwn(config, weights, name) {
+  const id = `own~${++own}`;
+  try {
+    networks.set(id, await loadFiles(id, config, weights));
+    menu?.add(id, name);
+    notice("");
+    store.set({ model: id });
+  } catch (error) {
+    noticeError(error);
+  }
+}
+
 listenForFiles({
   onProblem: notice,
   under: () => (readsDrawings() ? null : (networkOf(store.get().model)?.config.background ?? 0)),
@@ -251,18 +269,7 @@ listenForFiles({
     notice("");
     slate.lay(image, "picture");
   },
-  async onModel(config, weights) {
-    const id = `own~${++own}`;
-    try {
-      const network = await loadFiles(id, config, weights);
-      networks.set(id, network);
-      menu?.add(id, `${network.config.name} (your file)`);
-      notice("");
-      store.set({ model: id });
-    } catch (error) {
-      noticeError(error);
-    }
-  },
+  onModel: (config, weights) => addOwn(config, weights, `${config?.name} (your file)`),
 });
 
 /** @returns {Promise<MenuFile>} */

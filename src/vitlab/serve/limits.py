@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
+
+from vitlab.system import most_open_files
 
 MIB = 1 << 20
 OWN_DESCRIPTORS = 32  # files, sockets and pipes of the process itself
@@ -33,7 +34,5 @@ class Limits:
 
     def connections_here(self) -> int:
         """``connections``, or fewer where the process may not open that many files."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            return self.connections
-        return max(8, min(self.connections, soft - OWN_DESCRIPTORS))
+        most = most_open_files()
+        return self.connections if most is None else max(8, min(self.connections, most - OWN_DESCRIPTORS))

@@ -52,13 +52,14 @@ class Line:
     verdict: str | None
     metrics: dict[str, float | None] = field(default_factory=dict)  # further ones of test images, means over seeds
     rank: int | None = None
-    distinguishable: bool | None = None  # from the best
+    distinguishable: bool | None = None  # from the best, by a paired test; None where the seeds are too few to tell
     on_front: bool = False
     data: str | None = None  # the data set; of a user's own only the last part of its path
     data_sha256: str | None = None
     split: str | None = None  # "test" or "validation"; None if no run on this data is done
     not_learned: int = 0  # runs that are no better than guessing, or whose loss blew up
     validation: str | None = None  # which images these are, if the split is "validation"
+    scores: dict[int, float] = field(default_factory=dict)  # accuracies in percent, by seed
 
     @property
     def images(self) -> str:
@@ -72,8 +73,8 @@ class Line:
         return self.data_sha256 or self.data, self.split, self.validation
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values, without those that the rows hold."""
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
 
 
 def summarize(cells: Sequence[Cell], rows: Sequence[Row], split: str = "test") -> list[Line]:
@@ -141,7 +142,8 @@ def line_of(cell: Cell, rows: Sequence[Row], split: str | None) -> Line:
     """The line of one cell."""
     done = finished(rows)
     failed = Counter(row["status"] for row in rows if row["status"] != "done")
-    scores = [100 * score for row in done if (score := accuracy_of(row, split)) is not None]
+    by_seed = {row["seed"]: 100 * score for row in done if (score := accuracy_of(row, split)) is not None}
+    scores = list(by_seed.values())
     first: Row = done[0] if done else {}
     images = first.get("test_images" if split == "test" else "val_images") or 0
     published = cell.published if split in ("test", None) else None
@@ -163,6 +165,7 @@ def line_of(cell: Cell, rows: Sequence[Row], split: str | None) -> Line:
         metrics={name: mean(done, f"test_{name}") if split == "test" else None for name in FURTHER},
         split=split,
         not_learned=sum(row.get("learned") is False for row in done),
+        scores=by_seed,
     )
 
 
@@ -237,7 +240,7 @@ def verdict(scores: list[float], images: int, published: float) -> str | None:
 
 
 def ranked(lines: list[Line]) -> list[Line]:
-    """The lines with their rank, whether each differs from the best beyond its interval, and the Pareto front; each
+    """The lines with their rank, whether each differs from the best by more than chance, and the Pareto front; each
     among the lines of its group."""
     made = {line.cell: line for group in groups(lines) for line in ranked_group(group)}
     return [made[line.cell] for line in lines]
@@ -248,15 +251,28 @@ def ranked_group(lines: list[Line]) -> list[Line]:
     order = sorted((line for line in lines if line.accuracy is not None), key=lambda line: -(line.accuracy or 0.0))
     ranks = {line.cell: number for number, line in enumerate(order, start=1)}
     front = pareto([(line.cell, line.seconds, line.accuracy) for line in lines])
-    best = order[0].interval if order else None
-
-    def differs(line: Line) -> bool | None:
-        return None if line.interval is None or best is None else line.interval[1] < best[0]
-
+    best = order[0].scores if order else {}
     return [
-        replace(line, rank=ranks.get(line.cell), distinguishable=differs(line), on_front=line.cell in front)
+        replace(
+            line, rank=ranks.get(line.cell), distinguishable=differs(best, line.scores), on_front=line.cell in front
+        )
         for line in lines
     ]
+
+
+def differs(best: dict[int, float], other: dict[int, float]) -> bool | None:
+    """Whether the accuracies of two cells differ at the 5 % level, by seed: a paired t-test over the seeds that both
+    have, else Welch's t-test; None where either has fewer than two. Overlapping intervals would not tell: intervals of
+    two means can overlap although the means differ (Schenker and Gentleman 2001)."""
+    common = sorted(best.keys() & other.keys())
+    if len(common) > 1:
+        gains = [best[seed] - other[seed] for seed in common]
+        return abs(statistics.mean(gains)) > half_interval(gains)
+    if min(len(best), len(other)) < 2:
+        return None
+    from scipy import stats
+
+    return bool(stats.ttest_ind(list(best.values()), list(other.values()), equal_var=False).pvalue < 0.05)
 
 
 def pareto(points: list[tuple[str, float | None, float | None]]) -> set[str]:

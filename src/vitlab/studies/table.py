@@ -47,7 +47,7 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 
 
 def rank_text(line: Line) -> str:
-    """The rank, with a mark if the interval overlaps that of the best."""
+    """The rank, with a mark if it cannot be told from the best."""
     if line.rank is None:
         return ""
     return f"{line.rank} =" if line.distinguishable is False and line.rank > 1 else str(line.rank)
@@ -193,7 +193,9 @@ def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
     if any(line.split == "validation" for line in measured):
         made.append("Validation images are not a test: training may have chosen its best epoch by them.")
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
-        made.append("A rank with = is not distinguishable from the best: the intervals overlap.")
+        made.append("A rank with = is not distinguishable from the best (paired t-test over seeds, 5 % level).")
+    if any(line.done == 1 and line.rank for line in lines):
+        made.append("A rank of a single seed may be chance; --seeds 3 or more tells.")
     if any(line.verdict for line in lines):
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):

@@ -45,8 +45,9 @@ class Preprocess:
         zeros are black only before normalisation.
         """
         images = images_BHWC.permute(0, 3, 1, 2).float()
-        if images_BHWC.dtype == torch.uint8:
-            images = images / 255.0
+        is_new = images_BHWC.dtype == torch.uint8  # then no one else sees what is changed in place
+        if is_new:
+            images.div_(255.0)
         size = (self.image_size, self.image_size)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
@@ -55,12 +56,19 @@ class Preprocess:
         if self.crop is not None and self.crop < self.image_size:
             first = (self.image_size - self.crop) // 2
             images = images[:, :, first : first + self.crop, first : first + self.crop]
-        return self.normalize(images)
+        if not is_new:
+            return self.normalize(images)
+        mean, std = self._per_channel(images)
+        return images.sub_(mean).div_(std)
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:
         """Subtract the mean, divide by the standard deviation, per channel."""
-        mean, std = (constant(values, images_BCHW.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        mean, std = self._per_channel(images_BCHW)
         return (images_BCHW - mean) / std
+
+    def _per_channel(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (constant(values, images_BCHW.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return mean, std
 
     def denormalize(self, inputs_BCSS: Tensor) -> Tensor:
         """The inverse of `normalize`: float64, in 0 to 1 for images."""

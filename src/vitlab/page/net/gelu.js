@@ -56,3 +56,30 @@ export function gelu(x, count) {
     }
   }
 }
+
+/**
+ * GELU and its slope, for training: y = GELU(x), slope = Phi(x) + x phi(x), both of the first `count` numbers.
+ * @param {Float32Array} x @param {Float32Array} y @param {Float32Array} slope @param {number} count
+ */
+export function geluWithSlope(x, y, slope, count) {
+  for (let i = 0; i < count; i++) {
+    const v = x[i];
+    if (v > -REACH && v < REACH) {
+      const place = (v + REACH) * KNOTS_PER_UNIT;
+      const knot = place | 0;
+      const t = place - knot;
+      const from = VALUES[knot];
+      const rise = VALUES[knot + 1] - from;
+      const s0 = SLOPES[knot];
+      const s1 = SLOPES[knot + 1];
+      const square = 3 * rise - 2 * s0 - s1;
+      const cube = s0 + s1 - 2 * rise;
+      const integral = from + t * (s0 + t * (square + t * cube));
+      y[i] = v * integral;
+      slope[i] = integral + v * KNOTS_PER_UNIT * (s0 + t * (2 * square + 3 * t * cube));
+    } else {
+      y[i] = Math.max(v, 0);
+      slope[i] = v > 0 ? 1 : 0;
+    }
+  }
+}

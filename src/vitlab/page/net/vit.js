@@ -132,7 +132,7 @@ export function build(config, tensors) {
  * The number of tokens, and the place in the input of every number in every patch; -1 outside, where patches see 0.
  * @param {Config} config
  */
-function planOf(config) {
+export function planOf(config) {
   const { model, channels } = config;
   const { grid, margin, size } = squaresOf(model);
   const reach = grid * model.patch_size + 2 * margin; // pixels at the right and bottom that fill no patch are cut off
@@ -158,7 +158,7 @@ function planOf(config) {
 /**
  * @param {Shelf} shelf @param {Config} config @param {Plan} plan
  */
-function takeWeights(shelf, config, plan) {
+export function takeWeights(shelf, config, plan) {
   const { model, classes } = config;
   const dim = model.embed_dim;
   /** @type {Block[]} */
