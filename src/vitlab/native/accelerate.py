@@ -27,12 +27,15 @@ from vitlab.machine import Machine
 from vitlab.model import Network, ViT
 from vitlab.model.block import Block
 from vitlab.native import ops
-from vitlab.native.build import Library, NativeError, load
+from vitlab.native.build import Instructions, Kind, Library, NativeError, load
 from vitlab.native.ops import LANES, MOST_CLASSES, BlockShape, Kernels
 from vitlab.native.private import make_private
 from vitlab.text import value as shown
 
 Known = Callable[[Any], bool]
+
+# Where --kernels auto uses the kernels. Measured: docs/understand/speed.md, "What `auto` chooses".
+FASTER_THAN_TORCH: tuple[Instructions, ...] = ("AVX512-BF16", "AVX-512", "AVX2")
 
 
 def anything(value: Any) -> bool:
@@ -84,12 +87,14 @@ def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Kernels
     reasons = {
         "--kernels plain was given": machine.kernels == "plain",
         "they run only on a CPU": machine.device.type != "cpu",
-        "they compute only in bf16": machine.precision != "bf16",
     }
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     if reason is None:
         try:
-            return with_kernels(library(), machine, note)
+            found = library("bf16" if machine.precision == "bf16" else "float")
+            if machine.kernels == "auto" and found.instructions not in FASTER_THAN_TORCH:
+                raise NativeError(f"they are faster only with {', '.join(FASTER_THAN_TORCH)}")
+            return with_kernels(found, machine, note)
         except NativeError as error:
             reason = str(error)
             if machine.kernels == "auto":
@@ -109,9 +114,10 @@ def with_kernels(found: Library, machine: Machine, note: Callable[[str], None]) 
 
 
 @cache
-def library() -> Library:
-    """The bf16 library of this process: asking the compiler about the processor takes a moment."""
-    return load("bf16", user_cache() / "native")
+def library(kind: Kind) -> Library:
+    """The library of this process whose products run in ``kind``: asking the compiler about the processor takes a
+    moment."""
+    return load(kind, user_cache() / "native")
 
 
 def accelerate(

@@ -5,17 +5,21 @@
 // its nearest cache. Images are dealt to threads in fixed pieces (pool.h), and the gradients of the pieces are added in a
 // fixed order, so that the result is the same, bit for bit, whenever the number of threads is.
 //
-// Files: vec.h functions of 16 numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h the innermost products (gemm_amx.h, gradient_amx.h: on tiles); gelu_*.h one
-// activation; plan.h sizes and memory; rows.h, elementwise.h what happens between products; weights.h packing;
-// forward.h, backward.h the passes. What ends in _bf16.h needs AVX512-BF16, its _generic.h twin only a C compiler.
+// Files: vec.h functions of LANES numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h and product.h the
+// innermost products (gemm_amx.h, gradient_amx.h: on tiles); gelu_*.h one activation; plan.h sizes and memory; rows.h,
+// elementwise.h what happens between products; weights.h packing; forward.h, backward.h the passes. What ends in
+// _bf16.h needs AVX512-BF16, its _plain.h twin computes in full precision on any processor, _pairs.h is for tests.
 
 #include "vec.h"
-#ifdef VITLAB_BF16
+#if defined VITLAB_BF16
 #include "gemm_bf16.h"
 #include "gelu_bf16.h"
+#elif defined VITLAB_PAIRS
+#include "gemm_pairs.h"
+#include "gelu_plain.h"
 #else
-#include "gemm_generic.h"
-#include "gelu_generic.h"
+#include "gemm_plain.h"
+#include "gelu_plain.h"
 #endif
 #include "plan.h"
 #include "rows.h"
@@ -35,6 +39,9 @@
 
 // Multiply by AMX tiles where the processor has them, or by vectors; returns whether by tiles. For tests.
 API int vitlab_use_tiles(int wanted) { return use_tiles(wanted); }
+
+// How many numbers a vector holds: columns are padded to multiples of it. For tests.
+API int vitlab_lanes(void) { return LANES; }
 
 typedef struct {
     packed *weights;     // of each block

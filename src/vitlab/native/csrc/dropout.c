@@ -7,7 +7,7 @@
 
 typedef uint16_t words16 __attribute__((vector_size(LANES * sizeof(uint16_t)), aligned(2), may_alias));
 
-enum { CHUNKS_AT_ONCE = 512 };
+enum { CHUNK = 32, CHUNKS_AT_ONCE = 512 };  // numbers that 16 words decide on; chunks in a piece
 
 typedef struct {
     uint16_t *mask;
@@ -21,12 +21,13 @@ static void draw_pieces(void *context, int thread, job *pieces) {
     for (ptrdiff_t chunk; (chunk = next_piece(pieces) * CHUNKS_AT_ONCE) >= 0;) {
         const ptrdiff_t end = chunk + CHUNKS_AT_ONCE < w->chunks ? chunk + CHUNKS_AT_ONCE : w->chunks;
         for (; chunk < end; chunk++) {
-            const words drawn = draw_words(&w->dropped, chunk * LANES);
-            const words lower = (words)((drawn & 0xffff) >= w->dropped.threshold) & 1;
-            const words upper = (words)((drawn >> 16) >= w->dropped.threshold) & 1;
-            uint16_t *to = w->mask + 2 * LANES * chunk;
-            *(words16 *)to = __builtin_convertvector(lower, words16);
-            *(words16 *)(to + LANES) = __builtin_convertvector(upper, words16);
+            for (int i = 0; i < CHUNK / 2; i += LANES) {
+                const words drawn = draw_words(&w->dropped, chunk * (CHUNK / 2) + i);
+                const words lower = (words)((drawn & 0xffff) >= w->dropped.threshold) & 1;
+                const words upper = (words)((drawn >> 16) >= w->dropped.threshold) & 1;
+                *(words16 *)(w->mask + CHUNK * chunk + i) = __builtin_convertvector(lower, words16);
+                *(words16 *)(w->mask + CHUNK * chunk + CHUNK / 2 + i) = __builtin_convertvector(upper, words16);
+            }
         }
     }
 }

@@ -6,14 +6,14 @@
 //
 // Letters: N tokens, P numbers of a patch, D numbers of a token, a multiple of 16.
 
+#include "product.h"
 #include "sums.h"
 
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
 
-// Rows and vectors of sums that stay in registers; images whose patches are multiplied at once.
-enum { TILE = 8, PANEL = 3, GROUP = 4 };
+enum { GROUP = 4, TURNED = 8 };  // images whose patches are multiplied at once; rows of the projection in a piece
 
 typedef struct {
     int batch, channels, side;           // images [batch][channels][side][side]
@@ -104,45 +104,11 @@ static void cut_group(const vitlab_patches *s, const sizes *z, const real *image
         cut_patches(s, z, images + (image + i) * pixels, m->bordered, m->patches + i * z->tokens * z->length);
 }
 
-// c [rows][vecs] = start + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row + k * a_step].
-INLINE void multiply_tile(const int rows, const int vecs, real *c, const real *start, ptrdiff_t width, const real *a,
-                          ptrdiff_t a_row, ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    vec sum[TILE][PANEL];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = start ? load(start + r * width + v * LANES) : zeros();
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        vec right[PANEL];
-        UNROLL for (int v = 0; v < vecs; v++) right[v] = load(b + k * width + v * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += a[r * a_row + k * a_step] * right[v];
-    }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) store(c + r * width + v * LANES, sum[r][v]);
-}
-
-#define TILES_OF(VECS)                                                                        \
-    for (; row + TILE <= rows; row += TILE) multiply_tile(TILE, VECS, TILE_AT);               \
-    if (row + 4 <= rows) multiply_tile(4, VECS, TILE_AT), row += 4;                           \
-    for (; row < rows; row++) multiply_tile(1, VECS, TILE_AT);
-#define TILE_AT                                                                                                  \
-    c + row * width + at, start ? start + row * width + at : NULL, width, a + row * a_row, a_row, a_step, b + at, depth
-
-// The same for any number of rows and a width of any number of vectors.
+// c [rows][width] = start (NULL: zeros) + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row +
+// k * a_step].
 static void multiply(real *c, const real *start, ptrdiff_t rows, ptrdiff_t width, const real *a, ptrdiff_t a_row,
                      ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    for (ptrdiff_t at = 0, vecs; at < width; at += vecs * LANES) {
-        ptrdiff_t row = 0;
-        vecs = (width - at) / LANES;
-        if (vecs == 4) vecs = 2;  // two of two, not three and one
-        if (vecs > PANEL) vecs = PANEL;
-        if (vecs == 3) {
-            TILES_OF(3)
-        } else if (vecs == 2) {
-            TILES_OF(2)
-        } else {
-            TILES_OF(1)
-        }
-    }
+    product(c, start, width, rows, width, a, a_row, a_step, b, width, depth);
 }
 
 typedef struct {
@@ -162,7 +128,7 @@ static void turn_pieces(void *context, int thread, job *pieces) {
     const work *w = context;
     const sizes z = w->z;
     for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
-        for (ptrdiff_t p = piece * TILE; p < (piece + 1) * TILE && p < z.length; p++)
+        for (ptrdiff_t p = piece * TURNED; p < (piece + 1) * TURNED && p < z.length; p++)
             for (ptrdiff_t i = 0; i < z.dim; i++) w->workspace[p * z.dim + i] = w->projection[i * z.length + p];
     }
 }
@@ -190,7 +156,7 @@ API void vitlab_embed(const vitlab_patches *s, const real *images, const real *p
                       const real *places, real *x, real *workspace) {
     work w = {.s = s, .z = sizes_of(s), .images = images, .projection = projection, .bias = bias, .places = places};
     w.x = x, w.workspace = workspace, w.parts = parts(s, &w.z);
-    share_out(s->threads, (w.z.length + TILE - 1) / TILE, turn_pieces, &w);
+    share_out(s->threads, (w.z.length + TURNED - 1) / TURNED, turn_pieces, &w);
     share_out(s->threads, (ptrdiff_t)s->threads * w.parts, embed_pieces, &w);
 }
 

@@ -15,8 +15,16 @@
 #define API __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
+// Sums of a tile stay in registers: 32 of them, or 16 with AVX2.
+#if defined __AVX512F__
 enum { LANES = 16, TILE_ROWS = 8, TILE_VECS = 3 };
-typedef float lanes __attribute__((vector_size(64), aligned(4)));
+#elif defined __AVX__
+enum { LANES = 8, TILE_ROWS = 4, TILE_VECS = 3 };
+#else
+enum { LANES = 4, TILE_ROWS = 8, TILE_VECS = 3 };
+#endif
+enum { MULTIPLE = 16 };
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     int rows, columns;  // of the weights; the rounds work on the matrix lying down
@@ -31,10 +39,10 @@ typedef struct {
     int rounds, threads;
 } vitlab_muon_settings;
 
-INLINE int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE int padded(int n) { return (n + MULTIPLE - 1) / MULTIPLE * MULTIPLE; }
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-// c = alpha a b + beta d for one tile of 8 rows and ``vecs`` vectors.
+// c = alpha a b + beta d for one tile of TILE_ROWS rows and ``vecs`` vectors.
 INLINE void tile(int vecs, float *c, const float *a, const float *b, const float *d, int columns, int depth, float alpha,
                  float beta) {
     lanes sum[TILE_ROWS][TILE_VECS] = {0};
