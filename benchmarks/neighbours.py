@@ -168,9 +168,7 @@ def report(measured: dict[str, Any]) -> str:
         name = f"`{row['preset']}`" + (f", {row['code']} code ({commit[:7] if commit else 'no commit'})" if two else "")
         kept = [f"{spread(row['shares'][name], 100, 0)} %" for name in BARS if name != "alone"]
         rows.append([name, spread(row["images_per_second"]["alone"], digits=0), *kept])
-        under = [
-            f"{name} ({bar} %)" for name, bar in BARS.items() if 100 * row["shares"][name]["median"] < bar - 0.5
-        ]
+        under = [f"{name} ({bar} %)" for name, bar in BARS.items() if 100 * row["shares"][name]["median"] < bar - 0.5]
         if under and row["code"] == "this":
             lines.append(f"`{row['preset']}` keeps less than we ask for: {', '.join(under)}.")
     return "\n".join([markdown(head, rows), "", *lines, circumstances(measured["environment"])])
@@ -182,7 +180,9 @@ def main() -> int:
         return child(sys.argv[2], json.loads(sys.argv[3]))
     parser = options(__doc__)
     parser.add_argument("presets", nargs="*", default=list(DEFAULT), help=f"default: {' '.join(DEFAULT)}")
-    parser.add_argument("--other", type=Path, metavar="FOLDER", help="another checkout, whose code takes turns with this")
+    parser.add_argument(
+        "--other", type=Path, metavar="FOLDER", help="another checkout, whose code takes turns with this"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turn", type=float, default=1.5, metavar="SECONDS", help="about how long each turn takes")
     arguments = parser.parse_args()

@@ -127,6 +127,6 @@ int main(int count, char **words) {
     else if (!strcmp(question, "together")) together();
     else if (!strcmp(question, "asleep")) asleep();
     else if (!strcmp(question, "forked")) forked();
-    else return 2;
+    else if (strcmp(question, "nothing")) return 2;
     return 0;
 }

@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vitlab.openmp import bound_processors
 from vitlab.text import counted
@@ -50,16 +49,19 @@ def available_cores(root: Path = ROOT) -> int:
 
 def limited_cores(root: Path = ROOT) -> tuple[int, str]:
     """`available_cores`, and in words why there are fewer than the system has processors; "" if there are not."""
-    processors, cores = _processors(), 0
-    if platform.system() == "Darwin":
-        cores = _cores_of_macos() or len(processors)
+    processors = _processors()
+    of_macos = _cores_of_macos() if platform.system() == "Darwin" else None
+    if of_macos:
+        cores = min(of_macos, len(processors))
+        why = f"{counted(cores, 'full core')} of {len(processors)} processors"
     else:
         cores = len({_siblings(root, processor) for processor in processors})
-    reasons = [f"{len(processors)} hyper-threads on {counted(cores, 'core')}"] if cores < len(processors) else []
+        why = f"{len(processors)} hyper-threads on {counted(cores, 'core')}"
+    reasons = [why] if cores < len(processors) else []
     quota = min(_quotas(root), default=float(cores))
     if quota < cores:
         cores = max(1, int(quota))
-        reasons.append(f"a quota of {quota:g} cores")
+        reasons.append(f"a quota of {counted(quota, 'core')}")
     return cores, ", ".join(reasons)
 
 
@@ -76,11 +78,11 @@ def _siblings(root: Path, processor: int) -> str:
     return listed or str(processor)
 
 
-def _cores_of_macos(library: Any = None) -> int | None:
-    """Performance cores, or all cores where they are alike; None if the system does not say."""
+def _cores_of_macos() -> int | None:
+    """Performance cores, or all cores where they are alike, without hyper-threads; None if the system is silent."""
     number, size = ctypes.c_int(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     try:
-        ask = (library or ctypes.CDLL(None)).sysctlbyname
+        ask = ctypes.CDLL(None).sysctlbyname
         for name in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
             if ask(name, ctypes.byref(number), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0 and number.value > 0:
                 return number.value

@@ -30,6 +30,7 @@ from vitlab.native import ops
 from vitlab.native.build import Instructions, Kind, Library, NativeError, load
 from vitlab.native.ops import LANES, MOST_CLASSES, BlockShape, Kernels
 from vitlab.native.private import make_private
+from vitlab.openmp import bound_processors
 from vitlab.text import value as shown
 
 Known = Callable[[Any], bool]
@@ -108,6 +109,7 @@ def with_kernels(found: Library, machine: Machine, note: Callable[[str], None]) 
     """The kernels, and the machine that uses them; ``note`` gets what the library remarks, once a process."""
     while found.remarks:
         note(found.remarks.pop(0))
+    found.use_processors(bound_processors())
     by = found.multiplies_by
     machine = replace(machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by)
     return Kernels(found, machine.threads), machine

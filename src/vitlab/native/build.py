@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ FUNCTIONS: dict[str, Any] = {
     **dict.fromkeys(("muon", "dropout_mask", "affine"), None),
     **dict.fromkeys(("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"), ctypes.c_size_t),
     **dict.fromkeys(("use_tiles", "lanes"), ctypes.c_int),
-    "interrupt": None,
+    **dict.fromkeys(("interrupt", "use_processors"), None),
 }
 
 
@@ -106,6 +106,11 @@ class Library:
     def lanes(self) -> int:
         """How many numbers a vector holds; columns are padded to multiples of it, which decides what is dropped."""
         return int(self.c.vitlab_lanes())
+
+    def use_processors(self, numbers: Collection[int]) -> None:
+        """Let the threads that the kernels start from now on run on these processors of the system; if there are none,
+        where the calling thread may run."""
+        self.c.vitlab_use_processors(len(numbers), (ctypes.c_int * len(numbers))(*numbers))
 
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes, for the calling thread alone, valid until its next call."""
@@ -206,7 +211,10 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         built = Path(name) / "kernels.so"
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
-        _run([compiler, OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], Path(name))
+        _run(
+            [compiler, OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"],
+            Path(name),
+        )
         _load_elsewhere(built)
         try:
             os.chmod(built, 0o755)  # whatever the umask says

@@ -52,6 +52,25 @@ ptrdiff_t next_piece(job *pieces) {
 // For tests: before each piece, every thread sleeps for a random time of up to ``microseconds``, less than a second.
 API void vitlab_interrupt(int microseconds) { atomic_store(&longest_nap, microseconds); }
 
+#ifdef __linux__
+static cpu_set_t processors;
+static int are_chosen;  // or helpers run where their caller does
+#endif
+
+// Helpers that start from now on run on these processors. For a caller that OMP_PROC_BIND has tied to one.
+API void vitlab_use_processors(int count, const int *numbers) {
+#ifdef __linux__
+    pthread_mutex_lock(&lock);
+    are_chosen = count > 0;
+    CPU_ZERO(&processors);
+    for (int i = 0; i < count; i++)
+        if (numbers[i] >= 0 && numbers[i] < CPU_SETSIZE) CPU_SET(numbers[i], &processors);
+    pthread_mutex_unlock(&lock);
+#else
+    (void)count, (void)numbers;
+#endif
+}
+
 static void pause_briefly(void) {
 #if defined __x86_64__ || defined __i386__
     __builtin_ia32_pause();
@@ -142,6 +161,9 @@ static void start_helpers(int count) {
     pthread_attr_init(&how);
     pthread_attr_setdetachstate(&how, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&how, STACK);
+#ifdef __linux__
+    if (are_chosen) pthread_attr_setaffinity_np(&how, sizeof processors, &processors);
+#endif
     for (pthread_t thread; helpers < count && pthread_create(&thread, &how, help, NULL) == 0;) helpers++;
     pthread_attr_destroy(&how);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
