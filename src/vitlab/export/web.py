@@ -20,6 +20,7 @@ from vitlab.data import CATALOGUE, Reading, Split, load_dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.data.sources import local_paths
 from vitlab.errors import ConfigError, DataError, RunError
+from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
@@ -61,7 +62,7 @@ def export_web(
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
-    shown = page_files(page)
+    shown = bundled(page_files(page))
     models, content = gather(classifiers, study, runs, note)
     content |= shown
     content[SUMS] = sums(content)
