@@ -15,19 +15,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vitlab.data import tiff
 from vitlab.data.paths import open_regular
+from vitlab.data.splits import MOST_CHANNELS
 from vitlab.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Pixels = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 Eight = npt.NDArray[np.uint8]
 
 MAX_BYTES = 256 * 2**20  # of an encoded file
@@ -236,8 +237,8 @@ def decode_layers(
 def _check_tags(tags: tiff.Tags, name: str) -> None:
     """ImageError for a TIFF of many pixels or channels, or whose numbers have no white."""
     channels = tags.channels or 1
-    if channels > tiff.MOST_CHANNELS:
-        raise ImageError(f"{name} has {channels} channels; vitlab takes up to {tiff.MOST_CHANNELS}: leave some out")
+    if channels > MOST_CHANNELS:
+        raise ImageError(f"{name} has {channels} channels; vitlab takes up to {MOST_CHANNELS}: leave some out")
     check_size(tags.width, tags.height, name, False, MAX_LOCAL_PIXELS if tags.is_for_pillow else MAX_VALUES // channels)
     if tags.channels is not None and (tags.bits > 16 or not tags.count):
         kind = "signed or floating-point numbers" if not tags.count else "numbers"
@@ -256,8 +257,8 @@ def _of_tags(data: bytes, tags: tiff.Tags, name: str) -> Layers:
     except Exception as error:
         if "imagecodecs" in str(error):
             raise ImageError(
-                f"{name} is compressed in a way that needs the package imagecodecs: pip install imagecodecs, or save it "
-                "uncompressed"
+                f"{name} is compressed in a way that needs the package imagecodecs: pip install imagecodecs, or save "
+                "it uncompressed"
             ) from None
         raise _damaged(name) from error
     if pixels.dtype not in (np.uint8, np.uint16):

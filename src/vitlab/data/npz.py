@@ -14,9 +14,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.arrays import refuse_channels_first
 from vitlab.data.cards import Dataset, Reading, own_card
+from vitlab.data.images import ImageError, with_bits
 from vitlab.data.paths import open_regular
-from vitlab.data.splits import MAX_BYTES, Split
+from vitlab.data.splits import MAX_BYTES, MOST_CHANNELS, Split
 from vitlab.errors import DataError
 from vitlab.text import counted, listed
 
@@ -33,9 +35,9 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     """Read the arrays in ``path``; DataError when they do not make a data set.
 
     Keys are x_train, y_train and, optionally, x_val, y_val, x_test, y_test; or images, labels. Images are uint8 (or
-    other whole numbers from 0 to 255) [N, H, W] or [N, H, W, C], labels integers [N]. With an array of strings
-    ``classes``, labels are places in it; without it, the classes are the training labels that occur. ``reading``: as
-    the run read them that they are loaded for.
+    other whole numbers from 0 to 255) or uint16 [N, H, W] or [N, H, W, C], labels integers [N]. With an array of
+    strings ``classes``, labels are places in it; without it, the classes are the training labels that occur.
+    ``reading``: as the run read them that they are loaded for.
     """
     try:
         with open_regular(path) as file:
@@ -50,10 +52,11 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
             f"cannot read {str(path)!r}: {reason}; choose an .npz file that exists and can be read"
         ) from error
     keys = SHORT_KEYS if "images" in arrays and "x_train" not in arrays else KEYS
+    bits = bits_of([arrays[images] for images, _ in keys.values() if images in arrays], reading)
     pairs: dict[str, tuple[Array, Array]] = {}
     for part, (images, labels) in keys.items():
         if images in arrays and labels in arrays:
-            pairs[part] = _pixels(arrays[images], path), _labels(arrays[labels], path)
+            pairs[part] = _pixels(arrays[images], path, bits), _labels(arrays[labels], path)
         elif part == "train":
             raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {found}")
         elif images in arrays or labels in arrays:
@@ -61,9 +64,16 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     return dataset_of(pairs, arrays.get("classes"), path, digest, log, reading)
 
 
-def read_images(path: Path) -> Array:
-    """The images of a file that needs no labels, uint8 [N, H, W] or [N, H, W, C]: those called images, x_test or x, or
-    else its only array. DataError for anything else."""
+def bits_of(images: list[Array], reading: Reading | None) -> int:
+    """8 or 16, as the run read its images; for a new one 16 if a part is uint16 and not all of it fits into 8."""
+    if reading is not None:
+        return reading.bits or 8
+    return 16 if any(one.dtype == np.uint16 and one.size and one.max() > 255 for one in images) else 8
+
+
+def read_images(path: Path, bits: int | None = None) -> Array:
+    """The images of a file that needs no labels, uint8 or uint16 [N, H, W] or [N, H, W, C], with so many ``bits``:
+    those called images, x_test or x, or else its only array. DataError for anything else."""
     try:
         with open_regular(path) as file:
             if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
@@ -74,8 +84,8 @@ def read_images(path: Path) -> Array:
     named = [name for name in ONLY_IMAGES if name in arrays] or list(arrays)
     if not named or (len(arrays) > 1 and named[0] not in ONLY_IMAGES):
         raise DataError(f"{path} holds {found}; call the array of images to classify images")
-    images = _pixels(arrays[named[0]], path)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+    images = _pixels(arrays[named[0]], path, bits or bits_of([arrays[named[0]]], None))
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > MOST_CHANNELS):
         raise DataError(f"{path} contains images of shape {list(images.shape)}; they must be [N, H, W] or [N, H, W, C]")
     return images[..., np.newaxis] if images.ndim == 3 else images
 
@@ -142,10 +152,19 @@ def _check_claim(stream: IO[bytes], size: int) -> None:
         raise ValueError(f"it states the shape {shape} but holds {size:,} bytes")
 
 
-def _pixels(images: Array, path: Path) -> Array:
-    """Pixels as uint8; DataError with the advice that fits their type and range."""
+def _pixels(images: Array, path: Path, bits: int) -> Array:
+    """Pixels as uint8 or, of 16 ``bits``, uint16; DataError with the advice that fits their type and range."""
+    if images.ndim == 4:
+        try:
+            refuse_channels_first(images.shape)
+        except ImageError as error:
+            raise DataError(f"{path}: {error}") from None
     if images.dtype == np.uint8:
-        return images
+        return with_bits(images, bits)
+    if bits == 16:
+        if images.dtype == np.uint16:
+            return images.astype(np.uint16, copy=False)
+        raise DataError(f"{path} contains images of uint16 and {images.dtype}; save all as uint16 or all as uint8")
     kind, lowest, highest = images.dtype.kind, 0.0, 0.0
     if kind in "iuf" and images.size:
         lowest, highest = float(images.min()), float(images.max())
@@ -156,6 +175,8 @@ def _pixels(images: Array, path: Path) -> Array:
     advice = "save them as numbers from 0 to 255"
     if kind in "iu":
         advice = f"they go from {lowest:,.0f} to {highest:,.0f}: scale them to 0 to 255, then .astype(np.uint8)"
+        if lowest >= 0 and highest <= 65535 and images.dtype != np.uint16:
+            advice += ", or to 0 to 65535, then .astype(np.uint16)"
     elif kind == "f" and not (math.isfinite(lowest) and math.isfinite(highest)):
         advice = "some are not finite numbers: np.nan_to_num(x) replaces them"
     elif kind == "f" and lowest >= 0 and highest <= 1:

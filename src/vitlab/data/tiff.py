@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.splits import MOST_CHANNELS
+
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
-MOST_CHANNELS = 16
 COLOURS = {0: 1, 1: 1, 2: 3}  # photometric interpretation: white is 0, black is 0, red green blue -> channels
 WHITE_IS_ZERO = 0
 UNSIGNED = 1  # sample format
