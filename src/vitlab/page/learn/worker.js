@@ -1,4 +1,4 @@
-// Training, in a thread of its own: the page and its networks stay as quick as before.
+// Training, in a separate thread: the page and its networks stay as quick as before.
 
 import { readDrawing } from "../net/probe.js";
 import { build, checkKnobs, squaresOf } from "../net/vit.js";
