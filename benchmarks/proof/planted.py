@@ -34,7 +34,8 @@ class Plant:
 
 PLANTS = (
     Plant("a file is not flushed before it is renamed", "order", "files.py",
-          "            os.fsync(file.fileno())\n", "            file.fileno()\n"),
+          '        with open(temporary, "rb+") as file:\n            os.fsync(file.fileno())\n',
+          '        with open(temporary, "rb+") as file:\n            file.fileno()\n'),
     Plant("the folder is not flushed after a rename", "order", "files.py",
           "        os.replace(temporary, path)\n        system.flush_folder(path.parent)\n",
           "        os.replace(temporary, path)\n"),
