@@ -181,7 +181,7 @@ def main() -> int:
     parser = options(__doc__)
     parser.add_argument("presets", nargs="*", default=list(DEFAULT), help=f"default: {' '.join(DEFAULT)}")
     parser.add_argument(
-        "--other", type=Path, metavar="FOLDER", help="another checkout, whose code takes turns with this"
+        "--other", type=Path, metavar="FOLDER", help="another checkout, which takes turns with this one"
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turn", type=float, default=1.5, metavar="SECONDS", help="about how long each turn takes")

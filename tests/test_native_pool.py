@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from tests.test_native import library
 from vitlab.native import ops
 from vitlab.native.build import SOURCES, Library
 from vitlab.native.ops import BlockShape, Kernels, Stack
+
+embed: Any = ops.embed  # called with several of their arguments from a list
+readout: Any = ops.readout
 
 BATCH, TOKENS, DIM, HIDDEN, CLASSES, ROUNDS = 61, 9, 16, 23, 5, 3
 
@@ -71,11 +75,12 @@ def training_step(kernels: Kernels) -> list[Tensor]:
     weights = [torch.ones(12, 5), torch.ones(12, 5)]
     images = ops.affine(images, draws, (5.0,) * 7, 0.0, weights, False, kernels)
     mask = ops.dropout_mask(torch.Size([50_021]), 0.5, torch.float32, kernels, seed=3)
-    x_BND = ops.blocks(ops.embed(images, *ends[:3], (4, 0, 0), kernels), [*block, *block], shape, kernels)
-    logits = ops.readout(x_BND, None, None, *ends[3:], True, kernels)
+    x_BND = ops.blocks(embed(images, *ends[:3], (4, 0, 0), kernels), [*block, *block], shape, kernels)
+    logits = readout(x_BND, None, None, *ends[3:], True, kernels)
     leaves = [leaf for leaf in (*ends, *block) if leaf is not None]
     gradients = torch.autograd.grad(logits.square().sum(), leaves)
-    stack = Stack(*(torch.stack([random(11, 7).detach()] * 5) for _ in range(3)), 5, 11, 7)
+    weight, momentum, grad = (torch.stack([random(11, 7).detach()] * 5) for _ in range(3))
+    stack = Stack(weight, momentum, grad, 5, 11, 7)
     ops.muon_step([stack], kernels, memory=0.9, lr=0.1, shrink=0.9, polynomial=(3.4, -4.8, 2.0), rounds=2)
     return [images, mask, logits.detach(), *gradients, stack.weight, stack.momentum]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vitlab import processor
 from vitlab.processor import available_cores, cpu_name, limited_cores, multiplies_bf16
 
 
@@ -184,8 +184,8 @@ def test_on_macos_performance_cores_count(
                 value._obj.value = told[name]
             return 0 if name in told else -1
 
-    monkeypatch.setattr(processor.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(processor.ctypes, "CDLL", lambda name: System())
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: System())
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert limited_cores(tmp_path) == (cores, why)
