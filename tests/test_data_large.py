@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.command import vitlab
+from vitlab import system
 from vitlab.data import Dataset, cache, load_dataset
 from vitlab.data.stored import IN_MEMORY, PixelFile, Stored, joined
 from vitlab.errors import DataError
@@ -90,7 +92,11 @@ def test_a_data_set_on_the_disk_is_that_in_memory(kind: str, tmp_path: Path, mon
     assert [line for line in notes if not line.startswith(others)] == again, "the other notes are the same"
 
 
-def test_images_are_indexed_like_an_array(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_windows", [False, True])
+def test_images_are_indexed_like_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_windows: bool) -> None:
+    for name in ("preadv", "posix_fadvise", "sysconf") if is_windows else ():
+        monkeypatch.delattr(os, name)
+    assert (system.memory() is None) == is_windows
     images = draw(43)
     (tmp_path / "pixels").write_bytes(b"head" + images.tobytes())
     with (tmp_path / "pixels").open("rb") as file:
@@ -102,6 +108,7 @@ def test_images_are_indexed_like_an_array(tmp_path: Path) -> None:
         more = joined([stored, draw(5, 9), stored.take(np.array([4, 1]))])
         assert np.array_equal(np.asarray(more), np.concatenate([known, draw(5, 9), known[[4, 1]]]))
         assert np.array_equal(np.stack(list(stored)), known)
+        stored.expect(slice(3, 9))
         (tmp_path / "pixels").write_bytes(b"head")
         with pytest.raises(DataError, match="has become shorter; run the same call again"):
             stored[0]

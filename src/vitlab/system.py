@@ -111,8 +111,9 @@ def most_open_files() -> int | None:
 
 def read_at(handle: int, target: memoryview, place: int) -> int:
     """Read bytes of an open file from ``place`` on into ``target``; how many there were. Several threads may do so."""
-    if hasattr(os, "preadv"):
-        return os.preadv(handle, [target], place)
+    read = getattr(os, "preadv", None)
+    if read is not None:
+        return int(read(handle, [target], place))
     with _seeking:  # Windows, where a handle has one position for all
         os.lseek(handle, place, os.SEEK_SET)
         data = os.read(handle, len(target))
@@ -122,13 +123,15 @@ def read_at(handle: int, target: memoryview, place: int) -> int:
 
 def expect(handle: int, place: int, count: int) -> None:
     """Let the system begin to read ``count`` bytes of an open file; nothing where it cannot be asked."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(handle, place, count, os.POSIX_FADV_WILLNEED)
+    advise = getattr(os, "posix_fadvise", None)  # Linux
+    if advise is not None:
+        advise(handle, place, count, getattr(os, "POSIX_FADV_WILLNEED", 0))
 
 
 def memory() -> int | None:
     """The bytes of this machine's memory; None where the system does not say."""
+    ask = getattr(os, "sysconf", None)
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+        return None if ask is None else int(ask("SC_PAGE_SIZE")) * int(ask("SC_PHYS_PAGES"))
+    except (ValueError, OSError):
         return None

@@ -19,14 +19,12 @@ import numpy as np
 from PIL import Image
 
 from vitlab import files
-from vitlab.data import CATALOGUE, Reading, Split, load_dataset
+from vitlab.data import CATALOGUE, Split, load_dataset
 from vitlab.data.images import resize
-from vitlab.data.sources import local_paths
-from vitlab.errors import DataError
+from vitlab.export.own import own_data
 from vitlab.predict import Classifier
 from vitlab.predict.drawing import corner
 from vitlab.randomness import numpy_generator
-from vitlab.runs.folder import RunFolder
 from vitlab.runs.prepare import cut
 
 MOST_PIXELS = 5_000 * 28 * 28  # numbers in the sprite: five thousand digits, or thirteen hundred small photos
@@ -81,18 +79,10 @@ def lesson_files(classifier: Classifier | None, note: Callable[[str], None] = la
 
 def own_lesson(classifier: Classifier) -> Lesson | None:
     """Images of the run's own data set; None if it is not on this machine, has changed, or does not suit a page."""
-    config, name = classifier.config, classifier.config.data.data
-    card = CATALOGUE.get(name)
-    if card is not None and card.layout != "sklearn" and not all(local_paths(card, file) for file in card.files):
+    dataset = None if classifier.config.data.data == "digits" else own_data(classifier)
+    if dataset is None:
         return None
-    try:
-        record = RunFolder(classifier.path).data()
-        dataset = load_dataset(name, side=classifier.preprocess.image_size, reading=Reading.of(record))
-        if dataset.digest != record["sha256"] or name == "digits":
-            return None
-        parts = cut(dataset, config)
-    except DataError:
-        return None
+    parts = cut(dataset, classifier.config)
     _, height, width, channels = parts.train.images.shape
     if parts.train.images.dtype != np.uint8 or height != width or height > MOST_SIDE or len(dataset.card.classes) > 255:
         return None

@@ -16,12 +16,12 @@ import torch
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.data import CATALOGUE, Reading, Split, load_dataset
+from vitlab.data import CATALOGUE, Split, load_dataset
 from vitlab.data.images import resize, to_grey
-from vitlab.data.sources import local_paths
-from vitlab.errors import ConfigError, DataError, RunError
+from vitlab.errors import ConfigError, RunError
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
+from vitlab.export.own import own_data
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -279,18 +279,8 @@ def describe(classifier: Classifier) -> dict[str, Any]:
 def own_examples(classifier: Classifier) -> Split | None:
     """The test images of the run's own data set (validation images where there are none), if they are on this machine
     and unchanged; nothing is downloaded."""
-    config, name = classifier.config, classifier.config.data.data
-    card = CATALOGUE.get(name)
-    if card is not None and card.layout != "sklearn" and not all(local_paths(card, file) for file in card.files):
-        return None
-    try:
-        record = RunFolder(classifier.path).data()
-        dataset = load_dataset(name, side=classifier.preprocess.image_size, reading=Reading.of(record))
-        if dataset.digest != record["sha256"] or list(dataset.card.classes) != record["classes"]:
-            return None
-        return dataset.test or cut(dataset, config).val
-    except DataError:
-        return None
+    dataset = own_data(classifier)
+    return None if dataset is None else dataset.test or cut(dataset, classifier.config).val
 
 
 def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 // Training, in a separate thread: the page and its networks stay as quick as before.
 
+import { pause } from "../net/pause.js";
 import { readDrawing } from "../net/probe.js";
 import { build, checkKnobs, squaresOf } from "../net/vit.js";
 import { design, startOf } from "./design.js";
@@ -172,19 +173,4 @@ function report(score) {
 function files() {
   if (run === null) throw new Error("There is no network yet.");
   return { type: "files", config: run.trainer.config, weights: toSafetensors(run.trainer.parameters.tensors) };
-}
-
-/**
- * Lets waiting messages be handled. A timer would wait 4 ms each time.
- * @returns {Promise<void>}
- */
-function pause() {
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }

@@ -2,6 +2,7 @@
 
 import { openExamples } from "./examples.js";
 import { openModel } from "./model.js";
+import { pause } from "./pause.js";
 import { curve, deletion, readDrawing, selfTest } from "./probe.js";
 import { FileError } from "./safetensors.js";
 import { ModelError } from "./weights.js";
@@ -190,19 +191,4 @@ async function inSlices(model, steps) {
       return null;
     }
   }
-}
-
-/**
- * Lets waiting messages be handled. A timer would wait 4 ms each time.
- * @returns {Promise<void>}
- */
-function pause() {
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }
