@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import (
     cold_start,
+    corrections,
     drawn_digits,
     duel,
     fine_tuning,
@@ -35,6 +36,7 @@ FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's 
 # By how the file's name begins; files of duels and validation runs have names of all kinds.
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cold-start": cold_start.report,
+    "corrections": corrections.report,
     "drawn-digits": drawn_digits.report,
     "fine-tuning": fine_tuning.report,
     "gpu-profile": gpu_profile.report,

@@ -8,6 +8,7 @@ import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
+import { createCorrect } from "./panels/correct.js";
 import { createDisturb } from "./panels/disturb.js";
 import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
@@ -19,6 +20,7 @@ import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
 import { createReader, isBlank, sameSquares } from "./reader.js";
+import { bytes } from "./resources.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
 /** @import { Menu, MenuFile } from "./panels/menu.js" */
@@ -65,6 +67,7 @@ const panels = [
   createAttention(store),
   createNeeds(store),
   createAnswer(store),
+  createCorrect(store, weightsOf, addOwn),
   createLens(),
   createDisturb(store),
   createTrain((config, weights) => addOwn(config, weights, config.name)),
@@ -75,6 +78,8 @@ let menu = null;
 /** @type {string[]} */
 let ids = []; // of the networks of this site
 let own = 0;
+/** @type {Map<string, ArrayBuffer>} */
+const ownWeights = new Map();
 
 /** @param {string} sentence */
 function notice(sentence) {
@@ -247,19 +252,27 @@ store.listen((state, before) => {
 });
 
 /**
- * Opens a network that is not of this site, adds it to the menu and chooses it.
+ * Opens a network that is not of this site, adds it to the menu and chooses it; its id, or null after a notice.
  * @param {any} config @param {ArrayBuffer} weights @param {string} name
  */
 async function addOwn(config, weights, name) {
   const id = `own~${++own}`;
   try {
     networks.set(id, await loadFiles(id, config, weights));
+    ownWeights.set(id, weights);
     menu?.add(id, name);
     notice("");
     store.set({ model: id });
+    return id;
   } catch (error) {
     noticeError(error);
+    return null;
   }
+}
+
+/** @param {string} id */
+async function weightsOf(id) {
+  return ownWeights.get(id) ?? (await bytes(`models/${id}/model.safetensors`));
 }
 
 listenForFiles({
