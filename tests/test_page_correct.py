@@ -47,7 +47,7 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
     chromium: Browser, folder: Path, tmp_path: Path
 ) -> None:
     with serve_folder(folder) as base, watched(chromium, base, reduced_motion="reduce") as (page, complaints):
-        visit(page, base)
+        visit(page, base, "sure=0")
         settle(page, "settled")
         before, wrong = bars(page), number_drawn(page)
         right = (wrong + 1) % 3
