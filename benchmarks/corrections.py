@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from benchmarks.timing import carry_out, markdown, options
 from tests.browser import STRICT, find_chromium, running, serve_folder, watched
@@ -41,12 +40,24 @@ from vitlab.runs.zoo import place
 from vitlab.text import counted
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Download, Page
 
 WRONG = 20
 NEW = 10  # new drawings of each kind
 MOST = 400  # drawings to look for wrong ones
-WAIT = 150  # milliseconds until a link has been followed
+# Follows a link, which must show another drawing, and waits until the network has read it.
+FOLLOW = """(address) => new Promise((done) => {
+    let gone = false;
+    const watcher = new MutationObserver(() => {
+        const answered = document.body.classList.contains("answered");
+        gone ||= !answered;
+        if (!gone || !answered) return;
+        watcher.disconnect();
+        done();
+    });
+    watcher.observe(document.body, { attributeFilter: ["class"] });
+    location.hash = address;
+})"""
 
 Line = list[tuple[float, float]]
 
@@ -88,9 +99,7 @@ def link(lines: list[Line], draw: np.random.Generator) -> str:
 
 def answer(page: Page, address: str) -> str:
     """What the page reads in this drawing. The network that is chosen stays: the link does not name one."""
-    page.evaluate("(address) => { location.hash = address; }", address)
-    page.wait_for_timeout(WAIT)
-    page.wait_for_selector("body.answered", timeout=30_000)
+    page.evaluate(FOLLOW, address)
     return page.inner_text("#answer")
 
 
@@ -121,9 +130,7 @@ def one(page: Page, seed: int, wanted: int, out: Path, before: Classifier) -> di
     table = page.locator("#correct-table tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(c => c.innerText))"
     )
-    with page.expect_download(predicate=lambda file: file.suggested_filename == "model.safetensors") as download:
-        page.click("#correct-save")
-    download.value.save_as(out)
+    save(page, out)
     rows = {
         kind: {
             "corrections": wrong[kind],
@@ -136,8 +143,6 @@ def one(page: Page, seed: int, wanted: int, out: Path, before: Classifier) -> di
         for kind in kinds
         if wrong[kind]
     }
-    after = Classifier.load(place("mnist"))
-    after.model.load_state_dict(load_file(out))
     return {
         "seed": seed,
         "drawn": tried,
@@ -145,8 +150,20 @@ def one(page: Page, seed: int, wanted: int, out: Path, before: Classifier) -> di
         "seconds": round(seconds, 1),
         "kinds": rows,
         "page": table,
-        "mnist": {"before": tested(before), "after": tested(after)},
+        "mnist": {"before": tested(before), "after": tested(Classifier.load(out))},
     }
+
+
+def save(page: Page, folder: Path) -> None:
+    """Download the corrected network."""
+    folder.mkdir()
+    got: list[Download] = []
+    page.on("download", lambda file: got.append(file))
+    page.click("#correct-save")
+    while len(got) < 2:
+        page.wait_for_timeout(50)
+    for file in got:
+        file.save_as(folder / file.suggested_filename)
 
 
 def tested(classifier: Classifier) -> dict[str, float]:
@@ -180,7 +197,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 with watched(browser, base, viewport={"width": 1280, "height": 900}) as (page, complaints):
                     page.goto(base)
                     page.wait_for_selector("body.settled", timeout=60_000)
-                    runs.append(one(page, seed, wanted, Path(folder) / f"{seed}.safetensors", before))
+                    runs.append(one(page, seed, wanted, Path(folder) / str(seed), before))
                     if complaints:
                         raise VitlabError(f"the page reported an error: {complaints[0]}")
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="fp32"))

@@ -14,12 +14,13 @@ from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from tests.reader import bars, settle, visit
 from vitlab import load_dataset
+from vitlab.cli import main
 from vitlab.config import ModelConfig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Download, Page
 
-VIT = ModelConfig(image_size=28, patch_size=14, embed_dim=6, depth=1, num_heads=2, pool="flatten")
+VIT = ModelConfig(image_size=28, patch_size=14, embed_dim=22, depth=1, num_heads=2, pool="flatten")
 NAMES = ("zéro", "un", "deux")
 WITHIN = 60_000  # milliseconds, for a machine that is busy
 
@@ -78,9 +79,19 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         assert rows.nth(0).locator("td").all_inner_texts() == ["0.0 %", "100.0 %"]
         assert rows.nth(1).locator("th").inner_text() == "5 other known images, right"  # it rehearses 6 of 11
 
+        taught = bars(page)
+        got: list[Download] = []
+        page.on("download", lambda file: got.append(file))
+        page.click("#correct-save")
+        while len(got) < 2:
+            page.wait_for_timeout(50)
+        (tmp_path / "taught").mkdir()
+        for file in got:
+            file.save_as(tmp_path / "taught" / file.suggested_filename)
+
         page.click("#correct-back")
         settle(page, "settled")
-        assert bars(page) == before
+        assert bars(page) == before != taught
         assert "those of the original" not in page.inner_text("#selftest")
 
         page.select_option("#model", "cnn")
@@ -88,6 +99,18 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         assert "only Vision Transformers" in page.inner_text("#correct-say")
         assert complaints == []
     made = load_dataset(str(tmp_path / "corrections.npz"))
+    table = tmp_path / "answers.csv"
+    words = [
+        str(tmp_path / "taught"),
+        str(tmp_path / "corrections.npz"),
+        "--csv",
+        str(table),
+        "--columns",
+        "probabilities",
+    ]
+    assert main(["predict", *words]) == 0
+    chances = [float(cell) for cell in table.read_text().splitlines()[1].split(",")]
+    assert [f"{name}\n{100 * chance:.1f} %" for name, chance in zip(NAMES, chances, strict=True)] == taught
     assert made.card.classes == NAMES
     assert made.train.labels.tolist() == [right]
     ink = made.train.images[0, ..., 0]

@@ -25,7 +25,8 @@ import { createTrainer } from "./trainer.js";
  */
 
 const ROUND = 16 * 64; // images in a pass
-const SHARE = 0.25; // of them are corrections, each as often as that takes
+const SHARE = 0.25; // of them are corrections, at most,
+const TIMES = 24; // each so often, at most: a few, again and again, would cost more of what it knows
 const SEED = 0; // the same corrections give the same network
 const CHANGE = { rotate: 10, shift: 1.5, zoom: 0.1 };
 const RECIPE = { batch: 64, smoothing: 0.1, decay: 0.05, seed: SEED, schedule: "linear", change: CHANGE };
@@ -66,7 +67,7 @@ export function* teach(config, tensors, corrections, known) {
  * @param {Images} wrong @param {Images} known
  */
 function mix(wrong, known) {
-  const many = Math.round(SHARE * ROUND);
+  const many = Math.min(Math.round(SHARE * ROUND), TIMES * wrong.count);
   const order = Int32Array.from({ length: known.count }, (_, i) => i);
   generator(SEED, "rehearsal").shuffle(order);
   return joined(

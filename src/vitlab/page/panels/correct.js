@@ -7,19 +7,21 @@ import { percent } from "../net/numbers.js";
 import { lessonFor, startTeaching } from "../teaching.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Picture } from "../net/paper.js" */
 /** @import { Config } from "../net/config.js" */
 /** @import { Loaded } from "../net/worker.js" */
 /** @import { Scores, Shown } from "../learn/correction.js" */
 /** @import { Store } from "../state.js" */
 /**
  * kind: of networks that it can be taught to. image: as the network received it, [side, side, C].
- * @typedef {{ kind: string, source: Picture, image: Uint8Array, side: number, label: number }} Correction
+ * @typedef {{ kind: string, image: Uint8Array, side: number, label: number }} Correction
  * @typedef {{ base: string, config: any, weights: ArrayBuffer, words: [string, string, string][], say: string }} Made
  */
 
 const THUMB = 44;
 const MOST = 200; // corrections
+
+/** @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
+const same = (a, b) => a.length === b.length && Array.from(a).every((value, i) => value === b[i]);
 
 /** @param {Config} config */
 const kindOf = ({ classes, channels, drawing }) => JSON.stringify([classes, channels, drawing]);
@@ -66,10 +68,10 @@ export function createCorrect(store, weightsOf, use) {
     if (!last?.model || !last.reading || last.empty) return setText(now, "There is no drawing to correct yet.");
     const { reading, model } = last;
     const { placed, side } = reading.steps;
-    const others = list.filter(({ source }) => source !== reading.source); // said again: the last word counts
-    if (others.length >= MOST) return setText(now, `There are ${MOST} corrections already: teach these first.`);
     const kind = kindOf(model.config);
-    change([...others, { kind, source: reading.source, image: Uint8Array.from(placed), side, label }]);
+    const others = list.filter((one) => one.kind !== kind || !same(one.image, placed)); // said again: the last word counts
+    if (others.length >= MOST) return setText(now, `There are ${MOST} corrections already: remove one first.`);
+    change([...others, { kind, image: Uint8Array.from(placed), side, label }]);
     setText(now, `Noted: this is ${model.config.classes[label]}.`);
   }
 
