@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import carry_out, markdown, options
-from tests.browser import STRICT, find_chromium, running, serve_folder, watched
+from tests.browser import STRICT, download, find_chromium, running, serve_folder, watched
 from vitlab.config import MachineConfig
 from vitlab.data import load_dataset
 from vitlab.errors import VitlabError
@@ -40,7 +40,7 @@ from vitlab.runs.zoo import place
 from vitlab.text import counted
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Download, Page
+    from playwright.sync_api import Page
 
 WRONG = 20
 NEW = 10  # new drawings of each kind
@@ -130,7 +130,7 @@ def one(page: Page, seed: int, wanted: int, out: Path, before: Classifier) -> di
     table = page.locator("#correct-table tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(c => c.innerText))"
     )
-    save(page, out)
+    download(page, "#correct-save", out, 2)
     rows = {
         kind: {
             "corrections": wrong[kind],
@@ -152,18 +152,6 @@ def one(page: Page, seed: int, wanted: int, out: Path, before: Classifier) -> di
         "page": table,
         "mnist": {"before": tested(before), "after": tested(Classifier.load(out))},
     }
-
-
-def save(page: Page, folder: Path) -> None:
-    """Download the corrected network."""
-    folder.mkdir()
-    got: list[Download] = []
-    page.on("download", lambda file: got.append(file))
-    page.click("#correct-save")
-    while len(got) < 2:
-        page.wait_for_timeout(50)
-    for file in got:
-        file.save_as(folder / file.suggested_filename)
 
 
 def tested(classifier: Classifier) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.browser import serve_folder, watched
+from tests.browser import download, serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from tests.reader import bars, settle, visit
 from vitlab import load_dataset
@@ -18,7 +18,7 @@ from vitlab.cli import main
 from vitlab.config import ModelConfig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Download, Page
+    from playwright.sync_api import Browser, Page
 
 VIT = ModelConfig(image_size=28, patch_size=14, embed_dim=22, depth=1, num_heads=2, pool="flatten")
 NAMES = ("zéro", "un", "deux")
@@ -66,10 +66,7 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         page.press("#correct-undo", "Enter")
         assert items.count() == 1
 
-        with page.expect_download() as download:
-            page.click("#correct-save-npz")
-        download.value.save_as(tmp_path / "corrections.npz")
-
+        download(page, "#correct-save-npz", tmp_path / "corrections", 1)
         page.press("#correct-teach", "Enter")
         page.wait_for_selector("#correct-now:has-text('Taught 1')", timeout=WITHIN)
         settle(page, "settled")
@@ -80,14 +77,7 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         assert rows.nth(1).locator("th").inner_text() == "5 other known images, right"  # it rehearses 6 of 11
 
         taught = bars(page)
-        got: list[Download] = []
-        page.on("download", lambda file: got.append(file))
-        page.click("#correct-save")
-        while len(got) < 2:
-            page.wait_for_timeout(50)
-        (tmp_path / "taught").mkdir()
-        for file in got:
-            file.save_as(tmp_path / "taught" / file.suggested_filename)
+        download(page, "#correct-save", tmp_path / "taught", 2)
 
         page.click("#correct-back")
         settle(page, "settled")
@@ -98,18 +88,12 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         page.wait_for_selector("#correct-panel", state="hidden")
         assert "only Vision Transformers" in page.inner_text("#correct-say")
         assert complaints == []
-    made = load_dataset(str(tmp_path / "corrections.npz"))
+    corrections = str(tmp_path / "corrections" / "corrections.npz")
+    made = load_dataset(corrections)
     table = tmp_path / "answers.csv"
-    words = [
-        str(tmp_path / "taught"),
-        str(tmp_path / "corrections.npz"),
-        "--csv",
-        str(table),
-        "--columns",
-        "probabilities",
-    ]
-    assert main(["predict", *words]) == 0
-    chances = [float(cell) for cell in table.read_text().splitlines()[1].split(",")]
+    words = ["predict", str(tmp_path / "taught"), corrections, "--csv", str(table)]
+    assert main([*words, "--columns", "id,probabilities"]) == 0
+    chances = [float(cell) for cell in table.read_text().splitlines()[1].split(",")[1:]]
     assert [f"{name}\n{100 * chance:.1f} %" for name, chance in zip(NAMES, chances, strict=True)] == taught
     assert made.card.classes == NAMES
     assert made.train.labels.tolist() == [right]

@@ -13,6 +13,7 @@ import { createDisturb } from "./panels/disturb.js";
 import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
+import { createOwn } from "./panels/own.js";
 import { createPatches } from "./panels/patches.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
@@ -70,7 +71,7 @@ const panels = [
   createCorrect(store, weightsOf, addOwn),
   createLens(),
   createDisturb(store),
-  createTrain((config, weights) => addOwn(config, weights, config.name)),
+  createTrain((config, weights) => addOwn(config, weights, config.name), createOwn(slate)),
   createStory(),
 ];
 /** @type {Menu | null} */
