@@ -63,6 +63,7 @@ def test_three_classes_drawn_here_are_learned(chromium: Browser, folder: Path, t
         page.click("#train-play")
         assert page.inner_text("#train-now") == "Still to draw: 10 of post, 10 of bar, 10 of <b>."
 
+        page.click("#own-draw")
         made = drawings(0)
         for _ in range(3 * EACH):
             kind, points = next(made)
