@@ -6,8 +6,8 @@
 Headless Chromium opens the exported page. Digits of the kinds below are drawn in turn, each with its own jitter, until
 the network has read 20 of them wrongly. Each of these is corrected in the panel "Teach it", which then trains. New
 drawings of the kinds that were corrected, with other jitter, are read before and after; they are never chosen by how
-they are read. The page measures accuracy and loss on the examples that came with the network and that it does not learn
-from, and torch measures the downloaded network on all test images of MNIST.
+they are read. The page measures accuracy and loss on images that it carries and does not learn from, and torch measures
+the downloaded network on all test images of MNIST.
 """
 
 from __future__ import annotations
@@ -212,11 +212,12 @@ def report(result: dict[str, Any]) -> str:
         rows.append(
             [f"MNIST's 10,000 test images, {name}", "", *(f"{scale * mean:.{digits}f}{unit}" for mean in means)]
         )
+    known = f"{runs[0]['page'][1][0].split()[0]} images of the page"
     for number, name in ((1, "accuracy"), (2, "loss")):
         cells = [[float(run["page"][number][when].removesuffix(" %")) for run in runs] for when in (1, 2)]
         unit, digits = (" %", 1) if number == 1 else ("", 3)
         means = [f"{statistics.mean(values):.{digits}f}{unit}" for values in cells]
-        rows.append([f"the page's own examples, {name}", "", *means])
+        rows.append([f"{known}, {name}", "", *means])
     there, settings = result["environment"], result["settings"]
     browser = f"{there['browser']}, headless; load {there['load']:.1f}"
     seconds = statistics.mean(run["seconds"] for run in runs)

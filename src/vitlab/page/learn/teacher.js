@@ -41,7 +41,8 @@ self.onmessage = async ({ data: { config, weights, corrections, examples, lesson
 };
 
 /**
- * What to rehearse, and other images to measure with: those that came with the network, unless it must learn from them.
+ * What to rehearse, and other images to measure with: those that came with the network, unless it must learn from them,
+ * and those of the lesson that nothing learns from.
  * @param {Shown | null} examples @param {Task["lesson"]} lesson
  * @returns {Promise<Known>}
  */
@@ -55,5 +56,12 @@ async function knownOf(examples, lesson) {
     labels: Array.from(labels.subarray(first, end)),
     side: facts.side,
   });
-  return { rehearse: part(0, facts.train), measure: examples ?? part(facts.train, facts.train + facts.held) };
+  const held = part(facts.train, facts.train + facts.held);
+  const more = examples?.side === facts.side ? examples : { images: [], labels: [] };
+  const measure = {
+    images: [...more.images, ...held.images],
+    labels: [...more.labels, ...held.labels],
+    side: facts.side,
+  };
+  return { rehearse: part(0, facts.train), measure };
 }

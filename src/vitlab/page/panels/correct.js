@@ -252,7 +252,11 @@ function examplesOf({ examples }) {
 function table(before, after, measured) {
   return [
     ["Your corrections, right", percent(before.corrections.accuracy), percent(after.corrections.accuracy)],
-    [`${measured} other known images, right`, percent(before.known.accuracy), percent(after.known.accuracy)],
+    [
+      `${measured.toLocaleString("en")} other known images, right`,
+      percent(before.known.accuracy),
+      percent(after.known.accuracy),
+    ],
     ["Loss on these", before.known.loss.toFixed(3), after.known.loss.toFixed(3)],
   ];
 }
