@@ -100,5 +100,5 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
     ink = made.train.images[0, ..., 0]
     assert ink.shape == (28, 28)
     assert ink.max() > 200
-    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0) for axis in (1, 0))
-    assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20, 21)  # as MNIST's authors scaled their digits
+    inked = [np.flatnonzero(ink.max(axis=axis) > 0) for axis in (0, 1)]
+    assert max(int(places[-1] - places[0]) + 1 for places in inked) in (19, 20, 21)  # as MNIST's authors scaled theirs

@@ -82,7 +82,8 @@ def test_three_classes_drawn_here_are_learned(chromium: Browser, folder: Path, t
             if turn == "first":
                 page.click("#train-reset")
         page.click("#train-use")
-        page.wait_for_function("document.querySelector('#model').selectedOptions[0].text === 'trained here 2'")
+        page.wait_for_selector("#model-facts:has-text('trained here 2')")
+        assert page.locator("#model option:checked").text_content() == "trained here 2"
         right = 0
         for _ in range(6):
             kind, points = next(made)
