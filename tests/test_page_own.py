@@ -84,6 +84,7 @@ def test_three_classes_drawn_here_are_learned(chromium: Browser, folder: Path, t
         page.click("#train-use")
         page.wait_for_selector("#model-facts:has-text('trained here 2')")
         assert page.locator("#model option:checked").text_content() == "trained here 2"
+        page.click("#own-draw")
         right = 0
         for _ in range(6):
             kind, points = next(made)

@@ -1,6 +1,6 @@
 // "No, this is a 3": wrong answers are collected, taught to a copy of the network, and can be taken along.
 
-import { byId, el, ink, keep, part, setAttribute, setText, surface } from "../dom.js";
+import { byId, el, keep, part, picture, setAttribute, setText, surface } from "../dom.js";
 import { saveFile, saveNetwork } from "../downloads.js";
 import { toNpz } from "../learn/npz.js";
 import { percent } from "../net/numbers.js";
@@ -277,6 +277,5 @@ function command({ name, data }) {
 
 /** @param {HTMLCanvasElement} canvas @param {Uint8Array} image @param {number} side @param {number} channels */
 function paint(canvas, image, side, channels) {
-  const values = Float32Array.from(image, (value) => value / 255);
-  surface(canvas, THUMB, THUMB).drawImage(ink(values, side, channels), 0, 0, THUMB, THUMB);
+  surface(canvas, THUMB, THUMB).drawImage(picture(image, side, side, channels, 1), 0, 0, THUMB, THUMB);
 }

@@ -1,6 +1,6 @@
 // A visitor's own classes for "Train one here": drawings are added to them from a bar below the drawing area.
 
-import { byId, el, ink, keep, part, setAttribute, setText, surface } from "../dom.js";
+import { byId, el, keep, part, picture, setAttribute, setText, surface } from "../dom.js";
 import { saveFile } from "../downloads.js";
 import { LEAST } from "../learn/drawings.js";
 import { toNpz } from "../learn/npz.js";
@@ -94,6 +94,7 @@ export function createOwn(slate) {
 
   function show() {
     byId("own").hidden = byId("own-bar").hidden = !chosen();
+    document.body.classList.toggle("collecting", chosen());
     save.disabled = drawings.every(({ length }) => length === 0);
     drawings.forEach((some, i) => {
       setText(counts[i], some.length < LEAST ? `${some.length} of ${LEAST}` : `${some.length}`);
@@ -119,7 +120,5 @@ export function createOwn(slate) {
 
 /** @param {HTMLCanvasElement} canvas @param {Uint8Array} image */
 function paint(canvas, image) {
-  const values = Float32Array.from(image, (value) => value / 255);
-  const context = surface(canvas, THUMB, THUMB);
-  context.drawImage(ink(values, SIDE, 1), 0, 0, THUMB, THUMB);
+  surface(canvas, THUMB, THUMB).drawImage(picture(image, SIDE, SIDE, 1, 1), 0, 0, THUMB, THUMB);
 }
