@@ -41,7 +41,7 @@ export function createOwn(slate) {
   for (const field of fields) field.addEventListener("input", show);
   for (const id of ["train-from-page", "train-from-own"]) byId(id).addEventListener("change", show);
   byId("own-draw").addEventListener("click", () => {
-    byId("draw").scrollIntoView();
+    byId("draw-title").scrollIntoView(); // on a phone its section has no box
     byId("slate").focus({ preventScroll: true });
   });
   byId("own-done").addEventListener("click", () => {
