@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.page import random_images, untrained, with_bounds
-from vitlab import Classifier
+from vitlab import Classifier, RunFolder
 from vitlab.config import ModelConfig
 from vitlab.errors import RunError
 from vitlab.export.web import bundle, export_web
@@ -56,6 +56,11 @@ def test_it_answers_as_the_run_does(network: tuple[Classifier, Path], tmp_path: 
     again = Classifier.load(tmp_path / "page" / "models" / "run-corrected")
     pixels = torch.from_numpy(images)
     assert torch.equal(again.logits(pixels), made.logits(pixels))
+
+
+def test_what_needs_a_run_says_that_it_is_none(network: tuple[Classifier, Path]) -> None:
+    with pytest.raises(RunError, match="is no run folder, but a network from the page"):
+        RunFolder(network[1]).config()
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,12 @@ class RunFolder:
             advice = "`vitlab runs` lists yours, `vitlab train` makes one"
             raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
+        values = files.parse_json(data, str(path))
+        if isinstance(values, dict) and "preprocess" in values:
+            advice = "`vitlab predict`, `serve` and `export` read it; name a run for anything else"
+            raise RunError(f"{self.path} is no run folder, but a network from the page; {advice}")
         try:
-            config = RunConfig.from_dict(files.parse_json(data, str(path)))
+            config = RunConfig.from_dict(values)
         except ConfigError as error:
             raise RunError(f"{path} is damaged: {error}; {AGAIN}") from error
         self._check_digest(path.name, data)
