@@ -71,7 +71,7 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         page.wait_for_selector("#correct-now:has-text('Taught 1')", timeout=WITHIN)
         settle(page, "settled")
         assert number_drawn(page) == right
-        assert "those of the original, vit" in page.inner_text("#selftest")
+        assert "of the original, vit, no longer hold" in page.inner_text("#selftest")
         rows = page.locator("#correct-table tr")
         assert rows.nth(0).locator("td").all_inner_texts() == ["0.0 %", "100.0 %"]
         assert rows.nth(1).locator("th").inner_text() == "5 other known images, right"  # it rehearses 6 of 11
@@ -82,7 +82,7 @@ def test_a_wrong_answer_is_corrected_by_keyboard_taken_along_and_taken_back(
         page.click("#correct-back")
         settle(page, "settled")
         assert bars(page) == before != taught
-        assert "those of the original" not in page.inner_text("#selftest")
+        assert "of the original" not in page.inner_text("#selftest")
 
         page.select_option("#model", "cnn")
         page.wait_for_selector("#correct-panel", state="hidden")

@@ -36,7 +36,7 @@ export function renderStatus({ model, loading }) {
 /** @param {Loaded} model */
 function tested({ selftest, config }) {
   if (config.corrected) {
-    return `Corrected here: the self-test and the test accuracy are those of the original, ${config.corrected}.`;
+    return `Corrected here, so the self-test and the test accuracy of the original, ${config.corrected}, no longer hold.`;
   }
   const things = config.drawing === null ? "images" : "digits";
   if (!selftest?.images) {
