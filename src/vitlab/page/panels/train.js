@@ -235,7 +235,8 @@ function words({ images, seconds, step, steps, look, config, measured }, scores)
   const best = scores[scores.length - 1];
   const right = best ? scoreWords(best, measured) : "";
   const state = step === steps ? "Finished" : `Step ${step} of ${steps}`;
-  const says = look ? ` It reads your drawing as ${config.classes[argmax(look.probabilities)]}.` : "";
+  const says =
+    look?.steps.reason === null ? ` It reads your drawing as ${config.classes[argmax(look.probabilities)]}.` : "";
   const speed = seconds > 0 ? `, ${Math.round(images / seconds)} images a second` : "";
   return `${state}: ${right}; ${images.toLocaleString("en")} seen in ${seconds.toFixed(1)} s${speed}.${says}`;
 }
