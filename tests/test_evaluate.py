@@ -15,10 +15,11 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, top_k_a
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config
 from vitlab.config import MachineConfig
+from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, choose_machine
 from vitlab.model import build_model
 from vitlab.runs.result import compute_metrics
-from vitlab.training.evaluate import predict_logits, top_k, wilson_interval
+from vitlab.training.evaluate import INPUT_BYTES, predict_logits, top_k, wilson_interval
 from vitlab.training.preprocess import Preprocess
 
 LOGITS = torch.tensor([[9.0, 1.0, 5.0, 3.0], [1.0, 9.0, 5.0, 3.0], [1.0, 3.0, 5.0, 9.0]])
@@ -114,6 +115,25 @@ def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(batch_size: i
         expected = torch.cat([model.eval()(PREPROCESS(image[None])) for image in DATA.images])
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
     assert len(torch.unique(expected[:, 0].round(decimals=4))) == 23  # no two images alike: an order can be wrong
+
+
+def test_large_images_go_through_the_network_a_few_at_a_time() -> None:
+    sizes = []
+
+    class Brightness(torch.nn.Module):
+        def forward(self, inputs_BCSS: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(inputs_BCSS))
+            return inputs_BCSS.mean(dim=(2, 3))
+
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (23, 311, 307, 3), dtype=np.uint8))
+    images[:, 0] = 10 * torch.arange(23, dtype=torch.uint8)[:, None, None]
+    plain = Preprocess(31, (0.0,) * 3, (1.0,) * 3)
+    logits = predict_logits(Brightness(), DeviceSplit(images, DATA.labels), plain, machine(), 1000)
+    expected = torch.cat([plain(image[None]).mean(dim=(2, 3)) for image in images])
+    torch.testing.assert_close(logits, expected)
+    assert len(torch.unique(expected[:, 0])) == sum(sizes) == 23
+    assert max(sizes) * 311 * 307 * 3 * 4 <= INPUT_BYTES < 23 * 311 * 307 * 3 * 4
+    assert not logits.is_inference()  # so whoever asked may compute with them
 
 
 @pytest.mark.parametrize("training", [True, False])
