@@ -126,8 +126,8 @@ def report(measured: dict[str, Any]) -> str:
     side = first["read"]["side"]
     trained = first["train"]
     said = (
-        f"Read: sizes, colour and pixels, in a new process. Trained: `vitlab train --epochs {trained['epochs']:g}` from "
-        f"start to end, which reads them again; it picked `{trained['preset']}` at {side} x {side}, and got "
+        f"Read: sizes, colour and pixels, in a new process. Trained: `vitlab train --epochs {trained['epochs']:g}` "
+        f"from start to end, which reads them again; it picked `{trained['preset']}` at {side} x {side}, and got "
         f"{tops[0]:.1f} % and {tops[1]:.1f} % of the validation images right. {environ['device_name']}, "
         f"{environ['threads']} threads, torch {environ['torch']}, {environ['started_utc'][:10]}."
     )
