@@ -143,10 +143,10 @@ def test_training_from_the_disk_gives_the_same_weights_also_when_resumed(
 def test_a_copy_is_that_of_one_way_to_decode_and_a_study_makes_no_other(
     own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for label in ("a", "b"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number, pixels in enumerate(draw(3, ord(label), (190, 250, 3))):
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.jpg")
+    for seed, folder in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number, pixels in enumerate(draw(3, seed, (190, 250, 3))):
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.jpg")
     place = str(tmp_path / "photos")
     old = Reading(("a", "b"), size=(32, 32), formats=("JPEG",))
     in_memory = [load_dataset(place, side=32, reading=reading) for reading in (None, old)]
