@@ -47,6 +47,7 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
  * @property {Float32Array | null} deletion
  * @property {Float32Array | null} deletion2
  * @property {Causes | null} causes
+ * @property {Causes | null} causes2
  * @property {boolean} fresh
  * @property {boolean} fresh2
  * @property {Result["curves"]} curves
@@ -126,6 +127,7 @@ function render() {
       deletion: first.deletion,
       deletion2: second.deletion,
       causes: first.causes,
+      causes2: second.causes,
       fresh: first.fresh,
       fresh2: second.fresh,
       curves: first.curves,

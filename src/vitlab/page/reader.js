@@ -116,9 +116,11 @@ export function createReader(store, slate, loaded, changed, failed) {
     if (mine !== version) return;
     if (one?.deletion && one.causes) first = { ...first, deletion: one.deletion, causes: one.causes, fresh: true };
     changed();
-    const other = await ask(compare, { deletion: true, inside: false });
+    const other = await ask(compare, { deletion: true, causes: true, inside: false });
     if (mine !== version) return;
-    if (other?.deletion) second = { ...second, deletion: other.deletion, fresh: true };
+    if (other?.deletion && other.causes) {
+      second = { ...second, deletion: other.deletion, causes: other.causes, fresh: true };
+    }
     changed();
     for (const kind of KINDS) {
       const line = await ask(model, { curve: kind, inside: false });

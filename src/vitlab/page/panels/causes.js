@@ -1,6 +1,6 @@
 // Causes: every head, attention and block can be switched off, and what the answer becomes without it is measured.
 
-import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
+import { byId, childrenOf, el, keep, setAttribute, setText } from "../dom.js";
 import { readCut } from "../net/cuts.js";
 import { argmax, percent } from "../net/numbers.js";
 
@@ -14,11 +14,16 @@ const NO_PARTS =
 const SAY =
   "Attention shows where a network looks; only switching a part off shows what it needs. Each line: the answer's " +
   "probability if this part alone is off. Use the switches to take parts out yourself; the whole page follows.";
+const SAY_ONLY = "Each line: the answer's probability if this part alone is off.";
 
-/** @param {Store} store */
-export function createCauses(store) {
-  const parts = byId("causes-parts");
-  byId("causes-all").addEventListener("click", () => store.set({ cuts: [] }));
+/**
+ * The second network's has no switches: they are for the first.
+ * @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's
+ */
+export function createCauses(store, find = byId) {
+  const parts = find("causes-parts");
+  const switches = find === byId;
+  find("causes-all").addEventListener("click", () => store.set({ cuts: [] }));
 
   /** @param {string} cut @param {boolean} on */
   function toggle(cut, on) {
@@ -30,20 +35,22 @@ export function createCauses(store) {
   return function render(view) {
     const { state, model, causes, fresh, empty } = view;
     const cuts = model?.cuts ?? [];
-    setText(byId("causes-title"), model ? `What this network needs for this ${thing(model)}` : "What it needs");
-    setText(byId("causes-say"), model && !cuts.length ? NO_PARTS : SAY);
+    if (switches) {
+      setText(byId("causes-title"), model ? `What this network needs for this ${thing(model)}` : "What it needs");
+    }
+    setText(find("causes-say"), model && !cuts.length ? NO_PARTS : switches ? SAY : SAY_ONLY);
     const known = model && causes && !empty ? causes : null;
-    setText(byId("causes-finding"), known ? finding(known, /** @type {Loaded} */ (model)) : "");
-    byId("causes-finding").classList.toggle("waiting", !fresh);
-    setText(byId("causes-now"), now(view));
-    byId("causes-all").hidden = state.cuts.length === 0;
-    setText(byId("causes-key"), known && cuts.length ? key(known, /** @type {Loaded} */ (model)) : "");
+    setText(find("causes-finding"), known ? finding(known, /** @type {Loaded} */ (model)) : "");
+    find("causes-finding").classList.toggle("waiting", !fresh);
+    setText(find("causes-now"), now(view));
+    find("causes-all").hidden = state.cuts.length === 0;
+    setText(find("causes-key"), known && cuts.length ? key(known, /** @type {Loaded} */ (model)) : "");
     parts.classList.toggle("waiting", !fresh);
     const groups = model ? groupsOf(cuts) : [];
     keep(parts, groups.length, () => el("section", { class: "cause-group" }, el("h3"), el("ul"))).forEach((box, i) => {
       const [title, list] = childrenOf(box);
       setText(title, groups[i].title);
-      const rows = keep(list, groups[i].cuts.length, () => row(toggle));
+      const rows = keep(list, groups[i].cuts.length, () => row(switches ? toggle : null));
       groups[i].cuts.forEach((cut, r) => {
         const effect = known?.effects.find((one) => one.cut === cut);
         paint(rows[r], cut, !state.cuts.includes(cut), known, effect, model);
@@ -52,12 +59,15 @@ export function createCauses(store) {
   };
 }
 
-/** @param {(cut: string, on: boolean) => void} toggle */
+/** @param {((cut: string, on: boolean) => void) | null} toggle null for a row without a switch */
 function row(toggle) {
+  const bar = el("span", { class: "stays", "aria-hidden": "true" }, el("i"), el("b"));
+  const name = el("span", { class: "cause" });
+  const value = el("span", { class: "value" });
+  if (toggle === null) return el("li", {}, name, bar, value);
   const box = el("input", { type: "checkbox", role: "switch" });
   box.addEventListener("change", () => toggle(box.name, box.checked));
-  const bar = el("span", { class: "stays", "aria-hidden": "true" }, el("i"), el("b"));
-  return el("li", {}, el("label", {}, box, el("span")), bar, el("span", { class: "value" }));
+  return el("li", {}, el("label", {}, box, name), bar, value);
 }
 
 /**
@@ -66,11 +76,13 @@ function row(toggle) {
  */
 function paint(item, cut, on, causes, effect, model) {
   const [label, bar, value] = childrenOf(item);
-  const box = part(label, "input");
-  box.name = cut;
-  box.checked = on;
-  setText(childrenOf(label)[1], short(cut));
-  setAttribute(box, "aria-label", full(cut));
+  const box = item.querySelector("input");
+  setText(box ? childrenOf(label)[1] : label, short(cut));
+  if (box) {
+    box.name = cut;
+    box.checked = on;
+    setAttribute(box, "aria-label", full(cut));
+  }
   const [rest, before] = childrenOf(bar);
   const left = causes && effect ? effect.probability : 0;
   rest.style.transform = `scaleX(${left.toFixed(4)})`;

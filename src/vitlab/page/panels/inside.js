@@ -16,6 +16,9 @@ import { createVector, number } from "./vector.js";
 
 const MOST_NUMBERS = 81; // in a patch whose pixels are shown as a square of numbers
 const MAP = 168; // pixels
+const KEY =
+  "Green: above 0, violet: below; the darkest cell is the number of its own row that is furthest from 0. Shares have the " +
+  "colours of Attention.";
 const TOP = 5; // tokens in the list of what is taken most
 
 /** @param {Store} store */
@@ -35,7 +38,7 @@ export function createInside(store) {
   let paintAgain = () => {};
   const boxes = STEPS.map((_, i) => stepBox(i < 2, () => paintAgain()));
   byId("inside-steps").append(...boxes.map(({ box }) => box));
-  setText(byId("inside-key"), "Green: above 0, violet: below; the darkest cell is the largest number of its own row.");
+  setText(byId("inside-key"), KEY);
 
   /** @param {View} view */
   return function render(view) {
@@ -131,7 +134,7 @@ function paintStep(one, index, step, opened, setting, view) {
       .join(", ")}, …]`,
   );
   if (!one.box.open) return;
-  setText(one.formula, step.formula);
+  writeFormula(one.formula, step.formula);
   setText(one.words, step.say);
   while (one.vectors.length < step.vectors.length) {
     const vector = createVector();
@@ -144,6 +147,20 @@ function paintStep(one, index, step, opened, setting, view) {
   });
   if (index === 0) one.rows.hidden = paintPixels(one.extra, opened, setting.model);
   else if (step.shows === "row") paintRow(one.extra, opened, setting, view);
+}
+
+/**
+ * Formulas are separated by wide gaps, where a line may end; "W_q" is W with a small q.
+ * @param {HTMLElement} line @param {string} formulas
+ */
+function writeFormula(line, formulas) {
+  if (line.dataset.formula === formulas) return;
+  line.dataset.formula = formulas;
+  const parts = formulas.split("      ").map((formula) => {
+    const pieces = formula.split(/_(\w)/).map((piece, i) => (i % 2 ? el("sub", {}, piece) : piece));
+    return el("span", {}, ...pieces);
+  });
+  line.replaceChildren(...parts);
 }
 
 /**

@@ -13,6 +13,7 @@ import { counted } from "./vector.js";
 const MOST_UNIT = 2; // pixels a side for one number, at most
 const [TALL, AREA] = [150, 120_000]; // the picture's area in pixels: its width times this, and at least so many
 const [GAP, LEAST] = [4, 1.5]; // pixels between two rectangles; a side of a rectangle, at least
+const [LINE, LETTER] = [15, 8]; // pixels that a name in a rectangle needs: its height, and each letter
 const INDENT = 44; // pixels that a part's frame takes from the width
 
 /** @param {Store} store */
@@ -145,17 +146,32 @@ function draw(shapes, unit, width) {
   let [x, y, row, right] = [0, 0, 0, 0];
   /** @type {SVGElement[]} */
   const drawn = [];
-  for (const { kind, wide, high } of shapes) {
+  for (const { kind, wide, high, name } of shapes) {
     const folds = Math.max(1, Math.ceil((wide * unit) / width));
     const [w, h] = [Math.max(LEAST, (wide * unit) / folds), Math.max(LEAST, high * unit * folds)];
     if (x > 0 && x + w > width) [x, y, row] = [0, y + row + GAP, 0];
     drawn.push(...rectangle(kind, x, y, w, h));
+    if (name && h >= LINE && w >= LETTER * name.replaceAll("_", "").length)
+      drawn.push(named(name, x + w / 2, y + h / 2));
     row = Math.max(row, h);
     right = Math.max(right, x + w);
     x += w + GAP;
   }
   const [wide, high] = [right + 2, y + row + 2];
   return svg("svg", { viewBox: `-1 -1 ${wide} ${high}`, width: wide, height: high, "aria-hidden": "true" }, ...drawn);
+}
+
+/**
+ * "W_q" is W with a small q.
+ * @param {string} name @param {number} x @param {number} y
+ */
+function named(name, x, y) {
+  const pieces = name.split(/_(\w)/).map((piece, i) => {
+    const span = svg("tspan", i % 2 ? { "font-size": 9 } : {});
+    span.textContent = piece;
+    return span;
+  });
+  return svg("text", { x, y: y + 4, class: "name" }, ...pieces);
 }
 
 /** @param {Shape["kind"]} kind @param {number} x @param {number} y @param {number} width @param {number} height */

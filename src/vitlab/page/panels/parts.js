@@ -5,8 +5,9 @@ import { counted } from "./vector.js";
 
 /** @import { Loaded } from "../net/worker.js" */
 /**
- * A rectangle of numbers: `wide` x `high`, learned weights or values that change with the drawing.
- * @typedef {{ kind: "weights" | "values" | "image" | "patches", wide: number, high: number }} Shape
+ * A rectangle of numbers: `wide` x `high`, learned weights or values that change with the drawing. name: as in the
+ * formulas of an opened patch.
+ * @typedef {{ kind: "weights" | "values" | "image" | "patches", wide: number, high: number, name?: string }} Shape
  *
  * One part. group: the block it belongs to, or "". opens: the id of the panel that shows it. block and head, from 0: what
  * is opened there. tensors: how the names of its parameters begin; they are counted. share: the parts that share them.
@@ -29,10 +30,10 @@ export function partsOf(model) {
   return model.views.tokens ? partsOfTokens(model, count) : partsOfFilters(model, count);
 }
 
-/** @type {(wide: number, high: number) => Shape} */
-const weights = (wide, high) => ({ kind: "weights", wide, high });
-/** @type {(wide: number, high: number) => Shape} */
-const values = (wide, high) => ({ kind: "values", wide, high });
+/** @type {(wide: number, high: number, name?: string) => Shape} */
+const weights = (wide, high, name) => ({ kind: "weights", wide, high, name });
+/** @type {(wide: number, high: number, name?: string) => Shape} */
+const values = (wide, high, name) => ({ kind: "values", wide, high, name });
 
 /**
  * @param {Loaded} model @param {"image" | "patches"} kind
@@ -73,13 +74,13 @@ function partsOfTokens(model, count) {
     },
     {
       ...{ name: "Embedding", says: `one matrix, ${patch} × ${dim}, for every patch`, group: "", opens: "inside" },
-      ...{ shapes: [weights(dim, patch)], parameters: count("patch_embed.") },
+      ...{ shapes: [weights(dim, patch, "W")], parameters: count("patch_embed.") },
     },
     {
       name: "Tokens",
       says: `${tokens} tokens of ${dim} numbers${places ? ", positions added" : ""}`,
       ...{ group: "", opens: "inside", parameters: count("pos_embed", "cls_token") },
-      shapes: places ? [weights(dim, tokens), values(dim, tokens)] : [values(dim, tokens)],
+      shapes: places ? [weights(dim, tokens, "position"), values(dim, tokens, "x")] : [values(dim, tokens, "x")],
     },
     ...blocks,
     {
@@ -107,16 +108,21 @@ function partsOfBlock({ config, shapes }, count, block, tokens) {
     says: `compares ${tokens} × ${tokens} tokens`,
     ...{ group, opens: "inside", block, head },
     shapes: [
-      weights(form === "merged" ? dim : 3 * width, dim),
-      values(tokens, tokens),
-      values(width, tokens),
-      weights(dim, width),
+      form === "merged" ? weights(dim, dim, "W_q") : weights(3 * width, dim, "W_q W_k W_v"),
+      values(tokens, tokens, "a"),
+      values(width, tokens, "o"),
+      weights(dim, width, "W_o"),
     ],
     parameters: Math.floor(attention / heads) + (head < attention % heads ? 1 : 0),
   }));
   const mlp = {
     ...{ name: "MLP", says: `each token alone: ${dim} → ${hidden} → ${dim} numbers`, group, opens: "inside", block },
-    shapes: [weights(hidden, dim), values(hidden, tokens), weights(hidden, dim), values(dim, tokens)],
+    shapes: [
+      weights(hidden, dim, "W₁"),
+      values(hidden, tokens, "hidden"),
+      weights(hidden, dim, "W₂"),
+      values(dim, tokens, "m"),
+    ],
     parameters: count(`${name}mlp.`, `${name}norm2.`),
   };
   return [...parts, mlp];

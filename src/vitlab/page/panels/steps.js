@@ -77,7 +77,7 @@ function queryKeyValue({ before, attention }, { model, block, head }) {
     title: `3 · Query, key and value in block ${block + 1}${ofHead(model, head)}`,
     formula: merged
       ? "n = norm(x)      q = W n + b      k = v = n"
-      : "n = norm(x)      q = Wq n + bq      k = Wk n + bk      v = Wv n + bv",
+      : "n = norm(x)      q = W_q n + b_q      k = W_k n + b_k      v = W_v n + b_v",
     say: merged
       ? "The query says what it looks for. This network compares it with the tokens themselves, and passes them on."
       : "The query says what it looks for, the key what others find in it, the value what it hands over.",
@@ -133,7 +133,7 @@ function afterAttention({ attention }, { model }) {
   const all = heads === 1 ? "o" : heads === 2 ? "[o of head 1, o of head 2]" : `[o of head 1, …, o of head ${heads}]`;
   return {
     title: "6 · The token after attention",
-    formula: `c = Wo ${all} + bo      x′ = x + c`,
+    formula: `c = W_o ${all} + b_o      x′ = x + c`,
     say: "One matrix joins what all heads took. It is added to the token, which is not replaced: the residual line.",
     vectors: [
       ["c, what is added", attention.added],

@@ -3,6 +3,7 @@
 import { byId, el, setText } from "../dom.js";
 import { sameSquares } from "../reader.js";
 import { createAttention } from "./attention.js";
+import { createCauses } from "./causes.js";
 import { createLens } from "./lens.js";
 import { createNeeds } from "./needs.js";
 import { createPatches } from "./patches.js";
@@ -11,7 +12,7 @@ import { createTokens } from "./tokens.js";
 /** @import { View } from "../main.js" */
 /** @import { Store } from "../state.js" */
 
-const CARDS = ["patches", "attention", "needs", "lens-card"];
+const CARDS = ["patches", "attention", "needs", "lens-card", "causes-card"];
 const REFERENCES = ["id", "name", "for", "aria-labelledby", "aria-describedby"];
 const OTHER_PATCHES =
   "Its patches are other ones, so pointing at patches and hiding them stays with the first network.";
@@ -22,6 +23,12 @@ const OTHER_PATCHES =
  */
 export function createTwins(store) {
   const twins = CARDS.map(doubled);
+  byId("exchange").addEventListener("click", () => {
+    const { model, compare } = store.get();
+    if (compare) store.set({ model: compare, compare: model });
+  });
+  const remark = el("p", { class: "small" });
+  second("patch-grid").parentElement?.before(remark);
   let same = true;
   /** @type {Store} */
   const heard = { ...store, set: (changes) => (same ? store.set(changes) : undefined) }; // other patches, other numbers
@@ -31,6 +38,7 @@ export function createTwins(store) {
     createAttention(heard, second),
     createNeeds(heard, second),
     createLens(second),
+    createCauses(heard, second),
   ];
 
   /** @param {View} view */
@@ -38,17 +46,26 @@ export function createTwins(store) {
     const { model, model2, reading2, state } = view;
     const shown = Boolean(state.compare && model && model2 && reading2);
     same = sameSquares(model, model2);
-    for (const { pair, copy, name, name2, remark } of twins) {
+    byId("exchange").hidden = byId("compare-what").hidden = !shown;
+    second("tap").hidden = !same;
+    setText(remark, same ? "" : OTHER_PATCHES);
+    for (const { pair, copy, name, name2 } of twins) {
       pair.classList.toggle("both", shown);
       copy.hidden = name.hidden = !shown;
       setText(name, model?.config.name ?? "");
       setText(name2, model2?.config.name ?? "");
-      setText(remark, same || copy.id !== "patches-2" ? "" : OTHER_PATCHES);
     }
     if (!shown) return;
-    const { deletion2, fresh2, empty2 } = view;
+    const { deletion2, causes2, fresh2, empty2 } = view;
     const own = { ...state, cuts: [], ...(same ? {} : { hidden: [], query: null, hover: null }) };
-    const seen = { model: model2, reading: reading2, deletion: deletion2, fresh: fresh2, empty: empty2 };
+    const seen = {
+      model: model2,
+      reading: reading2,
+      deletion: deletion2,
+      causes: causes2,
+      fresh: fresh2,
+      empty: empty2,
+    };
     for (const panel of panels) panel({ ...view, ...seen, state: own, mark: same ? view.mark : null });
   };
 }
@@ -70,11 +87,10 @@ function doubled(id) {
     }
   }
   const [name, name2] = ["whose", "whose other"].map((kind) => el("p", { class: kind }));
-  const remark = el("p", { class: "small" });
   const pair = el("div", { class: "twins" });
   card.replaceWith(pair);
   card.prepend(name);
-  copy.prepend(name2, remark);
+  copy.prepend(name2);
   pair.append(card, copy);
-  return { pair, copy, name, name2, remark };
+  return { pair, copy, name, name2 };
 }

@@ -5,7 +5,7 @@ import { css, el, setAttribute, setText, surface } from "../dom.js";
 
 /** @typedef {ReturnType<typeof createVector>} Vector */
 
-const FEW = 4; // numbers as text
+const FEW = 3; // numbers as text
 const [LEAST, MOST] = [7, 22]; // pixels of a cell
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 };
 
@@ -24,6 +24,13 @@ export function number(value) {
  * @param {number} count
  */
 export const counted = (count) => count.toLocaleString("en");
+
+/** @param {ArrayLike<number>} values */
+function ends(values) {
+  let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (let i = 0; i < values.length; i++) [least, most] = [Math.min(least, values[i]), Math.max(most, values[i])];
+  return [least, most];
+}
 
 /** One strip with its caption. paint(name, values) shows a vector; `digits` may write its numbers in another way. */
 export function createVector() {
@@ -76,8 +83,8 @@ export function createVector() {
   function draw() {
     if (!canvas.clientWidth) return;
     const context = surface(canvas);
-    let largest = 0;
-    for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]));
+    const [least, most] = ends(values);
+    const largest = Math.max(most, -least);
     for (let i = 0; i < values.length; i++) {
       const [x, y] = [(i % columns) * cell, Math.floor(i / columns) * height];
       context.fillStyle = cssColour(colour(values[i], largest));
@@ -90,7 +97,7 @@ export function createVector() {
     const few = Array.from({ length: Math.min(FEW, values.length) }, (_, i) => write(values[i])).join(", ");
     const more = values.length > FEW ? ", …" : "";
     const one = chosen < 0 || chosen >= values.length ? "" : `number ${chosen + 1}: ${write(values[chosen])}`;
-    setText(text, one || `${counted(values.length)} numbers: ${few}${more}`);
+    setText(text, one || `${counted(values.length)} numbers from ${write(least)} to ${write(most)}: ${few}${more}`);
     const shown = Math.min(at, values.length - 1);
     setAttribute(canvas, "aria-valuemax", String(values.length));
     setAttribute(canvas, "aria-valuenow", String(shown + 1));
