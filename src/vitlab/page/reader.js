@@ -11,8 +11,8 @@ import { KINDS } from "./state.js";
 /** @import { Store } from "./state.js" */
 /** @import { Causes, Curve, Job, Kind, Loaded, Place, Reading, Want } from "./net/worker.js" */
 /**
- * source: the drawing that was read.
- * @typedef {Reading & { source: Picture }} Shown
+ * source: the drawing that was read. place: what was opened in it.
+ * @typedef {Reading & { source: Picture, place: Place | null }} Shown
  *
  * What one network has said so far. fresh: the deletion map and the causes are of the present drawing.
  * @typedef {object} Result
@@ -71,7 +71,7 @@ export function createReader(store, slate, loaded, changed, failed) {
     if (!network || id === null) return null;
     const job = jobFor(id, network, want);
     const reading = await read(id, job);
-    return reading && { ...reading, source: job.drawing };
+    return reading && { ...reading, source: job.drawing, place: want.open ?? null };
   }
 
   /** @returns {Place | null} */

@@ -36,7 +36,8 @@ export function createCauses(store, find = byId) {
     const { state, model, causes, fresh, empty } = view;
     const cuts = model?.cuts ?? [];
     if (switches) {
-      setText(byId("causes-title"), model ? `What this network needs for this ${thing(model)}` : "What it needs");
+      const who = state.compare ? "these networks need" : "this network needs";
+      setText(byId("causes-title"), model ? `What ${who} for this ${thing(model)}` : "What it needs");
     }
     setText(find("causes-say"), model && !cuts.length ? NO_PARTS : switches ? SAY : SAY_ONLY);
     const known = model && causes && !empty ? causes : null;
@@ -85,11 +86,11 @@ function paint(item, cut, on, causes, effect, model) {
   }
   const [rest, before] = childrenOf(bar);
   const left = causes && effect ? effect.probability : 0;
-  rest.style.transform = `scaleX(${left.toFixed(4)})`;
+  rest.style.width = `${(100 * left).toFixed(2)}%`;
   before.style.left = `${(100 * (causes?.probability ?? 0)).toFixed(2)}%`;
   const other =
     causes && effect && model && effect.answer !== causes.label ? model.config.classes[effect.answer] : null;
-  const words = effect && causes ? percent(effect.probability, 0) + (other === null ? "" : ` · reads ${other}`) : "";
+  const words = effect && causes ? percent(effect.probability, 0) + (other === null ? "" : ` · ${other}`) : "";
   setText(value, words);
   value.title = words;
   item.classList.toggle("flips", other !== null);
@@ -187,6 +188,6 @@ function key({ label, probability }, { config, cuts }) {
     : "";
   return (
     `Bar: the probability of ${name} without this part, from 0 to 100 %; line: ${percent(probability)}, with everything ` +
-    `on. Red: another answer.${mean} A block that is off passes its tokens on unchanged.`
+    `on. Red stripes: another answer, which stands beside them.${mean} A block that is off passes its tokens on unchanged.`
   );
 }

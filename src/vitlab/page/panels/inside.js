@@ -57,8 +57,8 @@ export function createInside(store) {
     patches.value = query === null ? "" : String(query);
     blocks.value = String(block);
     heads.value = String(head);
-    if (!opened || !reading || query === null) return;
-    const setting = { model, patch: query, block, head };
+    if (!opened || !reading?.place) return;
+    const setting = { model, ...reading.place };
     paintAgain = () => {
       for (const [i, one] of boxes.entries()) paintStep(one, i, STEPS[i](opened, setting), opened, setting, view);
     };

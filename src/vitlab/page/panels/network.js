@@ -23,8 +23,8 @@ export function createNetwork(store) {
   let shown = null;
   let width = 0;
   byId("network-key").append(
-    ...[el("i", { class: "swatch weights" }), "learned numbers"],
-    ...[el("i", { class: "swatch values" }), "numbers that change with what you draw"],
+    el("span", { class: "named" }, el("i", { class: "swatch weights" }), "learned numbers"),
+    el("span", { class: "named" }, el("i", { class: "swatch values" }), "numbers that change with what you draw"),
   );
 
   /** @param {View} view */
@@ -72,12 +72,20 @@ export function createNetwork(store) {
     panel.focus({ preventScroll: true });
   }
 
-  /** @param {Loaded} model @param {Float32Array} values */
-  function paintInput({ squares, config }, values) {
-    const pictures = box.querySelectorAll("image");
-    if (!pictures.length) return;
-    const address = picture(values, squares.size, squares.size, config.channels).toDataURL();
-    for (const one of pictures) one.setAttribute("href", address);
+  /**
+   * One picture for each colour.
+   * @param {Loaded} model @param {Float32Array} values row, column, channel
+   */
+  function paintInput({ squares: { size }, config: { channels } }, values) {
+    const addresses = Array.from({ length: channels }, (_, channel) =>
+      picture(
+        values.filter((__, i) => i % channels === channel),
+        size,
+        size,
+        1,
+      ).toDataURL(),
+    );
+    box.querySelectorAll("image").forEach((one, i) => void one.setAttribute("href", addresses[i % channels]));
   }
 }
 

@@ -91,6 +91,7 @@ function doubled(id) {
   card.replaceWith(pair);
   card.prepend(name);
   copy.prepend(name2);
+  copy.classList.add("copy");
   pair.append(card, copy);
   return { pair, copy, name, name2 };
 }
