@@ -176,7 +176,7 @@ function paintPixels(box, { pixels, across }, { config }) {
   keep(grid, pixels.length, () => el("i", { class: "pixel" })).forEach((cell, i) => {
     const grey = Math.round(255 * Math.min(1, Math.max(0, pixels[i] * std[0] + mean[0])));
     cell.style.background = `rgb(${grey} ${grey} ${grey})`;
-    cell.classList.toggle("light", grey > 128);
+    cell.classList.toggle("light", grey > 117); // from there on, black letters can be read better
     setText(cell, number(pixels[i]));
   });
   return true;
