@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,7 +48,7 @@ def test_switches_change_the_answer_and_stay_through_every_click_and_a_reload(pa
     assert page.locator("#causes-parts input:not(:checked)").count() == 0
     assert bars(page) != before
     page.locator("#causes-parts input").first.press("Space")
-    page.wait_for_function("location.hash.includes('&off=b1&')", timeout=10_000)
+    page.wait_for_url(re.compile("&off=b1&"), timeout=10_000)
 
 
 def test_the_chart_says_what_becomes_of_the_answer(page: Page, base: str) -> None:
@@ -85,7 +86,7 @@ def test_a_patch_is_opened_by_mouse_and_keyboard(page: Page, base: str) -> None:
     titles = page.locator(".opened-step:visible .title").all_inner_texts()
     assert titles[2] == "3 · Query, key and value in block 3, head 2"
     assert titles[-1] == "8 · The token after block 3"
-    page.wait_for_function("location.hash.endsWith('&block=3&head=2')", timeout=10_000)
+    page.wait_for_url(re.compile("&block=3&head=2$"), timeout=10_000)
     page.locator(".opened-step summary").nth(3).click()
     assert page.locator(".taken li").count() == 5
     cells = page.locator(".opened-step >> nth=1").locator(".cells").first
