@@ -111,7 +111,8 @@ export function createReader(store, slate, loaded, changed, failed) {
    */
   async function askMore(mine) {
     const { model, compare } = store.get();
-    if (!loaded(model)) return;
+    // When the pause ends, something may have changed already: asking now would replace the question about that.
+    if (mine !== version || !loaded(model)) return;
     const one = await ask(model, { deletion: true, causes: true, inside: false });
     if (mine !== version) return;
     if (one?.deletion && one.causes) first = { ...first, deletion: one.deletion, causes: one.causes, fresh: true };
