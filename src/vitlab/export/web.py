@@ -22,6 +22,7 @@ from vitlab.errors import ConfigError, RunError
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.own import own_data
+from vitlab.export.replay import replay_files
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -81,8 +82,8 @@ def gather(
     """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/,
     lesson.json and lesson.png."""
     points = [] if study is None else study_points(study, runs, note)
-    models = named(classifiers, note)
-    models |= named([classifier for _, classifier in points if classifier is not None], taken=models)
+    own = named(classifiers, note)
+    models = own | named([classifier for _, classifier in points if classifier is not None], taken=own)
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
@@ -97,7 +98,13 @@ def gather(
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     if lesson:
         content |= lesson_files(next(iter(models.values()), None), note)
-    content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
+    menu = index(models, points, None if study is None else str(read_study(study)["name"]))
+    for entry in menu["models"]:
+        if entry["id"] in own:  # not for those of a study, of which there may be many
+            more, further = extras(own[entry["id"]], note)
+            entry |= more
+            content |= {f"models/{entry['id']}/{name}": part for name, part in further.items()}
+    content["models.json"] = as_json(menu)
     return models, content
 
 
@@ -119,6 +126,13 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
         elif entry.name.endswith(STATIC) and not entry.name.startswith("."):
             found.append((prefix + entry.name, entry.read_bytes()))
     return found
+
+
+def extras(classifier: Classifier, note: Note) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What models.json says of a network beyond the usual, and files that the page loads only when they are asked for:
+    the weights after some epochs (`replay`)."""
+    replay, kept = replay_files(classifier, note)
+    return ({} if replay is None else {"replay": replay}), kept
 
 
 # --- models.json: what the page can load

@@ -4,6 +4,7 @@ import { followAddress } from "./address.js";
 import { load, loadFiles } from "./client.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
+import { createEpochs } from "./epochs.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createAnswer } from "./panels/answer.js";
@@ -13,6 +14,7 @@ import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
 import { createPatches } from "./panels/patches.js";
+import { createReplay } from "./panels/replay.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
@@ -56,7 +58,8 @@ const slate = createSlate(store);
 /** @type {Map<string | null, Loaded>} */
 const networks = new Map();
 const networkOf = networks.get.bind(networks);
-const reader = createReader(store, slate, networkOf, render, notice);
+const epochs = createEpochs(store, networkOf, () => reader.request(), render, noticeError);
+const reader = createReader(store, slate, networkOf, epochs.place, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
 const panels = [
   createStrip(store),
@@ -66,6 +69,7 @@ const panels = [
   createNeeds(store),
   createAnswer(store),
   createLens(),
+  createReplay(store, epochs),
   createDisturb(store),
   createTrain((config, weights) => addOwn(config, weights, config.name)),
   createStory(),
@@ -83,7 +87,9 @@ function notice(sentence) {
 }
 
 /** @param {unknown} error */
-const noticeError = (error) => notice(error instanceof Error ? error.message : String(error));
+function noticeError(error) {
+  notice(error instanceof Error ? error.message : String(error));
+}
 
 let waiting = false;
 function render() {
@@ -201,9 +207,9 @@ async function follow({ model, compare, ...rest }) {
   const there = typeof model === "string" && isHere(model) && (await ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
-  const { center, hidden, query, rotate, shift, noise, threshold } = INITIAL;
+  const { center, hidden, query, rotate, shift, noise, threshold, epoch } = INITIAL;
   setBecause("link", {
-    ...{ center, hidden, query, rotate, shift, noise, threshold },
+    ...{ center, hidden, query, rotate, shift, noise, threshold, epoch },
     ...rest,
     demo: rest.drawing ? false : store.get().demo,
     model: there ? model : store.get().model,
@@ -242,7 +248,7 @@ store.listen((state, before) => {
   if (changed("compare")) changeModel("compare", state.compare, before.compare);
   if (changed("drawing")) known.settle(); // undo may bring back an image of another network
   if (changed(...READ_AGAIN)) reader.request();
-  if (changed(...READ_AGAIN, "query", "threshold")) writeAddress();
+  if (changed(...READ_AGAIN, "query", "threshold", "epoch")) writeAddress();
   render();
 });
 
@@ -292,6 +298,7 @@ async function start() {
   menu = createMenu(store, models, study);
   render();
   ids = models.map(({ id }) => id);
+  epochs.offer(models);
   const { model, compare } = linked;
   if (model) isHere(model);
   for (const id of model && ids.includes(model) ? [model, ...ids] : ids) {

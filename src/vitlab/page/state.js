@@ -30,6 +30,7 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {number} threshold
  * @property {Drawing} drawing
  * @property {boolean} demo
+ * @property {number | null} epoch  of the network's training, if it is shown as it was then
  *
  * @typedef {(state: State, before: State) => void} Listener
  * @typedef {ReturnType<typeof createStore>} Store
@@ -63,6 +64,7 @@ export const INITIAL = {
   threshold: 0.5,
   drawing: { kind: "strokes", strokes: [] },
   demo: false,
+  epoch: null,
 };
 
 /** @param {Partial<State>} initial */
@@ -106,6 +108,7 @@ export function toHash(state) {
   if (state.query !== null) hash.set("patch", String(state.query + 1));
   for (const kind of KINDS) if (state[kind]) hash.set(kind, String(state[kind]));
   if (state.threshold !== INITIAL.threshold) hash.set("sure", String(state.threshold));
+  if (state.epoch !== null) hash.set("epoch", String(state.epoch));
   const { kind, index, strokes } = state.drawing;
   if (kind === "example") hash.set("test", String(index));
   const text = state.demo ? "" : encodeStrokes(strokes);
@@ -113,7 +116,7 @@ export function toHash(state) {
   return hash.toString();
 }
 
-const KEYS = ["model", "compare", "center", "hide", "patch", ...KINDS, "sure", "test", "strokes"];
+const KEYS = ["model", "compare", "center", "hide", "patch", ...KINDS, "sure", "epoch", "test", "strokes"];
 
 /**
  * Whether the text after # holds choices; links to a section of the page do not.
@@ -147,6 +150,8 @@ export function fromHash(text) {
   }
   const threshold = Number(hash.get("sure") ?? Number.NaN);
   if (threshold >= 0 && threshold <= 0.95) found.threshold = threshold;
+  const epoch = wholeNumber(hash.get("epoch"));
+  if (epoch !== null) found.epoch = epoch;
   const strokes = decodeStrokes(hash.get("strokes") ?? "") ?? [];
   const index = wholeNumber(hash.get("test"));
   if (index !== null) found.drawing = { kind: "example", index, strokes };

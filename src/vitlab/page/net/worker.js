@@ -28,7 +28,8 @@ import { ModelError } from "./weights.js";
  * @property {Want} want
  *
  * @typedef {{ type: "load", model: string, base: string }} Load  base: the address of the model's folder
- * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer }} LoadFiles  the user's own files
+ * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer, like: string | null }} LoadFiles  files
+ *   that are not of this site's models; like: a model that learned from the same images
  * @typedef {{ type: "read", model: string, request: number } & Job} Read
  * @typedef {{ type: "hurry", model: string }} Hurry  a newer drawing waits: skip the rest of the current reading
  *
@@ -82,7 +83,7 @@ self.onmessage = async ({ data: message }) => {
         self.postMessage(await loadBundle(message.model, message.base));
         break;
       case "load-files":
-        self.postMessage(keep(message.model, await openModel(message.config, message.weights), null));
+        self.postMessage(keep(message.model, await openLike(message), null));
         break;
       case "read":
         hurried.delete(message.model);
@@ -118,6 +119,12 @@ async function loadBundle(model, base) {
   ]);
   const novelty = config?.novelty ? await (await fetched(`${base}novelty.safetensors`)).arrayBuffer() : null;
   return keep(model, await openModel(config, weights, novelty), openExamples(examples, config));
+}
+
+/** @param {LoadFiles} message */
+async function openLike({ config, weights, like }) {
+  const network = await openModel(config, weights);
+  return { ...network, native: networks.get(like ?? "")?.native ?? network.native };
 }
 
 /** @param {string} address */

@@ -1,0 +1,155 @@
+// "How it learned": a slider over training time. The answer, the maps and the lens are those of the network as it was.
+
+import { byId, el, setAttribute, setText, svg } from "../dom.js";
+import { argmax, percent } from "../net/numbers.js";
+
+/** @import { Epochs, Replay } from "../epochs.js" */
+/** @import { View } from "../main.js" */
+/** @import { Store } from "../state.js" */
+
+const PAUSE = 450; // milliseconds that each moment is shown for while it plays
+const [WIDTH, HEIGHT, EDGE] = [300, 64, 6];
+
+/** @param {Store} store @param {Epochs} epochs */
+export function createReplay(store, epochs) {
+  const slider = byId("replay-epoch", HTMLInputElement);
+  const [play, end] = [byId("replay-play"), byId("replay-end", HTMLButtonElement)];
+  /** @type {Replay | null} */
+  let shown = null;
+  let playing = false;
+  let timer = 0;
+  let now = "";
+
+  // The last place of the slider is the finished network.
+  const place = () => {
+    const { epoch } = store.get();
+    const count = shown?.kept.length ?? 0;
+    return epoch === null ? count : (shown?.kept.findIndex((one) => one.epoch === epoch) ?? count);
+  };
+
+  /** @param {number} to */
+  function go(to) {
+    store.set({ epoch: shown?.kept[to]?.epoch ?? null });
+    fetchRest();
+  }
+
+  let fetching = false;
+  // Once a visitor is interested, the other moments are fetched one after the other, so that the slider is quick.
+  async function fetchRest() {
+    const { model } = store.get();
+    if (fetching || model === null) return;
+    fetching = true;
+    for (const { epoch } of shown?.kept ?? []) {
+      if (store.get().model !== model || !(await epochs.weights(model, epoch).catch(() => null))) break;
+    }
+    fetching = false;
+  }
+
+  slider.addEventListener("input", () => {
+    stop();
+    go(Number(slider.value));
+  });
+  end.addEventListener("click", () => {
+    stop();
+    go(Number(slider.max));
+  });
+  play.addEventListener("click", () => {
+    if (playing) return stop();
+    playing = true;
+    go(place() < Number(slider.max) ? place() : 0);
+  });
+
+  function stop() {
+    playing = false;
+    clearTimeout(timer);
+    timer = 0;
+    setText(play, "Play");
+  }
+
+  // The next moment follows when this one has been read and seen.
+  function playOn() {
+    setText(play, "Pause");
+    if (timer !== 0) return;
+    timer = setTimeout(() => {
+      timer = 0;
+      if (!playing) return;
+      if (place() >= Number(slider.max)) stop();
+      else go(place() + 1);
+    }, PAUSE);
+  }
+
+  /** @param {View} view */
+  return function render({ state, model, reading, empty }) {
+    const replay = epochs.of(state.model);
+    byId("replay").hidden = replay === null;
+    if (replay !== shown) {
+      shown = replay;
+      stop();
+      if (replay) prepare(slider, replay);
+    }
+    const at = place();
+    setText(byId("past"), state.epoch === null || !replay ? "" : `as it was after epoch ${state.epoch}`);
+    if (!replay || !model) return;
+    slider.value = String(at);
+    end.disabled = state.epoch === null;
+    setAttribute(slider, "aria-valuetext", moment(replay, at));
+    setText(byId("replay-value"), state.epoch === null ? "end" : String(state.epoch));
+    const there = epochs.isThere();
+    if (there && reading) {
+      const best = argmax(reading.probabilities);
+      const reads = `It reads this as ${model.config.classes[best]} (${percent(reading.probabilities[best], 0)}).`;
+      now = `${moment(replay, at)}${empty ? "" : ` ${reads}`}`;
+    }
+    setText(byId("replay-now"), there ? now : epochs.progress() || now);
+    mark(replay, at);
+    if (playing && there) playOn();
+  };
+}
+
+/** @param {HTMLInputElement} slider @param {Replay} replay */
+function prepare(slider, { kept, epochs }) {
+  slider.max = String(kept.length);
+  const every = kept.length === epochs + 1 ? "" : ` (${kept.length} of ${epochs + 1} moments, evenly chosen)`;
+  setText(
+    byId("replay-say"),
+    `Move the slider back to the network as it was earlier in its training${every}: the answer, the maps and the ` +
+      "lens above show what it saw in your drawing then.",
+  );
+  const known = kept.filter((one) => one.val_top1 !== null);
+  const curve = byId("replay-curve");
+  curve.hidden = known.length < 2;
+  const line = kept.map((one, i) => (one.val_top1 === null ? "" : `${x(i, kept.length)},${y(one.val_top1)}`));
+  curve.replaceChildren(
+    svg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("path", { class: "replay-frame", d: `M0 ${y(1)}H${WIDTH}M0 ${y(0)}H${WIDTH}` }),
+      svg("polyline", { class: "replay-line", points: line.join(" ") }),
+      svg("path", { class: "replay-mark", id: "replay-mark", d: "" }),
+    ),
+    el("p", { class: "small" }, "Validation images that it got right, 0 to 100 %"),
+  );
+}
+
+/** @param {Replay} replay @param {number} at */
+function mark({ kept }, at) {
+  const line = document.getElementById("replay-mark");
+  if (line) setAttribute(line, "d", `M${x(at, kept.length)} 0V${HEIGHT}`);
+}
+
+/**
+ * The place of a moment, above the thumb of the slider.
+ * @param {number} i @param {number} last
+ */
+const x = (i, last) => (EDGE + (i / last) * (WIDTH - 2 * EDGE)).toFixed(1);
+
+/** @param {number} share */
+const y = (share) => (HEIGHT - 3 - share * (HEIGHT - 6)).toFixed(1);
+
+/** @param {Replay} replay @param {number} at */
+function moment({ kept, epochs, selected }, at) {
+  const one = kept[at];
+  if (!one) return `The finished network${selected === null ? "" : `, of epoch ${selected} of ${epochs}`}.`;
+  const when = one.epoch === 0 ? "Before training" : `After epoch ${one.epoch} of ${epochs}`;
+  return one.val_top1 === null ? `${when}.` : `${when}: ${percent(one.val_top1)} of the validation images right.`;
+}
