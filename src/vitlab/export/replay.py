@@ -35,10 +35,19 @@ def replay_files(
     read = [read_epoch(folder, epoch, shapes) for epoch in chosen]
     if not read:
         return None, {}
+    learned = {row["epoch"]: row["train_top1"] for row in folder.history()}
     facts = {
         "epochs": kept[-1],
         "selected": classifier.result["selected_epoch"],
-        "kept": [{"epoch": one.epoch, "val_top1": one.val_top1, "sha256": files.sha256(one.data)} for one in read],
+        "kept": [
+            {
+                "epoch": one.epoch,
+                "val_top1": one.val_top1,
+                "train_top1": learned.get(one.epoch),
+                "sha256": files.sha256(one.data),
+            }
+            for one in read
+        ],
     }
     return facts, {name_of(one): one.data for one in read}
 

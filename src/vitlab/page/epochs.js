@@ -8,11 +8,12 @@ import { bytes } from "./resources.js";
 /** @import { Store } from "./state.js" */
 /** @typedef {ReturnType<typeof createEpochs>} Epochs */
 /**
- * `replay` of a network in models.json. epochs: of the whole training; selected: the epoch of the finished network.
+ * `replay` of a network in models.json. epochs: of the whole training; selected: the epoch of the finished network;
+ * train_top1: of the images of that epoch, while it learned from them.
  * @typedef {object} Replay
  * @property {number} epochs
  * @property {number | null} selected
- * @property {{ epoch: number, val_top1: number | null, sha256: string }[]} kept
+ * @property {{ epoch: number, val_top1: number | null, train_top1: number | null, sha256: string }[]} kept
  */
 
 /** @param {string} model */

@@ -6,6 +6,7 @@ import { argmax, percent } from "../net/numbers.js";
 /** @import { Epochs, Replay } from "../epochs.js" */
 /** @import { View } from "../main.js" */
 /** @import { Store } from "../state.js" */
+/** @typedef {Replay["kept"][number]} Moment */
 
 const PAUSE = 450; // milliseconds that each moment is shown for while it plays
 const [WIDTH, HEIGHT, EDGE] = [300, 64, 6];
@@ -115,10 +116,10 @@ function prepare(slider, { kept, epochs }) {
     `Move the slider back to the network as it was earlier in its training${every}: the answer, the maps and the ` +
       "lens above show what it saw in your drawing then.",
   );
-  const known = kept.filter((one) => one.val_top1 !== null);
+  const scores = kept.map(score);
   const curve = byId("replay-curve");
-  curve.hidden = known.length < 2;
-  const line = kept.map((one, i) => (one.val_top1 === null ? "" : `${x(i, kept.length)},${y(one.val_top1)}`));
+  curve.hidden = scores.filter((one) => one !== null).length < 2;
+  const line = scores.map((one, i) => (one === null ? "" : `${x(i, kept.length)},${y(one)}`));
   curve.replaceChildren(
     svg(
       "svg",
@@ -127,7 +128,11 @@ function prepare(slider, { kept, epochs }) {
       svg("polyline", { class: "replay-line", points: line.join(" ") }),
       svg("path", { class: "replay-mark", id: "replay-mark", d: "" }),
     ),
-    el("p", { class: "small" }, "Validation images that it got right, 0 to 100 %"),
+    el(
+      "p",
+      { class: "small" },
+      `${isValidated(kept) ? "Validation" : "Training"} images that it got right, 0 to 100 %`,
+    ),
   );
 }
 
@@ -151,5 +156,16 @@ function moment({ kept, epochs, selected }, at) {
   const one = kept[at];
   if (!one) return `The finished network${selected === null ? "" : `, of epoch ${selected} of ${epochs}`}.`;
   const when = one.epoch === 0 ? "Before training" : `After epoch ${one.epoch} of ${epochs}`;
-  return one.val_top1 === null ? `${when}.` : `${when}: ${percent(one.val_top1)} of the validation images right.`;
+  const right = score(one);
+  const on = one.val_top1 === null ? "training images right, while it learned from them" : "validation images right";
+  return right === null ? `${when}.` : `${when}: ${percent(right)} of the ${on}.`;
 }
+
+/**
+ * The share of images that it got right then: of validation images or, in a run without any, of training images.
+ * @param {Moment} one
+ */
+const score = ({ val_top1, train_top1 }) => val_top1 ?? train_top1;
+
+/** @param {Moment[]} kept */
+const isValidated = (kept) => kept.some(({ val_top1 }) => val_top1 !== null);
