@@ -1,6 +1,6 @@
 // "How it learned": a slider over training time. The answer, the maps and the lens are those of the network as it was.
 
-import { byId, el, setAttribute, setText, svg } from "../dom.js";
+import { byId, css, setAttribute, setText, surface } from "../dom.js";
 import { argmax, percent } from "../net/numbers.js";
 
 /** @import { Epochs, Replay } from "../epochs.js" */
@@ -9,7 +9,8 @@ import { argmax, percent } from "../net/numbers.js";
 /** @typedef {Replay["kept"][number]} Moment */
 
 const PAUSE = 450; // milliseconds that each moment is shown for while it plays
-const [WIDTH, HEIGHT, EDGE] = [300, 64, 6];
+const [HEIGHT, INSET] = [64, 11]; // pixels; INSET: half of the slider's knob
+const LEAST = 0.001; // share of errors at the bottom of the curve
 
 /** @param {Store} store @param {Epochs} epochs */
 export function createReplay(store, epochs) {
@@ -102,7 +103,7 @@ export function createReplay(store, epochs) {
       now = `${moment(replay, at)}${empty ? "" : ` ${reads}`}`;
     }
     setText(byId("replay-now"), there ? now : epochs.progress() || now);
-    mark(replay, at);
+    paint(replay, at);
     if (playing && there) playOn();
   };
 }
@@ -114,42 +115,43 @@ function prepare(slider, { kept, epochs }) {
   setText(
     byId("replay-say"),
     `Move the slider back to the network as it was earlier in its training${every}: the answer, the maps and the ` +
-      "lens above show what it saw in your drawing then.",
+      "lens show how it would have read your drawing then.",
   );
-  const scores = kept.map(score);
-  const curve = byId("replay-curve");
-  curve.hidden = scores.filter((one) => one !== null).length < 2;
-  const line = scores.map((one, i) => (one === null ? "" : `${x(i, kept.length)},${y(one)}`));
-  curve.replaceChildren(
-    svg(
-      "svg",
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
-      svg("path", { class: "replay-frame", d: `M0 ${y(1)}H${WIDTH}M0 ${y(0)}H${WIDTH}` }),
-      svg("polyline", { class: "replay-line", points: line.join(" ") }),
-      svg("path", { class: "replay-mark", id: "replay-mark", d: "" }),
-    ),
-    el(
-      "p",
-      { class: "small" },
-      `${isValidated(kept) ? "Validation" : "Training"} images that it got right, 0 to 100 %`,
-    ),
-  );
-}
-
-/** @param {Replay} replay @param {number} at */
-function mark({ kept }, at) {
-  const line = document.getElementById("replay-mark");
-  if (line) setAttribute(line, "d", `M${x(at, kept.length)} 0V${HEIGHT}`);
+  const wrong = kept.map(score).filter((one) => one !== null);
+  byId("replay-curve").hidden = byId("replay-key").hidden = wrong.length < 2;
+  const on = isValidated(kept) ? "Validation images" : "Training images, while it learned,";
+  const [first, last] = [wrong[0], wrong[wrong.length - 1]].map((one) => percent(1 - (one ?? 0)));
+  setText(byId("replay-key"), `${on} that it got wrong, logarithmic: ${first} to ${last}`);
 }
 
 /**
- * The place of a moment, above the thumb of the slider.
- * @param {number} i @param {number} last
+ * The errors over training time, above the places of the slider: a line drawn from 100 % down to LEAST.
+ * @param {Replay} replay @param {number} at
  */
-const x = (i, last) => (EDGE + (i / last) * (WIDTH - 2 * EDGE)).toFixed(1);
-
-/** @param {number} share */
-const y = (share) => (HEIGHT - 3 - share * (HEIGHT - 6)).toFixed(1);
+function paint({ kept }, at) {
+  const canvas = byId("replay-curve", HTMLCanvasElement);
+  const width = canvas.clientWidth;
+  if (!width) return;
+  const context = surface(canvas, width, HEIGHT);
+  /** @param {number} i */
+  const x = (i) => INSET + (i / kept.length) * (width - 2 * INSET);
+  /** @param {number} share */
+  const y = (share) => 4 + (Math.log(Math.max(LEAST, 1 - share)) / Math.log(LEAST)) * (HEIGHT - 8);
+  context.lineWidth = 1;
+  context.strokeStyle = css("--line");
+  context.strokeRect(INSET, 4, width - 2 * INSET, HEIGHT - 8);
+  context.strokeStyle = css("--mark");
+  context.strokeRect(x(at), 2, 0, HEIGHT - 2);
+  context.lineWidth = 2;
+  context.lineJoin = "round";
+  context.strokeStyle = css("--accent");
+  context.beginPath();
+  kept.forEach((one, i) => {
+    const share = score(one);
+    if (share !== null) context.lineTo(x(i), y(share));
+  });
+  context.stroke();
+}
 
 /** @param {Replay} replay @param {number} at */
 function moment({ kept, epochs, selected }, at) {
