@@ -22,7 +22,7 @@ const past = (model) => `${model}~past`; // no id of a site or of a user's file 
 /**
  * loaded(id): the finished network. read() is called when another moment is ready to read, show() as files arrive.
  * @param {Store} store @param {(id: string | null) => Loaded | undefined} loaded @param {() => void} read
- * @param {() => void} show @param {(error: unknown) => void} failed
+ * @param {() => void} show @param {(sentence: string) => void} failed
  */
 export function createEpochs(store, loaded, read, show, failed) {
   /** @type {Map<string, Replay>} */
@@ -72,7 +72,7 @@ export function createEpochs(store, loaded, read, show, failed) {
         await loadFiles(past(model), { ...config, sha256: moment.sha256 }, data, model);
         ready = { model, epoch };
       } catch (error) {
-        failed(error);
+        failed(error instanceof Error ? error.message : String(error));
         store.set({ epoch: null });
       }
     }
