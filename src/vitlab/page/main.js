@@ -11,6 +11,7 @@ import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createDisturb } from "./panels/disturb.js";
 import { createLens } from "./panels/lens.js";
+import { createMap } from "./panels/map.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
 import { createPatches } from "./panels/patches.js";
@@ -49,7 +50,7 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
  */
 
 /** @type {(keyof State)[]} */
-const READ_AGAIN = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
+const READ_AGAIN = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare", "map"];
 
 byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
@@ -70,6 +71,7 @@ const networkOf = networks.of;
 const epochs = createEpochs(store, networkOf, () => reader.request(), render, notice);
 const reader = createReader(store, slate, networkOf, epochs.place, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
+const map = createMap(store, slate, notice);
 const panels = [
   createStrip(store),
   createPatches(store),
@@ -79,6 +81,7 @@ const panels = [
   createAnswer(store),
   createLens(),
   createReplay(store, epochs),
+  map.render,
   createDisturb(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name)),
   createStory(),
@@ -196,6 +199,7 @@ async function start() {
   menu = createMenu(store, models, study);
   render();
   epochs.offer(models);
+  map.offer(models);
   await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDrawings()) known.first();

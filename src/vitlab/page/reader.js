@@ -77,7 +77,10 @@ export function createReader(store, slate, loaded, place, changed, failed) {
     const { model, compare } = store.get();
     const mine = version;
     try {
-      const [one, other] = await Promise.all([ask(model, { inside: true }), ask(compare, { inside: false })]);
+      const [one, other] = await Promise.all([
+        ask(model, { inside: true, traits: store.get().map }),
+        ask(compare, { inside: false }),
+      ]);
       if (one && store.get().model === model) {
         first = { ...first, reading: one };
         times = [...times, one.milliseconds].slice(-KEPT);

@@ -30,6 +30,7 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {number} threshold
  * @property {Drawing} drawing
  * @property {boolean} demo
+ * @property {boolean} map  whether the map of images is open
  * @property {number | null} epoch  of the network's training, if it is shown as it was then
  *
  * @typedef {(state: State, before: State) => void} Listener
@@ -64,6 +65,7 @@ export const INITIAL = {
   threshold: 0.5,
   drawing: { kind: "strokes", strokes: [] },
   demo: false,
+  map: false,
   epoch: null,
 };
 

@@ -29,12 +29,13 @@ export function readDrawing(network, job) {
   network.run(input);
   const milliseconds = performance.now() - started;
   const distance = distanceOf(network, input);
+  const traits = job.want.traits ? network.traits(input) : null;
   const unlike = distance === null || network.bounds === null ? null : !(distance <= network.bounds.threshold);
   const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
     throw new ModelError("The network's answer is not a finite number; train it again with a lower lr.");
   }
-  return { answer: { milliseconds, steps, image: shown, distance, unlike, ...trace }, unit, input };
+  return { answer: { milliseconds, steps, image: shown, distance, unlike, traits, ...trace }, unit, input };
 }
 
 /**

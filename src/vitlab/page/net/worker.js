@@ -16,8 +16,8 @@ import { ModelError } from "./weights.js";
 /**
  * @typedef {keyof typeof STRENGTHS} Kind  of disturbance
  *
- * What to compute besides the answer. inside: attention and lens, on unless false.
- * @typedef {{ deletion?: boolean, curve?: Kind | null, inside?: boolean }} Want
+ * What to compute besides the answer. inside: attention and lens, on unless false; traits: see novelty.js.
+ * @typedef {{ traits?: boolean, deletion?: boolean, curve?: Kind | null, inside?: boolean }} Want
  *
  * A drawing to read. hidden: numbers of patches, from 0.
  * @typedef {object} Job
@@ -57,6 +57,7 @@ import { ModelError } from "./weights.js";
  * @property {Float32Array} image
  * @property {number | null} distance
  * @property {boolean | null} unlike
+ * @property {Float64Array | null} traits
  * @property {Float32Array | null} deletion
  * @property {Curve | null} curve
  * @typedef {ReadingFacts & Trace} Reading
