@@ -229,7 +229,9 @@ export function createMap(store, slate, notice) {
       }
       setText(
         byId("map-now"),
-        reading && !empty && trail.length ? among(open.map, open.config, trail[trail.length - 1], reading) : "",
+        reading && !empty && trail.length
+          ? among(open.map, open.config, trail[trail.length - 1], reading, state.epoch)
+          : "",
       );
       paint();
     },
@@ -264,8 +266,9 @@ function sheetOf({ side, channels, columns, images, labels }, { classes, drawing
   const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
   const cell = new ImageData(side, side);
   const frame = Math.max(1, Math.round(side / 10));
+  const colours = classes.map((_, label) => classColour(label, classes.length));
   images.forEach((pixels, i) => {
-    const colour = classColour(labels[i], classes.length);
+    const colour = colours[labels[i]];
     for (let p = 0; p < side * side; p++) {
       const [x, y] = [p % side, Math.floor(p / side)];
       const isFrame = Math.min(x, y, side - 1 - x, side - 1 - y) < frame;
@@ -280,17 +283,16 @@ function sheetOf({ side, channels, columns, images, labels }, { classes, drawing
 }
 
 /**
- * Hues all around, neighbours in two brightnesses; the names on the map and the images themselves tell classes, too.
+ * Red, green and blue of a class: hues all around, neighbours in two brightnesses, each as bright as the others look. The
+ * names on the map and the images themselves tell classes, too.
  * @param {number} label @param {number} count
  */
 function classColour(label, count) {
-  const lightness = (isDark() ? 0.66 : 0.4) + (label % 2 ? 0.07 : -0.05);
-  const strength = 0.7 * Math.min(lightness, 1 - lightness);
-  const hue = (360 * label) / count;
-  return [0, 8, 4].map((n) => {
-    const k = (n + hue / 30) % 12;
-    return Math.round(255 * (lightness - strength * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  });
+  const context = /** @type {CanvasRenderingContext2D} */ (el("canvas", { width: 1, height: 1 }).getContext("2d"));
+  const lightness = (isDark() ? 0.72 : 0.5) + (label % 2 ? 0.09 : 0);
+  context.fillStyle = `oklch(${lightness} 0.17 ${((360 * label) / count + 20) % 360})`;
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
 /** @param {CanvasRenderingContext2D} context @param {string} name @param {Place} place */
@@ -333,8 +335,11 @@ function about({ labels, answers, points }, { classes }, index) {
   return `Image ${index + 1} of ${points.length}: ${label}, read as ${answer}${label === answer ? "" : ", a mistake"}`;
 }
 
-/** @param {DigitMap} map @param {Config} config @param {Place} place @param {Shown} reading */
-function among({ labels, points }, { classes }, place, { probabilities }) {
+/**
+ * @param {DigitMap} map @param {Config} config @param {Place} place @param {Shown} reading
+ * @param {number | null} epoch
+ */
+function among({ labels, points }, { classes }, place, { probabilities }, epoch) {
   /** @type {Map<number, number>} */
   const counts = new Map();
   for (const i of nearest(points, place, AROUND)) counts.set(labels[i], (counts.get(labels[i]) ?? 0) + 1);
@@ -342,6 +347,7 @@ function among({ labels, points }, { classes }, place, { probabilities }) {
   const best = argmax(probabilities);
   return (
     `Of the ${AROUND} images nearest to your drawing here, ${count} are ${classes[most]}; ` +
-    `with all its features the network says ${classes[best]} (${percent(probabilities[best], 0)}).`
+    `with all its features the network says ${classes[best]} (${percent(probabilities[best], 0)}).` +
+    (epoch === null ? "" : " The images lie where the finished network puts them.")
   );
 }
