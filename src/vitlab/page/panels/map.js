@@ -11,6 +11,17 @@ import { argmax, percent } from "../net/numbers.js";
 /** @import { Shown } from "../reader.js" */
 /** @import { Store } from "../state.js" */
 
+/**
+ * sheet: the images in their colours; names: where the classes' names stand; ground: all that does not move.
+ * @typedef {object} Open
+ * @property {string} model
+ * @property {DigitMap} map
+ * @property {Config} config
+ * @property {Map<number, Place>} names
+ * @property {HTMLCanvasElement | null} sheet
+ * @property {{ look: string, canvas: HTMLCanvasElement } | null} ground
+ */
+
 const MARGIN = 18; // pixels around the images
 const THUMB = 15; // pixels of a thumbnail
 const LARGE = 64; // of the one that is looked at
@@ -27,7 +38,7 @@ export function createMap(store, slate, notice) {
   const [home, away] = [el("div", { class: "map-home" }), byId("read-title")];
   /** @type {Set<string>} */
   const offered = new Set();
-  /** @type {{ model: string, map: DigitMap, config: Config, sheet: HTMLCanvasElement | null, names: Map<number, Place> } | null} */
+  /** @type {Open | null} */
   let open = null;
   let loading = "";
   /** @type {Place[]} */
@@ -38,7 +49,6 @@ export function createMap(store, slate, notice) {
   let looked = null; // the image that is pointed at or chosen by keys
   /** @type {View | null} */
   let view = null;
-  let dark = isDark();
   card.before(home);
 
   byId("map-open").addEventListener("click", () => {
@@ -61,7 +71,7 @@ export function createMap(store, slate, notice) {
         setText(byId("map-say"), `Loading the map: ${Math.ceil(received / 1000)}${of} kB ...`);
       });
       if (loading !== model) return;
-      open = { model, map, config, sheet: null, names: middles(map) };
+      open = { model, map, config, sheet: null, names: middles(map), ground: null };
       [trail, looked] = [[], null];
       setText(byId("map-say"), say(map, config));
       paint();
@@ -75,7 +85,7 @@ export function createMap(store, slate, notice) {
   // From places on the map to pixels of the canvas.
   function frame() {
     const width = canvas.clientWidth;
-    const points = /** @type {NonNullable<typeof open>} */ (open).map.points;
+    const points = /** @type {Open} */ (open).map.points;
     const [left, right] = range(points.map(([x]) => x));
     const [low, high] = range(points.map(([, y]) => y));
     const scale = (width - 2 * MARGIN) / Math.max(right - left, 1e-9);
@@ -92,23 +102,37 @@ export function createMap(store, slate, notice) {
 
   function paint() {
     if (!open || !view) return;
-    const { map, config, names } = open;
+    const { map } = open;
     const { width, height, at } = frame();
     if (!width) return;
     canvas.style.height = `${height}px`;
     const context = surface(canvas, width, height);
-    if (dark !== isDark()) [dark, open.sheet] = [isDark(), null];
-    open.sheet ??= sheetOf(map, config);
-    for (const [i, point] of map.points.entries()) paintThumb(context, i, at(point), THUMB);
-    for (const [label, place] of names.size <= MOST_NAMES ? names : [])
-      paintName(context, config.classes[label], at(place));
+    const look = `${canvas.width} ${canvas.height} ${isDark()}`;
+    if (open.ground?.look !== look) open.ground = { look, canvas: paintGround(width, height, at) };
+    context.drawImage(open.ground.canvas, 0, 0, width, height);
     paintTrail(context, at);
     if (looked !== null) paintThumb(context, looked, inside(at(map.points[looked]), width, height), LARGE);
   }
 
+  /**
+   * All images and the names of the classes: painted once, not for every reading.
+   * @param {number} width @param {number} height @param {(place: Place) => Place} at
+   */
+  function paintGround(width, height, at) {
+    const shown = /** @type {Open} */ (open);
+    const { map, config, names } = shown;
+    shown.sheet = sheetOf(map, config);
+    const ground = el("canvas");
+    const context = surface(ground, width, height);
+    for (const [i, point] of map.points.entries()) paintThumb(context, i, at(point), THUMB);
+    for (const [label, place] of names.size <= MOST_NAMES ? names : [])
+      paintName(context, config.classes[label], at(place));
+    return ground;
+  }
+
   /** @param {CanvasRenderingContext2D} context @param {number} i @param {Place} place @param {number} size */
   function paintThumb(context, i, [x, y], size) {
-    const { map, sheet } = /** @type {NonNullable<typeof open>} */ (open);
+    const { map, sheet } = /** @type {Open} */ (open);
     const [column, row] = [i % map.columns, Math.floor(i / map.columns)];
     const [left, top] = [x - size / 2, y - size / 2];
     if (size === LARGE) {
