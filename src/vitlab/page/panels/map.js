@@ -2,7 +2,7 @@
 
 import { byId, css, el, part, setText, surface } from "../dom.js";
 import { loadMap, middles, nearest, placeOf, stepTo } from "../map.js";
-import { argmax, percent } from "../net/numbers.js";
+import { about, among, imageOf, isDark, MOST_NAMES, paintName, say, sheetOf } from "./map-look.js";
 
 /** @import { Slate } from "../draw.js" */
 /** @import { View } from "../main.js" */
@@ -19,7 +19,7 @@ import { argmax, percent } from "../net/numbers.js";
  * @property {Config} config
  * @property {Map<number, Place>} names
  * @property {HTMLCanvasElement | null} sheet
- * @property {{ look: string, canvas: HTMLCanvasElement } | null} ground
+ * @property {{ size: string, canvas: HTMLCanvasElement } | null} ground
  */
 
 const MARGIN = 18; // pixels around the images
@@ -27,8 +27,6 @@ const THUMB = 15; // pixels of a thumbnail
 const LARGE = 64; // of the one that is looked at
 const REACH = 14; // pixels from a thumbnail's middle within which it is pointed at
 const TRAIL = 40; // readings
-const AROUND = 15; // images among which a drawing lies
-const MOST_NAMES = 30; // classes whose names are written on the map
 /** @type {Record<string, Place>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
@@ -107,8 +105,8 @@ export function createMap(store, slate, notice) {
     if (!width) return;
     canvas.style.height = `${height}px`;
     const context = surface(canvas, width, height);
-    const look = `${canvas.width} ${canvas.height} ${isDark()}`;
-    if (open.ground?.look !== look) open.ground = { look, canvas: paintGround(width, height, at) };
+    const size = `${canvas.width} ${canvas.height} ${isDark()}`;
+    if (open.ground?.size !== size) open.ground = { size, canvas: paintGround(width, height, at) };
     context.drawImage(open.ground.canvas, 0, 0, width, height);
     paintTrail(context, at);
     if (looked !== null) paintThumb(context, looked, inside(at(map.points[looked]), width, height), LARGE);
@@ -262,8 +260,6 @@ export function createMap(store, slate, notice) {
   };
 }
 
-const isDark = () => window.matchMedia("(prefers-color-scheme: dark)").matches;
-
 /** @param {number[]} values @returns {[number, number]} */
 const range = (values) => [Math.min(...values), Math.max(...values)];
 
@@ -279,99 +275,4 @@ function inside([x, y], width, height) {
   const half = LARGE / 2 + 6;
   const above = y - half - THUMB;
   return [Math.min(width - half, Math.max(half, x)), above < half ? Math.min(height - half, y + half + THUMB) : above];
-}
-
-/**
- * The sprite in colours of the classes: ink on nothing for drawings, photos in a frame.
- * @param {DigitMap} map @param {Config} config
- */
-function sheetOf({ side, channels, columns, images, labels }, { classes, drawing }) {
-  const sheet = el("canvas", { width: columns * side, height: Math.ceil(images.length / columns) * side });
-  const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
-  const cell = new ImageData(side, side);
-  const frame = Math.max(1, Math.round(side / 10));
-  const colours = classes.map((_, label) => classColour(label, classes.length));
-  images.forEach((pixels, i) => {
-    const colour = colours[labels[i]];
-    for (let p = 0; p < side * side; p++) {
-      const [x, y] = [p % side, Math.floor(p / side)];
-      const isFrame = Math.min(x, y, side - 1 - x, side - 1 - y) < frame;
-      const shown = drawing !== null || isFrame ? colour : [0, 1, 2].map((c) => pixels[channels === 3 ? 3 * p + c : p]);
-      for (let c = 0; c < 3; c++) cell.data[4 * p + c] = shown[c];
-      const ink = drawing === "mnist-drawing-dark" ? 255 - pixels[p * channels] : pixels[p * channels];
-      cell.data[4 * p + 3] = drawing === null ? 255 : ink;
-    }
-    context.putImageData(cell, (i % columns) * side, Math.floor(i / columns) * side);
-  });
-  return sheet;
-}
-
-/**
- * Red, green and blue of a class: hues all around, neighbours in two brightnesses, each as bright as the others look. The
- * names on the map and the images themselves tell classes, too.
- * @param {number} label @param {number} count
- */
-function classColour(label, count) {
-  const context = /** @type {CanvasRenderingContext2D} */ (el("canvas", { width: 1, height: 1 }).getContext("2d"));
-  const lightness = (isDark() ? 0.72 : 0.5) + (label % 2 ? 0.09 : 0);
-  context.fillStyle = `oklch(${lightness} 0.17 ${((360 * label) / count + 20) % 360})`;
-  context.fillRect(0, 0, 1, 1);
-  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
-}
-
-/** @param {CanvasRenderingContext2D} context @param {string} name @param {Place} place */
-function paintName(context, name, [x, y]) {
-  context.font = `700 ${name.length > 2 ? 14 : 24}px ${css("--sans")}`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.lineJoin = "round";
-  context.lineWidth = 6;
-  context.strokeStyle = css("--card");
-  context.strokeText(name, x, y);
-  context.fillStyle = css("--ink");
-  context.fillText(name, x, y);
-}
-
-/** @param {DigitMap} map @param {number} index */
-function imageOf({ side, channels, images }, index) {
-  const image = new ImageData(side, side);
-  image.data.fill(255);
-  for (let p = 0; p < side * side; p++) {
-    for (let c = 0; c < 3; c++) image.data[4 * p + c] = images[index][channels === 3 ? 3 * p + c : p];
-  }
-  return image;
-}
-
-/** @param {DigitMap} map @param {Config} config */
-function say({ points, data, explained }, { classes }) {
-  const share = percent(explained[0] + explained[1], 0);
-  const many = classes.length > MOST_NAMES ? "" : " Large: the middle of each class.";
-  return (
-    `${points.length.toLocaleString("en")} images of ${data}, placed by what this network makes of them (the two main ` +
-    `directions of its features, with ${share} of their variance): what it sees as alike lies close together.${many} ` +
-    "The ring is your drawing, also while you draw. Click an image to read it, or move with the arrow keys and press Enter."
-  );
-}
-
-/** @param {DigitMap} map @param {Config} config @param {number} index */
-function about({ labels, answers, points }, { classes }, index) {
-  const [label, answer] = [classes[labels[index]], classes[answers[index]]];
-  return `Image ${index + 1} of ${points.length}: ${label}, read as ${answer}${label === answer ? "" : ", a mistake"}`;
-}
-
-/**
- * @param {DigitMap} map @param {Config} config @param {Place} place @param {Shown} reading
- * @param {number | null} epoch
- */
-function among({ labels, points }, { classes }, place, { probabilities }, epoch) {
-  /** @type {Map<number, number>} */
-  const counts = new Map();
-  for (const i of nearest(points, place, AROUND)) counts.set(labels[i], (counts.get(labels[i]) ?? 0) + 1);
-  const [[most, count]] = [...counts].sort((a, b) => b[1] - a[1]);
-  const best = argmax(probabilities);
-  return (
-    `Of the ${AROUND} images nearest to your drawing here, ${count} are ${classes[most]}; ` +
-    `with all its features the network says ${classes[best]} (${percent(probabilities[best], 0)}).` +
-    (epoch === null ? "" : " The images lie where the finished network puts them.")
-  );
 }
