@@ -22,6 +22,7 @@ from vitlab.export import map as export_map
 from vitlab.export.map import features_of, map_files
 from vitlab.export.own import stored_images
 from vitlab.predict import Classifier
+from vitlab.randomness import numpy_generator
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -96,7 +97,7 @@ def test_the_map_is_that_of_a_principal_component_analysis(
     points, classifier = np.array(facts["points"]), classifiers[name]
     page.goto(f"{base}/engine.html")
     np.testing.assert_allclose(page.evaluate(PLACES, name), points, atol=1e-4)
-    order = export_map.numpy_generator(0, "map").permutation(IMAGES)
+    order = numpy_generator(0, "map").permutation(IMAGES)
     chosen = random_images(IMAGES, 28, seed=3).take(order.tolist())
     with torch.no_grad():
         features = classifier.model.features(classifier.preprocess(torch.from_numpy(chosen.images)))
