@@ -3,6 +3,7 @@
 import { followAddress } from "./address.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
+import { createEpochs } from "./epochs.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
@@ -13,11 +14,13 @@ import { createCorrect } from "./panels/correct.js";
 import { createDisturb } from "./panels/disturb.js";
 import { createInside } from "./panels/inside.js";
 import { createLens } from "./panels/lens.js";
+import { createMap } from "./panels/map.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
 import { createNetwork } from "./panels/network.js";
 import { createOwn } from "./panels/own.js";
 import { createPatches } from "./panels/patches.js";
+import { createReplay } from "./panels/replay.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
@@ -57,7 +60,7 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
  */
 
 /** @type {(keyof State)[]} */
-const READ_AGAIN = ["drawing", "center", "hidden", "cuts", "rotate", "shift", "noise", "model", "compare"];
+const READ_AGAIN = ["drawing", "center", "hidden", "cuts", "rotate", "shift", "noise", "model", "compare", "map"];
 /** @type {(keyof State)[]} */
 const OPENED = ["query", "block", "head"];
 
@@ -77,8 +80,10 @@ const networks = createNetworks(store, {
   opened: (id, name) => menu?.add(id, name),
 });
 const networkOf = networks.of;
-const reader = createReader(store, slate, networkOf, render, notice);
+const epochs = createEpochs(store, networkOf, () => reader.request(), render, notice);
+const reader = createReader(store, slate, networkOf, epochs.place, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
+const map = createMap(store, slate, notice);
 const panels = [
   createTwins(store), // first: it copies the others' cards
   createStrip(store),
@@ -89,6 +94,8 @@ const panels = [
   createAnswer(store),
   createCorrect(store, networks.weightsOf, networks.addOwn),
   createLens(),
+  createReplay(store, epochs),
+  map.render,
   createDisturb(store),
   createCauses(store),
   createInside(store),
@@ -160,9 +167,9 @@ async function follow({ model, compare, ...rest }) {
   const there = typeof model === "string" && networks.isHere(model) && (await networks.ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
-  const { center, hidden, cuts, block, head, query, rotate, shift, noise, threshold } = INITIAL;
+  const { center, hidden, cuts, block, head, query, rotate, shift, noise, threshold, epoch } = INITIAL;
   networks.setLinked({
-    ...{ center, hidden, cuts, block, head, query, rotate, shift, noise, threshold },
+    ...{ center, hidden, cuts, block, head, query, rotate, shift, noise, threshold, epoch },
     ...rest,
     demo: rest.drawing ? false : store.get().demo,
     model: there ? model : store.get().model,
@@ -195,7 +202,7 @@ store.listen((state, before) => {
   if (changed("drawing")) known.settle(); // undo may bring back an image of another network
   if (changed(...READ_AGAIN)) reader.request();
   else if (changed(...OPENED)) reader.request({ same: true });
-  if (changed(...READ_AGAIN, ...OPENED, "threshold")) writeAddress();
+  if (changed(...READ_AGAIN, ...OPENED, "threshold", "epoch")) writeAddress();
   render();
 });
 
@@ -213,6 +220,8 @@ async function start() {
   const { models, study } = await networks.readMenu();
   menu = createMenu(store, models, study);
   render();
+  epochs.offer(models);
+  map.offer(models);
   await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDrawings()) known.first();

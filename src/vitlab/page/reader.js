@@ -30,11 +30,12 @@ const KEPT = 30; // readings whose times count
 const nothing = () => ({ reading: null, deletion: null, causes: null, fresh: false, curves: {} });
 
 /**
- * loaded(id): the network, if it has been loaded. changed() is called after every answer, failed(sentence) on errors.
+ * loaded(id): the network, if it has been loaded. place(id): which of the worker's networks reads for it. changed() is
+ * called after every answer, failed(sentence) on errors.
  * @param {Store} store @param {Slate} slate @param {(id: string | null) => Loaded | undefined} loaded
- * @param {() => void} changed @param {(sentence: string) => void} failed
+ * @param {(id: string) => string} place @param {() => void} changed @param {(sentence: string) => void} failed
  */
-export function createReader(store, slate, loaded, changed, failed) {
+export function createReader(store, slate, loaded, place, changed, failed) {
   let [first, second] = [nothing(), nothing()];
   /** @type {number[]} */
   let times = [];
@@ -70,8 +71,8 @@ export function createReader(store, slate, loaded, changed, failed) {
     const network = loaded(id);
     if (!network || id === null) return null;
     const job = jobFor(id, network, want);
-    const reading = await read(id, job);
-    return reading && { ...reading, source: job.drawing, place: want.open ?? null };
+    const reading = await read(place(id), job);
+    return reading && { ...reading, model: id, source: job.drawing, place: want.open ?? null };
   }
 
   /** @returns {Place | null} */
@@ -86,7 +87,7 @@ export function createReader(store, slate, loaded, changed, failed) {
     const mine = version;
     try {
       const [one, other] = await Promise.all([
-        ask(model, { inside: true, open: opened() }),
+        ask(model, { inside: true, open: opened(), traits: store.get().map }),
         ask(compare, { inside: true }),
       ]);
       if (one && store.get().model === model) {

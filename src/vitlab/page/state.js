@@ -35,6 +35,8 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {number} threshold
  * @property {Drawing} drawing
  * @property {boolean} demo
+ * @property {boolean} map  whether the map of images is open
+ * @property {number | null} epoch  of the network's training, if it is shown as it was then
  *
  * @typedef {(state: State, before: State) => void} Listener
  * @typedef {ReturnType<typeof createStore>} Store
@@ -71,6 +73,8 @@ export const INITIAL = {
   threshold: 0.5,
   drawing: { kind: "strokes", strokes: [] },
   demo: false,
+  map: false,
+  epoch: null,
 };
 
 /** @param {Partial<State>} initial */
@@ -116,6 +120,7 @@ export function toHash(state) {
   for (const name of /** @type {const} */ (["block", "head"])) if (state[name]) hash.set(name, String(state[name] + 1));
   for (const kind of KINDS) if (state[kind]) hash.set(kind, String(state[kind]));
   if (state.threshold !== INITIAL.threshold) hash.set("sure", String(state.threshold));
+  if (state.epoch !== null) hash.set("epoch", String(state.epoch));
   const { kind, index, strokes } = state.drawing;
   if (kind === "example") hash.set("test", String(index));
   const text = state.demo ? "" : encodeStrokes(strokes);
@@ -134,6 +139,7 @@ const KEYS = [
   "head",
   ...KINDS,
   "sure",
+  "epoch",
   "test",
   "strokes",
 ];
@@ -176,6 +182,8 @@ export function fromHash(text) {
   }
   const threshold = Number(hash.get("sure") ?? Number.NaN);
   if (threshold >= 0 && threshold <= 0.95) found.threshold = threshold;
+  const epoch = wholeNumber(hash.get("epoch"));
+  if (epoch !== null) found.epoch = epoch;
   const strokes = decodeStrokes(hash.get("strokes") ?? "") ?? [];
   const index = wholeNumber(hash.get("test"));
   if (index !== null) found.drawing = { kind: "example", index, strokes };

@@ -29,6 +29,7 @@ export function readDrawing(network, job) {
   network.run(input, job.cuts);
   const milliseconds = performance.now() - started;
   const distance = job.cuts?.length ? null : distanceOf(network, input); // that is known of the whole network only
+  const traits = job.want.traits ? network.traits(input) : null;
   const unlike = distance === null || network.bounds === null ? null : !(distance <= network.bounds.threshold);
   const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
@@ -37,7 +38,7 @@ export function readDrawing(network, job) {
   const { open } = job.want;
   const opened = open ? network.open(open.patch, open.block, open.head) : null;
   const whole = job.cuts?.length ? probabilitiesOf(network, input) : trace.probabilities;
-  return { answer: { milliseconds, steps, image: shown, distance, unlike, ...trace, whole, opened }, unit, input };
+  return { answer: { milliseconds, steps, image: shown, distance, unlike, traits, ...trace, whole, opened }, unit, input };
 }
 
 /**

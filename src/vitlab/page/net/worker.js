@@ -20,8 +20,9 @@ import { ModelError } from "./weights.js";
  * One patch in one block and head, all counted from 0.
  * @typedef {{ patch: number, block: number, head: number }} Place
  *
- * What to compute besides the answer. inside: attention and lens, on unless false. open: the token to open.
- * @typedef {{ deletion?: boolean, causes?: boolean, curve?: Kind | null, inside?: boolean, open?: Place | null }} Want
+ * What to compute besides the answer. inside: attention and lens, on unless false; open: the token to open; traits: see
+ * novelty.js.
+ * @typedef {{ traits?: boolean, deletion?: boolean, causes?: boolean, curve?: Kind | null, inside?: boolean, open?: Place | null }} Want
  *
  * A drawing to read. hidden: numbers of patches, from 0. cuts: what is switched off (cuts.js).
  * @typedef {object} Job
@@ -33,7 +34,8 @@ import { ModelError } from "./weights.js";
  * @property {Want} want
  *
  * @typedef {{ type: "load", model: string, base: string }} Load  base: the address of the model's folder
- * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer }} LoadFiles  the user's own files
+ * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer, like: string | null }} LoadFiles  files
+ *   that are not of this site's models; like: a model that learned from the same images
  * @typedef {{ type: "read", model: string, request: number } & Job} Read
  * @typedef {{ type: "hurry", model: string }} Hurry  a newer drawing waits: skip the rest of the current reading
  *
@@ -69,6 +71,7 @@ import { ModelError } from "./weights.js";
  * @property {Float32Array} image
  * @property {number | null} distance
  * @property {boolean | null} unlike
+ * @property {Float64Array | null} traits
  * @property {Float32Array | null} deletion
  * @property {Curve | null} curve
  * @property {Causes | null} causes
@@ -98,7 +101,7 @@ self.onmessage = async ({ data: message }) => {
         self.postMessage(await loadBundle(message.model, message.base));
         break;
       case "load-files":
-        self.postMessage(keep(message.model, await openModel(message.config, message.weights), null));
+        self.postMessage(keep(message.model, await openLike(message), null));
         break;
       case "read":
         hurried.delete(message.model);
@@ -134,6 +137,12 @@ async function loadBundle(model, base) {
   ]);
   const novelty = config?.novelty ? await (await fetched(`${base}novelty.safetensors`)).arrayBuffer() : null;
   return keep(model, await openModel(config, weights, novelty), openExamples(examples, config));
+}
+
+/** @param {LoadFiles} message */
+async function openLike({ config, weights, like }) {
+  const network = await openModel(config, weights);
+  return { ...network, native: networks.get(like ?? "")?.native ?? network.native };
 }
 
 /** @param {string} address */
