@@ -38,7 +38,11 @@ export function readDrawing(network, job) {
   const { open } = job.want;
   const opened = open ? network.open(open.patch, open.block, open.head) : null;
   const whole = job.cuts?.length ? probabilitiesOf(network, input) : trace.probabilities;
-  return { answer: { milliseconds, steps, image: shown, distance, unlike, traits, ...trace, whole, opened }, unit, input };
+  return {
+    answer: { milliseconds, steps, image: shown, distance, unlike, traits, ...trace, whole, opened },
+    unit,
+    input,
+  };
 }
 
 /**
