@@ -1,11 +1,12 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
 import { followAddress } from "./address.js";
-import { byId, forgetColours, setText } from "./dom.js";
+import { byId, forgetColours } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
+import { notice } from "./notice.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createDisturb } from "./panels/disturb.js";
@@ -20,6 +21,7 @@ import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
 import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
+import { words } from "./words.js";
 
 /** @import { Menu } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
@@ -77,14 +79,8 @@ const panels = [
   createLens(),
   createDisturb(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name)),
-  createStory(),
+  createStory(store),
 ];
-
-/** @param {string} sentence */
-function notice(sentence) {
-  setText(byId("notice"), sentence);
-  byId("notice").hidden = !sentence;
-}
 
 let waiting = false;
 function render() {
@@ -118,6 +114,7 @@ function render() {
     document.body.classList.toggle("alive", view.reading !== null);
     document.body.classList.toggle("answered", answered && view.reading !== null);
     document.body.classList.toggle("settled", settled);
+    document.body.classList.toggle("blank", view.empty && view.reading !== null);
     byId("turn").hidden = !slate.empty() && !(state.demo && slate.finished());
     renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
@@ -152,6 +149,7 @@ async function follow({ model, compare, ...rest }) {
 }
 
 const readsDrawings = () => networkOf(store.get().model)?.config.drawing !== null;
+const readsDigits = () => words(networkOf(store.get().model)?.config ?? null).digits;
 
 // Shows what a link draws; if there is no such image, what the page starts with.
 function layLinked() {
@@ -160,7 +158,7 @@ function layLinked() {
 
 function begin() {
   slate.demo(7);
-  if (!readsDrawings()) known.first();
+  if (!readsDigits()) known.first();
 }
 
 const writeAddress = followAddress(store, follow, slate.down);
@@ -193,7 +191,7 @@ async function start() {
   render();
   await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
-  else if (store.get().demo && !readsDrawings()) known.first();
+  else if (store.get().demo && !readsDigits()) known.first();
 }
 
 byId("skip").addEventListener("click", (event) => {

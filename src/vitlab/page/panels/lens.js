@@ -7,17 +7,17 @@ import { argmax, percent } from "../net/numbers.js";
 /** @import { Loaded } from "../net/worker.js" */
 
 const MOST_CLASSES = 10;
+const NOTHING = "Nothing is drawn, so there is no answer yet.";
 
 export function createLens() {
   const list = byId("lens");
   /** @param {View} view */
   return function render({ model, reading, empty }) {
     const stages = reading?.lens ?? [];
-    setText(byId("lens-say"), say(model));
+    setText(byId("lens-say"), empty && model?.views.tokens ? NOTHING : say(model));
     list.hidden = stages.length === 0;
     if (!model || !stages.length) return;
     const { classes } = model.config;
-    list.classList.toggle("faded", empty);
     list.classList.toggle(
       "worded",
       classes.some((name) => name.length > 2),
