@@ -116,11 +116,11 @@ function tokens({ model, one }) {
   return {
     title: "Each patch becomes a token",
     say: `The ${count(pixels)} numbers of a patch${overlap ? " and its edges" : ""}, multiplied by a matrix that was learned from examples, become ${width} numbers that say what is in it: the token.`,
-    panels: ["#inside", "#patches"],
+    panels: ["#inside > .card", "#patches"],
     act: {
-      ask: `Draw through patch ${one + 1}: its token changes, the others stay.`,
-      button: `Mark patch ${one + 1}`,
-      undo: "Unmark it",
+      ask: `Take patch ${one + 1} and draw through it: its token changes, the others stay.`,
+      button: `Take patch ${one + 1}`,
+      undo: "Let it go",
       changes: { query: one },
     },
   };
@@ -137,7 +137,7 @@ function position({ model, thing, answer }) {
   return {
     title: "Its position is added",
     say: `Tokens have no order, and a line at the top means something else than one at the bottom, ${ADDED[model.config.model.pos_embed]}.`,
-    panels: ["#inside", "#patches"],
+    panels: ["#patches"],
     act: {
       ask: `Move your ${thing} by 4 pixels, into other patches: is it still ${read(answer)}?`,
       button: "Move it",
