@@ -124,6 +124,7 @@ export function createReader(store, slate, loaded, changed, failed) {
     // The answer may have changed. `model`, `compare`: this network was replaced; the old one's answers go.
     request({ model = false, compare = false } = {}) {
       version++;
+      clearTimeout(timer); // a longer question about the last drawing would replace the one about this
       if (model) [first, times] = [nothing(), []];
       if (compare) second = nothing();
       first = { ...first, fresh: false };
