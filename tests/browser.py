@@ -77,10 +77,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def watched(browser: Browser, base: str, newcomer: bool = False, **options: Any) -> Iterator[tuple[Page, list[str]]]:
+def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
     """A fresh page, and the list of what went wrong on it so far: errors and warnings on the console, violations of
     the policy, exceptions, failed requests, requests to anywhere but ``base``. The page's story begins by itself only
-    for a ``newcomer``. ``options`` as Browser.new_context."""
+    for a ``newcomer=True``. Other ``options`` as Browser.new_context."""
+    newcomer = options.pop("newcomer", False)
     complaints: list[str] = []
     context = browser.new_context(**options)
     context.add_init_script(REPORT_VIOLATIONS if newcomer else REPORT_VIOLATIONS + KNOWS_THE_STORY)
