@@ -39,6 +39,9 @@ REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI}`));
 """
+KNOWS_THE_STORY = """
+if (location.protocol.startsWith("http")) localStorage.setItem("vitlab-story", "seen");
+"""
 
 
 def find_chromium() -> str | None:
@@ -76,10 +79,12 @@ def chromium() -> Iterator[Browser]:
 @contextlib.contextmanager
 def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
     """A fresh page, and the list of what went wrong on it so far: errors and warnings on the console, violations of
-    the policy, exceptions, failed requests, requests to anywhere but ``base``. ``options`` as Browser.new_context."""
+    the policy, exceptions, failed requests, requests to anywhere but ``base``. The page's story begins by itself only
+    for a ``newcomer=True``. Other ``options`` as Browser.new_context."""
+    newcomer = options.pop("newcomer", False)
     complaints: list[str] = []
     context = browser.new_context(**options)
-    context.add_init_script(REPORT_VIOLATIONS)
+    context.add_init_script(REPORT_VIOLATIONS if newcomer else REPORT_VIOLATIONS + KNOWS_THE_STORY)
     page = context.new_page()
 
     def on_request(url: str) -> None:

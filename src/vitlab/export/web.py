@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -245,7 +245,8 @@ def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier |
         why_not = str(error)
     if why_not:
         note(f"leaving out the model of {cell}: {why_not}")
-    return None if why_not else classifier
+    # Its folder is named by a digest, which says nothing to a reader.
+    return None if why_not else replace(classifier, name=cell)
 
 
 # --- models/ID/: one model as the page reads it

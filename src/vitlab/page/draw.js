@@ -268,6 +268,11 @@ function paintStrokes(context, strokes) {
   for (const { width, points } of strokes) {
     context.lineWidth = width;
     context.beginPath();
+    if (points.every(([x, y]) => x === points[0][0] && y === points[0][1])) {
+      context.arc(...points[0], width / 2, 0, 2 * Math.PI); // a tap is a dot; a line of no length would not show
+      context.fill();
+      continue;
+    }
     context.moveTo(...points[0]);
     for (let i = 1; i + 1 < points.length; i++) {
       const [[x, y], [nextX, nextY]] = [points[i], points[i + 1]];

@@ -1,12 +1,13 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
 import { followAddress } from "./address.js";
-import { byId, forgetColours, setText } from "./dom.js";
+import { byId, forgetColours } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { createEpochs } from "./epochs.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
+import { notice } from "./notice.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createCauses } from "./panels/causes.js";
@@ -29,6 +30,7 @@ import { createTrain } from "./panels/train.js";
 import { createTwins } from "./panels/twins.js";
 import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
+import { words } from "./words.js";
 
 /** @import { Menu } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
@@ -101,14 +103,8 @@ const panels = [
   createInside(store),
   createNetwork(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name), createOwn(slate)),
-  createStory(),
+  createStory(store),
 ];
-
-/** @param {string} sentence */
-function notice(sentence) {
-  setText(byId("notice"), sentence);
-  byId("notice").hidden = !sentence;
-}
 
 let waiting = false;
 function render() {
@@ -146,6 +142,7 @@ function render() {
     document.body.classList.toggle("alive", view.reading !== null);
     document.body.classList.toggle("answered", answered && view.reading !== null);
     document.body.classList.toggle("settled", settled);
+    document.body.classList.toggle("blank", view.empty && view.reading !== null);
     byId("turn").hidden = !slate.empty() && !(state.demo && slate.finished());
     renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
@@ -180,6 +177,7 @@ async function follow({ model, compare, ...rest }) {
 }
 
 const readsDrawings = () => networkOf(store.get().model)?.config.drawing !== null;
+const readsDigits = () => words(networkOf(store.get().model)?.config ?? null).digits;
 
 // Shows what a link draws; if there is no such image, what the page starts with.
 function layLinked() {
@@ -188,7 +186,7 @@ function layLinked() {
 
 function begin() {
   slate.demo(7);
-  if (!readsDrawings()) known.first();
+  if (!readsDigits()) known.first();
 }
 
 const writeAddress = followAddress(store, follow, slate.down);
@@ -224,7 +222,7 @@ async function start() {
   map.offer(models);
   await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
-  else if (store.get().demo && !readsDrawings()) known.first();
+  else if (store.get().demo && !readsDigits()) known.first();
 }
 
 byId("skip").addEventListener("click", (event) => {

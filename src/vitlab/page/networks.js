@@ -12,7 +12,7 @@ import { bytes } from "./resources.js";
  * notice(sentence) shows it; chosen(name) follows when the first or the second network is there, or there is none;
  * opened(id, name) when one that is not of this site has been opened.
  * @typedef {object} Listeners
- * @property {(sentence: string) => void} notice
+ * @property {(sentence: string, stays?: boolean) => void} notice
  * @property {(name: "model" | "compare") => void} chosen
  * @property {(id: string, name: string) => void} opened
  */
@@ -144,6 +144,7 @@ export function createNetworks(store, { notice, chosen, opened }) {
       notice(
         "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
           "or open your own model below.",
+        true,
       );
       return { models: [], study: null };
     }

@@ -145,6 +145,7 @@ export function createReader(store, slate, loaded, place, changed, failed) {
     // what is opened has changed, so the maps stay valid.
     request({ model = false, compare = false, same = false } = {}) {
       version++;
+      clearTimeout(timer); // a longer question about the last drawing would replace the one about this
       if (model) [first, times] = [nothing(), []];
       if (compare) second = nothing();
       if (!same) [first, second] = [first, second].map((result) => ({ ...result, fresh: false }));

@@ -2,8 +2,9 @@
 // colour scale.
 
 import { attentionFrom, spread } from "../attend.js";
-import { attentionColour, cssColour, EVEN_SHARES } from "../colour.js";
+import { attentionColour, EVEN_SHARES } from "../colour.js";
 import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
+import { scaleKey } from "./key.js";
 import { listenToMap, paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
@@ -23,6 +24,7 @@ const NO_TOKENS =
 const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
 const LEGEND = "b.h ≈ n: block b, head h, spread over about n patches";
+const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
   "In each block, every token takes from the others; each head decides in its own way from which. " +
   "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
@@ -33,12 +35,13 @@ export function createAttention(store, find = byId) {
   /** @type {Squares | null} */
   let squares = null;
   const legend = el("span", { class: "more" }, LEGEND);
-  find("attention-key").append(...key(), legend);
+  const largest = el("span");
+  find("attention-key").append(...key(largest), legend);
 
   /** @param {View} view */
-  return function render({ state, mark, model, reading }) {
+  return function render({ state, mark, model, reading, empty }) {
     const layers = reading?.attention ?? [];
-    setText(find("attention-say"), say(model));
+    setText(find("attention-say"), empty && model?.views.attention ? NOTHING : say(model));
     setText(find("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
     maps.hidden = find("attention-key").hidden = layers.length === 0;
     if (!model || !reading || !layers.length) return;
@@ -56,6 +59,7 @@ export function createAttention(store, find = byId) {
       return el("figure", {}, canvas, el("figcaption"));
     });
     legend.hidden = roomy;
+    let most = 0;
     layers.forEach((layer, depth) => {
       for (let head = 0; head < heads; head++) {
         const place = columns > layers.length ? depth * heads + head : head * layers.length + depth;
@@ -63,6 +67,7 @@ export function createAttention(store, find = byId) {
         const shares = attentionFrom(layer, head, patches, mark);
         const off = state.cuts.includes(`b${depth + 1}`) || state.cuts.includes(`h${depth + 1}.${head + 1}`);
         const over = Math.round(spread(shares));
+        most = Math.max(most, patches * Math.max(...shares));
         canvas.style.width = canvas.style.height = `${side}px`;
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
         const words = off ? "switched off" : `spread over about ${over} patches`;
@@ -71,6 +76,7 @@ export function createAttention(store, find = byId) {
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
+    setText(largest, cutOff(most));
   };
 }
 
@@ -90,13 +96,26 @@ function whose(model, mark, tokens) {
   return tokens > model.squares.grid ** 2 ? "from the class token" : "average over all patches";
 }
 
-function key() {
-  const bar = el("span", { class: "ramp", "aria-hidden": "true" });
-  for (let i = 0; i <= 24; i++) {
-    const cell = el("i");
-    const share = i <= 12 ? i / 12 : EVEN_SHARES ** ((i - 12) / 12);
-    cell.style.background = cssColour(attentionColour(share, 1));
-    bar.append(cell);
-  }
-  return [el("span", {}, "nothing"), bar, el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`)];
+/** @param {number} place from 0 to 1 on the scale */
+const shareAt = (place) => (place <= 0.5 ? 2 * place : EVEN_SHARES ** (2 * place - 1));
+
+/** @param {HTMLElement} largest where the largest share is said */
+function key(largest) {
+  const ticks = [0, 0.5, 1, 2, 4, EVEN_SHARES].map((share) => {
+    const place = share <= 1 ? share / 2 : 0.5 + Math.log(share) / Math.log(EVEN_SHARES) / 2;
+    return /** @type {[number, string]} */ ([place, share === 0.5 ? "½" : String(share)]);
+  });
+  return [
+    scaleKey((place) => attentionColour(shareAt(place), 1), ticks),
+    el("span", {}, "times an even share; ", largest),
+  ];
+}
+
+/**
+ * What the scale cuts off.
+ * @param {number} most the largest share that is shown
+ */
+function cutOff(most) {
+  if (most <= EVEN_SHARES) return `the largest here is ${most.toFixed(1)}`;
+  return `from ${EVEN_SHARES} on the colour stays (the largest here is ${most.toFixed(1)})`;
 }
