@@ -24,6 +24,7 @@ from vitlab import Classifier, Split, files, load_dataset, train_run
 from vitlab.data.drawn import drawing_of
 from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.export import web
+from vitlab.export.bundle import bundled
 from vitlab.export.lesson import lesson_files
 from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
@@ -32,15 +33,26 @@ from vitlab.runs.zoo import place
 from vitlab.studies.driver import write_study
 
 LESSON = ("lesson.json", "lesson.png")
+START_ALONE = {"index.html": b'<head><script type="module" src="a.js"></script>\n</head>', "a.js": b""}
 BUNDLE = ("config.json", "examples.json", "model.safetensors")
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A page of four files, and one that no host should show."""
-    for name in ("index.html", "main.js", "style.css", "panels/bars.js", "__init__.py", ".hidden.js"):
+    """A page of five files, and two that no host should show."""
+    texts = {
+        "index.html": '<head>\n<link rel="stylesheet" href="style.css">\n'
+        '<script type="module" src="main.js"></script>\n</head>',
+        "main.js": 'import { width } from "./panels/bars.js";\nconsole.log(width);\n',
+        "panels/bars.js": "export const width = 7;\n",
+        "style.css": "b {\n  margin: 0;\n}\n",
+        "mark.svg": "<svg/>",
+        "__init__.py": "",
+        ".hidden.js": "",
+    }
+    for name, text in texts.items():
         (tmp_path / "page" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "page" / name).write_text(f"content of {name}")
+        (tmp_path / "page" / name).write_text(text)
     return tmp_path / "page"
 
 
@@ -64,9 +76,9 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
     facts = export_web([Classifier.load(run) for run in runs], tmp_path / "out", page=page)
     models = [f"models/{name}/{file}" for name in ("cnn", "first-run") for file in BUNDLE]
     assert files_in(tmp_path / "out") == sorted(
-        ["SHA256SUMS", "index.html", "main.js", "style.css", "panels/bars.js", "models.json", *LESSON, *models]
+        ["SHA256SUMS", "index.html", "mark.svg", "page.js", "page.css", "models.json", *LESSON, *models]
     )
-    assert (tmp_path / "out" / "panels" / "bars.js").read_text() == "content of panels/bars.js"
+    assert "const width = 7;" in (tmp_path / "out" / "page.js").read_text()
     assert (facts["models"], facts["files"]) == (2, 8 + len(models))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None
@@ -227,7 +239,7 @@ def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:
 
 def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a page in place of vitlab's own; an empty folder may be there already, one with a file may not."""
-    monkeypatch.setattr(web, "page_files", lambda place: {"index.html": b"hello"})
+    monkeypatch.setattr(web, "page_files", lambda place: START_ALONE)
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run")
     (tmp_path / "run-web").mkdir()
@@ -286,13 +298,13 @@ def test_an_export_that_was_killed_can_be_repeated(tmp_path: Path, page: Path, m
             assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "main.js", "models/run/config.json", ".main.js.swp", "index.html"])
+@pytest.mark.parametrize("name", ["notes.txt", "page.js", "models/run/config.json", ".page.js.swp", "index.html"])
 def test_a_folder_with_a_file_of_the_users_is_left_alone(tmp_path: Path, page: Path, name: str) -> None:
     classifier = Classifier.load(make_run(tmp_path / "run"))
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("mine")
-    (out / "style.css").write_bytes((page / "style.css").read_bytes())
+    (out / "page.css").write_bytes(bundled(web.page_files(page))["page.css"])
     before = snapshot(out)
     with pytest.raises(ConfigError, match="already exists"):
         export_web([classifier], out, page=page)

@@ -19,6 +19,7 @@ from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Split, load_dataset
 from vitlab.data.images import resize, to_grey
 from vitlab.errors import ConfigError, RunError
+from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.own import own_data
@@ -64,7 +65,7 @@ def export_web(
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
-    shown = page_files(page)
+    shown = bundled(page_files(page))
     models, content = gather(classifiers, study, runs, note, lesson)
     content |= shown
     content[SUMS] = sums(content)

@@ -1,6 +1,9 @@
 // The page's side of worker.js: promises instead of messages, and the newest drawing wins.
 
-/** @import { Failed, Job, Load, LoadFiles, Loaded, Reading } from "./net/worker.js" */
+import { bytes, json } from "./resources.js";
+
+/** @import { Failed, Files, Job, Loaded, Reading } from "./net/worker.js" */
+/** @import { Progress } from "./resources.js" */
 /**
  * @template T
  * @typedef {{ promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void }} Pending
@@ -47,10 +50,18 @@ worker.onerror = (event) => {
 
 /**
  * Loads a model of this site. Rejects with one sentence. Everybody who asks while it loads gets the same promise.
- * @param {string} model
+ * @param {string} model @param {string} [base] the address of its folder @param {Progress} [progress]
  */
-export function load(model, base = `models/${model}/`) {
-  return loading.get(model)?.promise ?? ask({ type: "load", model, base: new URL(base, document.baseURI).href });
+export function load(model, base = `models/${model}/`, progress) {
+  return ask(model, async () => {
+    const [config, weights, examples] = await Promise.all([
+      json(`${base}config.json`),
+      bytes(`${base}model.safetensors`, progress),
+      json(`${base}examples.json`),
+    ]);
+    const novelty = config?.novelty ? await bytes(`${base}novelty.safetensors`) : null;
+    return { config, weights, novelty, examples };
+  });
 }
 
 /**
@@ -58,15 +69,26 @@ export function load(model, base = `models/${model}/`) {
  * @param {string} model @param {any} config @param {ArrayBuffer} weights
  */
 export function loadFiles(model, config, weights) {
-  return ask({ type: "load-files", model, config, weights });
+  return ask(model, async () => ({ config, weights, novelty: null, examples: null }));
 }
 
-/** @param {Load | LoadFiles} message */
-function ask(message) {
+/**
+ * @param {string} model @param {() => Promise<Files>} get
+ * @returns {Promise<Loaded>}
+ */
+function ask(model, get) {
+  const known = loading.get(model);
+  if (known) return known.promise;
   /** @type {Pending<Loaded>} */
   const pending = newPending();
-  loading.set(message.model, pending);
-  worker.postMessage(message);
+  loading.set(model, pending);
+  get().then(
+    (files) => {
+      const moved = files.novelty ? [files.weights, files.novelty] : [files.weights];
+      worker.postMessage({ type: "load", model, ...files }, moved);
+    },
+    (error) => finishLoading(model)?.reject(error),
+  );
   return pending.promise;
 }
 

@@ -19,6 +19,7 @@ import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
 import { createReader, isBlank, sameSquares } from "./reader.js";
+import { json } from "./resources.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
 /** @import { Menu, MenuFile } from "./panels/menu.js" */
@@ -275,9 +276,7 @@ listenForFiles({
 /** @returns {Promise<MenuFile>} */
 async function readMenu() {
   try {
-    const response = await fetch("models.json");
-    if (!response.ok) throw new Error();
-    return await response.json();
+    return await json("models.json");
   } catch {
     notice(
       "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
