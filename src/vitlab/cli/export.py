@@ -41,6 +41,7 @@ def declare(children: flags.Children) -> None:
     add("--attention", action="store_true", help="onnx: also output each block's attention weights")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
+    add("--single-file", action="store_true", help="web: one HTML file, to open without a server or to send by mail")
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)
 
@@ -54,7 +55,8 @@ def export(arguments: argparse.Namespace) -> int:
     from vitlab.predict import Classifier
 
     classifiers = [Classifier.load(run) for run in arguments.runs]
-    out = arguments.out or Path(classifiers[0].name + ENDINGS[arguments.to])
+    ending = ".html" if arguments.single_file else ENDINGS[arguments.to]
+    out = arguments.out or Path(classifiers[0].name + ending)
     facts = export_to(arguments, classifiers, out)
     if arguments.json:
         flags.print_json(facts)
@@ -72,6 +74,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         "attention": ("onnx", arguments.attention),
         "study": ("web", arguments.study),
         "no-lesson": ("web", arguments.no_lesson),
+        "single-file": ("web", arguments.single_file),
         "runs": ("web", arguments.by),
     }
     for name, (form, given) in own.items():
@@ -94,7 +97,8 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
 
         notes = flags.notes(arguments.quiet)
         runs = arguments.by or flags.RUNS
-        return export_web(classifiers, out, arguments.study, runs, notes, lesson=not arguments.no_lesson)
+        single = arguments.single_file
+        return export_web(classifiers, out, arguments.study, runs, notes, lesson=not arguments.no_lesson, single=single)
     if arguments.to in ("transformers", "timm"):
         from vitlab.export.hub import export_hub
 
@@ -107,8 +111,10 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
     path = Path(facts["path"])
     if facts["to"] == "web":
         size = f"{facts['bytes'] / 1e6:.1f} MB in {counted(facts['files'], 'file')}"
-        serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         models = counted(facts["models"], "model")
+        if facts["files"] == 1:
+            return f"{path}: the page with {models}, {size}", "next: open it in a browser, or send it to somebody"
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         return f"{path}: the page with {models}, {size}", f"next: {serve}   and open http://127.0.0.1:8000"
     batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
     if facts["to"] in LOADING:

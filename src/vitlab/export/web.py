@@ -23,6 +23,7 @@ from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.own import own_data
+from vitlab.export.single import single_file
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -52,22 +53,29 @@ def export_web(
     note: Note = lambda line: None,
     page: Traversable | None = None,
     lesson: bool = True,
+    single: bool = False,
 ) -> dict[str, Any]:
-    """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
+    """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it; if
+    ``single``, to the new file ``out``.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
     ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError
     if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
     RunError for a network that the page cannot compute.
     """
-    if (out / START).exists() or not out.is_dir():
-        check_new(out, folder=True)
+    if single or (out / START).exists() or not out.is_dir():
+        check_new(out, folder=not single)
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
-    shown = bundled(page_files(page))
+    shown = page_files(page)
+    joined = {} if single else bundled(shown)
     models, content = gather(classifiers, study, runs, note, lesson)
-    content |= shown
+    if single:
+        data = single_file(shown, content)
+        files.write_bytes(out, data)
+        return {"to": "web", "path": str(out), "models": len(models), "files": 1, "bytes": len(data)}
+    content |= joined
     content[SUMS] = sums(content)
     if not files.is_half_made(out, content, START):
         check_new(out, folder=True)
