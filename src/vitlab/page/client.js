@@ -15,15 +15,30 @@ import { bytes, json } from "./resources.js";
  * @property {{ job: Job, pending: Pending<Reading | null> } | null} waiting
  */
 
-const worker = new Worker(new URL("./net/worker.js", import.meta.url), { type: "module" });
+/** @type {Worker | null} */
+let worker = null;
 /** @type {Map<string, Pending<Loaded>>} */
 const loading = new Map();
 /** @type {Map<string, Queue>} */
 const queues = new Map();
 let requests = 0;
 
+// Not before the page is painted: the worker's script would share the line with what the page shows first.
+function start() {
+  const started = new Worker(new URL("./net/worker.js", import.meta.url), { type: "module" });
+  started.onmessage = receive;
+  started.onerror = fail;
+  return started;
+}
+
+/** @param {any} message @param {Transferable[]} [moved] */
+function post(message, moved = []) {
+  worker ??= start();
+  worker.postMessage(message, moved);
+}
+
 /** @param {MessageEvent<Loaded | Reading | Failed>} event */
-worker.onmessage = ({ data: answer }) => {
+function receive({ data: answer }) {
   if (answer.type === "loaded") {
     finishLoading(answer.model)?.resolve(answer);
   } else if (answer.type === "reading") {
@@ -33,9 +48,10 @@ worker.onmessage = ({ data: answer }) => {
     const pending = request === undefined ? finishLoading(model) : finishReading(model, request);
     pending?.reject(new Error(message));
   }
-};
+}
 
-worker.onerror = (event) => {
+/** @param {ErrorEvent} event */
+function fail(event) {
   const error = new Error(
     `The page could not start its networks: ${event.message ?? "a file of the page is missing"}.`,
   );
@@ -46,7 +62,7 @@ worker.onerror = (event) => {
   }
   loading.clear();
   queues.clear();
-};
+}
 
 /**
  * Loads a model of this site. Rejects with one sentence. Everybody who asks while it loads gets the same promise.
@@ -82,13 +98,14 @@ function ask(model, get) {
   /** @type {Pending<Loaded>} */
   const pending = newPending();
   loading.set(model, pending);
-  get().then(
-    (files) => {
+  const given = get(); // the files' requests first
+  worker ??= start();
+  given
+    .then((files) => {
       const moved = files.novelty ? [files.weights, files.novelty] : [files.weights];
-      worker.postMessage({ type: "load", model, ...files }, moved);
-    },
-    (error) => finishLoading(model)?.reject(error),
-  );
+      post({ type: "load", model, ...files }, moved);
+    })
+    .catch((error) => finishLoading(model)?.reject(error));
   return pending.promise;
 }
 
@@ -107,7 +124,7 @@ export function read(model, job) {
   if (queue.current === null) {
     next(model, queue);
   } else {
-    worker.postMessage({ type: "hurry", model });
+    post({ type: "hurry", model });
   }
   return pending.promise;
 }
@@ -119,7 +136,7 @@ function next(model, queue) {
   requests += 1;
   queue.current = { request: requests, pending };
   queue.waiting = null;
-  worker.postMessage({ ...job, type: "read", model, request: requests });
+  post({ ...job, type: "read", model, request: requests });
 }
 
 /**

@@ -1,6 +1,7 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
 import { followAddress } from "./address.js";
+import { renderComing } from "./coming.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
@@ -86,6 +87,7 @@ function notice(sentence) {
   byId("notice").hidden = !sentence;
 }
 
+let begun = false; // the first network is there, or none could be loaded
 let waiting = false;
 function render() {
   if (waiting) return;
@@ -105,7 +107,7 @@ function render() {
       mark: marked(state),
       empty: slate.empty() || isBlank(first.reading, model),
       empty2: slate.empty() || isBlank(second.reading, model2),
-      loading: state.model !== null || menu === null,
+      loading: state.model !== null || !begun,
       model,
       model2,
       reading: first.reading,
@@ -122,6 +124,7 @@ function render() {
     renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
     renderStatus(view);
+    renderComing(view);
     menu?.render(view);
     known.render(view);
   });
@@ -192,6 +195,8 @@ async function start() {
   menu = createMenu(store, models, study);
   render();
   await networks.chooseFirst(linked);
+  begun = true;
+  render();
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDrawings()) known.first();
 }
