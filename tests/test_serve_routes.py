@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +20,7 @@ from vitlab.export.bundle import bundled
 from vitlab.export.web import page_files as read_page
 from vitlab.files import write_json_lines
 from vitlab.predict import Classifier
-from vitlab.serve.content import load, page_files
+from vitlab.serve.content import File, Later, load, page_files
 from vitlab.studies.driver import write_study
 
 
@@ -228,6 +230,22 @@ def test_ids_of_requests_differ(server: Running) -> None:
     assert len(set(ids)) == 13
 
 
+def test_what_few_need_is_made_once_and_when_it_is_asked_for() -> None:
+    """Two browsers that ask at the same time wait for the same files."""
+    made: list[float] = []
+
+    def make() -> dict[str, bytes]:
+        made.append(0)
+        time.sleep(0.1)
+        return {"a.json": b"{}", "b.png": b"png"}
+
+    later = Later(make)
+    assert made == []
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(later.named, ("a.json", "b.png"))
+    assert (one.data, other.data, len(made)) == (b"{}", b"png", 1)
+
+
 def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:
     study = a_study(1, 2, seeds=1)
     rows = []
@@ -242,9 +260,13 @@ def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:
     assert next(iter(models)) == "single-run", "what is named alone comes first"
     assert len(models) == 3
     for name in models:
-        assert files[f"/models/{name}/model.safetensors"].data == (models[name].path / "model.safetensors").read_bytes()
+        weights = files[f"/models/{name}/model.safetensors"]
+        assert isinstance(weights, File)
+        assert weights.data == (models[name].path / "model.safetensors").read_bytes()
         assert {f"/models/{name}/config.json", f"/models/{name}/examples.json"} < set(files)
-    assert b'"study": {"name": "depths"' in files["/models.json"].data
+    menu = files["/models.json"]
+    assert isinstance(menu, File)
+    assert b'"study": {"name": "depths"' in menu.data
     with pytest.raises(ConfigError, match="one study"):
         load([tmp_path / "study", tmp_path / "study"], tmp_path / "runs", print)
     with pytest.raises(RunError, match="no model to serve"):

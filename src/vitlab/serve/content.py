@@ -6,16 +6,18 @@ A path is looked up in a table, so no path leads anywhere else.
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
+from threading import Lock
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.bundle import bundled
+from vitlab.export.lesson import LESSON, lesson_files
 from vitlab.export.web import gather
 from vitlab.export.web import page_files as read_page
 from vitlab.files import sha256
@@ -69,6 +71,36 @@ class File:
         return StreamingResponse(chunks(data), headers=headers)
 
 
+class Later:
+    """Files that are made when somebody first asks for one of them: ``make`` takes seconds, and few need them."""
+
+    def __init__(self, make: Callable[[], dict[str, bytes]]) -> None:
+        self.make, self.lock = make, Lock()
+        self.made: dict[str, File] = {}
+
+    def named(self, name: str) -> File:
+        """The file ``name``. Two requests at once make the files once."""
+        with self.lock:
+            if not self.made:
+                self.made = {other: File.of(other, data) for other, data in self.make().items()}
+        return self.made[name]
+
+
+@dataclass(frozen=True)
+class LaterFile:
+    """One of the files of ``group``."""
+
+    name: str
+    group: Later
+
+    def answer(self, request: Request) -> Response:
+        """As `File.answer`."""
+        return self.group.named(self.name).answer(request)
+
+
+Files = Mapping[str, File | LaterFile]  # by address
+
+
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
     """Piece by piece, so a slow reader costs one piece of memory instead of a copy of the weights."""
     view = memoryview(data)
@@ -82,9 +114,7 @@ def takes_gzip(accepted: str) -> bool:
     return any(coding == "gzip" and (not mark or weight.strip("0.") != "") for coding, mark, weight in offers)
 
 
-def load(
-    folders: Sequence[Path], runs: Path, note: Callable[[str], None]
-) -> tuple[dict[str, Classifier], dict[str, File]]:
+def load(folders: Sequence[Path], runs: Path, note: Callable[[str], None]) -> tuple[dict[str, Classifier], Files]:
     """The classifiers of run folders in their order, and the files of the page and of the models.
 
     One of ``folders`` may be a study's: its models come last, and its table becomes the page's menu. RunError for a
@@ -95,12 +125,15 @@ def load(
         raise ConfigError("a page shows one study; name one, plus any single runs")
     classifiers = [Classifier.load(folder) for folder in folders if folder not in studies]
     study = studies[0] if studies else None
-    models, content = gather(classifiers, study, runs, lambda line: None if study is None else note(line))
+    models, content = gather(classifiers, study, runs, lambda line: None if study is None else note(line), lesson=False)
     if not models:
         raise RunError(
             f"{study} has no model to serve: none of its runs is in {runs}; name the right folder with --runs"
         )
-    return models, page_files() | {f"/{name}": File.of(name, data) for name, data in content.items()}
+    found: dict[str, File | LaterFile] = {**page_files()}
+    found |= {f"/{name}": File.of(name, data) for name, data in content.items()}
+    lesson = Later(lambda: lesson_files(next(iter(models.values()))))
+    return models, found | {f"/{name}": LaterFile(name, lesson) for name in LESSON}
 
 
 def page_files(folder: Traversable | None = None) -> dict[str, File]:
