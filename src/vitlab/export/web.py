@@ -280,6 +280,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         **{name: result[name] for name in numbers},
         "metrics": list(shown_metrics(result)),
         "preset": config.preset,
+        "label_smoothing": config.optim.label_smoothing,
         "sha256": classifier.digest,
         "novelty": bounds and {"threshold": bounds.threshold, "sha256": result.novelty_sha256},
     }

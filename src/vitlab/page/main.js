@@ -5,6 +5,7 @@ import { renderComing } from "./coming.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
+import { createKeepsake } from "./keepsake.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
 import { createAnswer } from "./panels/answer.js";
@@ -19,6 +20,7 @@ import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
+import { renderTrust } from "./panels/trust.js";
 import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
@@ -79,6 +81,7 @@ const panels = [
   createDisturb(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name)),
   createStory(),
+  createKeepsake(),
 ];
 
 /** @param {string} sentence */
@@ -124,6 +127,7 @@ function render() {
     renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
     renderStatus(view);
+    renderTrust(view);
     renderComing(view);
     menu?.render(view);
     known.render(view);

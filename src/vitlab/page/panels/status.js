@@ -33,8 +33,11 @@ export function renderStatus({ model, loading }) {
   facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "unknown"}` : "";
 }
 
-/** @param {Loaded} model */
-function tested({ selftest, config }) {
+/**
+ * What the self-test found, in one sentence.
+ * @param {Loaded} model
+ */
+export function tested({ selftest, config }) {
   const things = config.drawing === null ? "images" : "digits";
   if (!selftest?.images) {
     return `This network came without known ${things}, so the page's numbers were not compared with Python's.`;

@@ -3,6 +3,7 @@
 import { attentionFrom } from "../attend.js";
 import { attentionColour } from "../colour.js";
 import { byId, css, el, keep, part, setAttribute, setText, surface } from "../dom.js";
+import { download } from "../keepsake.js";
 import { argmax, percent } from "../net/numbers.js";
 import { startTraining } from "../training.js";
 import { paintMap } from "./maps.js";
@@ -274,11 +275,4 @@ function paintMaps({ look, squares, config }) {
 function saveFiles({ config, weights }) {
   download(new Blob([weights]), "model.safetensors");
   download(new Blob([`${JSON.stringify(config, null, 2)}\n`], { type: "application/json" }), "config.json");
-}
-
-/** @param {Blob} blob @param {string} name */
-function download(blob, name) {
-  const address = URL.createObjectURL(blob);
-  el("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
