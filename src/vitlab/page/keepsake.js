@@ -1,6 +1,7 @@
 // "Save as picture": the drawing, the attention maps and the answer in one PNG, with the network's name.
 
 import { byId, css, el } from "./dom.js";
+import { saveFile } from "./downloads.js";
 import { argmax, percent } from "./net/numbers.js";
 import { strongest } from "./panels/lens.js";
 
@@ -17,7 +18,7 @@ export function createKeepsake() {
   byId("save-picture").addEventListener("click", () => {
     if (last === null) return;
     const name = `vitlab-${answerOf(last).replace(/[^\w]+/g, "-")}.png`;
-    paint(last).toBlob((blob) => blob && download(blob, name), "image/png");
+    paint(last).toBlob((blob) => blob && saveFile(blob, name), "image/png");
   });
   /** @param {View} view */
   return (view) => {
@@ -97,11 +98,4 @@ function write(context, text, x, y, font, colour = "--ink") {
   context.font = font;
   context.fillStyle = css(colour);
   context.fillText(text, x, y, WIDTH - x - EDGE / 2);
-}
-
-/** @param {Blob} blob @param {string} name */
-export function download(blob, name) {
-  const address = URL.createObjectURL(blob);
-  el("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }

@@ -3,7 +3,7 @@
 import { attentionFrom } from "../attend.js";
 import { attentionColour } from "../colour.js";
 import { byId, css, el, keep, part, setAttribute, setText, surface } from "../dom.js";
-import { download } from "../keepsake.js";
+import { saveNetwork } from "../downloads.js";
 import { argmax, percent } from "../net/numbers.js";
 import { startTraining } from "../training.js";
 import { paintMap } from "./maps.js";
@@ -11,7 +11,7 @@ import { paintMap } from "./maps.js";
 /** @import { View } from "../main.js" */
 /** @import { Picture } from "../net/paper.js" */
 /** @import { Facts } from "../learn/lesson.js" */
-/** @import { Files, Progress } from "../learn/worker.js" */
+/** @import { Progress } from "../learn/worker.js" */
 /** @import { Training } from "../training.js" */
 /** @typedef {{ images: number, value: number }} Dot */
 
@@ -187,7 +187,10 @@ export function createTrain(use) {
     const { config, weights } = await (await ready()).files();
     use(config, weights);
   });
-  save.addEventListener("click", async () => saveFiles(await (await ready()).files()));
+  save.addEventListener("click", async () => {
+    const { config, weights } = await (await ready()).files();
+    saveNetwork(config, weights);
+  });
   show();
 
   /** @param {View} view */
@@ -269,10 +272,4 @@ function paintMaps({ look, squares, config }) {
     setAttribute(part(figure, "canvas"), "aria-label", `Attention of block ${depth + 1}, head ${head + 1}`);
     setText(part(figure, "figcaption"), `${depth + 1}.${head + 1}`);
   });
-}
-
-/** @param {Files} files */
-function saveFiles({ config, weights }) {
-  download(new Blob([weights]), "model.safetensors");
-  download(new Blob([`${JSON.stringify(config, null, 2)}\n`], { type: "application/json" }), "config.json");
 }
