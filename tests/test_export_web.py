@@ -76,10 +76,10 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
     facts = export_web([Classifier.load(run) for run in runs], tmp_path / "out", page=page)
     models = [f"models/{name}/{file}" for name in ("cnn", "first-run") for file in BUNDLE]
     assert files_in(tmp_path / "out") == sorted(
-        ["SHA256SUMS", "index.html", "mark.svg", "page.js", "page.css", "models.json", *LESSON, *models]
+        ["SHA256SUMS", "index.html", "mark.svg", "page.js", "page.css", "preview.png", "models.json", *LESSON, *models]
     )
     assert "const width = 7;" in (tmp_path / "out" / "page.js").read_text()
-    assert (facts["models"], facts["files"]) == (2, 8 + len(models))
+    assert (facts["models"], facts["files"]) == (2, 9 + len(models))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None
     assert [model["id"] for model in index["models"]] == ["first-run", "cnn"], "in the order that was asked for"
@@ -253,6 +253,25 @@ def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
     facts = json.loads(vitlab("export run run --to web --out again --json --quiet").out)
     assert (facts["to"], facts["path"], facts["models"]) == ("web", "again", 1)
     assert snapshot(tmp_path / "again") == before, "the same run gives the same bytes"
+
+
+def test_a_link_to_the_page_shows_a_picture_and_a_title(tmp_path: Path) -> None:
+    """With vitlab's own page; the name of a run is not markup."""
+    make_run(tmp_path / 'a "b" <c>')
+    classifier = Classifier.load(tmp_path / 'a "b" <c>')
+    export_web([classifier], tmp_path / "out", lesson=False, address="https://example.org/x/index.html")
+    tags = dict(
+        re.findall(r'<meta property="([^"]+)" content="([^"]*)">', (tmp_path / "out" / "index.html").read_text())
+    )
+    assert tags["og:title"] == "Show a picture and watch a &quot;b&quot; &lt;c&gt; read it"
+    assert tags["og:image"] == "https://example.org/x/preview.png"
+    assert Image.open(tmp_path / "out" / "preview.png").size == (1200, 630)
+    export_web([classifier], tmp_path / "one.html", lesson=False, single=True)
+    single = (tmp_path / "one.html").read_text()
+    assert 'property="og:title"' in single
+    assert "og:image" not in single, "a mail has no place for it"
+    with pytest.raises(ConfigError, match="begins with https"):
+        export_web([classifier], tmp_path / "other", address="example.org")
 
 
 def test_without_a_page_there_is_no_folder(tmp_path: Path) -> None:

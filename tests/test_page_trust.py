@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +58,8 @@ def test_label_smoothing_is_explained(page: Page, base: str, site: Path, smoothi
     visit(page, base)
     said = page.inner_text("#taught")
     assert f"the right answer counted {most}" in said
-    value = max(
-        float(text.partition("\n")[2].rstrip(" %").lstrip("< ")) for text in page.locator("#bars li").all_inner_texts()
-    )
+    shown = [text.partition("\n")[2].rstrip(" %").lstrip("< ") for text in page.locator("#bars li").all_inner_texts()]
+    value = max(map(float, shown))
     surest = value > 100 * (1 - 0.9 * smoothing - 0.03)
     assert ("as sure as it was taught to be" in said) == surest
 
@@ -70,9 +70,7 @@ def test_the_answer_can_be_saved_as_a_picture(page: Page, base: str, tmp_path: P
     with page.expect_download() as download:
         page.click("#save-picture")
     download.value.save_as(tmp_path / "saved.png")
-    assert download.value.suggested_filename == f"vitlab-{page.locator('#bars li.best .name').inner_text()}.png" or (
-        page.inner_text("#answer") == "not sure"
-    )
+    assert re.fullmatch(r"vitlab-\d\.png", download.value.suggested_filename)
     pixels = np.asarray(Image.open(tmp_path / "saved.png").convert("RGB"))
     assert pixels.shape == (630, 1200, 3)
     drawing, maps, bars = pixels[104:504, 40:440], pixels[104:504, 480:840], pixels[104:504, 880:1160]

@@ -47,6 +47,7 @@ def declare(children: flags.Children) -> None:
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
     add("--single-file", action="store_true", help="web: one HTML file, to open without a server or to send by mail")
+    add("--address", metavar="URL", help="web: where the page will be, for the picture that links to it show")
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)
 
@@ -82,6 +83,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         "study": (("web",), arguments.study),
         "no-lesson": (("web",), arguments.no_lesson),
         "single-file": (("web",), arguments.single_file),
+        "address": (("web",), arguments.address),
         "runs": (("web",), arguments.by),
     }
     for name, (forms, given) in own.items():
@@ -115,10 +117,9 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
     if arguments.to == "web":
         from vitlab.export.web import export_web
 
-        notes = flags.notes(arguments.quiet)
-        runs = arguments.by or flags.RUNS
-        single = arguments.single_file
-        return export_web(classifiers, out, arguments.study, runs, notes, lesson=not arguments.no_lesson, single=single)
+        notes, runs = flags.notes(arguments.quiet), arguments.by or flags.RUNS
+        wanted = {"lesson": not arguments.no_lesson, "single": arguments.single_file, "address": arguments.address}
+        return export_web(classifiers, out, arguments.study, runs, notes, **wanted)
     if arguments.to in ("transformers", "timm"):
         from vitlab.export.hub import export_hub
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.own import own_data
+from vitlab.export.preview import PREVIEW, head, preview
 from vitlab.export.single import single_file
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
@@ -54,14 +56,16 @@ def export_web(
     page: Traversable | None = None,
     lesson: bool = True,
     single: bool = False,
+    address: str | None = None,
 ) -> dict[str, Any]:
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it; if
     ``single``, to the new file ``out``.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError
-    if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
-    RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on; ``address``: where
+    the page will be, for the picture that links to it show. ConfigError if it is none, or if ``out`` is neither empty
+    nor what a killed export of the same page has left; ExportError if there is no page; RunError for a network that the
+    page cannot compute.
     """
     if single or (out / START).exists() or not out.is_dir():
         check_new(out, folder=not single)
@@ -69,13 +73,19 @@ def export_web(
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
-    joined = {} if single else bundled(shown)
     models, content = gather(classifiers, study, runs, note, lesson)
+    first = next(iter(models), None)
+    if first is not None:
+        config, examples = (json.loads(content[f"models/{first}/{name}.json"]) for name in ("config", "examples"))
+        tags = head(config, address, picture=not single)
+        shown[START] = shown[START].replace(b"</title>\n", b"</title>\n" + tags.encode(), 1)
     if single:
         data = single_file(shown, content)
         files.write_bytes(out, data)
         return {"to": "web", "path": str(out), "models": len(models), "files": 1, "bytes": len(data)}
-    content |= joined
+    content |= bundled(shown)
+    if first is not None:
+        content[PREVIEW] = preview(config, examples)
     content[SUMS] = sums(content)
     if not files.is_half_made(out, content, START):
         check_new(out, folder=True)

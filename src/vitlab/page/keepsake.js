@@ -40,7 +40,9 @@ function paint(view) {
   if (context === null) throw new Error("this browser cannot draw on a canvas");
   context.fillStyle = css("--paper");
   context.fillRect(0, 0, WIDTH, HEIGHT);
-  write(context, `A network reads ${answerOf(view)}`, EDGE, 70, `600 40px ${css("--serif")}`);
+  const [answer, sure] = ["answer", "sure"].map((id) => byId(id).textContent);
+  const said = answer === "not sure" ? `is not sure: ${sure}` : `reads ${answerOf(view)}, ${sure}`;
+  write(context, `A network ${said}`, EDGE, 70, `600 40px ${css("--serif")}`);
   context.drawImage(byId("slate", HTMLCanvasElement), EDGE, TOP, SIDE, SIDE);
   paintMaps(context, view);
   paintBars(context, view);
