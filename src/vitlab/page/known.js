@@ -32,7 +32,7 @@ export function createKnown(store, slate, loaded, notice) {
   byId("random").addEventListener("click", () => {
     const count = images().length;
     if (count) place(Math.floor(Math.random() * count));
-    else notice("This network came without test digits.");
+    else notice(current() ? "This network came without test digits." : "The network is still on its way.");
   });
 
   return {
