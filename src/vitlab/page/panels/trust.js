@@ -14,7 +14,8 @@ export function renderTrust({ model, reading, empty }) {
   const trust = byId("trust");
   trust.hidden = model === null;
   if (model === null) return;
-  const state = model.selftest?.images ? (model.selftest.agree ? "verified" : "wrong") : "unknown";
+  const known = !model.config.corrected && model.selftest?.images;
+  const state = known ? (model.selftest?.agree ? "verified" : "wrong") : "unknown";
   trust.className = `trust ${state}`;
   setText(byId("trust-mark"), { verified: "Verified", wrong: "Not to be trusted", unknown: "Not verified" }[state]);
   const means = {
