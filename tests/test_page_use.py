@@ -181,7 +181,7 @@ def test_the_keyboard_alone_is_enough(page: Page, base: str) -> None:
     visit(page, base)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for _ in range(3):
+    for _ in range(4):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "slate"
     page.keyboard.press("4")
