@@ -265,7 +265,8 @@ def test_a_link_to_the_page_shows_a_picture_and_a_title(tmp_path: Path) -> None:
     )
     assert tags["og:title"] == "Show a picture and watch a &quot;b&quot; &lt;c&gt; read it"
     assert tags["og:image"] == "https://example.org/x/preview.png"
-    assert Image.open(tmp_path / "out" / "preview.png").size == (1200, 630)
+    with Image.open(tmp_path / "out" / "preview.png") as picture:
+        assert picture.size == (1200, 630)
     export_web([classifier], tmp_path / "one.html", lesson=False, single=True)
     single = (tmp_path / "one.html").read_text()
     assert 'property="og:title"' in single
