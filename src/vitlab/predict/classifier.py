@@ -18,7 +18,7 @@ from torch import Tensor
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
 from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
-from vitlab.data.images import ImageError, Pixels, decode, resize, to_grey
+from vitlab.data.images import FIRST_DECODING, ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
@@ -88,7 +88,7 @@ class Classifier:
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set and ``data_digest`` its SHA-256; ``background`` the grey that transparency becomes; ``bounds``
     says how far from its training images an image is, and from where on it is unlike them all (None: the run folder was
-    made by an earlier version).
+    made by an earlier version); ``decoding`` is the way in which the files of its data set were decoded.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Classifier:
     background: int = 0
     bounds: Novelty | None = None
     size: tuple[int, int] | None = None
+    decoding: int = FIRST_DECODING
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
@@ -133,6 +134,7 @@ class Classifier:
             data_digest=data["sha256"],
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
+            decoding=reading.decoding,
         )
 
     @classmethod
@@ -285,7 +287,7 @@ class Classifier:
         user's own file, which may take more memory than a stranger's."""
         drawing = self.drawing is not None
         least = None if drawing else max(self.stored_size)
-        return decode(data, name, drawing, local=is_local, least=least, under=self.background)
+        return decode(data, name, drawing, local=is_local, least=least, under=self.background, decoding=self.decoding)
 
     @property
     def stored_size(self) -> tuple[int, int]:

@@ -445,6 +445,7 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
         "background": dataset.background,
         "formats": list(dataset.formats),
         "tables": list(dataset.tables),
+        "decoding": dataset.decoding,
     }
 
 
