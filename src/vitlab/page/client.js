@@ -31,10 +31,10 @@ function start() {
   return started;
 }
 
-/** @param {any} message @param {Transferable[]} [moved] */
-function post(message, moved = []) {
+/** @param {any} message */
+function post(message) {
   worker ??= start();
-  worker.postMessage(message, moved);
+  worker.postMessage(message);
 }
 
 /** @param {MessageEvent<Loaded | Reading | Failed>} event */
@@ -101,10 +101,7 @@ function ask(model, get) {
   const given = get(); // the files' requests first
   worker ??= start();
   given
-    .then((files) => {
-      const moved = files.novelty ? [files.weights, files.novelty] : [files.weights];
-      post({ type: "load", model, ...files }, moved);
-    })
+    .then((files) => post({ type: "load", model, ...files })) // a copy: corrections need the weights, too
     .catch((error) => finishLoading(model)?.reject(error));
   return pending.promise;
 }

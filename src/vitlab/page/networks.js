@@ -2,6 +2,7 @@
 
 import { load, loadFiles } from "./client.js";
 import { arrived, arriving } from "./coming.js";
+import { byId, setText } from "./dom.js";
 import { sameClasses, sameSquares } from "./reader.js";
 import { bytes, json } from "./resources.js";
 
