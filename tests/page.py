@@ -16,7 +16,8 @@ import torch
 
 from vitlab import Preprocess, RunConfig, RunFolder, Split, build_model
 from vitlab.config import ModelConfig
-from vitlab.export.web import bundle
+from vitlab.export.bundle import bundled
+from vitlab.export.web import bundle, page_files
 from vitlab.predict import Classifier
 from vitlab.runs.result import Result
 from vitlab.training.novelty import calibrated, traits_of
@@ -70,9 +71,12 @@ def random_images(count: int, side: int, channels: int = 1, seed: int = 0) -> Sp
 
 
 def page_folder(path: Path, models: Mapping[str, tuple[Classifier, Split | None]]) -> Path:
-    """The page's modules with these models, and an empty page, engine.html, to run them in."""
+    """The page with these models as it is delivered; beside it its modules, and an empty page, engine.html, to run them
+    in."""
     with resources.as_file(resources.files("vitlab") / "page") as page:
         shutil.copytree(page, path)
+    for file, data in bundled(page_files()).items():
+        (path / file).write_bytes(data)
     for name, (classifier, examples) in models.items():
         folder = path / "models" / name
         folder.mkdir(parents=True)

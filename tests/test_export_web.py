@@ -24,6 +24,7 @@ from vitlab import Classifier, Split, files, load_dataset, train_run
 from vitlab.data.drawn import drawing_of
 from vitlab.errors import ConfigError, RunError, StorageError
 from vitlab.export import web
+from vitlab.export.bundle import bundled
 from vitlab.export.lesson import lesson_files
 from vitlab.export.web import bundle, export_web, new_id, one_of_each_first, own_examples
 from vitlab.export.whole import ExportError
@@ -32,15 +33,26 @@ from vitlab.runs.zoo import place
 from vitlab.studies.driver import write_study
 
 LESSON = ("lesson.json", "lesson.png")
+START_ALONE = {"index.html": b'<head><script type="module" src="a.js"></script>\n</head>', "a.js": b""}
 BUNDLE = ("config.json", "examples.json", "model.safetensors")
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A page of four files, and one that no host should show."""
-    for name in ("index.html", "main.js", "style.css", "panels/bars.js", "__init__.py", ".hidden.js"):
+    """A page of five files, and two that no host should show."""
+    texts = {
+        "index.html": '<head>\n<link rel="stylesheet" href="style.css">\n'
+        '<script type="module" src="main.js"></script>\n</head>',
+        "main.js": 'import { width } from "./panels/bars.js";\nconsole.log(width);\n',
+        "panels/bars.js": "export const width = 7;\n",
+        "style.css": "b {\n  margin: 0;\n}\n",
+        "mark.svg": "<svg/>",
+        "__init__.py": "",
+        ".hidden.js": "",
+    }
+    for name, text in texts.items():
         (tmp_path / "page" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "page" / name).write_text(f"content of {name}")
+        (tmp_path / "page" / name).write_text(text)
     return tmp_path / "page"
 
 
@@ -66,10 +78,21 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
     drawn = [name for name in files_in(tmp_path / "out") if name.startswith("maps/") or name.endswith("map.json")]
     assert len(drawn) == 2, "only one of them reads drawings"
     assert files_in(tmp_path / "out") == sorted(
-        ["SHA256SUMS", "index.html", "main.js", "style.css", "panels/bars.js", "models.json", *LESSON, *models, *drawn]
+        [
+            "SHA256SUMS",
+            "index.html",
+            "mark.svg",
+            "page.js",
+            "page.css",
+            "preview.png",
+            "models.json",
+            *LESSON,
+            *models,
+            *drawn,
+        ]
     )
-    assert (tmp_path / "out" / "panels" / "bars.js").read_text() == "content of panels/bars.js"
-    assert (facts["models"], facts["files"]) == (2, 8 + len(models) + len(drawn))
+    assert "const width = 7;" in (tmp_path / "out" / "page.js").read_text()
+    assert (facts["models"], facts["files"]) == (2, 9 + len(models) + len(drawn))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None
     assert [model["id"] for model in index["models"]] == ["first-run", "cnn"], "in the order that was asked for"
@@ -229,7 +252,7 @@ def test_a_folder_that_is_no_study(tmp_path: Path, page: Path) -> None:
 
 def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a page in place of vitlab's own; an empty folder may be there already, one with a file may not."""
-    monkeypatch.setattr(web, "page_files", lambda place: {"index.html": b"hello"})
+    monkeypatch.setattr(web, "page_files", lambda place: START_ALONE)
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "run")
     (tmp_path / "run-web").mkdir()
@@ -243,6 +266,26 @@ def test_the_command(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
     facts = json.loads(vitlab("export run run --to web --out again --json --quiet").out)
     assert (facts["to"], facts["path"], facts["models"]) == ("web", "again", 1)
     assert snapshot(tmp_path / "again") == before, "the same run gives the same bytes"
+
+
+def test_a_link_to_the_page_shows_a_picture_and_a_title(tmp_path: Path) -> None:
+    """With vitlab's own page; the name of a run is not markup."""
+    make_run(tmp_path / 'a "b" <c>')
+    classifier = Classifier.load(tmp_path / 'a "b" <c>')
+    export_web([classifier], tmp_path / "out", lesson=False, address="https://example.org/x/index.html")
+    tags = dict(
+        re.findall(r'<meta property="([^"]+)" content="([^"]*)">', (tmp_path / "out" / "index.html").read_text())
+    )
+    assert tags["og:title"] == "Show a picture and watch a &quot;b&quot; &lt;c&gt; read it"
+    assert tags["og:image"] == "https://example.org/x/preview.png"
+    with Image.open(tmp_path / "out" / "preview.png") as picture:
+        assert picture.size == (1200, 630)
+    export_web([classifier], tmp_path / "one.html", lesson=False, single=True)
+    single = (tmp_path / "one.html").read_text()
+    assert 'property="og:title"' in single
+    assert "og:image" not in single, "a mail has no place for it"
+    with pytest.raises(ConfigError, match="begins with https"):
+        export_web([classifier], tmp_path / "other", address="example.org")
 
 
 def test_without_a_page_there_is_no_folder(tmp_path: Path) -> None:
@@ -288,13 +331,13 @@ def test_an_export_that_was_killed_can_be_repeated(tmp_path: Path, page: Path, m
             assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "main.js", "models/run/config.json", ".main.js.swp", "index.html"])
+@pytest.mark.parametrize("name", ["notes.txt", "page.js", "models/run/config.json", ".page.js.swp", "index.html"])
 def test_a_folder_with_a_file_of_the_users_is_left_alone(tmp_path: Path, page: Path, name: str) -> None:
     classifier = Classifier.load(make_run(tmp_path / "run"))
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("mine")
-    (out / "style.css").write_bytes((page / "style.css").read_bytes())
+    (out / "page.css").write_bytes(bundled(web.page_files(page))["page.css"])
     before = snapshot(out)
     with pytest.raises(ConfigError, match="already exists"):
         export_web([classifier], out, page=page)

@@ -192,7 +192,7 @@ def test_the_keyboard_alone_is_enough(page: Page, base: str) -> None:
     visit(page, base)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for _ in ("model", "story", "share", "slate"):
+    for _ in ("model", "story", "save", "share", "slate"):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "slate"
     page.keyboard.press("4")
@@ -405,10 +405,9 @@ def test_the_page_brings_the_servers_policy_to_any_host(chromium: Browser, site:
 def test_opened_as_a_file_it_says_how_to_serve_it(chromium: Browser, site: Path) -> None:
     page = chromium.new_page()
     page.goto((site / "index.html").as_uri())
-    page.wait_for_timeout(2200)
-    assert "python -m http.server" in page.inner_text("#boot")
-    assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).visibility") == "visible"
-    assert page.locator("#boot").evaluate("(e) => getComputedStyle(e).borderRadius") != "0px", "the style is there"
+    page.wait_for_selector("#notice:visible")
+    assert "python -m http.server" in page.inner_text("#notice")
+    assert page.is_hidden("#coming")
     page.close()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -13,9 +16,11 @@ from tests.made_runs import make_run
 from tests.serving import Running, ask, assert_refused, counts, pictures, running, tiny_classifier
 from tests.studies import a_study
 from vitlab.errors import ConfigError, RunError
+from vitlab.export.bundle import bundled
+from vitlab.export.web import page_files as read_page
 from vitlab.files import write_json_lines
 from vitlab.predict import Classifier
-from vitlab.serve.content import load, page_files
+from vitlab.serve.content import File, Later, load, page_files
 from vitlab.studies.driver import write_study
 
 
@@ -30,8 +35,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a page."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "panels").mkdir()
-    (folder / "index.html").write_text("<!doctype html><title>page</title>")
-    (folder / "app.js").write_text("export const one = 1;\n")
+    (folder / "index.html").write_text(
+        '<!doctype html><head><title>page</title>\n<link rel="stylesheet" href="style.css">\n'
+        '<script type="module" src="app.js"></script>\n</head>'
+    )
+    (folder / "app.js").write_text('import { two } from "./panels/lens.js";\n' + "console.log(two);\n" * 97)
     (folder / "panels" / "lens.js").write_text("export const two = 2;\n")
     (folder / "style.css").write_text("body { margin: 0 }\n")
     (folder / "notes.py").write_text("not for the web")
@@ -122,27 +130,40 @@ def test_the_names_and_buckets_of_metrics_are_those_that_dashboards_know(tiny: C
 
 
 def test_the_page_comes_with_its_types_and_nothing_else(server: Running, page: Path) -> None:
-    types = {"/": "text/html", "/index.html": "text/html", "/app.js": "text/javascript",
-             "/panels/lens.js": "text/javascript", "/style.css": "text/css"}  # fmt: skip
+    types = {"/": "text/html", "/index.html": "text/html", "/page.js": "text/javascript", "/page.css": "text/css"}
+    delivered = bundled(read_page(page))
     for address, kind in types.items():
         reply = server.ask("GET", address)
         assert reply.status == 200
         assert reply.headers["content-type"] == f"{kind}; charset=utf-8"
-        assert reply.body == (page / (address[1:] or "index.html")).read_bytes()
+        assert reply.body == delivered[address[1:] or "index.html"]
     assert server.ask("GET", "/?model=tiny").status == 200
     assert_refused(server.ask("GET", "/notes.py"), 404)
     assert_refused(server.ask("GET", "/panels/"), 404)
 
 
+def test_text_is_compressed_for_those_who_take_it(server: Running) -> None:
+    plain = server.ask("GET", "/page.js")
+    assert "content-encoding" not in plain.headers
+    for accepted, packed in (("gzip", True), ("br, gzip;q=0.5", True), ("gzip;q=0", False), ("br", False)):
+        reply = server.ask("GET", "/page.js", headers={"Accept-Encoding": accepted})
+        assert (reply.headers.get("content-encoding") == "gzip") is packed
+        assert reply.headers["vary"] == "accept-encoding"
+        assert (gzip.decompress(reply.body) if packed else reply.body) == plain.body
+        assert (reply.headers["etag"] == plain.headers["etag"]) is not packed
+        again = {"Accept-Encoding": accepted, "If-None-Match": reply.headers["etag"]}
+        assert server.ask("GET", "/page.js", headers=again).status == 304
+
+
 def test_a_browser_that_has_a_file_is_told_so(server: Running) -> None:
-    first = server.ask("GET", "/app.js")
-    again = server.ask("GET", "/app.js", headers={"If-None-Match": first.headers["etag"]})
+    first = server.ask("GET", "/page.js")
+    again = server.ask("GET", "/page.js", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
-    assert server.ask("GET", "/app.js", headers={"If-None-Match": '"other"'}).status == 200
+    assert server.ask("GET", "/page.js", headers={"If-None-Match": '"other"'}).status == 200
 
 
 def test_head_answers_as_get_without_the_body(server: Running) -> None:
-    for address in ("/", "/app.js", "/livez", "/v1/model"):
+    for address in ("/", "/page.js", "/livez", "/v1/model"):
         got, head = server.ask("GET", address), server.ask("HEAD", address)
         assert (head.status, head.body) == (200, b"")
         assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.body))
@@ -168,7 +189,7 @@ def test_no_path_leads_out_of_the_table(server: Running) -> None:
 
 
 def test_methods_that_an_address_does_not_take_are_405(server: Running) -> None:
-    for address, allowed in (("/v1/predict", "POST"), ("/livez", "GET"), ("/app.js", "GET"), ("/v1/model", "GET")):
+    for address, allowed in (("/v1/predict", "POST"), ("/livez", "GET"), ("/page.js", "GET"), ("/v1/model", "GET")):
         for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
             if method != allowed:
                 reply = server.ask(method, address)
@@ -182,7 +203,7 @@ def test_no_documentation_page_loads_scripts_from_elsewhere(server: Running) -> 
 
 
 def test_every_answer_carries_the_headers_that_protect_a_browser(server: Running) -> None:
-    replies = [server.ask("GET", path) for path in ("/", "/app.js", "/v1/model", "/metrics", "/nonsense")]
+    replies = [server.ask("GET", path) for path in ("/", "/page.js", "/v1/model", "/metrics", "/nonsense")]
     replies += [server.predict(pictures(1)[0]), server.predict(b""), server.ask("GET", "/", headers={"Host": "evil"})]
     for reply in replies:
         policy = reply.headers["content-security-policy"]
@@ -209,6 +230,22 @@ def test_ids_of_requests_differ(server: Running) -> None:
     assert len(set(ids)) == 13
 
 
+def test_what_few_need_is_made_once_and_when_it_is_asked_for() -> None:
+    """Two browsers that ask at the same time wait for the same files."""
+    made: list[float] = []
+
+    def make() -> dict[str, bytes]:
+        made.append(0)
+        time.sleep(0.1)
+        return {"a.json": b"{}", "b.png": b"png"}
+
+    later = Later(make)
+    assert made == []
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(later.named, ("a.json", "b.png"))
+    assert (one.data, other.data, len(made)) == (b"{}", b"png", 1)
+
+
 def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:
     study = a_study(1, 2, seeds=1)
     rows = []
@@ -223,9 +260,13 @@ def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:
     assert next(iter(models)) == "single-run", "what is named alone comes first"
     assert len(models) == 3
     for name in models:
-        assert files[f"/models/{name}/model.safetensors"].data == (models[name].path / "model.safetensors").read_bytes()
+        weights = files[f"/models/{name}/model.safetensors"]
+        assert isinstance(weights, File)
+        assert weights.data == (models[name].path / "model.safetensors").read_bytes()
         assert {f"/models/{name}/config.json", f"/models/{name}/examples.json"} < set(files)
-    assert b'"study": {"name": "depths"' in files["/models.json"].data
+    menu = files["/models.json"]
+    assert isinstance(menu, File)
+    assert b'"study": {"name": "depths"' in menu.data
     with pytest.raises(ConfigError, match="one study"):
         load([tmp_path / "study", tmp_path / "study"], tmp_path / "runs", print)
     with pytest.raises(RunError, match="no model to serve"):

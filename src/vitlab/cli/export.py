@@ -48,6 +48,8 @@ def declare(children: flags.Children) -> None:
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
     shown = "web: a map of test images [only of data sets that anybody can download]"
     add("--map", action=argparse.BooleanOptionalAction, default=None, help=shown)
+    add("--single-file", action="store_true", help="web: one HTML file, to open without a server or to send by mail")
+    add("--address", metavar="URL", help="web: where the page will be, for the picture that links to it show")
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)
 
@@ -62,7 +64,8 @@ def export(arguments: argparse.Namespace) -> int:
     from vitlab.predict import Classifier
 
     classifiers = [Classifier.load(run) for run in arguments.runs]
-    out = arguments.out or Path(classifiers[0].name + ENDINGS[arguments.to])
+    ending = ".html" if arguments.single_file else ENDINGS[arguments.to]
+    out = arguments.out or Path(classifiers[0].name + ending)
     facts = export_to(arguments, classifiers, out)
     if arguments.json:
         flags.print_json(facts)
@@ -82,6 +85,8 @@ def check_options(arguments: argparse.Namespace) -> None:
         "study": (("web",), arguments.study),
         "no-lesson": (("web",), arguments.no_lesson),
         "map": (("web",), arguments.map is not None),
+        "single-file": (("web",), arguments.single_file),
+        "address": (("web",), arguments.address),
         "runs": (("web",), arguments.by),
     }
     for name, (forms, given) in own.items():
@@ -115,10 +120,10 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
     if arguments.to == "web":
         from vitlab.export.web import export_web
 
-        notes = flags.notes(arguments.quiet)
-        runs = arguments.by or flags.RUNS
-        lesson = not arguments.no_lesson
-        return export_web(classifiers, out, arguments.study, runs, notes, lesson=lesson, with_map=arguments.map)
+        notes, runs = flags.notes(arguments.quiet), arguments.by or flags.RUNS
+        wanted = {"lesson": not arguments.no_lesson, "with_map": arguments.map}
+        wanted |= {"single": arguments.single_file, "address": arguments.address}
+        return export_web(classifiers, out, arguments.study, runs, notes, **wanted)
     if arguments.to in ("transformers", "timm"):
         from vitlab.export.hub import export_hub
 
@@ -131,8 +136,10 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
     path = Path(facts["path"])
     if facts["to"] == "web":
         size = f"{facts['bytes'] / 1e6:.1f} MB in {counted(facts['files'], 'file')}"
-        serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         models = counted(facts["models"], "model")
+        if facts["files"] == 1:
+            return f"{path}: the page with {models}, {size}", "next: open it in a browser, or send it to somebody"
+        serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         return f"{path}: the page with {models}, {size}", f"next: {serve}   and open http://127.0.0.1:8000"
     cost = (int8_line(facts["int8"]),) if "int8" in facts else ()
     if facts["to"] == "c":

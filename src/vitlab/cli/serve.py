@@ -26,7 +26,7 @@ def declare(children: flags.Children) -> None:
     parser = flags.add_command(children, serve, "classify pictures over HTTP, with a page to draw on", usage)
     help = "runs, networks of `vitlab zoo`, or a study; the first is the default [the newest run in runs/, or mnist]"
     parser.add_argument("runs", metavar="RUN", nargs="*", type=flags.run, help=help)
-    parser.set_defaults(open=False)
+    parser.add_argument("--open", action="store_true", help="open the page in your browser")
     add_options(parser, port=8000)
 
 

@@ -27,6 +27,7 @@ from vitlab.predict.drawing import corner
 from vitlab.randomness import numpy_generator
 from vitlab.runs.prepare import cut
 
+LESSON = ("lesson.json", "lesson.png")
 MOST_PIXELS = 5_000 * 28 * 28  # numbers in the sprite: five thousand digits, or thirteen hundred small photos
 HELD_SHARE = 0.2  # of the images, to measure with
 COLUMNS = 64  # of the sprite
@@ -74,7 +75,7 @@ def lesson_files(classifier: Classifier | None, note: Callable[[str], None] = la
         "std": [round(float(value), 4) for value in std],
         "labels": base64.b64encode(labels.astype(np.uint8).tobytes()).decode(),
     }
-    return {"lesson.json": (files.to_json(facts, indent=None) + "\n").encode(), "lesson.png": sprite(images)}
+    return dict(zip(LESSON, ((files.to_json(facts, indent=None) + "\n").encode(), sprite(images)), strict=True))
 
 
 def own_lesson(classifier: Classifier) -> Lesson | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -17,11 +18,14 @@ from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Split, load_dataset
 from vitlab.errors import ConfigError, RunError
+from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.map import map_files
 from vitlab.export.own import own_data, stored_images
+from vitlab.export.preview import PREVIEW, head, preview
 from vitlab.export.replay import replay_files
+from vitlab.export.single import single_file
 from vitlab.export.whole import ExportError, check_new
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -52,23 +56,37 @@ def export_web(
     page: Traversable | None = None,
     lesson: bool = True,
     with_map: bool | None = None,
+    single: bool = False,
+    address: str | None = None,
 ) -> dict[str, Any]:
-    """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
+    """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it; if
+    ``single``, to the new file ``out``.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on; ``with_map``
-    is `map_files`' ``wanted``. ConfigError
-    if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
-    RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on; ``with_map`` is
+    `map_files`' ``wanted``; ``address``: where the page will be, for the picture that links to it show. ConfigError if
+    it is none, or if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there
+    is no page; RunError for a network that the page cannot compute.
     """
-    if (out / START).exists() or not out.is_dir():
-        check_new(out, folder=True)
+    if single or (out / START).exists() or not out.is_dir():
+        check_new(out, folder=not single)
     for classifier in classifiers:
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note, lesson, with_map)
-    content |= shown
+    first = next(iter(models), None)
+    if first is not None:
+        config, examples = (json.loads(content[f"models/{first}/{name}.json"]) for name in ("config", "examples"))
+        tags = head(config, address, picture=not single)
+        shown[START] = shown[START].replace(b"</title>\n", b"</title>\n" + tags.encode(), 1)
+    if single:
+        data = single_file(shown, content)
+        files.write_bytes(out, data)
+        return {"to": "web", "path": str(out), "models": len(models), "files": 1, "bytes": len(data)}
+    content |= bundled(shown)
+    if first is not None:
+        content[PREVIEW] = preview(config, examples)
     content[SUMS] = sums(content)
     if not files.is_half_made(out, content, START):
         check_new(out, folder=True)
@@ -301,6 +319,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         **{name: result[name] for name in numbers},
         "metrics": list(shown_metrics(result)),
         "preset": config.preset,
+        "label_smoothing": config.optim.label_smoothing,
         "sha256": classifier.digest,
         "novelty": bounds and {"threshold": bounds.threshold, "sha256": result.novelty_sha256},
     }

@@ -1,6 +1,9 @@
 // The page's side of worker.js: promises instead of messages, and the newest drawing wins.
 
-/** @import { Failed, Job, Load, LoadFiles, Loaded, Reading } from "./net/worker.js" */
+import { bytes, json } from "./resources.js";
+
+/** @import { Failed, Files, Job, Loaded, Reading } from "./net/worker.js" */
+/** @import { Progress } from "./resources.js" */
 /**
  * @template T
  * @typedef {{ promise: Promise<T>, resolve: (value: T) => void, reject: (error: Error) => void }} Pending
@@ -12,15 +15,30 @@
  * @property {{ job: Job, pending: Pending<Reading | null> } | null} waiting
  */
 
-const worker = new Worker(new URL("./net/worker.js", import.meta.url), { type: "module" });
+/** @type {Worker | null} */
+let worker = null;
 /** @type {Map<string, Pending<Loaded>>} */
 const loading = new Map();
 /** @type {Map<string, Queue>} */
 const queues = new Map();
 let requests = 0;
 
+// Not before the page is painted: the worker's script would share the line with what the page shows first.
+function start() {
+  const started = new Worker(new URL("./net/worker.js", import.meta.url), { type: "module" });
+  started.onmessage = receive;
+  started.onerror = fail;
+  return started;
+}
+
+/** @param {any} message */
+function post(message) {
+  worker ??= start();
+  worker.postMessage(message);
+}
+
 /** @param {MessageEvent<Loaded | Reading | Failed>} event */
-worker.onmessage = ({ data: answer }) => {
+function receive({ data: answer }) {
   if (answer.type === "loaded") {
     finishLoading(answer.model)?.resolve(answer);
   } else if (answer.type === "reading") {
@@ -30,9 +48,10 @@ worker.onmessage = ({ data: answer }) => {
     const pending = request === undefined ? finishLoading(model) : finishReading(model, request);
     pending?.reject(new Error(message));
   }
-};
+}
 
-worker.onerror = (event) => {
+/** @param {ErrorEvent} event */
+function fail(event) {
   const error = new Error(
     `The page could not start its networks: ${event.message ?? "a file of the page is missing"}.`,
   );
@@ -43,14 +62,22 @@ worker.onerror = (event) => {
   }
   loading.clear();
   queues.clear();
-};
+}
 
 /**
  * Loads a model of this site. Rejects with one sentence. Everybody who asks while it loads gets the same promise.
- * @param {string} model
+ * @param {string} model @param {string} [base] the address of its folder @param {Progress} [progress]
  */
-export function load(model, base = `models/${model}/`) {
-  return loading.get(model)?.promise ?? ask({ type: "load", model, base: new URL(base, document.baseURI).href });
+export function load(model, base = `models/${model}/`, progress) {
+  return ask(model, async () => {
+    const [config, weights, examples] = await Promise.all([
+      json(`${base}config.json`),
+      bytes(`${base}model.safetensors`, progress),
+      json(`${base}examples.json`),
+    ]);
+    const novelty = config?.novelty ? await bytes(`${base}novelty.safetensors`) : null;
+    return { config, weights, novelty, examples };
+  });
 }
 
 /**
@@ -59,15 +86,24 @@ export function load(model, base = `models/${model}/`) {
  * @param {string} model @param {any} config @param {ArrayBuffer} weights @param {string | null} like
  */
 export function loadFiles(model, config, weights, like = null) {
-  return ask({ type: "load-files", model, config, weights, like });
+  return ask(model, async () => ({ config, weights, novelty: null, examples: null, like }));
 }
 
-/** @param {Load | LoadFiles} message */
-function ask(message) {
+/**
+ * @param {string} model @param {() => Promise<Files>} get
+ * @returns {Promise<Loaded>}
+ */
+function ask(model, get) {
+  const known = loading.get(model);
+  if (known) return known.promise;
   /** @type {Pending<Loaded>} */
   const pending = newPending();
-  loading.set(message.model, pending);
-  worker.postMessage(message);
+  loading.set(model, pending);
+  const given = get(); // the files' requests first
+  worker ??= start();
+  given
+    .then((files) => post({ type: "load", model, ...files })) // a copy: corrections need the weights, too
+    .catch((error) => finishLoading(model)?.reject(error));
   return pending.promise;
 }
 
@@ -86,7 +122,7 @@ export function read(model, job) {
   if (queue.current === null) {
     next(model, queue);
   } else {
-    worker.postMessage({ type: "hurry", model });
+    post({ type: "hurry", model });
   }
   return pending.promise;
 }
@@ -98,7 +134,7 @@ function next(model, queue) {
   requests += 1;
   queue.current = { request: requests, pending };
   queue.waiting = null;
-  worker.postMessage({ ...job, type: "read", model, request: requests });
+  post({ ...job, type: "read", model, request: requests });
 }
 
 /**

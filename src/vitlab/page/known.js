@@ -33,7 +33,8 @@ export function createKnown(store, slate, loaded, notice) {
   byId("random").addEventListener("click", () => {
     const count = images().length;
     if (count) place(Math.floor(Math.random() * count));
-    else notice(`This network came without test ${words(current()?.config ?? null).thing}s.`);
+    else if (current()) notice(`This network came without test ${words(current()?.config ?? null).thing}s.`);
+    else notice("The network is still on its way.");
   });
 
   return {

@@ -1,10 +1,12 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
 import { followAddress } from "./address.js";
+import { renderComing } from "./coming.js";
 import { byId, forgetColours } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { createEpochs } from "./epochs.js";
 import { listenForFiles } from "./files.js";
+import { createKeepsake } from "./keepsake.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
 import { notice } from "./notice.js";
@@ -27,6 +29,7 @@ import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
+import { renderTrust } from "./panels/trust.js";
 import { createTwins } from "./panels/twins.js";
 import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
@@ -104,8 +107,10 @@ const panels = [
   createNetwork(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name), createOwn(slate)),
   createStory(store),
+  createKeepsake(),
 ];
 
+let begun = false; // the first network is there, or none could be loaded
 let waiting = false;
 function render() {
   if (waiting) return;
@@ -125,7 +130,7 @@ function render() {
       mark: marked(state),
       empty: slate.empty() || isBlank(first.reading, model),
       empty2: slate.empty() || isBlank(second.reading, model2),
-      loading: state.model !== null || menu === null,
+      loading: state.model !== null || !begun,
       model,
       model2,
       reading: first.reading,
@@ -147,6 +152,8 @@ function render() {
     renderInvitation(view, slate.empty());
     for (const panel of panels) panel(view);
     renderStatus(view);
+    renderTrust(view);
+    renderComing(view);
     menu?.render(view);
     known.render(view);
   });
@@ -221,6 +228,8 @@ async function start() {
   epochs.offer(models);
   map.offer(models);
   await networks.chooseFirst(linked);
+  begun = true;
+  render();
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDigits()) known.first();
 }

@@ -1,9 +1,10 @@
 // The networks of the page: loaded once each, and chosen by the menu, by an address or as the first that loads.
 
 import { load, loadFiles } from "./client.js";
+import { arrived, arriving } from "./coming.js";
 import { byId, setText } from "./dom.js";
 import { sameClasses, sameSquares } from "./reader.js";
-import { bytes } from "./resources.js";
+import { bytes, json } from "./resources.js";
 
 /** @import { MenuFile } from "./panels/menu.js" */
 /** @import { Loaded } from "./net/worker.js" */
@@ -16,6 +17,13 @@ import { bytes } from "./resources.js";
  * @property {(name: "model" | "compare") => void} chosen
  * @property {(id: string, name: string) => void} opened
  */
+
+const NO_MENU =
+  "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
+  "or open your own model below.";
+const AS_FILE =
+  "Browsers let no page that is opened as a file load its networks: run `python -m http.server` in its folder and open " +
+  "http://localhost:8000, or export it with --single-file.";
 
 /** @param {Store} store @param {Listeners} listeners */
 export function createNetworks(store, { notice, chosen, opened }) {
@@ -49,15 +57,14 @@ export function createNetworks(store, { notice, chosen, opened }) {
    */
   async function ensure(id) {
     if (networks.has(id)) return true;
-    setText(byId("loading"), `Loading ${id} ...`);
     try {
-      networks.set(id, await load(id));
+      networks.set(id, await load(id, undefined, arriving(id)));
       return true;
     } catch (error) {
       noticeError(error);
       return false;
     } finally {
-      setText(byId("loading"), "");
+      arrived();
     }
   }
 
@@ -134,18 +141,12 @@ export function createNetworks(store, { notice, chosen, opened }) {
   /** @returns {Promise<MenuFile>} */
   async function readMenu() {
     try {
-      const response = await fetch("models.json");
-      if (!response.ok) throw new Error();
       /** @type {MenuFile} */
-      const menu = await response.json();
+      const menu = await json("models.json");
       ids = menu.models.map(({ id }) => id);
       return menu;
     } catch {
-      notice(
-        "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
-          "or open your own model below.",
-        true,
-      );
+      notice(location.protocol === "file:" ? AS_FILE : NO_MENU, true);
       return { models: [], study: null };
     }
   }

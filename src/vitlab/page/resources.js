@@ -8,8 +8,7 @@
  * @returns {Promise<ArrayBuffer>}
  */
 export async function bytes(address, progress) {
-  const inside = inThisPage(address);
-  if (inside !== null) return Uint8Array.from(atob(inside), (letter) => letter.charCodeAt(0)).buffer;
+  if (isSingleFile()) return inThisPage(address);
   const { status, response } = await fetched(address, progress);
   if (status === 200) return response;
   throw new Error(`${address} could not be fetched: ${status ? `the server answered ${status}` : "no response"}.`);
@@ -29,16 +28,19 @@ export async function json(address, progress) {
   }
 }
 
-/** Whether the page holds its files itself. */
-export const isSingleFile = () => document.querySelector("script[data-file]") !== null;
+/** Whether the page holds its files itself (vitlab/export/single.py). */
+export const isSingleFile = () => document.querySelector("script[data-packed]") !== null;
 
 /**
- * The file in base64, if this page holds it.
  * @param {string} address
+ * @returns {Promise<ArrayBuffer>}
  */
 function inThisPage(address) {
-  const found = document.querySelector(`script[data-file="${CSS.escape(address)}"]`);
-  return found?.textContent ?? null;
+  const found = document.querySelector(`script[data-packed][data-file="${CSS.escape(address)}"]`);
+  if (!found) throw new Error(`${address} is not in this file.`);
+  const packed = Uint8Array.from(atob(found.textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
 }
 
 /**

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from vitlab import __version__
 from vitlab.serve.answers import SENTENCES, Gone, Refusal, to_json
-from vitlab.serve.content import File
+from vitlab.serve.content import Files
 from vitlab.serve.metrics import Metrics
 from vitlab.serve.models import LARGEST_SIDE, Models, Question
 
@@ -84,7 +84,7 @@ class Problem(BaseModel):
     request: str
 
 
-def make_app(models: Models, files: dict[str, File], metrics: Metrics, is_stopping: Callable[[], bool]) -> FastAPI:
+def make_app(models: Models, files: Files, metrics: Metrics, is_stopping: Callable[[], bool]) -> FastAPI:
     """The application without its guard."""
     app = FastAPI(
         title="vitlab",
@@ -198,7 +198,7 @@ async def read_question(request: Request, options: dict[str, str]) -> Question:
     return Question(await request.body(), kind == "application/json", center, int(options.get("top", "5")))
 
 
-def route_of(path: str, files: dict[str, File]) -> str:
+def route_of(path: str, files: Files) -> str:
     """A name for metrics: few, however many addresses clients try."""
     if path in files:
         return "/models/*" if path.startswith("/models/") else "/"

@@ -26,7 +26,7 @@ from vitlab.serve.access import Access
 from vitlab.serve.answers import Refusal
 from vitlab.serve.app import make_app, route_of
 from vitlab.serve.body import HEAD_END, Body, framing
-from vitlab.serve.content import File
+from vitlab.serve.content import Files
 from vitlab.serve.guard import Guard, Turns
 from vitlab.serve.limits import MIB, Limits
 from vitlab.serve.metrics import Metrics
@@ -336,7 +336,7 @@ class VitlabServer(Server):
 
 def make_server(
     classifiers: dict[str, Classifier],
-    files: dict[str, File],
+    files: Files,
     listener: socket.socket,
     access: Access,
     limits: Limits,

@@ -22,6 +22,7 @@ import { newTensors } from "./start.js";
 const DRAWN = 20; // pixels of the longest side of a normalised drawing: outside there is almost nothing to see
 const OVERLAP = 2;
 const MLP = 2; // times the width
+export const SMOOTHING = 0.1; // of the labels
 
 /**
  * The side of the square that is cut into patches.
@@ -73,6 +74,7 @@ export function design(kind, knobs, name) {
     drawing,
     background,
     data,
+    label_smoothing: SMOOTHING,
     sha256: null,
     novelty: null,
   };

@@ -3,7 +3,7 @@
 import { pause } from "../net/pause.js";
 import { readDrawing } from "../net/probe.js";
 import { build, checkKnobs, squaresOf } from "../net/vit.js";
-import { design, startOf } from "./design.js";
+import { design, SMOOTHING, startOf } from "./design.js";
 import { materialOf } from "./drawings.js";
 import { chosen, imagesOf } from "./images.js";
 import { openLesson } from "./lesson.js";
@@ -46,7 +46,7 @@ import { createTrainer } from "./trainer.js";
 
 const SLICE = 100; // milliseconds of training between two reports
 const SCORED = 1500; // milliseconds of training between two measurements
-const RECIPE = { smoothing: 0.1, decay: 0.05, part: "all", schedule: "linear" };
+const RECIPE = { smoothing: SMOOTHING, decay: 0.05, part: "all", schedule: "linear" };
 const CHANGE = { rotate: 10, shift: 1.5, zoom: 0.1 };
 
 /** @type {Material | null} */

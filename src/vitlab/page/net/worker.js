@@ -33,9 +33,10 @@ import { ModelError } from "./weights.js";
  * @property {Disturbance} disturb
  * @property {Want} want
  *
- * @typedef {{ type: "load", model: string, base: string }} Load  base: the address of the model's folder
- * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer, like: string | null }} LoadFiles  files
- *   that are not of this site's models; like: a model that learned from the same images
+ * The contents of a model's files; novelty and examples may be missing. like: a model that
+ * learned from the same images.
+ * @typedef {{ config: any, weights: ArrayBuffer, novelty: ArrayBuffer | null, examples: any, like?: string | null }} Files
+ * @typedef {{ type: "load", model: string } & Files} Load
  * @typedef {{ type: "read", model: string, request: number } & Job} Read
  * @typedef {{ type: "hurry", model: string }} Hurry  a newer drawing waits: skip the rest of the current reading
  *
@@ -90,7 +91,7 @@ const networks = new Map();
 /** @type {Set<string>} */
 const hurried = new Set(); // models whose current reading is to end early
 
-/** @param {MessageEvent<Load | LoadFiles | Read | Hurry>} event */
+/** @param {MessageEvent<Load | Read | Hurry>} event */
 self.onmessage = async ({ data: message }) => {
   try {
     switch (message.type) {
@@ -98,10 +99,7 @@ self.onmessage = async ({ data: message }) => {
         hurried.add(message.model);
         break;
       case "load":
-        self.postMessage(await loadBundle(message.model, message.base));
-        break;
-      case "load-files":
-        self.postMessage(keep(message.model, await openLike(message), null));
+        self.postMessage(await load(message));
         break;
       case "read":
         hurried.delete(message.model);
@@ -114,7 +112,7 @@ self.onmessage = async ({ data: message }) => {
 
 /**
  * An error as one sentence for the user; an unexpected one starts with what was being done.
- * @param {Load | LoadFiles | Read | Hurry} message @param {unknown} error
+ * @param {Load | Read | Hurry} message @param {unknown} error
  * @returns {Failed}
  */
 function failure(message, error) {
@@ -128,55 +126,17 @@ function failure(message, error) {
   return { type: "failed", model, request, message: `${what}: ${words}.` };
 }
 
-/** @param {string} model @param {string} base */
-async function loadBundle(model, base) {
-  const [config, weights, examples] = await Promise.all([
-    fetched(`${base}config.json`).then(asJson),
-    fetched(`${base}model.safetensors`).then((response) => response.arrayBuffer()),
-    fetched(`${base}examples.json`).then(asJson),
-  ]);
-  const novelty = config?.novelty ? await (await fetched(`${base}novelty.safetensors`)).arrayBuffer() : null;
-  return keep(model, await openModel(config, weights, novelty), openExamples(examples, config));
-}
-
-/** @param {LoadFiles} message */
-async function openLike({ config, weights, like }) {
-  const network = await openModel(config, weights);
-  return { ...network, native: networks.get(like ?? "")?.native ?? network.native };
-}
-
-/** @param {string} address */
-async function fetched(address) {
-  let response;
-  try {
-    response = await fetch(address);
-  } catch {
-    throw new ModelError(`${address} could not be fetched: no response.`);
-  }
-  if (!response.ok) {
-    throw new ModelError(`${address} could not be fetched: the server answered ${response.status}.`);
-  }
-  return response;
-}
-
-/** @param {Response} response */
-async function asJson(response) {
-  try {
-    return await response.json();
-  } catch {
-    throw new ModelError(`${new URL(response.url).pathname} is damaged: it is not JSON.`);
-  }
-}
-
 /**
  * Stores the network and tests it.
- * @param {string} model @param {Network} network @param {Examples | null} examples
- * @returns {Loaded}
+ * @param {Load} message
+ * @returns {Promise<Loaded>}
  */
-function keep(model, network, examples) {
-  const selftest = examples === null ? null : selfTest(network, examples, SELFTEST_IMAGES);
-  networks.set(model, { ...network, native: examples?.side ?? network.native });
+async function load({ model, config: given, weights, novelty, examples: known, like }) {
+  const network = await openModel(given, weights, novelty);
   const { config, squares, shapes, views, cuts } = network;
+  const examples = known === null ? null : openExamples(known, config);
+  networks.set(model, { ...network, native: examples?.side ?? networks.get(like ?? "")?.native ?? network.native });
+  const selftest = examples && selfTest(network, examples, SELFTEST_IMAGES);
   return { type: "loaded", model, config, squares, shapes, views, cuts, selftest, examples };
 }
 

@@ -48,8 +48,11 @@ export function renderStatus({ model, loading }) {
   facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "unknown"}` : "";
 }
 
-/** @param {Loaded} model */
-function tested({ selftest, config }) {
+/**
+ * What the self-test found, in one sentence.
+ * @param {Loaded} model
+ */
+export function tested({ selftest, config }) {
   if (config.corrected) {
     return `Corrected here, so the self-test and the test accuracy of the original, ${config.corrected}, no longer hold.`;
   }
