@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import (
     cold_start,
+    corrections,
     drawn_digits,
     duel,
     fine_tuning,
@@ -17,10 +18,12 @@ from benchmarks import (
     inference,
     larger_than_memory,
     novelty,
+    page_replay,
     page_speed,
     page_training,
     photos,
     serve_load,
+    shipping,
     suspects,
     throughput,
     unequal,
@@ -37,6 +40,7 @@ FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's 
 # By how the file's name begins; files of duels and validation runs have names of all kinds.
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cold-start": cold_start.report,
+    "corrections": corrections.report,
     "drawn-digits": drawn_digits.report,
     "fine-tuning": fine_tuning.report,
     "gpu-profile": gpu_profile.report,
@@ -44,11 +48,13 @@ REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "inference": inference.report,
     "larger-than-memory": larger_than_memory.report,
     "novelty": novelty.report,
+    "page-replay": page_replay.report,
     "page-speed": page_speed.report,
     "page-training": page_training.report,
     "photos": photos.report,
     "profile": throughput.report,
     "serve-load": serve_load.report,
+    "shipping": shipping.report,
     "suspects": suspects.report,
     "throughput": throughput.report,
     "unequal": unequal.report,

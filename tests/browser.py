@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Download, Page
 
 QUIET = (  # no sandbox: tests run as root in containers; and no requests of the browser's own
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
@@ -38,6 +38,9 @@ STRICT = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"
 REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI}`));
+"""
+KNOWS_THE_STORY = """
+if (location.protocol.startsWith("http")) localStorage.setItem("vitlab-story", "seen");
 """
 
 
@@ -76,10 +79,12 @@ def chromium() -> Iterator[Browser]:
 @contextlib.contextmanager
 def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
     """A fresh page, and the list of what went wrong on it so far: errors and warnings on the console, violations of
-    the policy, exceptions, failed requests, requests to anywhere but ``base``. ``options`` as Browser.new_context."""
+    the policy, exceptions, failed requests, requests to anywhere but ``base``. The page's story begins by itself only
+    for a ``newcomer=True``. Other ``options`` as Browser.new_context."""
+    newcomer = options.pop("newcomer", False)
     complaints: list[str] = []
     context = browser.new_context(**options)
-    context.add_init_script(REPORT_VIOLATIONS)
+    context.add_init_script(REPORT_VIOLATIONS if newcomer else REPORT_VIOLATIONS + KNOWS_THE_STORY)
     page = context.new_page()
 
     def on_request(url: str) -> None:
@@ -94,6 +99,23 @@ def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page,
         yield page, complaints
     finally:
         context.close()
+
+
+def download(page: Page, button: str, folder: Path, count: int) -> None:
+    """Press a button that hands out ``count`` files, and keep them in the new ``folder``."""
+    got: list[Download] = []
+
+    def keep(file: Download) -> None:
+        got.append(file)
+
+    page.on("download", keep)
+    page.click(button)
+    while len(got) < count:
+        page.wait_for_timeout(20)
+    page.remove_listener("download", keep)
+    folder.mkdir()
+    for file in got:
+        file.save_as(folder / file.suggested_filename)
 
 
 def note(complaints: list[str], kind: str, text: str) -> None:

@@ -158,6 +158,22 @@ def test_with_shifts_probabilities_are_the_mean_over_five_views() -> None:
     torch.testing.assert_close(logits.exp(), expected)
 
 
+def test_with_flips_each_view_counts_with_its_mirror_image() -> None:
+    plain = Preprocess(8, (0.3,), (0.5,))
+    model = build_model(tiny_model_config(image_size=8, patch_size=2), 1, 3).eval()
+    torch.nn.init.normal_(model.head[-1].weight)  # type: ignore[arg-type]
+    data = DATA.images
+    moved = [torch.roll(data, steps, dims=(1, 2)) for steps in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0))]
+    moved[1][:, :, :2], moved[2][:, :, -2:], moved[3][:, :2], moved[4][:, -2:] = 0, 0, 0, 0
+    with torch.no_grad():
+        pairs = [(model(plain(images)), model(plain(images).flip(-1))) for images in moved]
+    chances = [[one.softmax(1) for one in pair] for pair in pairs]
+    flipped = predict_logits(model, DATA, plain, machine(), 7, flips=True)
+    torch.testing.assert_close(flipped.exp(), torch.stack(chances[0]).mean(0))
+    both = predict_logits(model, DATA, plain, machine(), 7, shifts=2, flips=True)
+    torch.testing.assert_close(both.exp(), torch.stack([one for pair in chances for one in pair]).mean(0))
+
+
 def test_logits_are_float32_also_when_products_are_bf16() -> None:
     exact, coarse = (predict_logits(shaken_model(), DATA, PREPROCESS, machine(p), 7) for p in ("fp32", "bf16"))
     assert exact.dtype == coarse.dtype == torch.float32

@@ -38,7 +38,6 @@ def test_it_draws_a_digit_by_itself_and_every_panel_shows_it(chromium: Browser, 
         assert page.locator("#patch-grid .patch").count() == 16
         assert page.locator("#maps canvas").count() == 3 * 2
         assert page.locator("#lens li").count() == 4
-        assert page.locator("#story li").count() == 8
         labels = [page.get_attribute(f"#curve-{kind}", "aria-label") for kind in ("rotate", "shift", "noise")]
         assert all(label and label.startswith("The answer") for label in labels)
         assert "10 of 10 known digits" in page.inner_text("#selftest")
@@ -85,6 +84,8 @@ def test_a_pointer_draws_and_every_stroke_can_be_undone(page: Page, base: str) -
     page.click("#clear")
     settle(page)
     assert page.inner_text("#sure") == "nothing to read"
+    stale = [panel for panel in ("#maps", "#looked", "#needed", "#lens", "#tokens") if page.is_visible(panel)]
+    assert stale == [], "what was said about the last drawing"
     drag(page, (30, 20), (70, 20), (45, 80))
     drag(page, (40, 50), (60, 50))
     settle(page)
@@ -270,7 +271,7 @@ def test_a_network_without_attention_says_so(page: Page, base: str, network: str
 
 
 def test_colours_seventeen_classes_and_names_that_are_markup(page: Page, base: str) -> None:
-    visit(page, base, "model=colour&compare=vit")
+    visit(page, base, "model=colour")
     assert page.locator("#bars li").count() == 10
     assert page.locator(".columns10").first.locator(".bin").count() == 10
     assert page.is_hidden("#center")

@@ -106,3 +106,27 @@ def test_the_scales_are_anchored_where_the_pictures_are(page: Page) -> None:
 def assert_colours(got: list[list[int]], scale: Colormap, places: list[float]) -> None:
     expected = scale.resampled(2401)(np.round(2400 * np.array(places)).astype(int))[:, :3]
     assert np.abs(np.array(got) * BYTE - expected).max() < 1.5 * BYTE
+
+
+def test_a_drawing_over_a_map_leaves_its_colours(page: Page) -> None:
+    """In the middle of every patch, under thick ink, with none, and with colours: the same pixel."""
+    centres = page.evaluate(
+        """async () => {
+            const { paintMap } = await import("/panels/maps.js");
+            const { attentionColour } = await import("/colour.js");
+            const squares = { grid: 4, side: 7, margin: 0, size: 28 };
+            const shares = Float32Array.from({ length: 16 }, (_, i) => i / 64);
+            const colour = (share) => attentionColour(share, 16);
+            const disc = (x, y) => (Math.hypot(x - 14, y - 14) < 11 ? 1 : 0);
+            const grey = Float32Array.from({ length: 784 }, (_, i) => disc(i % 28, Math.floor(i / 28)));
+            const photo = Float32Array.from({ length: 3 * 784 }, (_, i) => (i % 17) / 17);
+            return [[grey, 1], [new Float32Array(784), 1], [photo, 3]].map(([image, channels]) => {
+                const canvas = document.createElement("canvas");
+                paintMap(canvas, shares, colour, { squares, image, channels, mark: null, hidden: [], side: 280 });
+                const { data } = canvas.getContext("2d").getImageData(0, 0, 280, 280);
+                const at = (i) => 4 * (280 * (35 + 70 * Math.floor(i / 4)) + 35 + 70 * (i % 4));
+                return [...shares].map((_, i) => [...data.slice(at(i), at(i) + 4)]);
+            });
+        }"""
+    )
+    assert centres[0] == centres[1] == centres[2]

@@ -53,14 +53,18 @@ def test_links_within_the_page_leave_everything_as_it_is(page: Page, base: str) 
     page.keyboard.press("8")
     settle(page)
     said = bars(page)
+    strokes(page)
     page.keyboard.press("Tab")
     page.locator("#skip").focus()
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "slate"
-    page.click("#story a >> nth=1")
+    before = page.url
+    assert "strokes=" in before
+    page.evaluate("location.hash = '#needs'")
     page.wait_for_timeout(100)
     settle(page)
     assert (page.input_value("#model"), page.input_value("#range-rotate"), bars(page)) == ("finer", "20", said)
+    assert page.url == before, "the address still holds the drawing"
 
 
 def paste(page: Page, choices: str) -> None:

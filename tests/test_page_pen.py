@@ -48,6 +48,16 @@ def test_a_stroke_of_many_points_is_drawn_and_comes_into_the_address_in_the_end(
     assert len(page.url) > 600, "two letters for each point"
 
 
+def test_a_tap_without_moving_is_a_dot(page: Page, base: str) -> None:
+    visit(page, base)
+    page.click("#clear")
+    settle(page)
+    page.click("#slate", position={"x": 140, "y": 140})
+    settle(page)
+    assert strokes(page) == 1
+    assert page.inner_text("#sure") != "nothing to read"
+
+
 @pytest.mark.parametrize(("act", "left"), [("undo", 0), ("clear", 0), ("digit", 1)])
 def test_what_changes_the_drawing_ends_the_stroke_first(page: Page, base: str, act: str, left: int) -> None:
     visit(page, base)

@@ -55,7 +55,7 @@ FAINT = 40.0  # ink that differs less from the background, in grey levels, canno
 CLEAR = 0.05  # share of an image that must be transparent for its ink to be asked
 STRAYS = 0.01  # share of such images whose ink may vanish
 
-OWN_FOLDERS = ("checkpoints", "pictures")  # of a run
+OWN_FOLDERS = ("checkpoints", "epochs", "pictures")  # of a run
 
 Size = tuple[int, int]
 

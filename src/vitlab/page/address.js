@@ -29,6 +29,7 @@ export function followAddress(store, chosen, busy) {
     known = location.hash;
     const text = known.slice(1);
     if (holdsChoices(text)) chosen(fromHash(text));
+    else write(); // a link to a place on the page
   });
 
   const button = byId("share");

@@ -127,19 +127,6 @@ export function picture(values, width, height, channels = 1, scale = 255) {
 }
 
 /**
- * A picture as transparent ink, to lay over a map: a grey picture inks where it is bright, as a pen does, a colour
- * picture where it is dark. Never so dark that the map's colours cannot be told apart. The same in Python: overlay().
- * @param {Float32Array} values @param {number} size @param {number} channels
- */
-export function ink(values, size, channels) {
-  return pixelCanvas(size, size, (data, i) => {
-    const [r, g, b] = [0, 1, 2].map((c) => values[channels === 3 ? 3 * i + c : i]);
-    const light = 0.299 * r + 0.587 * g + 0.114 * b;
-    data[4 * i + 3] = Math.round(255 * (channels === 3 ? 0.5 * (1 - light) : 0.45 * light));
-  });
-}
-
-/**
  * A new canvas whose pixels are set one by one.
  * @param {number} width @param {number} height @param {(data: Uint8ClampedArray, pixel: number) => void} set
  */

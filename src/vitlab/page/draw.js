@@ -142,17 +142,19 @@ export function createSlate(store) {
   });
 
   byId("undo").addEventListener("click", undoLast);
-  byId("clear").addEventListener("click", () => {
+  byId("clear").addEventListener("click", clear);
+  thickness.addEventListener("input", () => {
+    width = Number(thickness.value);
+    setText(byId("thickness-value"), String(width));
+  });
+
+  function clear() {
     endStroke();
     takeOver();
     remember();
     ground = null;
     draw({ kind: "strokes", strokes: [] });
-  });
-  thickness.addEventListener("input", () => {
-    width = Number(thickness.value);
-    setText(byId("thickness-value"), String(width));
-  });
+  }
 
   function undoLast() {
     endStroke();
@@ -219,6 +221,7 @@ export function createSlate(store) {
     },
     finished: () => !writing,
     down: () => pen !== null,
+    clear,
     empty: () => !ground && !strokes().length,
     /**
      * Replaces the picture under the present strokes.
@@ -265,6 +268,11 @@ function paintStrokes(context, strokes) {
   for (const { width, points } of strokes) {
     context.lineWidth = width;
     context.beginPath();
+    if (points.every(([x, y]) => x === points[0][0] && y === points[0][1])) {
+      context.arc(...points[0], width / 2, 0, 2 * Math.PI); // a tap is a dot; a line of no length would not show
+      context.fill();
+      continue;
+    }
     context.moveTo(...points[0]);
     for (let i = 1; i + 1 < points.length; i++) {
       const [[x, y], [nextX, nextY]] = [points[i], points[i + 1]];

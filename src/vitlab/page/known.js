@@ -2,6 +2,7 @@
 
 import { byId, setText } from "./dom.js";
 import { exampleImage } from "./pictures.js";
+import { words } from "./words.js";
 
 /** @import { Slate } from "./draw.js" */
 /** @import { View } from "./main.js" */
@@ -32,7 +33,7 @@ export function createKnown(store, slate, loaded, notice) {
   byId("random").addEventListener("click", () => {
     const count = images().length;
     if (count) place(Math.floor(Math.random() * count));
-    else notice("This network came without test digits.");
+    else notice(`This network came without test ${words(current()?.config ?? null).thing}s.`);
   });
 
   return {
@@ -65,10 +66,10 @@ export function createKnown(store, slate, loaded, notice) {
     /** @param {View} view */
     render({ state, model }) {
       const { kind, label, strokes } = state.drawing;
-      const known = kind === "example" && !strokes.length && typeof label === "string";
+      const known = kind !== "strokes" && !strokes.length && typeof label === "string";
       byId("truth").hidden = !known;
       if (known) setText(byId("truth"), `Known label: ${label}`);
-      setText(byId("random"), model?.config.drawing === null ? "Random image" : "Random test digit");
+      setText(byId("random"), `Random test ${words(model?.config ?? null).thing}`);
     },
   };
 }

@@ -5,6 +5,7 @@
     data.json           classes, preprocessing, digest of the data
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
+    epochs/             the weights after each epoch, in half precision (epochs.py; only with the knob keep_epochs)
     start.safetensors   the weights that training began with, if they came from another run (start.py)
     model.safetensors   the selected weights
     novelty.safetensors the distance from the training images (training/novelty.py)
@@ -48,6 +49,8 @@ from vitlab.training.step import Checkpoint
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
+EPOCHS = "epochs"  # the folder
+KEPT_EPOCH = re.compile(r"(epochs/)?epoch-\d{6}\.safetensors")
 SUMS = "SHA256SUMS"  # `vitlab export` writes it into its folders; no run has one
 # What a process that is killed while it creates the folder may leave behind; config.json is written last.
 BEFORE_CONFIG = (".lock", "start.safetensors", "data.json", "environment.json")
@@ -146,8 +149,12 @@ class RunFolder:
             advice = "`vitlab runs` lists yours, `vitlab train` makes one"
             raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
+        values = files.parse_json(data, str(path))
+        if isinstance(values, dict) and "preprocess" in values:
+            advice = "`vitlab predict`, `serve` and `export` read it; name a run for anything else"
+            raise RunError(f"{self.path} is no run folder, but a network from the page; {advice}")
         try:
-            config = RunConfig.from_dict(files.parse_json(data, str(path)))
+            config = RunConfig.from_dict(values)
         except ConfigError as error:
             raise RunError(f"{path} is damaged: {error}; {AGAIN}") from error
         self._check_digest(path.name, data)
@@ -268,6 +275,8 @@ class RunFolder:
         """Write result.json, with the digests of all files of the run; return what it holds."""
         names = ["data.json", "config.json", "environment.json", "history.jsonl"]
         names += [name for name in files.names_in(self.path) if name.endswith(".safetensors")]
+        files.check_inner_folder(self.path / EPOCHS)
+        names += [f"{EPOCHS}/{name}" for name in files.names_in(self.path / EPOCHS) if KEPT_EPOCH.fullmatch(name)]
         digests = {name: files.digest_of(self.path / name) for name in names if files.is_ordinary(self.path / name)}
         with contextlib.suppress(RunError):  # a damaged environment.json must not cost the result
             digests |= self.environment().get("files") or {}
@@ -285,13 +294,13 @@ class RunFolder:
 
     def save_weights(self, weights: dict[str, Tensor]) -> str:
         """Write model.safetensors and return its SHA-256, for result.json."""
-        data = _pack(weights)
+        data = pack(weights)
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
     def save_start(self, weights: dict[str, Tensor]) -> str:
         """Write start.safetensors and return its SHA-256, for data.json."""
-        data = _pack(weights)
+        data = pack(weights)
         files.write_bytes(self.start_path, data)
         return files.sha256(data)
 
@@ -301,7 +310,7 @@ class RunFolder:
         data = files.read_bytes(self.start_path, most_bytes(shapes), AGAIN)
         if files.sha256(data) != record["sha256"]:
             raise RunError(f"{self.start_path} is damaged: its SHA-256 has changed; {AGAIN}")
-        weights = _unpack(data, self.start_path)[0]
+        weights = unpack(data, self.start_path)[0]
         check_shapes(self.start_path, weights, shapes)
         check_finite(self.start_path, weights, weights)
         return weights
@@ -318,20 +327,27 @@ class RunFolder:
             raise RunError(
                 f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
-        path, advice = self.model_path, f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        return self.read_weights(result.model_sha256, shapes, advice)[0], result
+
+    def read_weights(self, digest: str | None, shapes: Shapes | None, advice: str) -> tuple[dict[str, Tensor], str]:
+        """The tensors of model.safetensors, on the CPU, and its SHA-256; RunError unless they have the ``digest`` and
+        the ``shapes``, where these are known, and are finite."""
+        path = self.model_path
         data = files.read_bytes(path, most_bytes(shapes), advice)
-        if files.sha256(data) != result.model_sha256:
+        found = files.sha256(data)
+        if digest is not None and found != digest:
             raise RunError(f"{path} is damaged: its SHA-256 has changed; {advice}")
-        weights = _unpack(data, path)[0]
+        weights = unpack(data, path)[0]
         if shapes is not None:
             check_shapes(path, weights, shapes)
         check_finite(path, weights, weights)
-        return weights, result
+        return weights, found
 
     def save_novelty(self, novelty: Novelty) -> str:
         """Write novelty.safetensors and return its SHA-256, for result.json."""
         # One entry, because safetensors writes several in an order that varies.
-        data = _pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
+        data = pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
         files.write_bytes(self.novelty_path, data)
         return files.sha256(data)
 
@@ -344,7 +360,7 @@ class RunFolder:
         data = files.read_bytes(self.novelty_path, MOST_NOVELTY, advice)
         if files.sha256(data) != digest:
             raise RunError(f"{self.novelty_path} is damaged: its SHA-256 has changed; {advice}")
-        tensors, metadata = _unpack(data, self.novelty_path)
+        tensors, metadata = unpack(data, self.novelty_path)
         check_finite(self.novelty_path, tensors, tensors)
         try:
             facts = files.parse_json(metadata["novelty"].encode(), str(self.novelty_path))
@@ -361,7 +377,7 @@ class RunFolder:
         folder = files.inner_folder(self.path / "checkpoints")
         counters = files.to_json(checkpoint.counters, indent=None)
         metadata = {"format": CHECKPOINT_FORMAT, "config_digest": config_digest, "counters": counters}
-        data = _pack(checkpoint.tensors, metadata)
+        data = pack(checkpoint.tensors, metadata)
         name = f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors"
         files.write_bytes(folder / name, data)
         others = [path for path in self.checkpoints() if path.name != name]
@@ -398,7 +414,7 @@ class RunFolder:
         data = files.read_bytes(path, most_bytes(shapes) + most_bytes(best), CHECKPOINT_ADVICE)
         if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
             return None
-        tensors, metadata = _unpack(data, path)
+        tensors, metadata = unpack(data, path)
         if metadata.get("format") != CHECKPOINT_FORMAT:
             advice = "resume it with that version, or start a new run"
             raise RunError(f"{path} is from another version of vitlab; {advice}")
@@ -423,8 +439,10 @@ class RunFolder:
         """Delete damaged checkpoints, which would count as the newest, and temporary files of a killed process."""
         for path in damaged:
             files.remove(path)
-        files.check_inner_folder(self.path / "checkpoints")
-        for folder in (self.path, self.path / "checkpoints"):
+        inner = [self.path / name for name in ("checkpoints", EPOCHS)]
+        for folder in inner:
+            files.check_inner_folder(folder)
+        for folder in (self.path, *inner):
             files.sweep(folder)
 
 
@@ -469,13 +487,14 @@ def check_finite(path: Path, tensors: Shapes, names: Iterable[str]) -> None:
             raise RunError(f"{path} is damaged: {name} holds numbers that are not finite; train again with a lower lr")
 
 
-def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+def pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file."""
     return safetensors.torch.save(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
     )
 
 
-def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file: 8 bytes of header length, a JSON header, raw numbers."""
     try:
         tensors = safetensors.torch.load(data)

@@ -109,6 +109,8 @@ function paintBars({ model2, reading2, state, empty, empty2 }, model, reading, f
     setText(value, empty ? "" : percent(p));
     rows[i].classList.toggle("best", !empty && index === best && !first.unsure);
   });
+  byId("bars-say").hidden = shown.length === classes.length;
+  setText(byId("bars-say"), `The ${shown.length} most probable of ${classes.length} classes.`);
 }
 
 /**

@@ -2,8 +2,9 @@
 // colour scale.
 
 import { attentionFrom, spread } from "../attend.js";
-import { attentionColour, cssColour, EVEN_SHARES } from "../colour.js";
+import { attentionColour, EVEN_SHARES } from "../colour.js";
 import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
+import { scaleKey } from "./key.js";
 import { listenToMap, paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
@@ -22,23 +23,27 @@ const NO_TOKENS =
   "Choose a Vision Transformer to see attention.";
 const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
+const LEGEND = "b.h ≈ n: block b, head h, spread over about n patches";
+const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
   "In each block, every token takes from the others; each head decides in its own way from which. " +
   "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
 
-/** @param {Store} store */
-export function createAttention(store) {
-  const maps = byId("maps");
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createAttention(store, find = byId) {
+  const maps = find("maps");
   /** @type {Squares | null} */
   let squares = null;
-  byId("attention-key").append(...key());
+  const legend = el("span", { class: "more" }, LEGEND);
+  const largest = el("span");
+  find("attention-key").append(...key(largest), legend);
 
   /** @param {View} view */
-  return function render({ state, mark, model, reading }) {
+  return function render({ state, mark, model, reading, empty }) {
     const layers = reading?.attention ?? [];
-    setText(byId("attention-say"), say(model));
-    setText(byId("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
-    maps.hidden = byId("attention-key").hidden = layers.length === 0;
+    setText(find("attention-say"), empty && model?.views.attention ? NOTHING : say(model));
+    setText(find("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
+    maps.hidden = find("attention-key").hidden = layers.length === 0;
     if (!model || !reading || !layers.length) return;
     squares = model.squares;
     const { heads } = layers[0];
@@ -53,20 +58,25 @@ export function createAttention(store) {
       listenToMap(canvas, store, () => squares);
       return el("figure", {}, canvas, el("figcaption"));
     });
-    byId("maps-key").hidden = roomy;
+    legend.hidden = roomy;
+    let most = 0;
     layers.forEach((layer, depth) => {
       for (let head = 0; head < heads; head++) {
         const place = columns > layers.length ? depth * heads + head : head * layers.length + depth;
         const [canvas, caption] = [part(figures[place], "canvas"), childrenOf(figures[place])[1]];
         const shares = attentionFrom(layer, head, patches, mark);
+        const off = state.cuts.includes(`b${depth + 1}`) || state.cuts.includes(`h${depth + 1}.${head + 1}`);
         const over = Math.round(spread(shares));
+        most = Math.max(most, patches * Math.max(...shares));
         canvas.style.width = canvas.style.height = `${side}px`;
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
-        setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        const long = `block ${depth + 1}, head ${head + 1}\n≈ ${over} patches`;
-        setText(caption, roomy ? long : `${depth + 1}.${head + 1} ≈ ${over}`);
+        const words = off ? "switched off" : `spread over about ${over} patches`;
+        setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: ${words}`);
+        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `≈ ${over} patches`}`;
+        setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
+    setText(largest, cutOff(most));
   };
 }
 
@@ -86,18 +96,26 @@ function whose(model, mark, tokens) {
   return tokens > model.squares.grid ** 2 ? "from the class token" : "average over all patches";
 }
 
-function key() {
-  const bar = el("span", { class: "ramp", "aria-hidden": "true" });
-  for (let i = 0; i <= 24; i++) {
-    const cell = el("i");
-    const share = i <= 12 ? i / 12 : EVEN_SHARES ** ((i - 12) / 12);
-    cell.style.background = cssColour(attentionColour(share, 1));
-    bar.append(cell);
-  }
+/** @param {number} place from 0 to 1 on the scale */
+const shareAt = (place) => (place <= 0.5 ? 2 * place : EVEN_SHARES ** (2 * place - 1));
+
+/** @param {HTMLElement} largest where the largest share is said */
+function key(largest) {
+  const ticks = [0, 0.5, 1, 2, 4, EVEN_SHARES].map((share) => {
+    const place = share <= 1 ? share / 2 : 0.5 + Math.log(share) / Math.log(EVEN_SHARES) / 2;
+    return /** @type {[number, string]} */ ([place, share === 0.5 ? "½" : String(share)]);
+  });
   return [
-    el("span", {}, "nothing"),
-    bar,
-    el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`),
-    el("span", { class: "more", id: "maps-key" }, "b.h ≈ n: block b, head h, spread over about n patches"),
+    scaleKey((place) => attentionColour(shareAt(place), 1), ticks),
+    el("span", {}, "times an even share; ", largest),
   ];
+}
+
+/**
+ * What the scale cuts off.
+ * @param {number} most the largest share that is shown
+ */
+function cutOff(most) {
+  if (most <= EVEN_SHARES) return `the largest here is ${most.toFixed(1)}`;
+  return `from ${EVEN_SHARES} on the colour stays (the largest here is ${most.toFixed(1)})`;
 }

@@ -7,17 +7,18 @@ import { argmax, percent } from "../net/numbers.js";
 /** @import { Loaded } from "../net/worker.js" */
 
 const MOST_CLASSES = 10;
+const NOTHING = "Nothing is drawn, so there is no answer yet.";
 
-export function createLens() {
-  const list = byId("lens");
+/** `find`: the elements of the panel, by the ids of the first network's. */
+export function createLens(find = byId) {
+  const list = find("lens");
   /** @param {View} view */
   return function render({ model, reading, empty }) {
     const stages = reading?.lens ?? [];
-    setText(byId("lens-say"), say(model));
+    setText(find("lens-say"), empty && model?.views.tokens ? NOTHING : say(model));
     list.hidden = stages.length === 0;
     if (!model || !stages.length) return;
     const { classes } = model.config;
-    list.classList.toggle("faded", empty);
     list.classList.toggle(
       "worded",
       classes.some((name) => name.length > 2),

@@ -1,7 +1,8 @@
-// A map: one coloured square for each patch, the digit as ink on top, the marked patch outlined, hidden ones crossed out.
+// A map: one coloured square for each patch, the drawing's outline on top, the marked patch framed, hidden ones crossed out.
 
 import { cssColour } from "../colour.js";
-import { ink, surface } from "../dom.js";
+import { outlineOf } from "../contour.js";
+import { surface } from "../dom.js";
 
 /** @import { Colour } from "../colour.js" */
 /** @import { Squares } from "../net/model.js" */
@@ -36,10 +37,10 @@ export function paintMap(canvas, values, colour, { squares, image, channels, mar
     context.fillStyle = cssColour(colour(value));
     context.fillRect(x, y, w + 0.4, w + 0.4);
   });
-  context.imageSmoothingEnabled = true;
-  context.drawImage(ink(image, squares.size, channels), 0, 0, width, width);
   for (const patch of hidden) cross(context, place(squares, patch, unit));
-  if (mark !== null) outline(context, place(squares, mark, unit));
+  const outline = outlineOf(image, squares.size, channels);
+  if (outline) trace(context, outline, unit);
+  if (mark !== null) frame(context, place(squares, mark, unit));
 }
 
 /**
@@ -91,8 +92,21 @@ export function tap(store, patch) {
   else store.set({ hidden: hidden.includes(patch) ? hidden.filter((p) => p !== patch) : [...hidden, patch] });
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context @param {Path2D} outline @param {number} unit CSS pixels for a pixel of it
+ */
+function trace(context, outline, unit) {
+  context.save();
+  context.scale(unit, unit);
+  context.lineWidth = 1 / unit;
+  context.lineCap = "round";
+  context.strokeStyle = "rgb(27 36 48 / 80%)";
+  context.stroke(outline);
+  context.restore();
+}
+
 /** @param {CanvasRenderingContext2D} context @param {Place} place */
-function outline(context, [x, y, w]) {
+function frame(context, [x, y, w]) {
   context.lineWidth = 3.5;
   context.strokeStyle = "#14060e";
   context.strokeRect(x + 0.5, y + 0.5, w - 1, w - 1);

@@ -13,6 +13,8 @@ import { byId, el, setAttribute, setText, svg } from "../dom.js";
  * @property {number | null} test_top1
  * @property {number | null} train_seconds
  * @property {string} [on]
+ * @property {import("../epochs.js").Replay} [replay]  what is known of its training
+ * @property {boolean} [map]  whether it has a map of images
  * @typedef {object} Point
  * @property {string | null} id
  * @property {string} cell
@@ -32,6 +34,7 @@ import { byId, el, setAttribute, setText, svg } from "../dom.js";
 const [WIDTH, HEIGHT] = [300, 190];
 const [LEFT, RIGHT, TOP, BOTTOM] = [44, 14, 12, 34];
 const FEW = 8; // points that are named
+const [PER_LETTER, LINE] = [6, 13]; // pixels of a name, about
 
 /** @param {Store} store @param {Entry[]} models @param {Study | null} study */
 export function createMenu(store, models, study) {
@@ -95,7 +98,7 @@ function isPlaced(point) {
  */
 function scatters(points, study, store) {
   byId("menu").hidden = false;
-  setText(byId("menu-title"), study ? `Study ${study.name}` : "Accuracy against training time");
+  setText(byId("menu-title"), study ? titleOf(study) : "Accuracy against training time");
   setText(
     byId("menu-say"),
     study
@@ -108,15 +111,37 @@ function scatters(points, study, store) {
   for (const on of new Set(points.map((p) => p.on))) {
     if (on) shown.push(el("p", { class: "small" }, `Accuracy on ${on}`));
     const own = points.filter((p) => p.on === on);
-    shown.push(scatter(own, store, groups));
+    shown.push(own.length > 1 ? scatter(own, store, groups) : alone(own[0], store, groups));
   }
   byId("scatter").replaceChildren(...shown);
   return groups;
 }
 
 /**
+ * A study without a name of the user's is called "study".
+ * @param {Study} study
+ */
+const titleOf = ({ name }) => (name === "study" ? "The networks of a study" : `Study ${name}`);
+
+/**
+ * One point needs no plot.
+ * @param {Placed} point @param {Store} store @param {Map<string, Element>} groups
+ */
+function alone(point, store, groups) {
+  const { id } = point;
+  if (id === null) return el("p", {}, describe(point));
+  const load = el(
+    "button",
+    { type: "button", class: "alone", onclick: () => store.set({ model: id }) },
+    describe(point),
+  );
+  groups.set(id, load);
+  return load;
+}
+
+/**
  * The plot of accuracies on the same images; adds the groups of the points that load a network to `groups`.
- * @param {Placed[]} points @param {Store} store @param {Map<string, SVGElement>} groups
+ * @param {Placed[]} points @param {Store} store @param {Map<string, Element>} groups
  */
 function scatter(points, store, groups) {
   const log = scale(
@@ -140,8 +165,9 @@ function scatter(points, store, groups) {
     const corners = front.map((p) => `${x(p.seconds)},${y(p.accuracy)}`).join(" ");
     plot.append(svg("polyline", { class: "front", points: corners }));
   }
+  const named = points.length <= FEW ? labels(points, x, y) : new Map();
   for (const point of points) {
-    const parts = mark(point, x(point.seconds), y, points.length <= FEW);
+    const parts = mark(point, x(point.seconds), y, named.get(point));
     const { id } = point;
     if (id === null) {
       plot.append(svg("g", { class: "measured" }, ...parts));
@@ -187,6 +213,7 @@ function axes(points, x, y) {
 
 /** @param {number} seconds */
 function time(seconds) {
+  if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
@@ -195,22 +222,51 @@ function time(seconds) {
 const describe = ({ cell, accuracy, seconds }) => `${cell}: ${(100 * accuracy).toFixed(2)} % in ${time(seconds)}`;
 
 /**
- * A point with its interval and, if there are few, its name.
- * @param {Placed} point @param {number} x @param {Scale} y @param {boolean} named
+ * A point with its interval and, if it is there, its name.
+ * @param {Placed} point @param {number} x @param {Scale} y @param {SVGElement | undefined} name
  */
-function mark(point, x, y, named) {
-  const { interval, accuracy, cell } = point;
+function mark(point, x, y, name) {
+  const { interval, accuracy } = point;
   /** @type {SVGElement[]} */
   const parts = [svg("title", {}, describe(point))];
   if (interval) parts.push(svg("path", { class: "whisker", d: `M${x} ${y(interval[0])}V${y(interval[1])}` }));
   parts.push(svg("circle", { class: "dot", cx: x, cy: y(accuracy), r: 6 }));
-  if (named) {
-    const right = x < WIDTH / 2;
-    const place = { x: right ? x + 11 : x - 11, y: y(accuracy) + 4, class: right ? "tick" : "tick end" };
-    parts.push(svg("text", place, cell));
-  }
+  if (name) parts.push(name);
   if (point.id !== null) parts.push(svg("circle", { class: "target", cx: x, cy: y(accuracy), r: 16 }));
   return parts;
+}
+
+/**
+ * The points' names, from top to bottom and none over another: one that has no room moves down, or is left out.
+ * @param {Placed[]} points @param {Scale} x @param {Scale} y
+ */
+function labels(points, x, y) {
+  const named = new Map();
+  /** @type {{ from: number, to: number, line: number }[]} */
+  const taken = points.map((p) => ({ from: x(p.seconds) - 7, to: x(p.seconds) + 7, line: y(p.accuracy) + 4 }));
+  for (const point of points.toSorted((a, b) => b.accuracy - a.accuracy)) {
+    const middle = x(point.seconds);
+    const right = middle < (LEFT + WIDTH - RIGHT) / 2;
+    const [most, start] = [right ? WIDTH - middle - 11 : middle - 11 - LEFT, right ? middle + 11 : middle - 11];
+    const text = cut(point.cell, most);
+    const width = PER_LETTER * text.length;
+    const [from, to] = right ? [start, start + width] : [start - width, start];
+    const free = [0, LINE, 2 * LINE].find((down) => {
+      const line = y(point.accuracy) + 4 + down;
+      return line < HEIGHT - BOTTOM && !taken.some((t) => t.from < to && from < t.to && Math.abs(t.line - line) < LINE);
+    });
+    if (free === undefined) continue;
+    const line = y(point.accuracy) + 4 + free;
+    taken.push({ from, to, line });
+    named.set(point, svg("text", { x: start, y: line, class: right ? "tick" : "tick end" }, text));
+  }
+  return named;
+}
+
+/** @param {string} text @param {number} room in pixels */
+function cut(text, room) {
+  const letters = Math.max(3, Math.floor(room / PER_LETTER));
+  return text.length <= letters ? text : `${text.slice(0, letters - 1)}…`;
 }
 
 /**

@@ -1,37 +1,40 @@
 // Where it looked (attention rollout) next to what it needed (deletion of one patch at a time).
 
 import { attentionFrom, rollout } from "../attend.js";
-import { attentionColour, cssColour, fallColour } from "../colour.js";
+import { attentionColour, fallColour } from "../colour.js";
 import { byId, el, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
+import { cell } from "../words.js";
+import { scaleKey } from "./key.js";
 import { listenToMap, paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
 
+const NOTHING = "Nothing is drawn, so there is nothing to measure.";
 const BOTH = "The two need not agree: attention shows where information came from, not what the answer depends on.";
 const ONE = "Measured by trying: each square alone turns black, and the network reads again.";
 const MOST_TOKENS = 300; // multiplying layers takes the cube of it
 
-/** @param {Store} store */
-export function createNeeds(store) {
-  const [looked, needed] = [byId("looked", HTMLCanvasElement), byId("needed", HTMLCanvasElement)];
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createNeeds(store, find = byId) {
+  const [looked, needed] = [find("looked", HTMLCanvasElement), find("needed", HTMLCanvasElement)];
   /** @type {Squares | null} */
   let squares = null;
   for (const canvas of [looked, needed]) listenToMap(canvas, store, () => squares);
-  byId("needs-key").append(...key());
+  find("needs-key").append(...key());
 
   /** @param {View} view */
-  return function render({ state, mark, model, reading, deletion, fresh }) {
+  return function render({ state, mark, model, reading, deletion, fresh, empty }) {
     if (!model || !reading) return;
     squares = model.squares;
     const patches = squares.grid ** 2;
     const painting = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
     const has = reading.attention.length > 0 && reading.attention[0].tokens <= MOST_TOKENS;
-    byId("looked-figure").hidden = !has;
-    setText(byId("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
-    setText(byId("needs-say"), has ? BOTH : ONE);
+    find("looked-figure").hidden = !has;
+    setText(find("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
+    setText(find("needs-say"), empty ? NOTHING : has ? BOTH : ONE);
     if (has) {
       const shares = attentionFrom(rollout(reading.attention), 0, patches, mark);
       paintMap(looked, shares, (share) => attentionColour(share, patches), painting);
@@ -39,25 +42,28 @@ export function createNeeds(store) {
     const falls = deletion ?? new Float32Array(patches);
     paintMap(needed, falls, fallColour, painting);
     needed.classList.toggle("waiting", !fresh);
-    setText(byId("needed-most"), fresh ? most(falls) : "");
+    setText(find("needed-what"), cell(model));
+    setText(find("needed-most"), fresh ? most(falls, cell(model)) : "Measuring again ...");
   };
 }
 
-/** @param {Float32Array} falls */
-function most(falls) {
+/** @param {Float32Array} falls @param {string} one patch or square */
+function most(falls, one) {
   const patch = argmax(falls);
   const points = Math.round(100 * falls[patch]);
-  if (points < 1) return "No single patch matters.";
-  return `Most: patch ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
+  if (points < 1) return `No single ${one} matters.`;
+  return `Most: ${one} ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
 
 function key() {
-  const bar = el("span", { class: "ramp", "aria-hidden": "true" });
-  for (let i = 0; i < 25; i++) {
-    const cell = el("i");
-    const t = (i - 12) / 12;
-    cell.style.background = cssColour(fallColour(Math.sign(t) * t * t));
-    bar.append(cell);
-  }
-  return [bar, el("span", {}, "red: the probability falls, blue: it rises, by up to 100 points")];
+  /** @param {number} place from 0 to 1 on the scale */
+  const fallAt = (place) => Math.sign(place - 0.5) * (2 * place - 1) ** 2;
+  const ticks = [-100, -25, -4, 0, 4, 25, 100].map((points) => {
+    const place = 0.5 + (Math.sign(points) * Math.sqrt(Math.abs(points))) / 20;
+    return /** @type {[number, string]} */ ([place, String(points).replace("-", "−")]);
+  });
+  return [
+    scaleKey((place) => fallColour(fallAt(place)), ticks),
+    el("span", {}, "points by which the probability falls (red) or rises (blue, −)"),
+  ];
 }

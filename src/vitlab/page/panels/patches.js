@@ -1,6 +1,7 @@
 // The input divides into patches: one button each, in a grid; arrows move between them.
 
 import { byId, drawPatch, el, keep, part, picture, setAttribute, setText } from "../dom.js";
+import { capital, cell } from "../words.js";
 import { tap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
@@ -8,9 +9,9 @@ import { tap } from "./maps.js";
 /** @import { State, Store } from "../state.js" */
 /** @import { Loaded } from "../net/worker.js" */
 
-/** @param {Store} store */
-export function createPatches(store) {
-  const grid = byId("patch-grid");
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createPatches(store, find = byId) {
+  const grid = find("patch-grid");
   let focused = 0;
 
   grid.addEventListener("pointerover", (event) => {
@@ -37,17 +38,23 @@ export function createPatches(store) {
     const to = grid.children[focused + step];
     if (to instanceof HTMLElement) to.focus();
   });
-  byId("show-all").addEventListener("click", () => store.set({ hidden: [] }));
+  find("show-all").addEventListener("click", () => store.set({ hidden: [] }));
   for (const tapped of /** @type {const} */ (["follow", "hide"])) {
-    byId(`tap-${tapped}`).addEventListener("change", () => store.set({ tap: tapped }));
+    find(`tap-${tapped}`).addEventListener("change", () => store.set({ tap: tapped }));
   }
 
   /** @param {View} view */
   return function render({ state, mark, model, reading }) {
     const cuts = model?.views.tokens ?? true;
-    setText(byId("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
-    setText(byId("patches-say"), say(model));
-    byId("show-all").hidden = state.hidden.length === 0;
+    setText(find("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
+    setText(find("patches-say"), say(model));
+    setText(find("tap-say"), `Click a ${cell(model)} to`);
+    setText(find("tap-word"), cuts ? "follow it" : "mark it");
+    setText(find("show-all"), cuts ? "Show all patches" : "Show all squares");
+    for (const tapped of /** @type {const} */ (["follow", "hide"])) {
+      find(`tap-${tapped}`, HTMLInputElement).checked = state.tap === tapped;
+    }
+    find("show-all").hidden = state.hidden.length === 0;
     if (!model || !reading) return;
     const { squares, config } = model;
     const count = squares.grid ** 2;
@@ -69,10 +76,14 @@ export function createPatches(store) {
       button.classList.toggle("marked", i === mark);
       button.classList.toggle("gone", hidden);
       setAttribute(button, "aria-pressed", String(state.tap === "hide" ? hidden : i === state.query));
-      setAttribute(button, "aria-label", `Patch ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`);
+      setAttribute(
+        button,
+        "aria-label",
+        `${capital(cell(model))} ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`,
+      );
       paintPatch(part(button, "canvas"), whole, squares, i);
     });
-    setText(byId("patch-now"), now(state, mark, model));
+    setText(find("patch-now"), now(state, mark, model));
   };
 }
 
@@ -110,8 +121,13 @@ function say(model) {
 }
 
 /** @param {State} state @param {number | null} mark @param {Loaded} model */
-function now({ hidden, tap: does }, mark, { squares }) {
-  if (mark !== null) return `Patch ${mark + 1}: ${whereIs(mark, squares)}${hidden.includes(mark) ? ", hidden" : ""}.`;
-  if (hidden.length) return `${hidden.length} ${hidden.length === 1 ? "patch" : "patches"} hidden.`;
-  return does === "hide" ? "Click a patch to turn it black." : "Point at a patch to highlight it everywhere.";
+function now({ hidden, tap: does }, mark, model) {
+  const one = cell(model);
+  if (mark !== null) {
+    const gone = hidden.includes(mark) ? ", hidden" : "";
+    return `${capital(one)} ${mark + 1}: ${whereIs(mark, model.squares)}${gone}.`;
+  }
+  const several = one === "patch" ? "patches" : "squares";
+  if (hidden.length) return `${hidden.length} ${hidden.length === 1 ? one : several} hidden.`;
+  return does === "hide" ? `Click a ${one} to turn it black.` : `Point at a ${one} to highlight it everywhere.`;
 }

@@ -2,25 +2,40 @@
 
 import { byId, setText } from "../dom.js";
 import { percent } from "../net/numbers.js";
+import { words } from "../words.js";
 
 /** @import { Config } from "../net/config.js" */
 /** @import { View } from "../main.js" */
 /** @import { Loaded } from "../net/worker.js" */
+
+const DRAW = "Draw with mouse, finger or pen.";
+const SHOW = "Open a picture, or draw over this one with mouse, finger or pen.";
 
 /**
  * A network that does not read drawings is shown pictures.
  * @param {View} view @param {boolean} empty
  */
 export function renderInvitation({ model }, empty) {
-  const draws = model?.config.drawing !== null;
-  const start = draws ? "Draw a digit and watch" : "Show a picture and watch";
+  const { digits, draws } = words(model?.config ?? null);
+  const start = digits ? "Draw a digit and watch" : draws ? "Draw and watch" : "Show a picture and watch";
   setText(byId("title"), `${start} a network read it`);
-  document.title = `${start} a Vision Transformer read it`;
+  document.title = `${start} a ${kind(model)} read it`;
   setText(byId("draw-word"), draws ? "Draw" : "Show");
-  const [draw, show] = empty
-    ? ["Draw a digit here", "Open a picture, or draw here"]
-    : ["Your turn: draw a digit", "Your turn"];
-  setText(byId("turn"), draws ? draw : show);
+  const [first, next] = digits
+    ? ["Draw a digit here", "Your turn: draw a digit"]
+    : draws
+      ? ["Draw here", "Your turn: draw"]
+      : ["Open a picture, or draw here", "Your turn"];
+  setText(byId("turn"), empty ? first : next);
+  setText(byId("slate-how"), draws ? DRAW : SHOW);
+  byId("slate-digits").hidden = !digits;
+}
+
+/** @param {Loaded | null} model */
+function kind(model) {
+  if (!model) return "network";
+  if (!model.views.tokens) return "convolutional network";
+  return model.views.attention ? "Vision Transformer" : "network";
 }
 
 /** @param {View} view */
@@ -35,7 +50,10 @@ export function renderStatus({ model, loading }) {
 
 /** @param {Loaded} model */
 function tested({ selftest, config }) {
-  const things = config.drawing === null ? "images" : "digits";
+  if (config.corrected) {
+    return `Corrected here, so the self-test and the test accuracy of the original, ${config.corrected}, no longer hold.`;
+  }
+  const things = `${words(config).thing}s`;
   if (!selftest?.images) {
     return `This network came without known ${things}, so the page's numbers were not compared with Python's.`;
   }

@@ -1,115 +1,270 @@
-// The steps of a reading, below the panels, with the numbers of the user's own digit and network.
+// The story: ten steps through a reading. Each has a sentence, one panel in the light, and something to try.
 
-import { byId, childrenOf, el, keep, setText } from "../dom.js";
-import { argmax, percent } from "../net/numbers.js";
+import { byId, calmMotion, setText } from "../dom.js";
+import { argmax } from "../net/numbers.js";
+import { disturbed } from "../state.js";
+import { chaptersOf } from "./chapters.js";
 
 /** @import { View } from "../main.js" */
-/** @import { Squares } from "../net/model.js" */
-/** @import { Shown } from "../reader.js" */
+/** @import { State, Store } from "../state.js" */
+/** @import { Act, Chapter } from "./chapters.js" */
 /** @import { Loaded } from "../net/worker.js" */
-/** @typedef {[string, string, string]} Step  title, text, and the id of the panel that shows it */
-
-export function createStory() {
-  const list = byId("story");
-  /** @param {View} view */
-  return function render({ model, reading, empty }) {
-    if (!model || !reading) return;
-    const steps = model.views.tokens ? stepsOfTokens(model, reading, empty) : stepsOfFilters(model, reading, empty);
-    const items = keep(list, steps.length, () => el("li", {}, el("h3"), el("p")));
-    steps.forEach(([title, text, panel], i) => {
-      const [heading, words] = childrenOf(items[i]);
-      if (heading.textContent !== title) heading.replaceChildren(el("a", { href: `#${panel}` }, title));
-      setText(words, text);
-    });
-  };
-}
-
 /**
- * @param {Loaded} model @param {Shown} reading @param {boolean} empty
- * @returns {Step[]}
+ * @typedef {{ act: Act, before: Partial<State>, read: string }} Tried
+ * @typedef {{ model: Loaded | null, drawing: State["drawing"], one: number, fall: number }} Needs
  */
-function stepsOfTokens(model, reading, empty) {
-  const { config, squares, views } = model;
-  const { embed_dim: width, depth, num_heads: heads, pool, pos_embed: position, head_hidden: hidden } = config.model;
-  const count = squares.grid ** 2;
-  const ink = empty ? "Nothing is drawn yet." : `${inked(reading.image, squares, config.channels)} contain ink.`;
-  const positions = {
-    learned: "Learned numbers for the position are added; without them the order would be lost.",
-    sincos: "Fixed numbers for the position are added; without them the order would be lost.",
-    none: "Not in this network: it does not know where a patch was.",
-  };
-  const blocks = `${depth} ${depth === 1 ? "block" : "blocks"} of ${heads} ${heads === 1 ? "head" : "heads"}`;
-  const looks = views.attention
-    ? `In ${blocks}, each token takes what is useful to it from the others.`
-    : "Not in this network: it was trained without attention, so every token stays on its own.";
-  const pooled = {
-    cls: "One extra token, the class token, has collected what matters; only it is used from here on.",
-    mean: "The tokens are averaged into one.",
-    flatten: `All tokens are joined end to end: ${(count * width).toLocaleString("en")} numbers.`,
-  };
-  const head = hidden.length ? "A small network" : "A last matrix";
-  return [
-    ["A picture is numbers", numbers(model), "receives"],
-    ["Cut into patches", `${squares.grid} rows of ${squares.grid}. ${ink}`, "patches"],
-    ["Each becomes a token", `One matrix turns the pixels of a patch into ${width} numbers.`, "patches"],
-    ["Given its position", positions[position], "patches"],
-    ["Tokens look at each other", looks, "attention"],
-    ["Each is refined", "In each block, a small two-layer network updates every token, the same for all.", "decide"],
-    ["Combined into one", pooled[pool], "decide"],
-    ["Decided", `${head} gives ${decided(model, reading, empty)}`, "decide"],
-  ];
-}
 
-/**
- * @param {Loaded} model @param {Shown} reading @param {boolean} empty
- * @returns {Step[]}
- */
-function stepsOfFilters(model, reading, empty) {
-  const [first, ...more] = model.config.model.cnn_channels;
-  const layers = more.length ? `each of ${1 + more.length} layers` : "the layer";
-  return [
-    ["A picture is numbers", numbers(model), "receives"],
-    [
-      "Filters slide over it",
-      `${first} small filters look for edges and strokes, the same way everywhere.`,
-      "receives",
-    ],
-    [
-      "Made coarser, step by step",
-      `After ${layers} only the strongest response in each neighbourhood is kept, and the next step sees more.`,
-      "needs",
-    ],
-    ["Decided", `A last matrix gives ${decided(model, reading, empty)}`, "decide"],
-  ];
-}
+const SEEN = "vitlab-story"; // in the browser's storage; nothing is sent
+const PAUSE = 1500; // milliseconds after the first drawing
+const BETWEEN = 500; // milliseconds from one turn of the wheel to the next
+const SWIPE = 40; // pixels
 
-/** @param {Loaded} model */
-function numbers({ config, squares }) {
-  const { mean, std } = config.preprocess;
-  const plain = mean.every((m) => m === 0) && std.every((s) => s === 1);
-  const what = `${squares.size} × ${squares.size} pixels${config.channels === 3 ? " in three colours" : ""}`;
-  if (plain) return `${what}, from 0 for black to 1.`;
-  return `${what}, shifted and scaled to mean 0 and standard deviation 1 over the training images.`;
-}
+/** @param {Store} store */
+export function createStory(store) {
+  const card = byId("story");
+  const [back, next, act] = ["back", "next", "act"].map((name) => byId(`story-${name}`, HTMLButtonElement));
+  const begins = createBeginning(store, () => open(false));
+  /** @type {Chapter[]} */
+  let chapters = [];
+  let place = 0;
+  /** @type {Tried | null} */
+  let tried = null;
+  /** @type {Element | null} */
+  let lit = null;
+  /** @type {Needs | null} */
+  let needs = null;
 
-/** @param {Loaded} model @param {Shown} reading @param {boolean} empty */
-function decided({ config }, { probabilities }, empty) {
-  const best = argmax(probabilities);
-  const yours = empty ? "" : ` Yours: ${config.classes[best]}, ${percent(probabilities[best])}.`;
-  return `a number for each of ${config.classes.length} classes; softmax turns them into probabilities.${yours}`;
-}
-
-/**
- * How many patches have a pixel brighter than a tenth: "7 of 16".
- * @param {Float32Array} image @param {Squares} squares @param {number} channels
- */
-function inked(image, { grid, side, margin, size }, channels) {
-  const found = new Set();
-  for (let y = margin; y < margin + grid * side; y++) {
-    for (let x = margin; x < margin + grid * side; x++) {
-      if (image[(y * size + x) * channels] <= 0.1) continue;
-      found.add(Math.floor((y - margin) / side) * grid + Math.floor((x - margin) / side));
-    }
+  /** @param {boolean} asked by a click, so the keyboard follows */
+  function open(asked) {
+    remember();
+    card.hidden = false;
+    document.body.classList.add("telling");
+    show();
+    if (!asked) return;
+    bring();
+    next.focus({ preventScroll: true });
   }
-  return `${found.size} of ${grid ** 2}`;
+
+  function close() {
+    if (card.hidden) return;
+    const had = card.contains(document.activeElement);
+    undo();
+    remember();
+    card.hidden = true;
+    document.body.classList.remove("telling");
+    light(null);
+    if (had) byId("story-open").focus({ preventScroll: true });
+  }
+
+  // The last step leads to the free page.
+  function finish() {
+    close();
+    place = 0;
+    byId("slate").focus({ preventScroll: true });
+    window.scrollTo({ top: 0, behavior: calmMotion() ? "auto" : "smooth" });
+  }
+
+  /** @param {number} by */
+  function go(by) {
+    const to = place + by;
+    if (to < 0 || to >= chapters.length) return;
+    undo();
+    place = to;
+    show();
+    bring();
+  }
+
+  function show() {
+    if (card.hidden || !chapters.length) return;
+    place = Math.min(place, chapters.length - 1);
+    const { title, say, panels, act: offered } = chapters[place];
+    const { ask, button, undo: again } = tried?.act ?? offered;
+    const last = place === chapters.length - 1;
+    setText(byId("story-place"), `${place + 1} of ${chapters.length}`);
+    setText(byId("story-title"), title);
+    if (!tried) setText(byId("story-say"), say); // what is said is about the drawing as it was
+    setText(byId("story-ask"), ask);
+    act.hidden = !button;
+    setText(act, (tried ? again : button) ?? "");
+    setText(byId("story-reads"), told(tried));
+    setText(next, last ? "Explore the page" : "Next");
+    back.disabled = place === 0;
+    light(panels.map((panel) => document.querySelector(panel)).find(isShown) ?? null);
+  }
+
+  /** @param {Element | null} panel */
+  function light(panel) {
+    if (panel === lit) return;
+    lit?.classList.remove("lit");
+    panel?.classList.add("lit");
+    lit = panel;
+    const box = panel?.getBoundingClientRect();
+    card.classList.toggle("left", box !== undefined && box.left + box.right > window.innerWidth); // of a low screen
+  }
+
+  // Scrolls so that the panel in the light is not under the story, if it has room beside it.
+  function bring() {
+    if (lit === null) return;
+    const [panel, own] = [lit.getBoundingClientRect(), card.getBoundingClientRect()];
+    const beside = own.top < 0.3 * window.innerHeight;
+    const free = beside ? window.innerHeight : own.top;
+    if (panel.top >= 8 && panel.bottom <= free - 8) return;
+    const top = Math.max(12, (free - panel.height) / 2);
+    window.scrollTo({ top: window.scrollY + panel.top - top, behavior: calmMotion() ? "auto" : "smooth" });
+  }
+
+  function attempt() {
+    if (tried) return undo();
+    const offered = chapters[place].act;
+    if (!offered.changes) return;
+    const state = store.get();
+    const names = /** @type {(keyof State)[]} */ (Object.keys(offered.changes));
+    tried = { act: offered, before: Object.fromEntries(names.map((name) => [name, state[name]])), read: reads() };
+    store.set(offered.changes);
+  }
+
+  // Takes back what was tried, except for what the user has changed since.
+  function undo() {
+    if (!tried) return;
+    const { act: done, before } = tried;
+    const state = store.get();
+    const names = /** @type {(keyof State)[]} */ (Object.keys(before));
+    const ours = names.filter((name) => state[name] === done.changes?.[name]);
+    tried = null;
+    store.set(Object.fromEntries(ours.map((name) => [name, before[name]])));
+    show();
+  }
+
+  back.addEventListener("click", () => go(-1));
+  next.addEventListener("click", () => (place === chapters.length - 1 ? finish() : go(1)));
+  act.addEventListener("click", attempt);
+  byId("story-close").addEventListener("click", close);
+  byId("story-open").addEventListener("click", () => (card.hidden ? open(true) : close()));
+  document.addEventListener("keydown", (event) => {
+    if (card.hidden || event.defaultPrevented) return;
+    const free = event.target === document.body || (event.target instanceof Node && card.contains(event.target));
+    if (event.key === "Escape") close();
+    else if (event.key === "ArrowRight" && free) go(1);
+    else if (event.key === "ArrowLeft" && free) go(-1);
+  });
+  listenToTurns(card, go);
+
+  /** @param {View} view */
+  return function render(view) {
+    needs = neededBy(view, needs);
+    chapters = chaptersOf(view, needs);
+    byId("story-open").hidden = !chapters.length;
+    begins(view);
+    show();
+  };
+}
+
+/**
+ * The patch that this drawing needs most: measured while nothing is hidden or disturbed, and kept while something is.
+ * @param {View} view @param {Needs | null} known
+ * @returns {Needs | null}
+ */
+function neededBy({ model, state, deletion, fresh }, known) {
+  const { drawing } = state;
+  if (fresh && deletion && !state.hidden.length && !disturbed(state)) {
+    const one = argmax(deletion);
+    return { model, drawing, one, fall: deletion[one] };
+  }
+  return known?.model === model && known?.drawing === drawing ? known : null;
+}
+
+/**
+ * Following a patch changes no answer.
+ * @param {Tried | null} tried
+ */
+function told(tried) {
+  if (!tried || "query" in tried.before) return `It reads: ${reads()}.`;
+  return `Before: ${tried.read}. Now: ${reads()}.`;
+}
+
+/** The answer, as the page shows it. */
+function reads() {
+  return `${byId("chip-answer").textContent}, ${byId("chip-sure").textContent}`;
+}
+
+/** @param {Element | null} panel */
+const isShown = (panel) => panel?.checkVisibility() ?? false;
+
+/**
+ * Scrolling over the story, or wiping, goes a step further or back.
+ * @param {HTMLElement} card @param {(by: number) => void} go
+ */
+function listenToTurns(card, go) {
+  let last = 0;
+  card.addEventListener(
+    "wheel",
+    (event) => {
+      if (card.scrollHeight > card.clientHeight + 1) return; // its own text scrolls
+      event.preventDefault();
+      if (event.timeStamp - last < BETWEEN || Math.abs(event.deltaY) < 4) return;
+      last = event.timeStamp;
+      go(Math.sign(event.deltaY));
+    },
+    { passive: false },
+  );
+  let from = 0;
+  card.addEventListener("touchstart", ({ touches }) => {
+    from = touches[0].clientX;
+  });
+  card.addEventListener("touchend", ({ changedTouches }) => {
+    const by = changedTouches[0].clientX - from;
+    if (Math.abs(by) > SWIPE) go(by < 0 ? 1 : -1);
+  });
+}
+
+/**
+ * Begins the story by itself, once: after the first drawing of the user's own, unless they already do something else.
+ * @param {Store} store @param {() => void} begin
+ */
+function createBeginning(store, begin) {
+  const { drawing, hidden, query } = store.get();
+  const linked = drawing.kind !== "strokes" || drawing.strokes.length > 0 || hidden.length > 0 || query !== null;
+  let over = linked || seen();
+  let drew = false;
+  let timer = 0;
+  /** @param {Event} event */
+  const watch = ({ target, type }) => {
+    const here = target instanceof Element && target.closest("#draw-card") !== null;
+    if (here || type === "keydown") drew = true;
+    else over = true;
+    clearTimeout(timer);
+  };
+  document.addEventListener("pointerdown", watch);
+  document.addEventListener("input", watch);
+  document.addEventListener("keydown", (event) => {
+    if (/^[0-9 ]$/.test(event.key)) watch(event);
+  });
+  /** @param {View} view */
+  return ({ state, fresh, empty }) => {
+    clearTimeout(timer);
+    over ||= seen();
+    if (over || !drew || empty || !fresh || state.demo || state.drawing.kind !== "strokes") return;
+    timer = setTimeout(() => {
+      over = true;
+      begin();
+    }, PAUSE);
+  };
+}
+
+let remembered = false; // where the browser stores nothing
+function seen() {
+  try {
+    return remembered || localStorage.getItem(SEEN) !== null;
+  } catch {
+    return remembered;
+  }
+}
+
+function remember() {
+  remembered = true;
+  try {
+    localStorage.setItem(SEEN, "seen");
+  } catch {
+    // as in private windows of some browsers
+  }
 }

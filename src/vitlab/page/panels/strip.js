@@ -1,6 +1,7 @@
 // What the network receives: from the drawing to its input in a few pictures.
 
 import { byId, childrenOf, el, keep, part, picture, setText, surface } from "../dom.js";
+import { words } from "../words.js";
 
 /** @import { Box } from "../net/paper.js" */
 /** @import { View } from "../main.js" */
@@ -13,9 +14,8 @@ const THUMB = 88;
 const CENTRE = 14.5 / 28; // where the centre of mass goes
 
 const CENTRED =
-  "The digits it was trained on had one size and were centred. So yours is cut out, scaled to 20 pixels, and moved " +
-  "until its centre of mass is in the middle.";
-const UNCENTRED = "Draw a small digit in a corner and see how the answer suffers.";
+  "had one size and were centred. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in " +
+  "the middle.";
 
 /** @param {Store} store */
 export function createStrip(store) {
@@ -53,8 +53,10 @@ function say(state, model) {
   if (drawing === null) return `This network takes the whole picture ${colour}, resized to ${pixels}.`;
   const { size } = model.squares;
   const crop = size < preprocess.image_size ? ` Of these ${pixels} it keeps the middle ${size} × ${size}.` : "";
-  if (!state.center) return `Centring is off: the whole area is resized to ${pixels}. ${UNCENTRED}${crop}`;
-  return `${CENTRED}${crop}`;
+  const { thing } = words(model.config);
+  if (state.center) return `The ${thing}s it was trained on ${CENTRED}${crop}`;
+  const suffers = `Draw a small ${thing === "digit" ? "digit" : "one"} in a corner and see how the answer suffers.`;
+  return `Centring is off: the whole area is resized to ${pixels}. ${suffers}${crop}`;
 }
 
 /**

@@ -1,4 +1,4 @@
-// The row of tokens: every patch once, side by side, and arcs for what they take from each other in the last layer.
+// The tokens: every patch once, in a row or a few, and arcs for what they take from each other in the last layer.
 
 import { meanOfHeads } from "../attend.js";
 import { ATTENTION_LINE } from "../colour.js";
@@ -7,21 +7,29 @@ import { byId, css, drawPatch, picture, surface } from "../dom.js";
 /** @import { View } from "../main.js" */
 /** @import { Layer, Squares } from "../net/model.js" */
 /** @import { Store } from "../state.js" */
-/** @typedef {{ from: number, to: number, weight: number }} Link */
+/**
+ * @typedef {{ from: number, to: number, weight: number }} Link
+ * @typedef {{ count: number, each: number, step: number, side: number, height: number }} Rows
+ */
 
-const ROW = 26; // pixels that the row itself needs at most
-const HEIGHT = 88;
+const MOST_SIDE = 26; // pixels of a token
+const LEAST_STEP = 14; // from one token to the next: narrower rows become several
+const ABOVE = 58; // room for the links over one row
+const ABOVE_EACH = 30; // and over each of several
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
 
-/** @param {Store} store */
-export function createTokens(store) {
-  const canvas = byId("tokens", HTMLCanvasElement);
-  let [step, first, patches] = [0, 0, 0];
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createTokens(store, find = byId) {
+  const canvas = find("tokens", HTMLCanvasElement);
+  /** @type {Rows | null} */
+  let rows = null;
+  let [first, patches] = [0, 0];
   canvas.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || step === 0) return;
+    if (event.pointerType !== "mouse" || rows === null) return;
     const box = canvas.getBoundingClientRect();
-    const patch = Math.floor((event.clientX - box.left) / step) - first;
+    const row = Math.min(rows.count - 1, Math.floor((event.clientY - box.top) / rows.height));
+    const patch = row * rows.each + Math.floor((event.clientX - box.left) / rows.step) - first;
     store.set({ hover: patch >= 0 && patch < patches ? patch : null });
   });
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
@@ -34,20 +42,20 @@ export function createTokens(store) {
     patches = squares.grid ** 2;
     const tokens = reading.attention[0]?.tokens ?? patches;
     first = tokens - patches;
-    const width = canvas.clientWidth;
-    step = width / tokens;
-    const side = Math.min(step - Math.min(4, 0.2 * step), ROW);
-    const context = surface(canvas, width, HEIGHT);
-    const top = HEIGHT - side - 4;
-    if (reading.attention.length && tokens <= MOST_TOKENS) {
+    const linked = reading.attention.length > 0 && tokens <= MOST_TOKENS;
+    rows = arrange(tokens, canvas.clientWidth, linked);
+    canvas.style.height = `${rows.count * rows.height}px`;
+    const context = surface(canvas, canvas.clientWidth, rows.count * rows.height);
+    if (linked) {
       const last = reading.attention[reading.attention.length - 1];
-      const links = strongest(last, mark === null ? null : first + mark);
-      paintArcs(context, links, step, top - 3, mark === null);
+      paintArcs(context, strongest(last, mark === null ? null : first + mark), rows, mark === null);
     }
     const whole = picture(reading.image, squares.size, squares.size, config.channels);
     context.imageSmoothingEnabled = false;
     for (let token = 0; token < tokens; token++) {
-      const x = (token + 0.5) * step - side / 2;
+      const [middle, top] = placeOf(token, rows);
+      const { side } = rows;
+      const x = middle - side / 2;
       const patch = token - first;
       if (patch < 0) paintClass(context, x, top, side);
       else paintToken(context, whole, squares, patch, x, top, side, state.hidden.includes(patch));
@@ -58,6 +66,29 @@ export function createTokens(store) {
       }
     }
   };
+}
+
+/**
+ * As few rows as leave each token large enough to see, equally long.
+ * @param {number} tokens @param {number} width @param {boolean} linked
+ * @returns {Rows}
+ */
+function arrange(tokens, width, linked) {
+  const count = Math.ceil(tokens / Math.max(1, Math.floor(width / LEAST_STEP)));
+  const each = Math.ceil(tokens / count);
+  const step = width / each;
+  const side = Math.min(0.84 * step, MOST_SIDE);
+  const above = linked ? (count === 1 ? ABOVE : ABOVE_EACH) : 4;
+  return { count, each, step, side, height: above + side + 4 };
+}
+
+/**
+ * The middle and the top of a token.
+ * @param {number} token @param {Rows} rows
+ */
+function placeOf(token, { each, step, side, height }) {
+  const row = Math.floor(token / each);
+  return [((token % each) + 0.5) * step, (row + 1) * height - side - 4];
 }
 
 /**
@@ -102,21 +133,21 @@ function strongest(layer, query) {
 
 /**
  * The weakest first: the strongest come out on top.
- * @param {CanvasRenderingContext2D} context @param {Link[]} links @param {number} step @param {number} base
- * @param {boolean} all
+ * @param {CanvasRenderingContext2D} context @param {Link[]} links @param {Rows} rows @param {boolean} all
  */
-function paintArcs(context, links, step, base, all) {
-  if (!links.length) return;
-  const most = links[0].weight;
+function paintArcs(context, links, rows, all) {
+  const most = links[0]?.weight ?? 0;
+  if (most === 0) return; // there are none, or attention is switched off
+  const room = rows.height - rows.side - 10;
   context.strokeStyle = ATTENTION_LINE;
   for (const { from, to, weight } of links.toReversed()) {
-    const [a, b] = [(from + 0.5) * step, (to + 0.5) * step];
-    const rise = Math.min(base - 3, 8 + Math.abs(b - a) * 0.34);
+    const [[a, top], [b, otherTop]] = [placeOf(from, rows), placeOf(to, rows)];
+    const over = Math.min(top, otherTop) - 3 - 1.25 * Math.min(room, 8 + Math.abs(b - a) * 0.34);
     context.globalAlpha = (all ? 0.5 : 0.9) * (weight / most) ** 1.5;
     context.lineWidth = 0.6 + (all ? 1 : 2) * (weight / most);
     context.beginPath();
-    context.moveTo(a, base);
-    context.bezierCurveTo(a, base - rise * 1.25, b, base - rise * 1.25, b, base);
+    context.moveTo(a, top - 3);
+    context.bezierCurveTo(a, over, b, over, b, otherTop - 3);
     context.stroke();
   }
   context.globalAlpha = 1;

@@ -1,0 +1,140 @@
+"""The page's story: when it begins, how one walks through it, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser import watched
+from tests.reader import bars, drag, settle, strokes, visit
+from tests.reader import base as base
+from tests.reader import page as page
+from tests.reader import site as site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture
+def newcomer(chromium: Browser, base: str) -> Iterator[Page]:
+    """The page as somebody sees it who has never been there."""
+    with watched(chromium, base, newcomer=True, reduced_motion="reduce") as (page, complaints):
+        yield page
+        assert complaints == []
+
+
+def test_it_begins_by_itself_after_the_first_digit_and_never_again(newcomer: Page, base: str) -> None:
+    visit(newcomer, base)
+    settle(newcomer, "settled")
+    newcomer.wait_for_timeout(1800)
+    assert newcomer.is_hidden("#story"), "the page's own digit is not the user's"
+    drag(newcomer, (30, 30), (70, 30), (45, 80))
+    newcomer.wait_for_selector("#story:visible", timeout=10_000)
+    assert newcomer.evaluate("scrollY") == 0, "the drawing stays where it is"
+    assert newcomer.locator("#draw-card.lit").count() == 1
+    newcomer.keyboard.press("Escape")
+    assert newcomer.is_hidden("#story")
+    assert newcomer.evaluate("document.cookie") == ""
+    visit(newcomer, base)
+    newcomer.keyboard.press("4")
+    settle(newcomer, "settled")
+    newcomer.wait_for_timeout(1800)
+    assert newcomer.is_hidden("#story")
+
+
+@pytest.mark.parametrize("before", ["a link", "other work"])
+def test_it_does_not_begin_over_the_users_work(newcomer: Page, base: str, before: str) -> None:
+    visit(newcomer, base, "hide=3" if before == "a link" else "")
+    newcomer.keyboard.press("4")
+    if before == "other work":
+        newcomer.check("input[name=tap][value=hide]")
+    settle(newcomer, "settled")
+    newcomer.wait_for_timeout(1800)
+    assert newcomer.is_hidden("#story")
+
+
+def test_the_keyboard_alone_walks_it_with_one_panel_in_the_light(page: Page, base: str) -> None:
+    visit(page, base)
+    page.keyboard.press("7")
+    settle(page, "settled")
+    page.focus("#story-open")
+    page.keyboard.press("Enter")
+    seen: list[str] = []
+    for place in range(1, 11):
+        assert page.inner_text("#story-place") == f"{place} of 10"
+        assert page.locator(".lit").count() == 1
+        box = page.locator(".lit").bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] < 500, "it was scrolled into view"
+        assert "undefined" not in page.inner_text("#story")
+        seen.append(page.inner_text("#story-title"))
+        if place < 10:
+            page.keyboard.press("ArrowRight")
+    assert len(set(seen)) == 10
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#story-place") == "10 of 10"
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#story-place") == "9 of 10"
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#story")
+    assert page.evaluate("document.activeElement.id") == "story-open"
+    assert page.locator(".lit").count() == 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.is_hidden("#story")
+    assert page.evaluate("document.activeElement.id") == "slate", "the free page"
+
+
+def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Page, base: str) -> None:
+    visit(page, base, "rotate=5")
+    drag(page, (30, 30), (70, 30), (45, 80))
+    settle(page, "settled")
+    said = bars(page)
+    page.click("#story-open")
+    for _ in range(8):
+        page.click("#story-next")
+    asked = page.inner_text("#story-act")
+    assert asked.startswith("Hide patch ")
+    page.click("#story-act")
+    page.wait_for_selector(".patch.gone", state="attached")
+    settle(page)
+    assert bars(page) != said
+    assert "Before: " in page.inner_text("#story-reads")
+    assert strokes(page) == 1
+    assert "hide=" in page.url
+    page.click("#story-next")
+    settle(page)
+    assert bars(page) == said, "taken back"
+    page.mouse.move(*middle(page, "#story"))
+    page.mouse.wheel(0, -100)
+    page.wait_for_selector("#story-place:text('9 of 10')")
+    assert page.inner_text("#story-act") == asked
+    page.click("#story-close")
+    assert strokes(page) == 1
+    assert "rotate=5" in page.url
+
+
+def middle(page: Page, selector: str) -> tuple[float, float]:
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10)])
+def test_every_network_has_its_own_story(page: Page, base: str, network: str, steps: int) -> None:
+    visit(page, base, f"model={network}")
+    page.click("#story-open")
+    told = []
+    for place in range(1, steps + 1):
+        assert page.inner_text("#story-place") == f"{place} of {steps}"
+        told.append(page.inner_text("#story"))
+        page.click("#story-next")
+    whole = " ".join(told)
+    assert page.is_hidden("#story")
+    assert ("patches of" in whole) == (network != "cnn")
+    assert ("ink" in whole) == (network == "alone")
+    assert ("digit" in whole) == (network != "colour")
+    assert ("softmax)" in whole) == (network == "colour"), "attention"
