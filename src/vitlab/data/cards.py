@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from vitlab.data.images import ALL, SAFE
 from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
@@ -46,7 +48,7 @@ class DataFile:
 class Card:
     """What is known about a data set without its pixels.
 
-    ``height`` and ``width`` are in pixels, ``channels`` is 1 (grey) or 3 (red, green, blue).
+    ``height`` and ``width`` are in pixels, ``channels`` is 1 (grey), 3 (red, green, blue) or 2 to 16.
     ``mean`` and ``std`` have one number per channel, of training pixels scaled to [0, 1]; None in the catalogue means
     "computed on loading"; the card of a loaded Dataset always has them.
     ``may_flip`` is False where a mirrored image would mean something else.
@@ -117,13 +119,15 @@ def own_card(
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
     numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
-    formats of files that it could read, and the names of the tables that held the labels."""
+    formats of files that it could read, the names of the tables that held the labels, and the ``bits`` of each pixel;
+    None for a run of a version that read all files with 8 bits, and TIFFs with three channels at most."""
 
     classes: tuple[str, ...]
     background: int = 0
     size: tuple[int, int] | None = None
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
+    bits: int | None = None
 
     @property
     def is_old(self) -> bool:
@@ -140,7 +144,8 @@ class Reading:
         tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
         own = record.get("own_classes")  # with rehearsal, a run knows more classes than its own images show
         classes = tuple(_strings(own, ())) or tuple(record["classes"])
-        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables)
+        bits = {8: 8, 16: 16}.get(record["bits"]) if type(record.get("bits")) is int else None
+        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, bits)
 
 
 def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -182,6 +187,11 @@ class Dataset:
             f"<Dataset {self.card.name}: {sizes} images of {shape}, {counted(len(self.card.classes), 'class')}>"
         )
 
+    @property
+    def bits(self) -> int:
+        """How many each pixel was read with: 16 for uint16 images, else 8."""
+        return 16 if self.train.images.dtype == np.uint16 else 8
+
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)
         if classes < 2:
@@ -195,6 +205,9 @@ class Dataset:
             found, highest = split.images.shape[1:], int(split.labels.max())
             if found != shape:
                 raise DataError(f"the {part} images of {card.name} have the shape {found}, not {shape}")
+            if split.images.dtype != self.train.images.dtype:
+                types = f"{split.images.dtype}, but training images {self.train.images.dtype}"
+                raise DataError(f"the {part} images of {card.name} are {types}; give all of them one type")
             if highest >= classes:
                 raise DataError(
                     f"{card.name} has {classes} classes, but a {part} label is {highest}; "
