@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vitlab.data.images import ALL, SAFE
+from vitlab.data.images import ALL, SAFE, Depth
 from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 from vitlab.text import counted, listed, printable
@@ -119,15 +119,15 @@ def own_card(
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
     numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
-    formats of files that it could read, the names of the tables that held the labels, and the ``bits`` of each pixel;
-    None for a run of a version that read all files with 8 bits, and TIFFs with three channels at most."""
+    formats of files that it could read, the names of the tables that held the labels, and the ``depth`` of its files,
+    None for a run of a version that read all of them with 8 bits and three channels at most."""
 
     classes: tuple[str, ...]
     background: int = 0
     size: tuple[int, int] | None = None
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
-    bits: int | None = None
+    depth: Depth | None = None
 
     @property
     def is_old(self) -> bool:
@@ -144,8 +144,9 @@ class Reading:
         tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
         own = record.get("own_classes")  # with rehearsal, a run knows more classes than its own images show
         classes = tuple(_strings(own, ())) or tuple(record["classes"])
-        bits = {8: 8, 16: 16}.get(record["bits"]) if type(record.get("bits")) is int else None
-        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, bits)
+        bits, alpha = record.get("bits"), record.get("alpha") is not False
+        depth = Depth(bits, alpha) if type(bits) is int and bits in (8, 16) else None
+        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, depth)
 
 
 def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,7 +161,7 @@ class Dataset:
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
     transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
-    image files; ``files`` names the file of each training image, if it has one.
+    image files; ``files`` names the file of each training image, if it has one; ``alpha`` is that of its Depth.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
@@ -178,6 +179,7 @@ class Dataset:
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    alpha: bool = True
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "validation": self.val, "test": self.test}
@@ -205,8 +207,9 @@ class Dataset:
             found, highest = split.images.shape[1:], int(split.labels.max())
             if found != shape:
                 raise DataError(f"the {part} images of {card.name} have the shape {found}, not {shape}")
-            if split.images.dtype != self.train.images.dtype:
-                types = f"{split.images.dtype}, but training images {self.train.images.dtype}"
+            own, trained = split.images.dtype, self.train.images.dtype
+            if own != trained and np.uint16 in (own, trained):
+                types = f"{own}, but training images {trained}"
                 raise DataError(f"the {part} images of {card.name} are {types}; give all of them one type")
             if highest >= classes:
                 raise DataError(

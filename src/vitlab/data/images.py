@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from vitlab.data import tiff
 from vitlab.data.paths import open_regular
-from vitlab.data.splits import MOST_CHANNELS
 from vitlab.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ MAX_BYTES = 256 * 2**20  # of an encoded file
 MAX_PIXELS = 4_000_000  # of a decoded picture; a JPEG of more is decoded at 1/2, 1/4 or 1/8
 MAX_JPEG_PIXELS = 128_000_000
 MAX_LOCAL_PIXELS = 64_000_000  # of other files on this machine's disk, which are decoded as a whole, then reduced
-MAX_VALUES = 64_000_000  # of a TIFF with several channels
 MAX_COEFFICIENTS = 96 * 2**20  # bytes that a JPEG of several scans makes the decoder hold
 MAX_LOCAL_COEFFICIENTS = 512 * 2**20
 MAX_SIDE = 65_535  # as in JPEG: resizing a row of millions of pixels takes a gigabyte of weights
@@ -110,6 +108,16 @@ class ImageError(DataError):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Depth:
+    """How much of a file is kept: ``bits`` of each number, 8 or 16, and all channels of a TIFF. ``alpha``: whether a
+    last channel that it marks as transparency is that. Without a Depth, as earlier versions read: 8 bits, and what
+    Pillow makes of channels."""
+
+    bits: int = 8
+    alpha: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Layers:
     """A decoded picture before its transparency is filled: ``pixels`` uint8 (or uint16) [H, W, C] over black;
@@ -141,6 +149,11 @@ def with_bits(pixels: Pixels, bits: int) -> Pixels:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def with_depth(layers: Layers, depth: Depth, lost: str) -> Layers:
+    """The same with the bits of ``depth``."""
+    return replace(layers, pixels=with_bits(layers.pixels, depth.bits), lost=lost)
+
+
 def read_file(path: str | Path) -> bytes:
     """The bytes of an image file, enough of them for `decode` to notice that there are too many; ImageError when it
     cannot be read."""
@@ -162,17 +175,18 @@ def decode(
     local: bool = False,
     least: int | None = None,
     under: int = 0,
-    deep: bool = False,
+    depth: Depth | None = None,
 ) -> Pixels:
-    """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3.
+    """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3. With ``depth`` uint8 or uint16, and C
+    as many as a TIFF has.
 
     EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes the grey ``under``, except in a
     ``drawing``, where it becomes white under dark ink and black under bright ink, so strokes never vanish. ``strict``,
     for pictures from outside, also refuses animations, checksum errors, a missing end and extreme shapes; without it
-    whatever Pillow can read is accepted, and of an animation the first frame. For ``local``, ``least`` and ``deep``
-    see `decode_layers`. ImageError in one line that begins with ``name``.
+    whatever Pillow can read is accepted, and of an animation the first frame. For ``local`` and ``least`` see
+    `decode_layers`. ImageError in one line that begins with ``name``.
     """
-    layers = decode_layers(data, name, strict, local or not strict, least, deep=deep)
+    layers = decode_layers(data, name, strict, local or not strict, least, depth=depth)
     return over(layers.pixels, layers.alpha, (255 if layers.ink <= 127 else 0) if drawing else under)
 
 
@@ -183,10 +197,9 @@ def decode_layers(
     local: bool = True,
     least: int | None = None,
     kinds: tuple[str, ...] = ALL,
-    deep: bool = False,
+    depth: Depth | None = None,
 ) -> Layers:
-    """The same before transparency is filled. ``deep`` keeps the 16 bits of a grey PNG or a TIFF, as uint16, and all
-    channels of a TIFF.
+    """The same before transparency is filled.
 
     A picture of more than MAX_PIXELS is reduced below it: a JPEG while it is decoded, further if both sides stay at
     ``least`` or above; others afterwards, which is why only a ``local`` file may be so large without being a JPEG.
@@ -202,18 +215,21 @@ def decode_layers(
             data = checked_png(data, shown, local)
         elif kind == "JPEG" and data.count(SCAN) > MAX_SCANS:
             raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
-    tags = tiff.tags_of(data) if deep and kind == "TIFF" else None
-    if tags is not None:
-        _check_tags(tags, shown)
+    tags = tiff.tags_of(data) if depth and kind == "TIFF" else None
+    if depth and tags is not None:
+        tags = tags if depth.alpha else tags.without_alpha
+        if wrong := tags.why_not():
+            raise ImageError(f"{shown} {wrong}")
+        check_size(tags.width, tags.height, shown, False, MAX_LOCAL_PIXELS // max(1, (tags.channels or 1) // 3))
         if not tags.is_for_pillow:
-            return _of_tags(data, tags, shown)
+            return with_depth(_of_tags(data, tags, shown), depth, _lost(data, kind, tags))
     try:
         with _quiet:
             picture: Image = PIL.Image.open(BytesIO(data), formats=(kind,))
             check_size(picture.width, picture.height, shown, strict, _most(data, local))
             with _large if picture.width * picture.height > LARGE_PIXELS else nullcontext():
                 if picture.width * picture.height > MAX_PIXELS:
-                    picture = _reduced(picture, data, shown, local, least, deep)
+                    picture = _reduced(picture, data, shown, local, least, depth is not None)
                 picture.load()
                 if picture.mode == "F":
                     raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
@@ -223,8 +239,8 @@ def decode_layers(
                     raise
                 except Exception:  # how the camera was held is a free-form note; the pixels are intact
                     pass
-                layers = _to_layers(picture, deep, tags is not None and tags.white_is_zero)
-                return replace(layers, lost=_lost(data, kind, tags)) if deep else layers
+                layers = _to_layers(picture, depth is not None, tags is not None and tags.white_is_zero)
+                return with_depth(layers, depth, _lost(data, kind, tags)) if depth else layers
     except (ImageError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
@@ -232,20 +248,6 @@ def decode_layers(
         raise ImageError(f"{shown} has more than {most} million pixels; shrink it", 413) from None
     except Exception as error:  # Pillow has a dozen types for damage: OSError, SyntaxError, struct.error, ...
         raise _damaged(shown) from error
-
-
-def _check_tags(tags: tiff.Tags, name: str) -> None:
-    """ImageError for a TIFF of many pixels or channels, or whose numbers have no white."""
-    channels = tags.channels or 1
-    if channels > MOST_CHANNELS:
-        raise ImageError(f"{name} has {channels} channels; vitlab takes up to {MOST_CHANNELS}: leave some out")
-    check_size(tags.width, tags.height, name, False, MAX_LOCAL_PIXELS if tags.is_for_pillow else MAX_VALUES // channels)
-    if tags.channels is not None and (tags.bits > 16 or not tags.count):
-        kind = "signed or floating-point numbers" if not tags.count else "numbers"
-        raise ImageError(
-            f"{name} has {kind} of {tags.bits} bits, which do not say what is black and white; choose a range low to "
-            "high for all images and save round((x - low) / (high - low) * 65535) as uint16"
-        )
 
 
 def _of_tags(data: bytes, tags: tiff.Tags, name: str) -> Layers:
@@ -261,33 +263,22 @@ def _of_tags(data: bytes, tags: tiff.Tags, name: str) -> Layers:
                 "it uncompressed"
             ) from None
         raise _damaged(name) from error
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{name} has numbers of {tags.bits} bits; save it with 8 or 16 bits")
     if tags.has_alpha:
-        layers = _split_alpha(pixels)
-    else:
-        layers = Layers(_grey_if_all_is(pixels) if pixels.shape[2] == 3 else pixels)
-    return replace(layers, lost=_lost(data, "TIFF", tags))
+        return _split_alpha(pixels)
+    return Layers(_grey_if_all_is(pixels) if pixels.shape[2] == 3 else pixels)
 
 
 def _lost(data: bytes, kind: str, tags: tiff.Tags | None) -> str:
     """What of a file is not in its pixels, though it could be."""
     if tags is not None and tags.pages > 1 and not tags.stacked:
         return "all pages but the first"
-    return "8 of the 16 bits of coloured or transparent PNG" if kind == "PNG" and data[24:26] in DEEP_COLOUR else ""
+    return "8 of the 16 bits of PNG with colour or transparency" if kind == "PNG" and data[24:26] in DEEP_COLOUR else ""
 
 
-def bits_of(head: bytes, path: Path) -> int:
-    """8, or 16 if a file has so many that can be kept, from its first bytes or header."""
-    if head.startswith(PNG):
-        return 16 if head[24:26] == DEEP_GREY else 8
+def tags_at(head: bytes, path: Path) -> tiff.Tags | None:
+    """What a TIFF states; None for a damaged one, and for all else. ``head``: the first bytes of the file."""
     if format_of(head) != "TIFF":
-        return 8
-    tags = _tags_at(path)
-    return 16 if tags is not None and tags.is_deep else 8
-
-
-def _tags_at(path: Path) -> tiff.Tags | None:
+        return None
     try:
         with open_regular(path) as file:
             return tiff.tags_of(file)
@@ -295,15 +286,20 @@ def _tags_at(path: Path) -> tiff.Tags | None:
         return None
 
 
-def size_of(head: bytes, path: Path, deep: bool = False) -> tuple[int, int] | None:
-    """(height, width) of an image file as it is seen, from its first bytes or header; None if it has none. For ``deep``
-    see `decode_layers`."""
+def bits_of(head: bytes, tags: tiff.Tags | None) -> int:
+    """8, or 16 if a file has so many that can be kept, from its first bytes or, of a TIFF, its tags."""
+    return 16 if (head.startswith(PNG) and head[24:26] == DEEP_GREY) or (tags is not None and tags.is_deep) else 8
+
+
+def size_of(head: bytes, path: Path, tags: tiff.Tags | None = None) -> tuple[int, int] | None:
+    """(height, width) of an image file as it is seen, from its first bytes or header, or its ``tags``; None if it has
+    none."""
     import PIL.Image
 
     kind = format_of(head)
     if kind is None:
         return None
-    if deep and kind == "TIFF" and (tags := _tags_at(path)) is not None and not tags.is_for_pillow:
+    if tags is not None and not tags.is_for_pillow:
         return (tags.height, tags.width) if tags.height and tags.width else None
     try:
         if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:

@@ -72,7 +72,7 @@ def _remember(images: Stored, dataset: Dataset) -> None:
     def find() -> list[Any]:
         return [*pixel_statistics(dataset.train.images), count_constant(dataset.train.images)]
 
-    what = f"{dataset.digest} {images.shape} {dataset.background}"
+    what = f"{dataset.digest} {images.shape} {dataset.background}{' uint16' if images.dtype == np.uint16 else ''}"
     mean, std, images.constant = cache.remembered(f"{sha256(what.encode())}-statistics", find)
     images.mean, images.std = tuple(mean), tuple(std)
 

@@ -71,7 +71,7 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
 def bits_of(images: list[Any], reading: Reading | None) -> int:
     """8 or 16, as the run read its images; for a new one 16 if a part is uint16 and not all of it fits into 8."""
     if reading is not None:
-        return reading.bits or 8
+        return reading.depth.bits if reading.depth else 8
     deep = [one for one in images if one.dtype == np.uint16 and one.ndim > 0]
     return 16 if any((some > 255).any() for one in deep for some in blocks(one)) else 8
 
@@ -140,7 +140,7 @@ def _read_arrays(
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             return names, {
-                key: array
+                key: array.astype(array.dtype.newbyteorder("="), copy=False)
                 for key in arrays.files
                 if (known is None or key in known) and isinstance(array := arrays[key], np.ndarray)
             }
@@ -165,8 +165,8 @@ def _check_archive(file: IO[bytes], path: Path) -> None:
 def _open_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, digest: str, log: Callable[[str], None]
 ) -> Any:
-    """An array of the file: images of uint8 or uint16 as `Stored`, in the file itself or, if they are compressed there, from the
-    cache; everything else in memory."""
+    """An array of the file: images of uint8 or uint16 as `Stored`, in the file itself or, if they are compressed there,
+    from the cache; everything else in memory."""
     with archive.open(member) as stream:
         shape, in_columns, dtype = _header(stream)
         if len(shape) not in (3, 4) or dtype not in (np.uint8, np.uint16) or not dtype.isnative or in_columns:
@@ -217,7 +217,7 @@ def _pixels(images: Any, path: Path, bits: int) -> Any:
         except ImageError as error:
             raise DataError(f"{path}: {error}") from None
     if images.dtype == (np.uint16 if bits == 16 else np.uint8):
-        return images if isinstance(images, Stored) else images.astype(images.dtype.newbyteorder("="), copy=False)
+        return images
     if isinstance(images, Stored):
         if bits == 16:
             raise DataError(f"{path} contains images of uint16 and uint8; save all as uint16 or all as uint8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,25 @@ class Tags:
     def is_deep(self) -> bool:
         """Whether its numbers have 16 bits that can be kept."""
         return self.channels is not None and self.bits == 16 and self.count
+
+    @property
+    def without_alpha(self) -> Tags:
+        """The same with its transparency as a channel."""
+        if not self.has_alpha or self.channels is None:
+            return self
+        return replace(self, channels=self.channels + 1, has_alpha=False)
+
+    def why_not(self) -> str:
+        """Why vitlab does not take such a file, and what to do; empty if it does."""
+        if (self.channels or 1) > MOST_CHANNELS:
+            return f"has {self.channels} channels; vitlab takes up to {MOST_CHANNELS}: leave some out"
+        if self.channels is None or (self.bits <= 16 and self.count):
+            return "" if self.is_for_pillow or self.bits in (8, 16) else "is not of 8 or 16 bits; save it with 8 or 16"
+        kind = "numbers" if self.count else "signed or floating-point numbers"
+        return (
+            f"has {kind} of {self.bits} bits, which do not say what is black and white; choose a range low to high for "
+            "all images, and save round((x - low) / (high - low) * 65535) as uint16"
+        )
 
     @property
     def is_for_pillow(self) -> bool:
