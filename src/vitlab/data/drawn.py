@@ -32,8 +32,8 @@ Pixels = npt.NDArray[np.uint8]
 def drawing_of(images_NHWC: npt.NDArray[Any], wanted: Literal["auto", "yes", "no"] = "auto") -> str | None:
     """The normalisation that pictures need before a network that is trained on these images: LIGHT, DARK or None.
 
-    ``wanted`` "auto" looks at the images, [N, H, W, C], uint8, uint16 or float32 with 1 for white; "yes" and "no" are the
-    user's word, so only the ground's brightness is looked at.
+    ``wanted`` "auto" looks at the images, [N, H, W, C], uint8, uint16 or float32 with 1 for white; "yes" and "no" are
+    the user's word, so only the ground's brightness is looked at.
     """
     if wanted == "no" or not len(images_NHWC):
         return None
