@@ -83,8 +83,7 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     if shape is None:
         return (base or preset_config(DEFAULT_PRESET)).with_knobs(**rest), ""
     if base is not None:
-        chosen = sizes(base, input_side(shape)) if is_auto else {}
-        config = base.with_knobs(**(chosen | rest))
+        config = base.with_knobs(**((sizes(base, input_side(shape)) if is_auto else {}) | rest))
         return config, seen(config, shape) if is_auto or shape.longer > config.model.image_size else ""
     base = preset_config(DEFAULT_PRESET if shape.channels == 1 else COLOUR_PRESET)
     chosen: dict[str, Any] = {} if shape.may_flip else {"flip": False}

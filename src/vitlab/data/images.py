@@ -134,10 +134,15 @@ def over(black_HWC: Pixels, alpha_HW: Eight | None, under: int) -> Pixels:
     """Pixels with transparency ``alpha_HW`` that lie over black, over a background of the grey ``under``."""
     if alpha_HW is None or not under:
         return black_HWC
-    added = (under * (255 - alpha_HW.astype(np.uint32)) + 127) // 255
-    if black_HWC.dtype == np.uint16:
-        return np.minimum(black_HWC + 257 * added[..., np.newaxis], 65535).astype(np.uint16)
-    return np.minimum(black_HWC + added[..., np.newaxis], 255).astype(np.uint8)
+    most, wide = np.iinfo(black_HWC.dtype).max, twice(black_HWC)
+    added = (under * (255 - alpha_HW.astype(wide)) + 127) // 255 * wide(most // 255)
+    mixed: Pixels = np.minimum(black_HWC + added[..., np.newaxis], most).astype(black_HWC.dtype)
+    return mixed
+
+
+def twice(pixels: Pixels) -> Any:
+    """The unsigned type with twice as many bits, in which products of two of these numbers fit."""
+    return np.uint32 if pixels.dtype == np.uint16 else np.uint16
 
 
 def with_bits(pixels: Pixels, bits: int) -> Pixels:
@@ -494,7 +499,7 @@ def _split_alpha(pixels_HWC: Pixels) -> Layers:
     most = np.iinfo(pixels_HWC.dtype).max
     weight = int(alpha.sum(dtype=np.int64))
     ink = float((to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight) if weight else 0.0
-    mixed = (colour.astype(np.uint32) * alpha[..., np.newaxis] + most // 2) // most
+    mixed = (colour.astype(twice(colour)) * alpha[..., np.newaxis] + most // 2) // most
     is_opaque = weight == int(most) * alpha.size
     flat = _grey_if_all_is(mixed.astype(pixels_HWC.dtype))
     return Layers(flat, None if is_opaque else np.array(with_bits(alpha, 8), np.uint8), ink * 255 / most)

@@ -18,7 +18,7 @@ from vitlab.errors import ConfigError, DataError
 from vitlab.randomness import numpy_generator
 from vitlab.text import counted
 
-Images = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Images = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]

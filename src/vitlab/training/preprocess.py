@@ -40,11 +40,10 @@ class Preprocess:
     def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """uint8, uint16 or float32 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
 
-        Scaled to 0..1 (255 or, of uint16, 65535 becomes 1; float32 images are taken as they are), resized (bilinear, half-pixel centres, no anti-aliasing:
-        Keras' `Resizing`), changed by ``augment``, cropped (right and bottom lose the odd pixel), normalised. The seed
-        page normalises first. That
-        makes no difference with bilinear weights, which sum to 1, and holes filled by reflection; but holes filled with
-        zeros are black only before normalisation.
+        Scaled to 0..1 (255 or, of uint16, 65535 becomes 1; float32 images are taken as they are), resized (bilinear,
+        half-pixel centres, no anti-aliasing: Keras' `Resizing`), changed by ``augment``, cropped (right and bottom lose
+        the odd pixel), normalised. The seed page normalises first. That makes no difference with bilinear weights,
+        which sum to 1, and holes filled by reflection; but holes filled with zeros are black only before normalisation.
         """
         images = images_BHWC.permute(0, 3, 1, 2).float()
         white = WHITE.get(images_BHWC.dtype)
