@@ -18,7 +18,7 @@ from torch import Tensor
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
 from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
-from vitlab.data.images import ImageError, Pixels, decode, resize, to_grey
+from vitlab.data.images import Depth, ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
@@ -86,7 +86,7 @@ class Classifier:
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set and ``data_digest`` its SHA-256; ``background`` the grey that transparency becomes; ``bounds``
     says how far from its training images an image is, and from where on it is unlike them all (None: the run folder was
-    made by an earlier version).
+    made by an earlier version); ``depth`` how the files of its data set were decoded (None: by an earlier version).
     """
 
     name: str
@@ -104,6 +104,7 @@ class Classifier:
     background: int = 0
     bounds: Novelty | None = None
     size: tuple[int, int] | None = None
+    depth: Depth | None = None
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
@@ -127,6 +128,7 @@ class Classifier:
             data_digest=data["sha256"],
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
+            depth=reading.depth,
         )
 
     def __repr__(self) -> str:
@@ -144,7 +146,8 @@ class Classifier:
 
         - an array [H, W], [N, H, W] or [N, H, W, C] with C 1 (grey), 3 (red, green, blue) or 4 (with transparency);
           one of three sizes is a single picture [H, W, C] if its last size is 1, 3 or 4. Its numbers are whole ones
-          from 0 to 255, or floats from 0 to 1;
+          from 0 to 255, or floats from 0 to 1. For a network of other channels or 16 bits (`bits`), it is [H, W, C] or
+          [N, H, W, C] with as many, and uint16 goes from 0 to 65535;
         - a torch tensor, where [N, C, H, W] and [C, H, W] are understood, too;
         - a path or the bytes of a PNG or JPEG file, or a PIL image;
         - a list or any other iterable of these, or a `Split`.
@@ -181,7 +184,7 @@ class Classifier:
 
     def _examined(self, images: Pictures, center: bool | None) -> Iterator[list[Examined | ImageError]]:
         """The pictures as `examine` gives them, TOGETHER at a time."""
-        found = many_in(images, self.channels)
+        found = many_in(images, self.channels, self.bits)
         if not isinstance(found, np.ndarray):
             yield from read_ahead(found, partial(self._tried, center=center), TOGETHER)
             return
@@ -196,14 +199,17 @@ class Classifier:
             return error
 
     def _examine_array(self, pixels_BHWC: Pixels, center: bool | None) -> list[Examined | ImageError]:
-        """The same for uint8 [B, H, W, 1 or 3]: pictures that are as those of the data set already need no work."""
+        """The same for [B, H, W, C] of the network's bits: pictures that are as those of the data set already need no
+        work."""
         if self.drawing is not None:
             ready_B = np.zeros(len(pixels_BHWC), bool)
             if center is None and pixels_BHWC.shape[1:] == (SIDE, SIDE, 1):
                 grey_BHW = 255 - pixels_BHWC[..., 0] if self.drawing == DARK else pixels_BHWC[..., 0]
                 ready_B = are_normalised(grey_BHW, ground=0) & (grey_BHW.max(axis=(1, 2)) >= BRIGHT)
         else:
-            ready_B = np.full(len(pixels_BHWC), all(map(operator.le, pixels_BHWC.shape[1:3], self.stored_size)))
+            fits = {self.channels, pixels_BHWC.shape[3]} <= {1, 3} or self.channels == pixels_BHWC.shape[3]
+            ready = fits and all(map(operator.le, pixels_BHWC.shape[1:3], self.stored_size))
+            ready_B = np.full(len(pixels_BHWC), ready)
         wanted_BHWC = pixels_BHWC
         if self.channels != pixels_BHWC.shape[3] and ready_B.any():
             batch, height, width, _ = pixels_BHWC.shape
@@ -225,7 +231,7 @@ class Classifier:
         return self.examine(image, center)[0]
 
     def examine(self, image: Picture, center: bool | None = None) -> Examined:
-        """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
+        """[1, H, W, C], as `logits` takes it: with the network's bits and number of channels, and normalised as a drawing
         (28 x 28) if it was trained on drawings.
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
@@ -243,21 +249,37 @@ class Classifier:
         return torch.from_numpy(np.array(pixels))[None], reason  # a copy, since the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
-        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged; of a drawing with its colours,
+        """[H, W, C] with the network's bits and number of channels, otherwise unchanged; of a drawing with its colours,
         since ink may differ from its paper in nothing else."""
-        pixels = to_pixels(image, partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview)))
-        if self.drawing is not None:
+        read = partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview))
+        pixels = to_pixels(image, read, self.channels, self.bits)
+        if self.drawing is not None or pixels.shape[2] == self.channels:
             return pixels
+        if not {self.channels, pixels.shape[2]} <= {1, 3}:
+            has = counted(pixels.shape[2], "channel")
+            raise ImageError(f"a picture has {has}, but {self.name} was trained on {self.channels}; use one that has")
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
+    @property
+    def bits(self) -> int:
+        """16 if it takes uint16 images, from 0 to 65535, else 8. Drawings become uint8 when they are normalised."""
+        return 8 if self.drawing is not None or self.depth is None else self.depth.bits
+
     def decode(self, data: bytes, name: str, is_local: bool) -> Pixels:
-        """uint8 [H, W, 1 or 3] of the bytes of a file, as the images of the data set were decoded. ``is_local``: the
+        """[H, W, C] of the bytes of a file, as the images of the data set were decoded. ``is_local``: the
         user's own file, which may take more memory than a stranger's."""
         drawing = self.drawing is not None
         least = None if drawing else max(self.stored_size)
-        return decode(data, name, drawing, local=is_local, least=least, under=self.background)
+        depth = None if drawing else self.depth
+        pixels = decode(data, name, drawing, local=is_local, least=least, under=self.background, depth=depth)
+        own = counted(pixels.shape[2], "channel")
+        if not drawing and pixels.shape[2] != self.channels and not {pixels.shape[2], self.channels} <= {1, 3}:
+            raise ImageError(
+                f"{printable(name)} has {own}, but {self.name} was trained on {self.channels}; use another"
+            )
+        return pixels
 
     @property
     def stored_size(self) -> tuple[int, int]:
