@@ -66,8 +66,8 @@ def same_images(some: Tensor, other: Tensor, count: int = 1024) -> bool:
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """images uint8, uint16 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device. Images on
-    the disk are `DiskImages`, which pass for a tensor."""
+    """images uint8, uint16 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device.
+    Images on the disk are `DiskImages`, which pass for a tensor."""
 
     images: Tensor
     labels: Tensor

@@ -231,8 +231,8 @@ class Classifier:
         return self.examine(image, center)[0]
 
     def examine(self, image: Picture, center: bool | None = None) -> Examined:
-        """[1, H, W, C], as `logits` takes it: with the network's bits and number of channels, and normalised as a drawing
-        (28 x 28) if it was trained on drawings.
+        """[1, H, W, C], as `logits` takes it: with the network's bits and number of channels, and normalised as a
+        drawing (28 x 28) if it was trained on drawings.
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
@@ -255,9 +255,7 @@ class Classifier:
         pixels = to_pixels(image, read, self.channels, self.bits)
         if self.drawing is not None or pixels.shape[2] == self.channels:
             return pixels
-        if not {self.channels, pixels.shape[2]} <= {1, 3}:
-            has = counted(pixels.shape[2], "channel")
-            raise ImageError(f"a picture has {has}, but {self.name} was trained on {self.channels}; use one that has")
+        self._check_channels(pixels, "the picture")
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))

@@ -113,8 +113,9 @@ def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[An
     tensor of several, otherwise the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W]
     is: one picture in colour, if it sees colours; otherwise that is ambiguous: ImageError."""
     if isinstance(value, Split):
-        is_array = not isinstance(value.images, Stored) and value.images.dtype in (np.uint8, np.uint16)
-        return with_bits(value.images, bits) if is_array and value.images.shape[3] in (1, 3, channels) else value.images
+        images: Any = value.images
+        is_array = not isinstance(images, Stored) and images.dtype in (np.uint8, np.uint16)
+        return with_bits(images, bits) if is_array else images
     if isinstance(value, np.ndarray | torch.Tensor):
         shape, tensor = tuple(value.shape), isinstance(value, torch.Tensor)
         if channels not in COLOURS:
