@@ -139,5 +139,5 @@ def _opened(data: bytes | Any) -> Iterator[TiffFile]:
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it prints about oddities that do not prevent reading
-    with tifffile.TiffFile(BytesIO(data) if isinstance(data, bytes) else data) as file:
+    with tifffile.TiffFile(BytesIO(data) if isinstance(data, bytes) else data, name="image.tif") as file:
         yield file

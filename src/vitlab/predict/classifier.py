@@ -272,12 +272,14 @@ class Classifier:
         least = None if drawing else max(self.stored_size)
         depth = None if drawing else self.depth
         pixels = decode(data, name, drawing, local=is_local, least=least, under=self.background, depth=depth)
-        own = counted(pixels.shape[2], "channel")
-        if not drawing and pixels.shape[2] != self.channels and not {pixels.shape[2], self.channels} <= {1, 3}:
-            raise ImageError(
-                f"{printable(name)} has {own}, but {self.name} was trained on {self.channels}; use another"
-            )
+        self._check_channels(pixels, printable(name))
         return pixels
+
+    def _check_channels(self, pixels: Pixels, name: str) -> None:
+        """ImageError for channels that cannot become those of the network: only grey and colour can."""
+        if self.drawing is None and pixels.shape[2] != self.channels and not {pixels.shape[2], self.channels} <= {1, 3}:
+            own = counted(pixels.shape[2], "channel")
+            raise ImageError(f"{name} has {own}, but {self.name} was trained on {self.channels}; use one with as many")
 
     @property
     def stored_size(self) -> tuple[int, int]:
