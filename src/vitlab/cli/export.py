@@ -46,7 +46,7 @@ def declare(children: flags.Children) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a trained network for use elsewhere. onnx, torch: one file that maps uint8 images, as they are in the data
+    """Write a trained network for use elsewhere. onnx, torch: one file that maps images, as they are in the data
     set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. web: a
     folder for any static host, with a page that classifies drawings. transformers, timm: a folder that these libraries
     load, for a Vision Transformer that they can express, such as the preset textbook."""
@@ -119,5 +119,5 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
             f"next: {LOADING[facts['to']].format(str(path))}",
         )
     shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
-    data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
+    data = f"images {facts['type']} [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
     return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}", f"largest difference from torch: {batches}"

@@ -17,12 +17,12 @@ import torch
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Split, load_dataset
-from vitlab.data.images import resize, to_grey
+from vitlab.data.images import resize, to_grey, with_bits
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.own import own_data
-from vitlab.export.whole import ExportError, check_new
+from vitlab.export.whole import ExportError, check_new, for_browsers
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
 from vitlab.runs.folder import MOST_TENSORS, SUMS, RunFolder
@@ -86,6 +86,8 @@ def gather(
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
+        if why_not := for_browsers(classifier):
+            raise RunError(f"{classifier.path}: {why_not}; use vitlab predict, or vitlab export --to onnx or torch")
         note(f"{classifier.path}: {model_id}")
         images = digest_in(classifier.path)  # at one path there may have been other images
         data = files.to_json([vars(classifier.config.data), classifier.config.train.seed, images])
@@ -296,7 +298,7 @@ def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any
     # Their own side if they are square and fit the network's channels, else the network's.
     fits = height == width and own_channels == channels and height >= image_size // 2
     side = height if fits else image_size
-    resized = [resize(image, side, side) for image in chosen.images]
+    resized = [resize(with_bits(image, 8), side, side) for image in chosen.images]
     images = np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])
     stored = torch.from_numpy(images)
     logits = classifier.logits(stored)

@@ -61,11 +61,12 @@ class Batch:
         """[M, K], the softmax of the logits."""
         return np.asarray(self.logits.double().softmax(dim=1).numpy())
 
-    def check(self) -> None:
-        """ImageError if a picture cannot be read."""
+    def check(self) -> Batch:
+        """The same; ImageError if a picture cannot be read."""
         for one in self.examined:
             if isinstance(one, ImageError):
                 raise one
+        return self
 
 
 @dataclass(frozen=True, eq=False, repr=False)
