@@ -52,6 +52,11 @@ def to_array(value: Any) -> Array:
         raise ImageError(f"a tensor of {shape} cannot become an array of pixels ({error})") from error
 
 
+def is_deep(array: Array) -> bool:
+    """Whether whole numbers go from 0 to 65535: uint16, and one is above 255."""
+    return array.dtype == np.uint16 and array.size > 0 and bool(array.max() > 255)
+
+
 def to_levels(array: Array, bits: int | None = None) -> Pixels:
     """The same shape as uint8, 0 black and 255 white, or as uint16, 65535 white; ImageError with advice for numbers
     that may mean several things. ``bits`` 8 or 16: what it must become; None: 16 for uint16 with numbers above 255.
@@ -61,7 +66,7 @@ def to_levels(array: Array, bits: int | None = None) -> Pixels:
     if array.dtype == np.uint8:
         return with_bits(array, bits or 8)
     if bits is None:
-        bits = 16 if array.dtype == np.uint16 and array.size and array.max() > 255 else 8
+        bits = 16 if is_deep(array) else 8
     if bits == 16 and array.dtype == np.uint16:
         return array.astype(np.uint16, copy=False)  # in the order of bytes that torch takes
     wrong = why_no_levels(array, bits)

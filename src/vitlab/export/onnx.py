@@ -19,8 +19,8 @@ NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
 def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> dict[str, Any]:
-    """Write the network to ``path`` as one file: `images` uint8 or uint16 [B, H, W, C] -> `logits` float32 [B, K] and, with
-    ``attention``, `attention_0` ... [B, h, N, N]. B is free.
+    """Write the network to ``path`` as one file: `images` uint8 or uint16 [B, H, W, C] -> `logits` float32 [B, K] and,
+    with ``attention``, `attention_0` ... [B, h, N, N]. B is free.
 
     Before the file is kept, ONNX Runtime's answers are compared with torch's. Classes, digest and version are in the
     file's metadata. ConfigError if ``path`` exists; ExportError if the answers differ, if the network has no attention
