@@ -96,8 +96,8 @@ def arrays_in(data: Any) -> dict[str, Array]:
 
 
 def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str, Array]:
-    """uint8 or uint16 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if the labels
-    are names, or if ``classes`` gives them in the order of their numbers."""
+    """uint8 or uint16 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if
+    the labels are names, or if ``classes`` gives them in the order of their numbers."""
     made: dict[str, Array] = {}
     labels = {part: numbers_or_names(to_array(values), part) for part, (_, values) in parts.items()}
     if {values.dtype.kind for values in labels.values()} & set("U"):
