@@ -75,7 +75,7 @@ def test_a_tiff_gives_the_numbers_that_were_written(tmp_path: Path, channels: in
     if channels == 1 and form in ("planes", "pages"):
         pytest.skip("one channel is one plane")
     image = noise(13, 17, channels, seed=channels)
-    written = image.transpose(2, 0, 1) if form in ("planes", "pages") else image
+    written = image.transpose(2, 0, 1) if form in ("planes", "pages") else image.squeeze()
     kind = "rgb" if channels == 3 and form != "pages" else "minisblack"
     tifffile.imwrite(tmp_path / "x.tif", written, photometric=kind, **FORMS[form])
     got = pixels(tmp_path / "x.tif")
@@ -90,7 +90,13 @@ def test_white_may_be_zero_and_a_camera_may_have_been_turned(tmp_path: Path) -> 
     for channels, place in ((1, "one.tif"), (4, "four.tif")):
         image = noise(13, 17, channels)
         turned = (274, "H", 1, 6, True)  # the first row is on the right
-        tifffile.imwrite(tmp_path / place, image, photometric="minisblack", planarconfig="contig", extratags=[turned])
+        tifffile.imwrite(
+            tmp_path / place,
+            image.squeeze(),
+            photometric="minisblack",
+            **({} if channels == 1 else FORMS["plain"]),
+            extratags=[turned],
+        )
         np.testing.assert_array_equal(pixels(tmp_path / place), np.rot90(image, -1))
 
 
@@ -133,7 +139,7 @@ def test_what_is_marked_as_transparency_may_be_a_channel(tmp_path: Path) -> None
     notes: list[str] = []
     found = find_files(write_waves(tmp_path / "waves", 4, 6), ALL, None, False, ignore)[1]["train"]
     with Image.open(found[0].path) as picture:
-        assert picture.tag_v2[338] == (2,)  # ExtraSamples: unassociated alpha
+        assert picture.getexif()[338] == (2,)  # ExtraSamples: unassociated alpha
     assert depth_of(found, None, notes.append) == Depth(16, alpha=False)
     assert "marked as transparency" in notes[0]
     for number in range(4):
@@ -225,8 +231,9 @@ def test_a_network_sees_the_low_8_bits(trained: Any) -> None:
     np.savez(folder.parent / "x.npz", x=images)
     done = command(f"predict {run.path} {folder.parent / 'x.npz'} --json")
     assert [json.loads(line)["label"] for line in done.out.splitlines()] == answers.names
-    with pytest.raises(ImageError, match="channels" if images.shape[3] == 4 else "pixels are"):
-        classifier.predict(noise(8, 8, 5))
+    tifffile.imwrite(folder.parent / "five.tif", noise(8, 8, 5), planarconfig="contig", photometric="minisblack")
+    with pytest.raises(ImageError, match=rf"five\.tif has 5 channels, but run was trained on {images.shape[3]}"):
+        classifier.predict(folder.parent / "five.tif")
     assert classifier.predict(files[:3])._repr_html_()
 
 
@@ -237,8 +244,8 @@ def test_reports_and_exports_show_or_refuse_it(trained: Any, tmp_path: Path) -> 
     classifier = Classifier.load(run.path)
     facts = program.export_program(classifier, tmp_path / "x.pt2")
     assert facts["type"] == "uint16"
-    again: Any = torch.export.load(tmp_path / "x.pt2")
-    again = again.module()
+    loaded: Any = torch.export.load(tmp_path / "x.pt2")
+    again = loaded.module()
     images = torch.from_numpy(waves(5, classifier.channels)[0])
     torch.testing.assert_close(again(images)[0], classifier.logits(images), atol=1e-4, rtol=1e-4)
     for refused in (
