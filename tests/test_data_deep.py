@@ -90,13 +90,9 @@ def test_white_may_be_zero_and_a_camera_may_have_been_turned(tmp_path: Path) -> 
     for channels, place in ((1, "one.tif"), (4, "four.tif")):
         image = noise(13, 17, channels)
         turned = (274, "H", 1, 6, True)  # the first row is on the right
-        tifffile.imwrite(
-            tmp_path / place,
-            image.squeeze(),
-            photometric="minisblack",
-            **({} if channels == 1 else FORMS["plain"]),
-            extratags=[turned],
-        )
+        plain: Any = FORMS["plain"] if channels > 1 else {}
+        written = image.squeeze()
+        tifffile.imwrite(tmp_path / place, written, photometric="minisblack", extratags=[turned], **plain)
         np.testing.assert_array_equal(pixels(tmp_path / place), np.rot90(image, -1))
 
 

@@ -76,6 +76,13 @@ class DeviceSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, numbers: Any) -> Tensor:
+        """The images at ``numbers``. torch's support of uint16 differs between devices, so bytes are chosen as int16."""
+        images: Any = self.images
+        if images.dtype != torch.uint16 or isinstance(images, DiskImages):
+            return images[numbers]
+        return images.view(torch.int16)[numbers].view(torch.uint16)
+
 
 def to_device(split: Split, device: torch.device) -> DeviceSplit:
     """Move a Split to ``device``, once; images on the disk stay there."""
@@ -112,7 +119,7 @@ def epoch_batches(
         if on_disk and number + AHEAD < len(batches):
             on_disk.expect(batches[number + AHEAD])
         weights = () if split.weights is None else (split.weights[indices],)
-        yield (split.images[indices], split.labels[indices], *weights)
+        yield (split.at(indices), split.labels[indices], *weights)
 
 
 def balanced_order(labels_N: Tensor, generator: torch.Generator) -> Tensor:

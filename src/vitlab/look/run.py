@@ -93,11 +93,11 @@ class Subject:
 
     def inputs(self, numbers: list[int]) -> Tensor:
         """These images as the network receives them, [B, C, S, S]."""
-        return self.preprocess(self.images.images[numbers])
+        return self.preprocess(self.images.at(numbers))
 
     def visible(self, numbers: list[int]) -> Pixels:
         """The same in 0..1, without normalisation, for people: [B, S, S, 1 or 3]."""
-        return visible(self.images.images[numbers], self.preprocess)
+        return visible(self.images.at(numbers), self.preprocess)
 
     @cached_property
     def network(self) -> Description:

@@ -183,6 +183,11 @@ class RunFolder:
         self._check_digest(path.name, data)
         return table
 
+    def is_for_browsers(self) -> bool:
+        """Whether its network takes what a browser has: grey or colour of 8 bits, or drawings."""
+        data = self.data()
+        return data["channels"] in (1, 3) and (data.get("bits") != 16 or data.get("drawing") is not None)
+
     def check_same_data(self, dataset: Dataset) -> None:
         """DataError unless ``dataset`` has the images and the classes that the run began with."""
         self.check_same_digest(dataset.digest)
