@@ -241,7 +241,7 @@ def test_reports_and_exports_show_or_refuse_it(trained: Any, tmp_path: Path) -> 
     facts = program.export_program(classifier, tmp_path / "x.pt2")
     assert facts["type"] == "uint16"
     loaded: Any = torch.export.load(tmp_path / "x.pt2")
-    again = loaded.module()
+    again: Any = loaded.module()
     images = torch.from_numpy(waves(5, classifier.channels)[0])
     torch.testing.assert_close(again(images)[0], classifier.logits(images), atol=1e-4, rtol=1e-4)
     for refused in (

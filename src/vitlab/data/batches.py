@@ -77,11 +77,11 @@ class DeviceSplit:
         return len(self.labels)
 
     def at(self, numbers: Any) -> Tensor:
-        """The images at ``numbers``. torch's support of uint16 differs between devices, so bytes are chosen as int16."""
+        """The images at ``numbers``. Not all devices can choose among uint16, so their bytes are chosen as int16."""
         images: Any = self.images
-        if images.dtype != torch.uint16 or isinstance(images, DiskImages):
-            return images[numbers]
-        return images.view(torch.int16)[numbers].view(torch.uint16)
+        is_plain = images.dtype != torch.uint16 or isinstance(images, DiskImages)
+        chosen: Tensor = images[numbers] if is_plain else images.view(torch.int16)[numbers].view(torch.uint16)
+        return chosen
 
 
 def to_device(split: Split, device: torch.device) -> DeviceSplit:
