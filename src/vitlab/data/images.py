@@ -225,7 +225,7 @@ def decode_layers(
         tags = tags if depth.alpha else tags.without_alpha
         if wrong := tags.why_not():
             raise ImageError(f"{shown} {wrong}")
-        check_size(tags.width, tags.height, shown, False, MAX_LOCAL_PIXELS // max(1, (tags.channels or 1) // 3))
+        check_size(tags.width, tags.height, shown, strict, MAX_LOCAL_PIXELS // max(1, (tags.channels or 1) // 3))
         if not tags.is_for_pillow:
             return with_depth(_of_tags(data, tags, shown), depth, _lost(data, kind, tags))
     try:
