@@ -230,6 +230,8 @@ def test_a_network_sees_the_low_8_bits(trained: Any) -> None:
     tifffile.imwrite(folder.parent / "five.tif", noise(8, 8, 5), planarconfig="contig", photometric="minisblack")
     with pytest.raises(ImageError, match=rf"five\.tif has 5 channels, but run was trained on {images.shape[3]}"):
         classifier.predict(folder.parent / "five.tif")
+    with pytest.raises(ImageError, match="the pictures have 5 channels"):
+        classifier.predict(Split(noise(3, 8, 8, 5), np.arange(3)))
     assert classifier.predict(files[:3])._repr_html_()
 
 

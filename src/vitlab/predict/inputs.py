@@ -113,7 +113,7 @@ def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[An
     tensor of several, otherwise the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W]
     is: one picture in colour, if it sees colours; otherwise that is ambiguous: ImageError."""
     if isinstance(value, Split):
-        images: Any = value.images
+        images = _fitting(value.images, channels)
         is_array = not isinstance(images, Stored) and images.dtype in (np.uint8, np.uint16)
         return with_bits(images, bits) if is_array else images
     if isinstance(value, np.ndarray | torch.Tensor):
@@ -123,7 +123,7 @@ def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[An
         if len(shape) == 4:
             if 4 in (shape[3], shape[1] if tensor else 0):  # transparency is filled picture by picture
                 return iter(value)
-            return to_levels(_coloured(channels_last(to_array(value), first=tensor), channels), bits)
+            return to_levels(_fitting(channels_last(to_array(value), first=tensor), channels), bits)
         if len(shape) != 3 or _is_one(shape, tensor, channels):
             return [value]
         return to_levels(channels_last(to_array(value), first=tensor), bits)
@@ -134,12 +134,12 @@ def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[An
     return value if isinstance(value, Iterable) else [value]
 
 
-def _coloured(array: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
-    """The array [N, H, W, 1 or 3]; ImageError for other channels."""
-    if array.shape[3] not in COLOURS:
-        own = "grey" if channels == 1 else "in colour"
-        raise ImageError(f"the pictures have {array.shape[3]} channels, but the network was trained on images {own}")
-    return array
+def _fitting(images: Any, channels: int) -> Any:
+    """The same [N, H, W, C]; ImageError if C cannot become ``channels``: grey and colour can become each other."""
+    own = images.shape[3]
+    if own != channels and not {own, channels} <= set(COLOURS):
+        raise ImageError(f"the pictures have {own} channels, but the network was trained on {channels}; use others")
+    return images
 
 
 def _many_layers(value: Any, shape: tuple[int, ...], tensor: bool, channels: int, bits: int) -> Pixels | Iterable[Any]:
