@@ -135,7 +135,7 @@ def test_what_is_marked_as_transparency_may_be_a_channel(tmp_path: Path) -> None
     notes: list[str] = []
     found = find_files(write_waves(tmp_path / "waves", 4, 6), ALL, None, False, ignore)[1]["train"]
     with Image.open(found[0].path) as picture:
-        assert picture.getexif()[338] == (2,)  # ExtraSamples: unassociated alpha
+        assert picture.getexif()[338] == 2  # ExtraSamples: unassociated alpha
     assert depth_of(found, None, notes.append) == Depth(16, alpha=False)
     assert "marked as transparency" in notes[0]
     for number in range(4):

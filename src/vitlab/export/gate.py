@@ -58,6 +58,7 @@ def gate_of(classifier: Classifier, data: str | None, most_loss: float, note: Ca
     prepared = open_run(classifier.path).prepare(note, asked, data, "measuring the accuracy of int8")
     for part, split in (("validation", prepared.dataset.val), ("test", prepared.dataset.test)):
         if split is not None:
-            images, labels = with_bits(split.images[:MOST_IMAGES], classifier.bits), split.labels[:MOST_IMAGES]
+            some: Any = split.images[:MOST_IMAGES]
+            images, labels = with_bits(some, classifier.bits), split.labels[:MOST_IMAGES]
             return Gate(torch.from_numpy(images), torch.from_numpy(labels), part, most_loss)
     raise DataError(f"{classifier.path} has no validation or test images to measure the accuracy of int8 on")
