@@ -124,8 +124,8 @@ def channels_last(array: Array, first: bool) -> Array:
         raise ImageError(f"images are [N, H, W], [N, H, W, C] or, as a tensor, [N, C, H, W], not {shape}")
     fits_last, fits_first = shape[3] in COLOURS, shape[1] in COLOURS
     if not fits_last and not fits_first:
-        fits_last, fits_first = shape[3] <= MOST_CHANNELS, shape[1] <= MOST_CHANNELS
-        if fits_last and not first:
+        fits_last, fits_first = shape[3] <= MOST_CHANNELS, first and shape[1] <= MOST_CHANNELS
+        if not first:
             refuse_channels_first(shape)
     if fits_first and (first or not fits_last):
         return array.transpose(0, 2, 3, 1)
