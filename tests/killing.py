@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import tiny_config, write_npz
-from vitlab.files import to_json
+from vitlab.files import sha256, to_json
 
 TIME_COLUMNS = ("train_seconds", "wall_seconds")
 PATIENCE_SECONDS = 120.0
@@ -39,6 +39,7 @@ class Trace:
     novelty_sha256: str
     history: list[dict[str, Any]]
     test_top1: float
+    epochs: dict[str, str]
 
 
 def trace(run: Path) -> Trace:
@@ -46,7 +47,8 @@ def trace(run: Path) -> Trace:
     result = json.loads((run / "result.json").read_text())
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     history = [{key: value for key, value in row.items() if key not in TIME_COLUMNS} for row in rows]
-    return Trace(result["model_sha256"], result["novelty_sha256"], history, result["test_top1"])
+    kept = {path.name: sha256(path.read_bytes()) for path in (run / "epochs").glob("*")}
+    return Trace(result["model_sha256"], result["novelty_sha256"], history, result["test_top1"], kept)
 
 
 def train_words(config: Path, run: Path) -> list[str]:

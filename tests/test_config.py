@@ -38,7 +38,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     ),
     "train": dict(
         epochs=3, batch_size=64, eval_batch_size=500, seed=1, class_weight="1,2,3", select="last",
-        sampling="balanced", monitor="val_loss", patience=3, checkpoint_seconds=5.0,
+        sampling="balanced", monitor="val_loss", patience=3, checkpoint_seconds=5.0, keep_epochs=True,
         init_from="runs/first", init_sha256="0" * 64,
     ),
     "machine": dict(
@@ -262,7 +262,7 @@ def test_json_that_is_no_configuration_is_refused(values: Any, words: str) -> No
         RunConfig.from_dict(values)
 
 
-SHAPELESS = (*OTHER_VALUES["machine"], "eval_batch_size", "checkpoint_seconds")
+SHAPELESS = (*OTHER_VALUES["machine"], "eval_batch_size", "checkpoint_seconds", "keep_epochs")
 
 
 def test_the_digest_differs_for_every_knob_that_shapes_the_result() -> None:

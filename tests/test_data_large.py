@@ -13,9 +13,10 @@ from PIL import Image
 
 from tests.command import vitlab
 from vitlab import system
-from vitlab.data import Dataset, cache, load_dataset
+from vitlab.data import Dataset, Reading, cache, load_dataset
 from vitlab.data.stored import IN_MEMORY, PixelFile, Stored, joined
 from vitlab.errors import DataError
+from vitlab.studies.images import Images
 
 SHAPE = (11, 7, 3)
 TRAIN = "train --epochs 3 --patch-size 4 --embed-dim 8 --depth 1 --num-heads 1 --batch-size 13 --image-size 8 --flip"
@@ -137,6 +138,26 @@ def test_training_from_the_disk_gives_the_same_weights_also_when_resumed(
         assert results[0][name] == results[1][name] == results[2][name], name
     assert vitlab("evaluate disk").code == 0
     assert vitlab("look disk").code == 0
+
+
+def test_a_copy_is_that_of_one_way_to_decode_and_a_study_makes_no_other(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, folder in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number, pixels in enumerate(draw(3, seed, (190, 250, 3))):
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.jpg")
+    place = str(tmp_path / "photos")
+    old = Reading(("a", "b"), size=(32, 32), formats=("JPEG",))
+    in_memory = [load_dataset(place, side=32, reading=reading) for reading in (None, old)]
+    assert not np.array_equal(in_memory[0].train.images, in_memory[1].train.images)
+    monkeypatch.setenv(IN_MEMORY, "1000")
+    images = Images(sides={place: 32})
+    assert images.digest(place) == in_memory[0].digest
+    assert len([*own_cache.glob("*/pixels")]) == 1
+    for reading, expected, copies in ((None, in_memory[0], 1), (old, in_memory[1], 2), (None, in_memory[0], 2)):
+        same(load_dataset(place, side=32, reading=reading), expected)
+        assert len([*own_cache.glob("*/pixels")]) == copies
 
 
 def test_a_damaged_copy_is_noticed_and_made_again(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,60 @@ def test_a_photo_is_decoded_at_a_fraction_of_its_size(height: int, width: int, h
     assert quarters(pixels) == UPRIGHT
 
 
-def test_both_sides_stay_at_what_is_needed() -> None:
-    data = photo(2400, 4000)
-    for least, height in ((None, 1200), (300, 300), (301, 600), (1200, 1200), (2000, 1200)):
-        assert images.decode(data, "photo.jpg", False, least=least).shape == (height, height * 5 // 3, 3)
+def test_both_sides_stay_at_what_is_needed_or_twice_that() -> None:
+    data, small = photo(2400, 4000), photo(375, 500)
+    for decoding, least, height in (
+        *((1, None, 1200), (1, 300, 300), (1, 301, 600), (1, 1200, 1200), (1, 2000, 1200)),
+        *((2, None, 1200), (2, 150, 300), (2, 151, 600), (2, 600, 1200), (2, 2000, 1200)),
+    ):
+        found = images.decode(data, "photo.jpg", False, least=least, decoding=decoding)
+        assert found.shape == (height, height * 5 // 3, 3)
+    for decoding, least, size in (
+        *((1, 5, (375, 500)), (2, None, (375, 500)), (2, 94, (375, 500)), (2, 93, (188, 250))),
+        *((2, 47, (188, 250)), (2, 46, (94, 125)), (2, 23, (47, 63)), (2, 1, (47, 63))),
+    ):
+        found = images.decode(small, "photo.jpg", False, least=least, decoding=decoding)
+        assert found.shape[:2] == size, (decoding, least)
+        assert quarters(found) == UPRIGHT
+
+
+def pillow_at(data: bytes, fraction: int, side: int) -> Pixels:
+    """A JPEG as Pillow decodes it at a fraction and resizes it."""
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.draft(None, (picture.width // fraction, picture.height // fraction))
+        return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+
+
+def test_a_run_reads_photos_as_it_began(tmp_path: Path) -> None:
+    """A run of an earlier version, whose data.json has no `decoding`, keeps its pixels; a new one says how it reads."""
+    noise = np.random.default_rng(0).integers(0, 256, (190, 250, 3), dtype=np.uint8)
+    shot = saved(Image.fromarray(noise), "JPEG", quality=90)
+    data = put(tmp_path / "photos", {f"{name}/{number}.jpg": shot for name in "ab" for number in "01"})
+    train_run(tiny_config(data, image_size=32, patch_size=8, val_fraction=0.0, epochs=1), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "data.json").read_text())
+    classifier = Classifier.load(tmp_path / "run")
+    assert (record["decoding"], record["size"], classifier.decoding) == (2, [32, 32], 2)
+    del record["decoding"]
+    for decoding, fraction, reading in ((2, 2, None), (1, 1, Reading.of(record))):
+        expected = pillow_at(shot, fraction, 32)
+        found = load_dataset(data, side=32, reading=reading)
+        np.testing.assert_array_equal(found.train.images[3], expected)
+        assert found.decoding == decoding
+        reader = replace(classifier, decoding=decoding)
+        for picture in (tmp_path / "photos" / "a" / "0.jpg", shot):
+            np.testing.assert_array_equal(reader.prepare(picture)[0].numpy(), expected)
+    assert np.abs(pillow_at(shot, 1, 32).astype(int) - pillow_at(shot, 2, 32)).max() > 0
+
+
+def test_what_is_slightly_too_large_is_averaged_too(tmp_path: Path) -> None:
+    """Stripes of one pixel are grey from afar; sampling four pixels of each square would keep them."""
+    stripes = np.zeros((100, 100), np.uint8)
+    stripes[:, ::2] = 255
+    data = put(tmp_path, {f"{name}/{number}.png": stripes for name in "ab" for number in "01"})
+    found = load_dataset(data, side=33).train.images
+    assert found.shape == (4, 33, 33, 1)
+    assert np.abs(found[:, :, 1:-1].astype(int) - 127).max() < 20
+    assert load_dataset(data, side=33, decoding=1).train.images.shape == (4, 100, 100, 1)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -189,18 +241,19 @@ def test_images_of_one_size_stay_as_they_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     files = {f"{name}/{n}.png": rng.integers(0, 256, (101, 89), np.uint8) for name in "ab" for n in range(3)}
     data = put(tmp_path, files)
-    for side in (None, 28, 64):
+    for side in (None, 101):
         np.testing.assert_array_equal(load_dataset(data, side=side).train.images[4, ..., 0], files["b/1.png"])
-    small = load_dataset(data, side=23).train.images
-    assert small.shape == (6, 23, 23, 1)
-    expected = Image.fromarray(files["b/1.png"]).resize((23, 23), Image.Resampling.BILINEAR)
+    small = load_dataset(data, side=29).train.images
+    assert small.shape == (6, 29, 29, 1)
+    expected = Image.fromarray(files["b/1.png"]).resize((29, 29), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(small[4, ..., 0], np.asarray(expected))
 
 
 def test_too_many_for_the_memory_are_kept_as_the_network_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitlab.data.folder.MOST", 8000 * 100 * 90 * 3 - 1)
-    assert choose_size([(100, 90)] * 9, 8000, 28, None)[0] == (28, 28)
-    assert choose_size([(100, 90)] * 9, 7999, 28, None)[0] == (100, 90)
+    assert choose_size([(100, 90)] * 9, 8000, 28, None, 1)[0] == (28, 28)
+    assert choose_size([(100, 90)] * 9, 7999, 28, None, 1)[0] == (100, 90)
+    assert choose_size([(28, 20)] * 9, 9, 14, None)[0] == (28, 20)  # drawings like MNIST's are not blurred
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its peak")

@@ -64,6 +64,20 @@ def test_classes_are_matched_by_name_in_any_order(run: Path, here: Path) -> None
         assert from_memory[metric] == numbers[metric]
 
 
+def test_photos_are_decoded_as_those_of_the_run(run: Path, here: Path) -> None:
+    """The run is of an earlier version, which decoded small JPEGs at full size."""
+    truth, noise = ["owl", "cat"] * 3, np.random.default_rng(0).integers(0, 256, (6, 190, 250), dtype=np.uint8)
+    for number, (name, pixels) in enumerate(zip(truth, noise, strict=True)):
+        (here / "other" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(here / "other" / name / f"{number}.jpg")
+    classifier = Classifier.load(run)
+    paths = [here / "other" / name / f"{number}.jpg" for number, name in enumerate(truth)]
+    chances = classifier.predict(paths).probabilities
+    expected = -np.log([row[classifier.classes.index(name)] for row, name in zip(chances, truth, strict=True)]).mean()
+    found = json.loads(vitlab(f"evaluate {run} --on other --json --quiet").out)["loss"]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_parts_of_the_other_set(run: Path, here: Path) -> None:
     """Its test images unless another part is wanted."""
     train, test = glyphs(13, seed=1), glyphs(7, seed=2)

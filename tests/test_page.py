@@ -270,7 +270,7 @@ def test_a_network_without_attention_says_so(page: Page, base: str, network: str
 
 
 def test_colours_seventeen_classes_and_names_that_are_markup(page: Page, base: str) -> None:
-    visit(page, base, "model=colour&compare=vit")
+    visit(page, base, "model=colour")
     assert page.locator("#bars li").count() == 10
     assert page.locator(".columns10").first.locator(".bin").count() == 10
     assert page.is_hidden("#center")

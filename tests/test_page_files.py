@@ -86,6 +86,17 @@ def test_what_the_safetensors_package_writes_is_read(page: Page) -> None:
         assert values == tensors[name].ravel().tolist()
 
 
+def test_half_precision_is_read_exactly(page: Page) -> None:
+    """Every number that there is, the smallest and infinity among them."""
+    every = np.arange(65536, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    numbers = every[np.isfinite(every)]
+    read = page.evaluate(
+        PARSE, as_text(safetensors.numpy.save({"all": numbers, "far": np.array([np.inf, -np.inf], np.float16)}))
+    )
+    assert read["all"][1] == numbers.astype(float).tolist()
+    assert read["far"][1] == [np.inf, -np.inf]
+
+
 DAMAGED = {
     "nothing": (b"", "too few"),
     "seven bytes": (b"1234567", "too few"),

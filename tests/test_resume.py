@@ -20,7 +20,7 @@ from vitlab.training.step import Counters
 
 
 def test_a_process_killed_at_random_moments_ends_like_an_unbroken_one(tmp_path: Path) -> None:
-    config = killing.prepare(tmp_path, epochs=40, ema_decay=0.9)
+    config = killing.prepare(tmp_path, epochs=40, ema_decay=0.9, keep_epochs=True)
     duration = killing.run_to_end(config, tmp_path / "whole")
     whole, seed = killing.trace(tmp_path / "whole"), random.randrange(10**6)
     survived = killing.kill_and_compare(config, tmp_path / "killed", whole, 2, duration, random.Random(seed))
@@ -58,7 +58,7 @@ def interrupted_at(step: int, start: Callable[[Reporter], object]) -> list[str]:
 
 def test_a_disk_that_refuses_any_one_write_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the K-th write of a run for K = 1, 2, 3 ... until it passes, and resume each time."""
-    config = tiny_config(write_npz(tmp_path / "glyphs.npz", train=53), epochs=2, ema_decay=0.9)
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz", train=53), epochs=2, ema_decay=0.9, keep_epochs=True)
     train_run(config, tmp_path / "whole")
     whole = killing.trace(tmp_path / "whole")
     write, failures = files.write_bytes, 0

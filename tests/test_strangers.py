@@ -23,7 +23,7 @@ from vitlab.cli.study import print_table
 from vitlab.errors import RunError, StorageError
 from vitlab.look.summary import MARK
 from vitlab.look.write import is_ours
-from vitlab.runs.folder import _pack
+from vitlab.runs.folder import pack
 from vitlab.runs.seal import seal
 from vitlab.text import printable
 from vitlab.training.step import Checkpoint
@@ -225,7 +225,7 @@ def save(path: Path, checkpoint: Checkpoint | None, config_digest: str) -> Path:
     """Write a checkpoint in place of ``path`` as a stranger can, with a right digest in its name."""
     assert checkpoint is not None
     counters = json.dumps(checkpoint.counters)
-    data = _pack(checkpoint.tensors, {"format": "3", "config_digest": config_digest, "counters": counters})
+    data = pack(checkpoint.tensors, {"format": "3", "config_digest": config_digest, "counters": counters})
     path.unlink()
     new = path.with_name(f"{path.name[:15]}{files.sha256(data)[:32]}.safetensors")
     new.write_bytes(data)

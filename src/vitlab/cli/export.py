@@ -46,6 +46,8 @@ def declare(children: flags.Children) -> None:
     add("--data", metavar="PLACE", help="int8: where the run's images are now, if they have moved")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
+    shown = "web: a map of test images [only of data sets that anybody can download]"
+    add("--map", action=argparse.BooleanOptionalAction, default=None, help=shown)
     flags.add_runs(parser, dest="by")
     flags.add_output(parser)
 
@@ -79,6 +81,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         "int8": (("onnx", "c"), arguments.int8),
         "study": (("web",), arguments.study),
         "no-lesson": (("web",), arguments.no_lesson),
+        "map": (("web",), arguments.map is not None),
         "runs": (("web",), arguments.by),
     }
     for name, (forms, given) in own.items():
@@ -114,7 +117,8 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
 
         notes = flags.notes(arguments.quiet)
         runs = arguments.by or flags.RUNS
-        return export_web(classifiers, out, arguments.study, runs, notes, lesson=not arguments.no_lesson)
+        lesson = not arguments.no_lesson
+        return export_web(classifiers, out, arguments.study, runs, notes, lesson=lesson, with_map=arguments.map)
     if arguments.to in ("transformers", "timm"):
         from vitlab.export.hub import export_hub
 

@@ -24,7 +24,7 @@ from vitlab.config.sections import AugmentConfig, DataConfig, MachineConfig, Opt
 from vitlab.errors import ConfigError
 
 AUTO = "auto"  # as image_size, before a run begins: the size that fits the images (fitting.py)
-SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds")  # knobs of a run that change no result
+SPEED_ONLY = ("eval_batch_size", "checkpoint_seconds", "keep_epochs")  # knobs of a run that change no result
 
 
 @dataclass(frozen=True, repr=False)

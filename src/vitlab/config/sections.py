@@ -281,6 +281,12 @@ class TrainConfig:
     checkpoint_seconds: float = amount(
         30.0, "Longest time in seconds between two checkpoints, and therefore the most training that a crash can cost."
     )
+    keep_epochs: bool = knob(
+        False,
+        "Keep the weights after each epoch, in half precision, in the run's folder epochs/: 2 bytes per parameter and "
+        "epoch. The page then has a slider over training time. Changes no result.",
+        inert=False,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_weight", class_weight.written(self.class_weight))

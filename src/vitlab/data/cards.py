@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vitlab.data.images import ALL, SAFE, Depth
+from vitlab.data.images import ALL, DECODING, FIRST_DECODING, SAFE, Depth
 from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 from vitlab.text import counted, listed, printable
@@ -119,14 +119,16 @@ def own_card(
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
     numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
-    formats of files that it could read, the names of the tables that held the labels, and the ``depth`` of its files,
-    None for a run of a version that read all of them with 8 bits and three channels at most."""
+    formats of files that it could read, the names of the tables that held the labels, its way of ``decoding``
+    (`data.images`), the first one if none was recorded, and the ``depth`` of its files, None for a run of a version
+    that read all of them with 8 bits and three channels at most."""
 
     classes: tuple[str, ...]
     background: int = 0
     size: tuple[int, int] | None = None
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
+    decoding: int = FIRST_DECODING
     depth: Depth | None = None
 
     @property
@@ -144,9 +146,10 @@ class Reading:
         tables = tuple(one for one in _strings(record.get("tables"), ()) if one == os.path.basename(one))
         own = record.get("own_classes")  # with rehearsal, a run knows more classes than its own images show
         classes = tuple(_strings(own, ())) or tuple(record["classes"])
+        decoding = DECODING if record.get("decoding") == DECODING else FIRST_DECODING
         bits, alpha = record.get("bits"), record.get("alpha") is not False
         depth = Depth(bits, alpha) if type(bits) is int and bits in (8, 16) else None
-        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, depth)
+        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, decoding, depth)
 
 
 def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,8 +163,9 @@ class Dataset:
     ``train``, ``val`` and ``test`` are `Split`; the last two may be None. ``card`` holds its facts, such as
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
-    transparency became; ``formats`` and ``tables`` are those of Reading; ``sizes`` counts the (height, width) of
-    image files; ``files`` names the file of each training image, if it has one; ``alpha`` is that of its Depth.
+    transparency became; ``formats``, ``tables`` and ``decoding`` are those of Reading; ``sizes`` counts the (height,
+    width) of image files; ``files`` names the file of each training image, if it has one; ``alpha`` is that of its
+    Depth.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
@@ -179,6 +183,7 @@ class Dataset:
     tables: tuple[str, ...] = ()
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    decoding: int = DECODING
     alpha: bool = True
 
     def __repr__(self) -> str:

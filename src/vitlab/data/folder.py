@@ -2,8 +2,8 @@
 (tables.py).
 
 A file is recognised by its content, never by its name. Files that cannot be used are skipped and reported. The headers
-are read first, because they give the size that all images get; then each image is decoded and resized at once, so that
-photos of any size take no more memory than what is kept of them.
+are read first, because they give the size that all images get; then each image is decoded and resized at once, in
+threads, so that photos of any size take no more memory than what is kept of them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from vitlab.data import cache, tables, tiff
+from vitlab.data.ahead import ahead
 from vitlab.data.cards import Dataset, Reading, own_card
 from vitlab.data.depth import bytes_of_pixel, check_channels, depth_of, dtype_of, lost_lines
 from vitlab.data.images import (
     ALL,
+    DECODING,
     MAX_PIXELS,
     Depth,
     Eight,
     ImageError,
-    Layers,
     Pixels,
     bits_of,
     decode_layers,
@@ -46,14 +50,17 @@ from vitlab.files import sha256
 from vitlab.text import counted, listed
 
 HEAD = 4096  # bytes of a file that show what it is
-SPARE = 4  # images up to this many times as large as the network's are kept as they are
+SMALL = 28  # pixels: images of up to this side are kept as they are, since drawings like MNIST's must not be blurred
+SPARE = 4  # and in the first way of decoding, those of up to this many times the network's side
+TOGETHER = 64  # images that threads have begun to read; fewer if they are large
+READ_BYTES = 32 * 2**20  # of what is kept of these
 PHOTO_SIDE = 256  # what is kept of larger photos when no network is known
 BACKGROUNDS = (0, 255, 127)  # what transparency may become, the first that shows the ink
 FAINT = 40.0  # ink that differs less from the background, in grey levels, cannot be seen
 CLEAR = 0.05  # share of an image that must be transparent for its ink to be asked
 STRAYS = 0.01  # share of such images whose ink may vanish
 
-OWN_FOLDERS = ("checkpoints", "pictures")  # of a run
+OWN_FOLDERS = ("checkpoints", "epochs", "pictures")  # of a run
 
 Size = tuple[int, int]
 
@@ -93,19 +100,33 @@ class Harvest:
     num_resized: int = 0
 
 
+class Decoded(NamedTuple):
+    """An image as it is kept, its transparency and the brightness of its ink, the digest of its file, whether it was
+    resized, and what of the file could not be kept."""
+
+    pixels: Pixels
+    alpha: Eight | None
+    ink: float | None
+    digest: str
+    is_resized: bool
+    lost: str
+
+
 def load_folder(
     root: Path,
     log: Callable[[str], None],
     side: int | None = None,
     reading: Reading | None = None,
     labels: tuple[str, ...] | None = None,
+    decoding: int = DECODING,
 ) -> Dataset:
     """Read the images below ``root``; DataError when they do not make a data set. Those that do not fit into memory
     are decoded once, into the user's cache.
 
-    ``side``: of the squares that the network sees; photos that are much larger are reduced to it. ``reading``: as the
-    run read them that they are loaded for. ``labels``: names of the tables that hold the labels.
+    ``side``: of the squares that the network sees; larger images are reduced to it. ``reading``: as the run read them
+    that they are loaded for. ``labels``: names of the tables that hold the labels. ``decoding``: see `images`.
     """
+    decoding = reading.decoding if reading else decoding
     is_old = reading is not None and reading.is_old
     kinds = reading.formats if reading else ALL
     names = labels if reading is None else reading.tables
@@ -116,14 +137,14 @@ def load_folder(
     if reading is None:
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
-    size, why = choose_size(sizes, sum(map(len, found.values())), side, reading)
+    size, why = choose_size(sizes, sum(map(len, found.values())), side, reading, decoding)
     everything = [one for files in found.values() for one in files]
     depth = depth_of(everything, reading, log)
     if bytes_of_pixel(everything, depth) * len(everything) * size[0] * size[1] > most_in_memory():
-        harvest, under, classes, splits = _on_disk(found, size, kinds, layout, reading, (why, log), depth)
+        harvest, under, classes, splits = _on_disk(found, size, kinds, layout, reading, decoding, (why, log), depth)
     else:
         harvest = Harvest(depth)
-        _read_all(found, size, kinds, layout, reading, harvest)
+        _read_all(found, size, kinds, layout, reading, decoding, harvest)
         _report(layout, harvest, size, why, log)
         _check_counts(layout, harvest)
         classes = _class_names(layout, harvest, found, reading)
@@ -291,18 +312,21 @@ def _class_names(
 # ---- their size and their pixels ----
 
 
-def choose_size(sizes: list[Size], count: int, side: int | None, reading: Reading | None) -> tuple[Size, str]:
+def choose_size(
+    sizes: list[Size], count: int, side: int | None, reading: Reading | None, decoding: int = DECODING
+) -> tuple[Size, str]:
     """(height, width) that ``count`` images get, and what it is, from the ``sizes`` of the training images.
 
-    That of the majority, else the medians of heights and widths; of photos that are much larger than the network's
-    ``side``, or too many for most memories, what the network sees.
+    That of the majority, else the medians of heights and widths; of images that are larger than the network's ``side``
+    (in the first way of ``decoding``: much larger), or too many for most memories, what the network sees.
     """
     if reading and reading.size:
         return reading.size, "as in training"
     if reading:  # of a run that did not record the size
         return Counter(sizes).most_common(1)[0][0] if sizes else (1, 1), "the most common size"
     (height, width), why = usual_size(sizes)
-    is_large = side is not None and max(height, width) > SPARE * side
+    most = 0 if side is None else max(SMALL, side) if decoding >= DECODING else SPARE * side
+    is_large = side is not None and max(height, width) > most
     if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MOST:
         most = side or PHOTO_SIDE
         height, width = min(height, most), min(width, most)
@@ -326,15 +350,19 @@ def _read_all(
     kinds: tuple[str, ...],
     layout: Layout,
     reading: Reading | None,
+    decoding: int,
     harvest: Harvest,
 ) -> None:
+    is_old = reading is not None and reading.is_old
+    read = partial(
+        _read_image, size=size, kinds=kinds, layout=layout, decoding=decoding, is_old=is_old, depth=harvest.depth
+    )
+    together = max(1, min(TOGETHER, READ_BYTES // (3 * size[0] * size[1])))
     for part, files in found.items():
         harvest.images[part], harvest.files[part] = [], []
-        for one in files:
-            if reading is not None and reading.is_old and one.pixels > MAX_PIXELS:
-                layout.skip(one.path, "has more than 4 million pixels")
-            else:
-                _read_image(part, one, size, kinds, layout, harvest)
+        images = chain.from_iterable(ahead(files, read, together))
+        for one, image in zip(files, images, strict=True):
+            _gather(part, one, image, layout, harvest)
 
 
 def _on_disk(
@@ -343,18 +371,19 @@ def _on_disk(
     kinds: tuple[str, ...],
     layout: Layout,
     reading: Reading | None,
+    decoding: int,
     words: tuple[str, Callable[[str], None]],
     depth: Depth | None,
 ) -> tuple[Harvest, int, tuple[str, ...], dict[str, Split]]:
     """What `load_folder` needs, with the images in the user's cache: they are decoded only if they are not there yet.
     ``words``: why they have that size, and where to say what was left out."""
     why, log = words
-    name = _cache_name(found, size, kinds, layout, reading, depth)
+    name = _cache_name(found, size, kinds, layout, reading, decoding, depth)
     known, harvest = cache.opened(name), Harvest(depth)
     if known is None:
         log("the images do not fit into memory, so they stay on the disk and are read in batches")
         with Spill(cache.folder(), dtype_of(depth)) as harvest.spill:
-            _read_all(found, size, kinds, layout, reading, harvest)
+            _read_all(found, size, kinds, layout, reading, decoding, harvest)
             _report(layout, harvest, size, why, log)
             _check_counts(layout, harvest)
             under = reading.background if reading else _choose_background(harvest, log)
@@ -397,11 +426,12 @@ def _cache_name(
     kinds: tuple[str, ...],
     layout: Layout,
     reading: Reading | None,
+    decoding: int,
     depth: Depth | None,
 ) -> str:
     """A digest of everything that the decoded images depend on, without decoding one."""
     old, under = (reading.is_old, reading.background) if reading else (False, None)
-    lines = [f"1 {size} {' '.join(kinds)} {old} {under}"]
+    lines = [f"{decoding} {size} {' '.join(kinds)} {old} {under}"]
     if depth and any(one.tags is not None or one.bits > 8 for files in found.values() for one in files):
         lines.append(f"{depth.bits} {depth.alpha}")  # others are the same with and without it
     for part, files in found.items():
@@ -414,37 +444,44 @@ def _cache_name(
     return sha256("\n".join(lines).encode(errors="surrogateescape"))
 
 
-def _read_image(part: str, one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, harvest: Harvest) -> None:
+def _read_image(
+    one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, decoding: int, is_old: bool, depth: Depth | None
+) -> Decoded | ImageError:
+    """An image as it is kept, or why it cannot be read."""
+    if is_old and one.pixels > MAX_PIXELS:
+        return ImageError(f"{layout.name(one.path)} has more than 4 million pixels")
     try:
         data = read_file(one.path)
         layers = decode_layers(
-            data, layout.name(one.path), strict=False, least=max(size), kinds=kinds, depth=harvest.depth
+            data, layout.name(one.path), False, least=max(size), kinds=kinds, decoding=decoding, depth=depth
         )
     except ImageError as error:
-        layout.skipped.append(str(error))
+        return error
+    image, alpha, ink = resize(layers.pixels, *size), None, None
+    if layers.alpha is not None:
+        alpha = np.asarray(resize(layers.alpha[..., np.newaxis], *size)[..., 0], np.uint8)
+        is_asked = layers.alpha.any() and layers.alpha.mean() <= 255 * (1 - CLEAR)
+        ink = layers.ink if is_asked else None
+    return Decoded(image, alpha, ink, sha256(data), image is not layers.pixels, layers.lost)
+
+
+def _gather(part: str, one: Found, image: Decoded | ImageError, layout: Layout, harvest: Harvest) -> None:
+    if isinstance(image, ImageError):
+        layout.skipped.append(str(image))
         return
-    image = resize(layers.pixels, *size)
-    alpha = _transparency(part, layers, size, harvest)
-    harvest.num_resized += image is not layers.pixels
-    harvest.lost[layers.lost] += 1
+    if part == "train" and image.ink is not None:
+        harvest.inks.append(image.ink)
+    harvest.num_resized += image.is_resized
+    harvest.lost[image.lost] += 1
     if harvest.spill is not None:
-        harvest.images[part].append((harvest.spill.put(image, alpha), one.label))
+        harvest.images[part].append((harvest.spill.put(image.pixels, image.alpha), one.label))
     else:
-        if alpha is not None:
-            harvest.alphas[part, len(harvest.images[part])] = alpha
-        harvest.images[part].append((image, one.label))
+        if image.alpha is not None:
+            harvest.alphas[part, len(harvest.images[part])] = image.alpha
+        harvest.images[part].append((image.pixels, one.label))
     harvest.files[part].append(layout.name(one.path))
     label = f"\t{part}\t{one.label}" if layout.tables else ""  # else the path says both
-    harvest.digests.append(f"{sha256(data)} {one.path.relative_to(layout.root).as_posix()}{label}")
-
-
-def _transparency(part: str, layers: Layers, size: Size, harvest: Harvest) -> Eight | None:
-    """The transparency of a resized image, None without any; notes how bright the ink is."""
-    if layers.alpha is None:
-        return None
-    if part == "train" and layers.alpha.any() and layers.alpha.mean() <= 255 * (1 - CLEAR):
-        harvest.inks.append(layers.ink)
-    return np.asarray(resize(layers.alpha[..., np.newaxis], *size)[..., 0], np.uint8)
+    harvest.digests.append(f"{image.digest} {one.path.relative_to(layout.root).as_posix()}{label}")
 
 
 def _choose_background(harvest: Harvest, log: Callable[[str], None]) -> int:

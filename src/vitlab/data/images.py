@@ -1,7 +1,8 @@
 """One picture as pixels: an image file of any mode, checked before a pixel is decoded.
 
 Image folders, `vitlab predict` and `vitlab serve` all read pictures here. Pillow is imported when the first one comes.
-A picture of more than MAX_PIXELS is reduced while it is decoded, so photos need little memory.
+A picture of more than MAX_PIXELS, and a JPEG of more than is needed, is reduced while it is decoded, so photos need
+little memory and time.
 """
 
 from __future__ import annotations
@@ -70,6 +71,10 @@ DEEP_GREY = b"\x10\0"  # in a PNG's header: 16 bits, grey
 DEEP_COLOUR = (b"\x10\2", b"\x10\4", b"\x10\6")  # in colour, or with transparency: Pillow reads 8 of 16 bits
 ORIENTATION = 0x0112  # in EXIF: how the camera was held
 LARGE_PIXELS = 1_000_000  # pictures of more are decoded one at a time, because each takes much memory
+# How a JPEG is decoded: 1, at a fraction only if it has more than MAX_PIXELS; 2, at the smallest fraction that leaves
+# both sides at SPARE times what is needed, so that resizing has enough to average.
+FIRST_DECODING, DECODING = 1, 2
+SPARE = 2
 _large = threading.Lock()
 
 
@@ -180,6 +185,7 @@ def decode(
     local: bool = False,
     least: int | None = None,
     under: int = 0,
+    decoding: int = DECODING,
     depth: Depth | None = None,
 ) -> Pixels:
     """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3. With ``depth`` uint8 or uint16, and C
@@ -188,10 +194,10 @@ def decode(
     EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes the grey ``under``, except in a
     ``drawing``, where it becomes white under dark ink and black under bright ink, so strokes never vanish. ``strict``,
     for pictures from outside, also refuses animations, checksum errors, a missing end and extreme shapes; without it
-    whatever Pillow can read is accepted, and of an animation the first frame. For ``local`` and ``least`` see
-    `decode_layers`. ImageError in one line that begins with ``name``.
+    whatever Pillow can read is accepted, and of an animation the first frame. For ``local``, ``least`` and ``decoding``
+    see `decode_layers`. ImageError in one line that begins with ``name``.
     """
-    layers = decode_layers(data, name, strict, local or not strict, least, depth=depth)
+    layers = decode_layers(data, name, strict, local or not strict, least, decoding=decoding, depth=depth)
     return over(layers.pixels, layers.alpha, (255 if layers.ink <= 127 else 0) if drawing else under)
 
 
@@ -202,12 +208,14 @@ def decode_layers(
     local: bool = True,
     least: int | None = None,
     kinds: tuple[str, ...] = ALL,
+    decoding: int = DECODING,
     depth: Depth | None = None,
 ) -> Layers:
     """The same before transparency is filled.
 
-    A picture of more than MAX_PIXELS is reduced below it: a JPEG while it is decoded, further if both sides stay at
-    ``least`` or above; others afterwards, which is why only a ``local`` file may be so large without being a JPEG.
+    A picture of more than MAX_PIXELS is reduced below it: a JPEG while it is decoded; others afterwards, which is why
+    only a ``local`` file may be so large without being a JPEG. ``least``: the longer side of what the caller needs, to
+    which a JPEG may be reduced further, as ``decoding`` says.
     Files that are not ``local`` may only have one of the formats SAFE, others one of ``kinds``.
     """
     import PIL.Image
@@ -232,9 +240,11 @@ def decode_layers(
         with _quiet:
             picture: Image = PIL.Image.open(BytesIO(data), formats=(kind,))
             check_size(picture.width, picture.height, shown, strict, _most(data, local))
-            with _large if picture.width * picture.height > LARGE_PIXELS else nullcontext():
-                if picture.width * picture.height > MAX_PIXELS:
-                    picture = _reduced(picture, data, shown, local, least, depth is not None)
+            if kind == "JPEG":
+                _choose_fraction(picture, data, shown, local, least, decoding)
+            with _large if _takes_much(picture, data) else nullcontext():
+                if kind != "JPEG" and picture.width * picture.height > MAX_PIXELS:
+                    picture = _reduced(picture, depth is not None)
                 picture.load()
                 if picture.mode == "F":
                     raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
@@ -351,27 +361,45 @@ def _most(data: bytes, local: bool) -> int:
     return MAX_LOCAL_PIXELS if local else MAX_PIXELS
 
 
-def _reduced(picture: Image, data: bytes, name: str, local: bool, least: int | None, deep: bool) -> Image:
+def _takes_much(picture: Image, data: bytes) -> bool:
+    """Whether decoding takes so much memory that it is done for one picture at a time."""
+    if picture.width * picture.height > LARGE_PIXELS:
+        return True
+    return data.startswith(JPEG) and (held_coefficients(data) or 0) > 3 * LARGE_PIXELS
+
+
+def _reduced(picture: Image, deep: bool) -> Image:
     """A picture of many pixels at a fraction of its size, so that MAX_PIXELS or fewer are left."""
     width, height = picture.size
-    if not data.startswith(JPEG):
-        factor = math.ceil(math.sqrt(width * height / MAX_PIXELS))
-        while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
-            factor += 1
-        if deep and picture.mode.startswith("I"):
-            return picture.convert("I").reduce(factor)
-        return _plain(picture).reduce(factor)
-    held, most = held_coefficients(data), MAX_LOCAL_COEFFICIENTS if local else MAX_COEFFICIENTS
-    if held is None:
-        raise _damaged(name)
-    scans = data.count(SCAN) if held else 1
-    if held > most or (not local and scans * width * height > MAX_SCANS * MAX_PIXELS):
-        raise ImageError(f"{name} is a progressive JPEG of {width} x {height} pixels; shrink it", 413)
-    factors = [factor for factor in (2, 4, 8) if -(-width // factor) * -(-height // factor) <= MAX_PIXELS]
-    fine = [factor for factor in factors if least and min(width, height) // factor >= least]
+    factor = math.ceil(math.sqrt(width * height / MAX_PIXELS))
+    while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
+        factor += 1
+    if deep and picture.mode.startswith("I"):
+        return picture.convert("I").reduce(factor)
+    return _plain(picture).reduce(factor)
+
+
+def _choose_fraction(picture: Image, data: bytes, name: str, local: bool, least: int | None, decoding: int) -> None:
+    """Let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size where it has more than MAX_PIXELS, of which fewer are left,
+    or where that is all that is needed."""
+    width, height = picture.size
+    is_large, needed = width * height > MAX_PIXELS, least
+    if is_large:
+        held, most = held_coefficients(data), MAX_LOCAL_COEFFICIENTS if local else MAX_COEFFICIENTS
+        if held is None:
+            raise _damaged(name)
+        scans = data.count(SCAN) if held else 1
+        if held > most or (not local and scans * width * height > MAX_SCANS * MAX_PIXELS):
+            raise ImageError(f"{name} is a progressive JPEG of {width} x {height} pixels; shrink it", 413)
+    if decoding >= DECODING and least is not None:
+        needed = SPARE * least
+    elif not is_large:
+        return
+    factors = [factor for factor in (1, 2, 4, 8) if -(-width // factor) * -(-height // factor) <= MAX_PIXELS]
+    fine = [factor for factor in factors if needed and min(width, height) // factor >= needed]
     factor = max([factors[0], *fine]) if factors else 8
-    picture.draft(None, (max(1, width // factor), max(1, height // factor)))
-    return picture
+    if factor > 1:
+        picture.draft(None, (max(1, width // factor), max(1, height // factor)))
 
 
 def held_coefficients(data: bytes) -> int | None:

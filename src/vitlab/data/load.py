@@ -15,6 +15,7 @@ from vitlab.data import cache
 from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
+from vitlab.data.images import DECODING
 from vitlab.data.layout import TABLES
 from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
@@ -37,12 +38,14 @@ def load_dataset(
     *,
     side: int | None = None,
     reading: Reading | None = None,
+    decoding: int = DECODING,
 ) -> Dataset:
     """The data set ``name``: a name of `CATALOGUE`, a folder of images, or a path that ends in .npz or .csv.
 
     ``log`` receives notes of one line each. Catalogue sets are downloaded when they are nowhere on this machine.
-    ``side``: of the squares that the network sees; a folder's photos that are much larger are reduced to it.
-    ``reading``: how the run read the images that they are loaded for; classes then keep their numbers.
+    ``side``: of the squares that the network sees; a folder's images that are larger are reduced to it.
+    ``reading``: how the run read the images that they are loaded for; classes then keep their numbers. ``decoding``:
+    that of a run which these images are not from.
     DataError when there is no such set, or its bytes cannot be obtained or are not the expected ones.
 
     >>> digits = vitlab.load_dataset("digits")  # comes with scikit-learn, so it works offline
@@ -50,7 +53,8 @@ def load_dataset(
     ((1437, 8, 8, 1), 'uint8')
     """
     try:
-        dataset = _load(os.fspath(name), log, side, reading)
+        decoding = reading.decoding if reading else decoding
+        dataset = replace(_load(os.fspath(name), log, side, reading, decoding), decoding=decoding)
         images: Any = dataset.train.images
         if isinstance(images, Stored):
             _remember(images, dataset)
@@ -72,22 +76,25 @@ def _remember(images: Stored, dataset: Dataset) -> None:
     def find() -> list[Any]:
         return [*pixel_statistics(dataset.train.images), count_constant(dataset.train.images)]
 
-    what = f"{dataset.digest} {images.shape} {dataset.background}{' uint16' if images.dtype == np.uint16 else ''}"
+    how = f" {dataset.decoding}" if dataset.card.layout == "folder" else ""
+    how += " uint16" if images.dtype == np.uint16 else ""
+    what = f"{dataset.digest} {images.shape} {dataset.background}{how}"
     mean, std, images.constant = cache.remembered(f"{sha256(what.encode())}-statistics", find)
     images.mean, images.std = tuple(mean), tuple(std)
 
 
-def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dataset:
+def _load(name: str, log: Log, side: int | None, reading: Reading | None, decoding: int) -> Dataset:
     if name in CATALOGUE:
         return _load_card(CATALOGUE[name], log)
     path = os.path.expanduser(name)
     if path.endswith(".npz"):
         return load_npz(Path(path), log, reading)
     if path.lower().endswith(TABLES):
-        return load_table(Path(path), log, side, reading)
+        return load_table(Path(path), log, side, reading, decoding)
     if os.path.isdir(path):  # os.path, since Path raises for names that no file can have
-        own = pixel_tables(Path(path), reading)
-        return load_pixels(own, Path(path), log, reading) if own else load_folder(Path(path), log, side, reading)
+        if own := pixel_tables(Path(path), reading):
+            return load_pixels(own, Path(path), log, reading)
+        return load_folder(Path(path), log, side, reading, decoding=decoding)
     if os.path.isfile(path):
         raise DataError(
             f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
@@ -98,13 +105,13 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None) -> Dat
     raise DataError(_unknown(name))
 
 
-def load_table(path: Path, log: Log, side: int | None, reading: Reading | None) -> Dataset:
+def load_table(path: Path, log: Log, side: int | None, reading: Reading | None, decoding: int = DECODING) -> Dataset:
     """The data set of one CSV file: a line of pixels for each image, or names of files with their labels."""
     table = table_at(path)
     if table is not None and pixel_columns(table):
         return load_pixels([table], path, log, reading)
     if table is not None and table.is_of_labels:
-        return load_folder(path.parent, log, side, reading, (path.name,))
+        return load_folder(path.parent, log, side, reading, (path.name,), decoding)
     if not os.path.exists(path):
         raise DataError(f"there is no file {path}; name a CSV file that exists")
     raise DataError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vitlab import files
-from vitlab.data import CATALOGUE, Dataset, Reading, load_dataset
+from vitlab.data import CATALOGUE, Dataset, Reading, Split, load_dataset
+from vitlab.data.images import Pixels, resize, to_grey, with_bits
 from vitlab.data.sources import local_paths
 from vitlab.errors import DataError
 from vitlab.predict import Classifier
@@ -26,3 +29,14 @@ def own_data(classifier: Classifier) -> Dataset | None:
         return None
     same = dataset.digest == record["sha256"] and list(dataset.card.classes) == record["classes"]
     return dataset if same else None
+
+
+def stored_images(classifier: Classifier, split: Split) -> Pixels:
+    """Images as the page carries them, uint8 [N, side, side, C]: with their own side if they are square and fit the
+    network's channels, else with the network's."""
+    channels, image_size = classifier.channels, classifier.preprocess.image_size
+    _, height, width, own_channels = split.images.shape
+    fits = height == width and own_channels == channels and height >= image_size // 2
+    side = height if fits else image_size
+    resized = [resize(with_bits(image, 8), side, side) for image in split.images]
+    return np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])

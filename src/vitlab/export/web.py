@@ -11,17 +11,17 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Split, load_dataset
-from vitlab.data.images import resize, to_grey, with_bits
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
-from vitlab.export.own import own_data
+from vitlab.export.map import map_files
+from vitlab.export.own import own_data, stored_images
+from vitlab.export.replay import replay_files
 from vitlab.export.whole import ExportError, check_new, for_browsers
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
@@ -51,11 +51,13 @@ def export_web(
     note: Note = lambda line: None,
     page: Traversable | None = None,
     lesson: bool = True,
+    with_map: bool | None = None,
 ) -> dict[str, Any]:
     """Write the page with ``classifiers``, in this order, to the new folder ``out`` and return facts about it.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on. ConfigError
+    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on; ``with_map``
+    is `map_files`' ``wanted``. ConfigError
     if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there is no page;
     RunError for a network that the page cannot compute.
     """
@@ -65,7 +67,7 @@ def export_web(
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
-    models, content = gather(classifiers, study, runs, note, lesson)
+    models, content = gather(classifiers, study, runs, note, lesson, with_map)
     content |= shown
     content[SUMS] = sums(content)
     if not files.is_half_made(out, content, START):
@@ -76,15 +78,21 @@ def export_web(
 
 
 def gather(
-    classifiers: Sequence[Classifier], study: Path | None, runs: Path, note: Note, lesson: bool = True
+    classifiers: Sequence[Classifier],
+    study: Path | None,
+    runs: Path,
+    note: Note,
+    lesson: bool = True,
+    with_map: bool | None = None,
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
     """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/,
-    lesson.json and lesson.png."""
+    lesson.json and lesson.png, maps/."""
     points = [] if study is None else study_points(study, runs, note)
-    models = named(classifiers, note)
-    models |= named([classifier for _, classifier in points if classifier is not None], taken=models)
+    own = named(classifiers, note)
+    models = own | named([classifier for _, classifier in points if classifier is not None], taken=own)
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
+    examples: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
         if why_not := for_browsers(classifier):
             raise RunError(f"{classifier.path}: {why_not}; use vitlab predict, or vitlab export --to onnx or torch")
@@ -95,11 +103,21 @@ def gather(
             known[data] = own_examples(classifier)
             if known[data] is not None and classifier.config.data.data not in CATALOGUE:
                 note(f"the page's files include up to {MOST_EXAMPLES} images of {classifier.config.data.data}")
+        examples[model_id] = known[data]
         parts = bundle(classifier, known[data])
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     if lesson:
         content |= lesson_files(next(iter(models.values()), None), note)
-    content["models.json"] = as_json(index(models, points, None if study is None else str(read_study(study)["name"])))
+    menu = index(models, points, None if study is None else str(read_study(study)["name"]))
+    for entry in menu["models"]:
+        if entry["id"] in own:  # not for those of a study, of which there may be many
+            more, further = extras(own[entry["id"]], examples[entry["id"]], with_map, note)
+            entry |= more
+            content |= {
+                name if name.startswith("maps/") else f"models/{entry['id']}/{name}": part
+                for name, part in further.items()
+            }
+    content["models.json"] = as_json(menu)
     return models, content
 
 
@@ -121,6 +139,17 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
         elif entry.name.endswith(STATIC) and not entry.name.startswith("."):
             found.append((prefix + entry.name, entry.read_bytes()))
     return found
+
+
+def extras(
+    classifier: Classifier, examples: Split | None, with_map: bool | None, note: Note
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What models.json says of a network beyond the usual, and files that the page loads only when they are asked for:
+    the weights after some epochs (`replay`) and a map of images."""
+    replay, kept = replay_files(classifier, note)
+    drawn = map_files(classifier, examples, with_map, note)
+    said = ({} if replay is None else {"replay": replay}) | ({"map": True} if drawn else {})
+    return said, kept | drawn
 
 
 # --- models.json: what the page can load
@@ -293,18 +322,12 @@ def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any
         examples = load_dataset("digits").train
         known = list(classifier.classes) == [str(digit) for digit in range(10)]
     chosen = examples.take(one_of_each_first(examples, MOST_EXAMPLES))
-    channels, image_size = classifier.channels, classifier.preprocess.image_size
-    _, height, width, own_channels = chosen.images.shape
-    # Their own side if they are square and fit the network's channels, else the network's.
-    fits = height == width and own_channels == channels and height >= image_size // 2
-    side = height if fits else image_size
-    resized = [resize(with_bits(image, 8), side, side) for image in chosen.images]
-    images = np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])
+    images = stored_images(classifier, chosen)
     stored = torch.from_numpy(images)
     logits = classifier.logits(stored)
     return {
-        "side": side,
-        "channels": channels,
+        "side": images.shape[1],
+        "channels": classifier.channels,
         "images": [base64.b64encode(image.tobytes()).decode() for image in images],
         "labels": chosen.labels.tolist() if known else [None] * len(chosen),
         "logits": logits.tolist(),

@@ -54,11 +54,12 @@ export function load(model, base = `models/${model}/`) {
 }
 
 /**
- * Loads the user's own model from a parsed config.json and the bytes of a model.safetensors; `model` is a new id.
- * @param {string} model @param {any} config @param {ArrayBuffer} weights
+ * Loads the user's own model from a parsed config.json and the bytes of a model.safetensors; `model` is a new id. `like`:
+ * the id of a network that learned from the same images.
+ * @param {string} model @param {any} config @param {ArrayBuffer} weights @param {string | null} like
  */
-export function loadFiles(model, config, weights) {
-  return ask({ type: "load-files", model, config, weights });
+export function loadFiles(model, config, weights, like = null) {
+  return ask({ type: "load-files", model, config, weights, like });
 }
 
 /** @param {Load | LoadFiles} message */

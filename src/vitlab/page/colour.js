@@ -30,11 +30,32 @@ const NEEDED = [
   "#67001f",
 ];
 
+// Any other number, by its sign: violet below 0, green above. ColorBrewer's PRGn, which nothing else here uses.
+const SIGNED = [
+  "#40004b",
+  "#762a83",
+  "#9970ab",
+  "#c2a5cf",
+  "#e7d4e8",
+  "#f7f7f7",
+  "#d9f0d3",
+  "#a6dba0",
+  "#5aae61",
+  "#1b7837",
+  "#00441b",
+];
+
 export const EVEN_SHARES = 8; // where the attention scale ends
 export const ATTENTION_LINE = LOOKED[3][1]; // for lines, which have no scale: much attention
 
 const looked = LOOKED.map(([place, hex]) => ({ place, colour: fromHex(hex) }));
-const needed = NEEDED.map((hex, i) => ({ place: i / (NEEDED.length - 1), colour: fromHex(hex) }));
+const needed = evenly(NEEDED);
+const signed = evenly(SIGNED);
+
+/** @param {string[]} hexes */
+function evenly(hexes) {
+  return hexes.map((hex, i) => ({ place: i / (hexes.length - 1), colour: fromHex(hex) }));
+}
 
 /**
  * @param {string} hex
@@ -82,6 +103,14 @@ export function attentionColour(weight, patches) {
  */
 export function fallColour(fall) {
   return between(needed, inUnit(0.5 + 0.5 * Math.sign(fall) * Math.sqrt(Math.abs(fall))));
+}
+
+/**
+ * The colour of a number among numbers of which `largest` has the largest absolute value.
+ * @param {number} value @param {number} largest
+ */
+export function signColour(value, largest) {
+  return between(signed, inUnit(0.5 + (0.5 * value) / (largest || 1)));
 }
 
 /** @param {Colour} colour */

@@ -65,7 +65,7 @@ export function createKnown(store, slate, loaded, notice) {
     /** @param {View} view */
     render({ state, model }) {
       const { kind, label, strokes } = state.drawing;
-      const known = kind === "example" && !strokes.length && typeof label === "string";
+      const known = kind !== "strokes" && !strokes.length && typeof label === "string";
       byId("truth").hidden = !known;
       if (known) setText(byId("truth"), `Known label: ${label}`);
       setText(byId("random"), model?.config.drawing === null ? "Random image" : "Random test digit");

@@ -3,30 +3,37 @@
 import { followAddress } from "./address.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
+import { createEpochs } from "./epochs.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
+import { createCauses } from "./panels/causes.js";
 import { createCorrect } from "./panels/correct.js";
 import { createDisturb } from "./panels/disturb.js";
+import { createInside } from "./panels/inside.js";
 import { createLens } from "./panels/lens.js";
+import { createMap } from "./panels/map.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
+import { createNetwork } from "./panels/network.js";
 import { createOwn } from "./panels/own.js";
 import { createPatches } from "./panels/patches.js";
+import { createReplay } from "./panels/replay.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
+import { createTwins } from "./panels/twins.js";
 import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
 /** @import { Menu } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
 /** @import { State } from "./state.js" */
-/** @import { Loaded } from "./net/worker.js" */
+/** @import { Causes, Loaded } from "./net/worker.js" */
 /**
  * What the panels show. speed: the median of `times` readings in milliseconds. mark: the patch to mark. empty: there is
  * nothing to read. Names that end in 2 belong to the second network.
@@ -43,13 +50,19 @@ import { createStore, fromHash, INITIAL, marked } from "./state.js";
  * @property {Shown | null} reading
  * @property {Shown | null} reading2
  * @property {Float32Array | null} deletion
+ * @property {Float32Array | null} deletion2
+ * @property {Causes | null} causes
+ * @property {Causes | null} causes2
  * @property {boolean} fresh
+ * @property {boolean} fresh2
  * @property {Result["curves"]} curves
  * @property {Result["curves"]} curves2
  */
 
 /** @type {(keyof State)[]} */
-const READ_AGAIN = ["drawing", "center", "hidden", "rotate", "shift", "noise", "model", "compare"];
+const READ_AGAIN = ["drawing", "center", "hidden", "cuts", "rotate", "shift", "noise", "model", "compare", "map"];
+/** @type {(keyof State)[]} */
+const OPENED = ["query", "block", "head"];
 
 byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
@@ -67,9 +80,12 @@ const networks = createNetworks(store, {
   opened: (id, name) => menu?.add(id, name),
 });
 const networkOf = networks.of;
-const reader = createReader(store, slate, networkOf, render, notice);
+const epochs = createEpochs(store, networkOf, () => reader.request(), render, notice);
+const reader = createReader(store, slate, networkOf, epochs.place, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
+const map = createMap(store, slate, notice);
 const panels = [
+  createTwins(store), // first: it copies the others' cards
   createStrip(store),
   createPatches(store),
   createTokens(store),
@@ -78,7 +94,12 @@ const panels = [
   createAnswer(store),
   createCorrect(store, networks.weightsOf, networks.addOwn),
   createLens(),
+  createReplay(store, epochs),
+  map.render,
   createDisturb(store),
+  createCauses(store),
+  createInside(store),
+  createNetwork(store),
   createTrain((config, weights) => networks.addOwn(config, weights, config.name), createOwn(slate)),
   createStory(),
 ];
@@ -114,7 +135,11 @@ function render() {
       reading: first.reading,
       reading2: second.reading,
       deletion: first.deletion,
+      deletion2: second.deletion,
+      causes: first.causes,
+      causes2: second.causes,
       fresh: first.fresh,
+      fresh2: second.fresh,
       curves: first.curves,
       curves2: second.curves,
     };
@@ -142,15 +167,15 @@ async function follow({ model, compare, ...rest }) {
   const there = typeof model === "string" && networks.isHere(model) && (await networks.ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
-  const { center, hidden, query, rotate, shift, noise, threshold } = INITIAL;
+  const { center, hidden, cuts, block, head, query, rotate, shift, noise, threshold, epoch } = INITIAL;
   networks.setLinked({
-    ...{ center, hidden, query, rotate, shift, noise, threshold },
+    ...{ center, hidden, cuts, block, head, query, rotate, shift, noise, threshold, epoch },
     ...rest,
     demo: rest.drawing ? false : store.get().demo,
     model: there ? model : store.get().model,
     compare: compare && networks.ids().includes(compare) ? compare : null,
   });
-  networks.fitToSquares();
+  networks.fit();
   if (rest.drawing) layLinked();
 }
 
@@ -176,7 +201,8 @@ store.listen((state, before) => {
   if (changed("compare")) networks.change("compare", state.compare, before.compare);
   if (changed("drawing")) known.settle(); // undo may bring back an image of another network
   if (changed(...READ_AGAIN)) reader.request();
-  if (changed(...READ_AGAIN, "query", "threshold")) writeAddress();
+  else if (changed(...OPENED)) reader.request({ same: true });
+  if (changed(...READ_AGAIN, ...OPENED, "threshold", "epoch")) writeAddress();
   render();
 });
 
@@ -194,6 +220,8 @@ async function start() {
   const { models, study } = await networks.readMenu();
   menu = createMenu(store, models, study);
   render();
+  epochs.offer(models);
+  map.offer(models);
   await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDrawings()) known.first();

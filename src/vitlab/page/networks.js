@@ -2,7 +2,7 @@
 
 import { load, loadFiles } from "./client.js";
 import { byId, setText } from "./dom.js";
-import { sameSquares } from "./reader.js";
+import { sameClasses, sameSquares } from "./reader.js";
 import { bytes } from "./resources.js";
 
 /** @import { MenuFile } from "./panels/menu.js" */
@@ -65,6 +65,7 @@ export function createNetworks(store, { notice, chosen, opened }) {
   async function change(name, id, before) {
     const byLink = cause === "link";
     if (before !== null && cause === null) notice("");
+    if (name === "compare" && cause === null) setText(byId("compare-say"), "");
     if (id === null) return chosen(name);
     const there = await ensure(id);
     if (store.get()[name] !== id) return; // another was chosen meanwhile
@@ -72,19 +73,36 @@ export function createNetworks(store, { notice, chosen, opened }) {
     if (name === "model") {
       const old = networks.get(before);
       if (old && !byLink && !sameSquares(old, networks.get(id))) store.set({ hidden: [], query: null, hover: null });
-      fitToSquares();
+      if (old && !byLink) store.set({ cuts: [], block: 0, head: 0 });
+      fit();
     }
+    refuseOtherClasses();
     chosen(name);
   }
 
-  // A link can name patches that this network does not have.
-  function fitToSquares() {
-    const { hidden, query, model } = store.get();
+  // Networks of other classes have no answers in common: nothing could be compared.
+  function refuseOtherClasses() {
+    const { model, compare } = store.get();
+    const [one, other] = [networks.get(model), networks.get(compare)];
+    if (!one || !other || sameClasses(one, other)) return;
+    const { name, classes } = other.config;
+    const sentence = `${name} tells ${classes.slice(0, 3).join(", ")} ... apart: other classes than those of ${one.config.name}.`;
+    setText(byId("compare-say"), `These two cannot be compared. ${sentence}`);
+    setBecause("back", { compare: null });
+  }
+
+  // A link can name patches, blocks and heads that this network does not have.
+  function fit() {
+    const { hidden, query, cuts, block, head, model } = store.get();
     const network = networks.get(model);
     if (!network) return;
     const count = network.squares.grid ** 2;
+    const { depth, num_heads: heads } = network.config.model;
     store.set({
-      hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
+      cuts: keepOnly(cuts, (name) => network.cuts.includes(name)),
+      block: block < depth ? block : 0,
+      head: head < heads ? head : 0,
+      hidden: keepOnly(hidden, (patch) => patch < count),
       query: query !== null && query < count ? query : null,
     });
   }
@@ -157,6 +175,13 @@ export function createNetworks(store, { notice, chosen, opened }) {
     ids: () => ids,
     /** @param {Partial<State>} changes */
     setLinked: (changes) => setBecause("link", changes),
-    ...{ ensure, change, fitToSquares, addOwn, weightsOf, readMenu, isHere, chooseFirst },
+    ...{ ensure, change, fit, addOwn, weightsOf, readMenu, isHere, chooseFirst },
   };
 }
+
+/**
+ * The items that are wanted; the same list, and so no change, if all are.
+ * @template T
+ * @param {T[]} items @param {(item: T) => boolean} wanted
+ */
+const keepOnly = (items, wanted) => (items.every(wanted) ? items : items.filter(wanted));

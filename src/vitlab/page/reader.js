@@ -9,15 +9,16 @@ import { KINDS } from "./state.js";
 /** @import { Squares } from "./net/model.js" */
 /** @import { Picture } from "./net/paper.js" */
 /** @import { Store } from "./state.js" */
-/** @import { Curve, Job, Kind, Loaded, Reading, Want } from "./net/worker.js" */
+/** @import { Causes, Curve, Job, Kind, Loaded, Place, Reading, Want } from "./net/worker.js" */
 /**
- * source: the drawing that was read.
- * @typedef {Reading & { source: Picture }} Shown
+ * source: the drawing that was read. place: what was opened in it.
+ * @typedef {Reading & { source: Picture, place: Place | null }} Shown
  *
- * What one network has said so far. fresh: the deletion map is of the present drawing.
+ * What one network has said so far. fresh: the deletion map and the causes are of the present drawing.
  * @typedef {object} Result
  * @property {Shown | null} reading
  * @property {Float32Array | null} deletion
+ * @property {Causes | null} causes
  * @property {boolean} fresh
  * @property {Partial<Record<Kind, Curve>>} curves
  */
@@ -26,14 +27,15 @@ const PAUSE = 220; // milliseconds without a change before the longer questions 
 const KEPT = 30; // readings whose times count
 
 /** @returns {Result} */
-const nothing = () => ({ reading: null, deletion: null, fresh: false, curves: {} });
+const nothing = () => ({ reading: null, deletion: null, causes: null, fresh: false, curves: {} });
 
 /**
- * loaded(id): the network, if it has been loaded. changed() is called after every answer, failed(sentence) on errors.
+ * loaded(id): the network, if it has been loaded. place(id): which of the worker's networks reads for it. changed() is
+ * called after every answer, failed(sentence) on errors.
  * @param {Store} store @param {Slate} slate @param {(id: string | null) => Loaded | undefined} loaded
- * @param {() => void} changed @param {(sentence: string) => void} failed
+ * @param {(id: string) => string} place @param {() => void} changed @param {(sentence: string) => void} failed
  */
-export function createReader(store, slate, loaded, changed, failed) {
+export function createReader(store, slate, loaded, place, changed, failed) {
   let [first, second] = [nothing(), nothing()];
   /** @type {number[]} */
   let times = [];
@@ -43,16 +45,18 @@ export function createReader(store, slate, loaded, changed, failed) {
   let waiting = false; // for the next frame, to read
 
   /**
-   * @param {Loaded} network @param {Want} want
+   * What is switched off is so in the first network only.
+   * @param {string} id @param {Loaded} network @param {Want} want
    * @returns {Job}
    */
-  function jobFor(network, want) {
-    const { center, hidden, rotate, shift, noise, model } = store.get();
+  function jobFor(id, network, want) {
+    const { center, hidden, cuts, rotate, shift, noise, model } = store.get();
     return {
       // A drawing with its colours, since ink may differ from its paper in nothing else.
       drawing: toPixels(slate.pixels(), network.config.drawing === null ? network.config.channels : 3),
       center,
       hidden: sameSquares(network, loaded(model)) ? hidden : [],
+      cuts: id === model ? cuts : [],
       disturb: { rotate, shift, noise },
       want,
     };
@@ -66,9 +70,15 @@ export function createReader(store, slate, loaded, changed, failed) {
   async function ask(id, want) {
     const network = loaded(id);
     if (!network || id === null) return null;
-    const job = jobFor(network, want);
-    const reading = await read(id, job);
-    return reading && { ...reading, source: job.drawing };
+    const job = jobFor(id, network, want);
+    const reading = await read(place(id), job);
+    return reading && { ...reading, model: id, source: job.drawing, place: want.open ?? null };
+  }
+
+  /** @returns {Place | null} */
+  function opened() {
+    const { query, block, head } = store.get();
+    return query === null ? null : { patch: query, block, head };
   }
 
   async function readNow() {
@@ -76,7 +86,10 @@ export function createReader(store, slate, loaded, changed, failed) {
     const { model, compare } = store.get();
     const mine = version;
     try {
-      const [one, other] = await Promise.all([ask(model, { inside: true }), ask(compare, { inside: false })]);
+      const [one, other] = await Promise.all([
+        ask(model, { inside: true, open: opened(), traits: store.get().map }),
+        ask(compare, { inside: true }),
+      ]);
       if (one && store.get().model === model) {
         first = { ...first, reading: one };
         times = [...times, one.milliseconds].slice(-KEPT);
@@ -101,17 +114,23 @@ export function createReader(store, slate, loaded, changed, failed) {
     const { model, compare } = store.get();
     // When the pause ends, something may have changed already: asking now would replace the question about that.
     if (mine !== version || !loaded(model)) return;
-    const map = await ask(model, { deletion: true, inside: false });
+    const one = await ask(model, { deletion: true, causes: true, inside: false });
     if (mine !== version) return;
-    if (map?.deletion) first = { ...first, deletion: map.deletion, fresh: true };
+    if (one?.deletion && one.causes) first = { ...first, deletion: one.deletion, causes: one.causes, fresh: true };
+    changed();
+    const other = await ask(compare, { deletion: true, causes: true, inside: false });
+    if (mine !== version) return;
+    if (other?.deletion && other.causes) {
+      second = { ...second, deletion: other.deletion, causes: other.causes, fresh: true };
+    }
     changed();
     for (const kind of KINDS) {
-      const one = await ask(model, { curve: kind, inside: false });
+      const line = await ask(model, { curve: kind, inside: false });
       if (mine !== version) return;
-      if (one?.curve) first = { ...first, curves: { ...first.curves, [kind]: one.curve } };
-      const other = await ask(compare, { curve: kind, inside: false });
+      if (line?.curve) first = { ...first, curves: { ...first.curves, [kind]: line.curve } };
+      const line2 = await ask(compare, { curve: kind, inside: false });
       if (mine !== version) return;
-      if (other?.curve) second = { ...second, curves: { ...second.curves, [kind]: other.curve } };
+      if (line2?.curve) second = { ...second, curves: { ...second.curves, [kind]: line2.curve } };
       changed();
     }
     settled = mine;
@@ -122,12 +141,13 @@ export function createReader(store, slate, loaded, changed, failed) {
   const report = (error) => failed(error instanceof Error ? error.message : String(error));
 
   return {
-    // The answer may have changed. `model`, `compare`: this network was replaced; the old one's answers go.
-    request({ model = false, compare = false } = {}) {
+    // The answer may have changed. `model`, `compare`: this network was replaced; the old one's answers go. `same`: only
+    // what is opened has changed, so the maps stay valid.
+    request({ model = false, compare = false, same = false } = {}) {
       version++;
       if (model) [first, times] = [nothing(), []];
       if (compare) second = nothing();
-      first = { ...first, fresh: false };
+      if (!same) [first, second] = [first, second].map((result) => ({ ...result, fresh: false }));
       if (!waiting) requestAnimationFrame(readNow);
       waiting = true;
     },
@@ -148,6 +168,15 @@ export function createReader(store, slate, loaded, changed, failed) {
 export function sameSquares(a, b) {
   const names = /** @type {const} */ (["grid", "side", "margin", "size"]);
   return Boolean(a && b && names.every((name) => a.squares[name] === b.squares[name]));
+}
+
+/**
+ * Whether two networks know classes of the same names, in whatever order.
+ * @param {Loaded} one @param {Loaded} other
+ */
+export function sameClasses(one, other) {
+  const [a, b] = [one, other].map(({ config }) => config.classes.toSorted().join("\n"));
+  return a === b;
 }
 
 /**

@@ -1,5 +1,6 @@
 // What the user has chosen: one object, which is also the part of the address after #.
 
+import { readCut } from "./net/cuts.js";
 import { decodeStrokes, encodeStrokes } from "./strokes.js";
 
 /** @import { Stroke } from "./strokes.js" */
@@ -15,12 +16,16 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {string | null} [data]
  *
  * model and compare are ids. query is the patch that is followed, hover the one pointed at, tap what a click on a patch
- * does. demo: the drawing is the page's own first digit.
+ * does. cuts: what is switched off in the network (net/cuts.js). block and head: where the followed patch is opened, from
+ * 0. demo: the drawing is the page's own first digit.
  * @typedef {object} State
  * @property {string | null} model
  * @property {string | null} compare
  * @property {boolean} center
  * @property {number[]} hidden
+ * @property {string[]} cuts
+ * @property {number} block
+ * @property {number} head
  * @property {number | null} query
  * @property {number | null} hover
  * @property {"follow" | "hide"} tap
@@ -30,6 +35,8 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {number} threshold
  * @property {Drawing} drawing
  * @property {boolean} demo
+ * @property {boolean} map  whether the map of images is open
+ * @property {number | null} epoch  of the network's training, if it is shown as it was then
  *
  * @typedef {(state: State, before: State) => void} Listener
  * @typedef {ReturnType<typeof createStore>} Store
@@ -54,6 +61,9 @@ export const INITIAL = {
   compare: null,
   center: true,
   hidden: [],
+  cuts: [],
+  block: 0,
+  head: 0,
   query: null,
   hover: null,
   tap: "follow",
@@ -63,6 +73,8 @@ export const INITIAL = {
   threshold: 0.5,
   drawing: { kind: "strokes", strokes: [] },
   demo: false,
+  map: false,
+  epoch: null,
 };
 
 /** @param {Partial<State>} initial */
@@ -103,9 +115,12 @@ export function toHash(state) {
   if (state.compare && ID.test(state.compare)) hash.set("compare", state.compare);
   if (!state.center) hash.set("center", "0");
   if (state.hidden.length) hash.set("hide", state.hidden.map((patch) => patch + 1).join("."));
+  if (state.cuts.length) hash.set("off", state.cuts.join("-"));
   if (state.query !== null) hash.set("patch", String(state.query + 1));
+  for (const name of /** @type {const} */ (["block", "head"])) if (state[name]) hash.set(name, String(state[name] + 1));
   for (const kind of KINDS) if (state[kind]) hash.set(kind, String(state[kind]));
   if (state.threshold !== INITIAL.threshold) hash.set("sure", String(state.threshold));
+  if (state.epoch !== null) hash.set("epoch", String(state.epoch));
   const { kind, index, strokes } = state.drawing;
   if (kind === "example") hash.set("test", String(index));
   const text = state.demo ? "" : encodeStrokes(strokes);
@@ -113,7 +128,21 @@ export function toHash(state) {
   return hash.toString();
 }
 
-const KEYS = ["model", "compare", "center", "hide", "patch", ...KINDS, "sure", "test", "strokes"];
+const KEYS = [
+  "model",
+  "compare",
+  "center",
+  "hide",
+  "off",
+  "patch",
+  "block",
+  "head",
+  ...KINDS,
+  "sure",
+  "epoch",
+  "test",
+  "strokes",
+];
 
 /**
  * Whether the text after # holds choices; links to a section of the page do not.
@@ -136,17 +165,25 @@ export function fromHash(text) {
   if (ID.test(model)) found.model = model;
   if (ID.test(compare)) found.compare = compare;
   if (hash.get("center") === "0") found.center = false;
-  const numbers = (hash.get("hide") ?? "").split(".").map(patchNumber);
+  const numbers = (hash.get("hide") ?? "").split(".").map(fromOne);
   const hidden = numbers.filter((patch) => patch !== null);
   if (hidden.length) found.hidden = [...new Set(hidden)].slice(0, 1024);
-  const query = patchNumber(hash.get("patch"));
+  const cuts = (hash.get("off") ?? "").split("-").filter((name) => readCut(name) !== null);
+  if (cuts.length) found.cuts = [...new Set(cuts)].slice(0, 1024);
+  const query = fromOne(hash.get("patch"));
   if (query !== null) found.query = query;
+  for (const name of /** @type {const} */ (["block", "head"])) {
+    const number = fromOne(hash.get(name));
+    if (number !== null) found[name] = number;
+  }
   for (const kind of KINDS) {
     const value = Number(hash.get(kind) ?? Number.NaN);
     if (value >= RANGES[kind].least && value <= RANGES[kind].most) found[kind] = value;
   }
   const threshold = Number(hash.get("sure") ?? Number.NaN);
   if (threshold >= 0 && threshold <= 0.95) found.threshold = threshold;
+  const epoch = wholeNumber(hash.get("epoch"));
+  if (epoch !== null) found.epoch = epoch;
   const strokes = decodeStrokes(hash.get("strokes") ?? "") ?? [];
   const index = wholeNumber(hash.get("test"));
   if (index !== null) found.drawing = { kind: "example", index, strokes };
@@ -155,10 +192,10 @@ export function fromHash(text) {
 }
 
 /**
- * Patches count from 1 in the address, as on the page.
+ * Patches, blocks and heads count from 1 in the address, as on the page.
  * @param {string | null} text
  */
-function patchNumber(text) {
+function fromOne(text) {
   const number = wholeNumber(text);
   return number ? number - 1 : null;
 }

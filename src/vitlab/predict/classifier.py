@@ -18,7 +18,7 @@ from torch import Tensor
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
 from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
-from vitlab.data.images import Depth, ImageError, Pixels, decode, resize, to_grey
+from vitlab.data.images import FIRST_DECODING, Depth, ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
@@ -89,7 +89,8 @@ class Classifier:
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set and ``data_digest`` its SHA-256; ``background`` the grey that transparency becomes; ``bounds``
     says how far from its training images an image is, and from where on it is unlike them all (None: the run folder was
-    made by an earlier version); ``depth`` how the files of its data set were decoded (None: by an earlier version).
+    made by an earlier version); ``decoding`` is the way in which the files of its data set were decoded, and ``depth``
+    how much of them was kept (None: by an earlier version).
     """
 
     name: str
@@ -107,6 +108,7 @@ class Classifier:
     background: int = 0
     bounds: Novelty | None = None
     size: tuple[int, int] | None = None
+    decoding: int = FIRST_DECODING
     depth: Depth | None = None
 
     @classmethod
@@ -135,6 +137,7 @@ class Classifier:
             data_digest=data["sha256"],
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
+            decoding=reading.decoding,
             depth=reading.depth,
         )
 
@@ -299,8 +302,8 @@ class Classifier:
         user's own file, which may take more memory than a stranger's."""
         drawing = self.drawing is not None
         least = None if drawing else max(self.stored_size)
-        depth = None if drawing else self.depth
-        pixels = decode(data, name, drawing, local=is_local, least=least, under=self.background, depth=depth)
+        how: dict[str, Any] = {"decoding": self.decoding, "depth": None if drawing else self.depth}
+        pixels = decode(data, name, drawing, local=is_local, least=least, under=self.background, **how)
         self._check_channels(pixels, printable(name))
         return pixels
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vitlab.data import Dataset, Split, load_dataset
+from vitlab.data.images import FIRST_DECODING
 from vitlab.data.paths import one_form
 from vitlab.errors import ConfigError, DataError
 from vitlab.predict.classifier import Classifier
@@ -39,8 +40,10 @@ def evaluate_on(
     run's training images (None: the run does not say).
     """
     classifier = Classifier.load(run)
-    side = DRAWING_SIDE if classifier.drawing else classifier.config.model.image_size
-    dataset = on if isinstance(on, Dataset) else load_dataset(on, note, side=side)
+    side, decoding = classifier.config.model.image_size, classifier.decoding
+    if classifier.drawing:  # its ink is found in the picture as it is, if that is not much larger
+        side, decoding = DRAWING_SIDE, FIRST_DECODING
+    dataset = on if isinstance(on, Dataset) else load_dataset(on, note, side=side, decoding=decoding)
     if dataset.digest == classifier.data_digest:
         note("these are the images that the run was made with, not other ones")
     name, chosen = part_of(dataset, split)

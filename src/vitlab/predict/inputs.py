@@ -10,10 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from io import BytesIO
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,10 +18,10 @@ import numpy.typing as npt
 import torch
 
 from vitlab.data import Split
+from vitlab.data.ahead import ahead
 from vitlab.data.arrays import COLOURS, channels_last, to_array, to_levels
 from vitlab.data.images import ImageError, Pixels, read_file, with_bits
 from vitlab.data.stored import Stored
-from vitlab.processor import available_cores
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     Picture = Bytes | str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor | PIL.Image.Image
     Pictures = Picture | Split | Iterable[Picture]
 
-READERS = 4  # threads that read files
+FILES = (str, os.PathLike, bytes, bytearray, memoryview)
 
 Made = TypeVar("Made")
 Read = Callable[[bytes, str], Pixels]  # of a PNG or JPEG file and its name
@@ -158,23 +155,8 @@ def _many_layers(value: Any, shape: tuple[int, ...], tensor: bool, channels: int
 def read_ahead(pictures: Iterable[Any], read: Callable[[Any], Made], together: int) -> Iterator[list[Made]]:
     """What ``read`` makes of each picture, in their order, ``together`` at a time. Files are read in threads, while the
     caller works on the pictures before them; no more than two such lists are held."""
-    waiting = iter(pictures)
-    pool = ThreadPoolExecutor(min(READERS, available_cores()), "vitlab-read")
-    try:
-        now = _begun(pool, list(islice(waiting, together)), read)
-        while now:
-            ahead = _begun(pool, list(islice(waiting, together)), read)
-            yield [one() for one in now]
-            now = ahead
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begun(pool: ThreadPoolExecutor, some: list[Any], read: Callable[[Any], Made]) -> list[Callable[[], Made]]:
-    """Functions that give what ``read`` makes; of files, threads have begun to make it. Others stay in this thread,
-    since the same PIL image, for example, may come twice."""
-    is_file = (str, os.PathLike, bytes, bytearray, memoryview)
-    return [pool.submit(read, one).result if isinstance(one, is_file) else partial(read, one) for one in some]
+    # Others stay in this thread, since the same PIL image, for example, may come twice.
+    return ahead(pictures, read, together, lambda one: isinstance(one, FILES))
 
 
 def _is_one(shape: tuple[int, ...], tensor: bool, channels: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from vitlab import files
 from vitlab.errors import VitlabError
 from vitlab.runs.finished import open_run
-from vitlab.runs.folder import RunFolder
+from vitlab.runs.folder import KEPT_EPOCH, RunFolder
 from vitlab.runs.session import shapes_in_checkpoint
 from vitlab.text import counted, quoted
 
@@ -86,7 +86,7 @@ def check_further(folder: RunFolder) -> list[Finding]:
         path = folder.path / name
         if name in (*FILES, folder.model_path.name):
             continue
-        if name != path.name:
+        if name != path.name and not KEPT_EPOCH.fullmatch(name):
             found.append(Finding("result.json", "damaged", f"{name!r} is not a file of the run"))
         elif not files.exists(path):
             found.append(Finding(name, "missing", files.AGAIN))

@@ -5,6 +5,7 @@
     data.json           classes, preprocessing, digest of the data
     history.jsonl       one row per epoch
     checkpoints/        the two newest resumable states, named by step and SHA-256
+    epochs/             the weights after each epoch, in half precision (epochs.py; only with the knob keep_epochs)
     start.safetensors   the weights that training began with, if they came from another run (start.py)
     model.safetensors   the selected weights
     novelty.safetensors the distance from the training images (training/novelty.py)
@@ -49,6 +50,8 @@ from vitlab.training.step import Checkpoint
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
+EPOCHS = "epochs"  # the folder
+KEPT_EPOCH = re.compile(r"(epochs/)?epoch-\d{6}\.safetensors")
 SUMS = "SHA256SUMS"  # `vitlab export` writes it into its folders; no run has one
 # What a process that is killed while it creates the folder may leave behind; config.json is written last.
 BEFORE_CONFIG = (".lock", "start.safetensors", "data.json", "environment.json")
@@ -278,6 +281,8 @@ class RunFolder:
         """Write result.json, with the digests of all files of the run; return what it holds."""
         names = ["data.json", "config.json", "environment.json", "history.jsonl"]
         names += [name for name in files.names_in(self.path) if name.endswith(".safetensors")]
+        files.check_inner_folder(self.path / EPOCHS)
+        names += [f"{EPOCHS}/{name}" for name in files.names_in(self.path / EPOCHS) if KEPT_EPOCH.fullmatch(name)]
         digests = {name: files.digest_of(self.path / name) for name in names if files.is_ordinary(self.path / name)}
         with contextlib.suppress(RunError):  # a damaged environment.json must not cost the result
             digests |= self.environment().get("files") or {}
@@ -295,13 +300,13 @@ class RunFolder:
 
     def save_weights(self, weights: dict[str, Tensor]) -> str:
         """Write model.safetensors and return its SHA-256, for result.json."""
-        data = _pack(weights)
+        data = pack(weights)
         files.write_bytes(self.model_path, data)
         return files.sha256(data)
 
     def save_start(self, weights: dict[str, Tensor]) -> str:
         """Write start.safetensors and return its SHA-256, for data.json."""
-        data = _pack(weights)
+        data = pack(weights)
         files.write_bytes(self.start_path, data)
         return files.sha256(data)
 
@@ -311,7 +316,7 @@ class RunFolder:
         data = files.read_bytes(self.start_path, most_bytes(shapes), AGAIN)
         if files.sha256(data) != record["sha256"]:
             raise RunError(f"{self.start_path} is damaged: its SHA-256 has changed; {AGAIN}")
-        weights = _unpack(data, self.start_path)[0]
+        weights = unpack(data, self.start_path)[0]
         check_shapes(self.start_path, weights, shapes)
         check_finite(self.start_path, weights, weights)
         return weights
@@ -339,7 +344,7 @@ class RunFolder:
         found = files.sha256(data)
         if digest is not None and found != digest:
             raise RunError(f"{path} is damaged: its SHA-256 has changed; {advice}")
-        weights = _unpack(data, path)[0]
+        weights = unpack(data, path)[0]
         if shapes is not None:
             check_shapes(path, weights, shapes)
         check_finite(path, weights, weights)
@@ -348,7 +353,7 @@ class RunFolder:
     def save_novelty(self, novelty: Novelty) -> str:
         """Write novelty.safetensors and return its SHA-256, for result.json."""
         # One entry, because safetensors writes several in an order that varies.
-        data = _pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
+        data = pack(novelty.tensors(), {"novelty": files.to_json(to_facts(novelty), indent=None)})
         files.write_bytes(self.novelty_path, data)
         return files.sha256(data)
 
@@ -361,7 +366,7 @@ class RunFolder:
         data = files.read_bytes(self.novelty_path, MOST_NOVELTY, advice)
         if files.sha256(data) != digest:
             raise RunError(f"{self.novelty_path} is damaged: its SHA-256 has changed; {advice}")
-        tensors, metadata = _unpack(data, self.novelty_path)
+        tensors, metadata = unpack(data, self.novelty_path)
         check_finite(self.novelty_path, tensors, tensors)
         try:
             facts = files.parse_json(metadata["novelty"].encode(), str(self.novelty_path))
@@ -378,7 +383,7 @@ class RunFolder:
         folder = files.inner_folder(self.path / "checkpoints")
         counters = files.to_json(checkpoint.counters, indent=None)
         metadata = {"format": CHECKPOINT_FORMAT, "config_digest": config_digest, "counters": counters}
-        data = _pack(checkpoint.tensors, metadata)
+        data = pack(checkpoint.tensors, metadata)
         name = f"step-{checkpoint.counters['step']:09d}-{files.sha256(data)[:32]}.safetensors"
         files.write_bytes(folder / name, data)
         others = [path for path in self.checkpoints() if path.name != name]
@@ -415,7 +420,7 @@ class RunFolder:
         data = files.read_bytes(path, most_bytes(shapes) + most_bytes(best), CHECKPOINT_ADVICE)
         if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":
             return None
-        tensors, metadata = _unpack(data, path)
+        tensors, metadata = unpack(data, path)
         if metadata.get("format") != CHECKPOINT_FORMAT:
             advice = "resume it with that version, or start a new run"
             raise RunError(f"{path} is from another version of vitlab; {advice}")
@@ -440,8 +445,10 @@ class RunFolder:
         """Delete damaged checkpoints, which would count as the newest, and temporary files of a killed process."""
         for path in damaged:
             files.remove(path)
-        files.check_inner_folder(self.path / "checkpoints")
-        for folder in (self.path, self.path / "checkpoints"):
+        inner = [self.path / name for name in ("checkpoints", EPOCHS)]
+        for folder in inner:
+            files.check_inner_folder(folder)
+        for folder in (self.path, *inner):
             files.sweep(folder)
 
 
@@ -486,13 +493,14 @@ def check_finite(path: Path, tensors: Shapes, names: Iterable[str]) -> None:
             raise RunError(f"{path} is damaged: {name} holds numbers that are not finite; train again with a lower lr")
 
 
-def _pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+def pack(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file."""
     return safetensors.torch.save(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata
     )
 
 
-def _unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file: 8 bytes of header length, a JSON header, raw numbers."""
     try:
         tensors = safetensors.torch.load(data)

@@ -24,6 +24,7 @@ OWN_FILES = (
 )
 OWN_FOLDERS = {
     "checkpoints": re.compile(r".+\.safetensors"),
+    "epochs": re.compile(r".+\.safetensors"),
     "pictures": re.compile(r".+\.(png|svg)"),
     "tensorboard": re.compile(r"events\.out\.tfevents\..+"),
 }

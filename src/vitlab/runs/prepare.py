@@ -106,7 +106,8 @@ def with_rehearsal(
     if config.data.rehearse is None:
         return dataset, None
     place, share = rehearsal_of(config.data.rehearse)
-    other = cut(load_dataset(place, note, side=config.model.image_size), config.with_knobs(limit_train=None))
+    whole = load_dataset(place, note, side=config.model.image_size, decoding=dataset.decoding)
+    other = cut(whole, config.with_knobs(limit_train=None))
     mixed, done = rehearse(dataset, other, share, config.train.seed)
     added = [repr(name) for name in mixed.card.classes if name not in done.own_classes]
     classes = f"; classes that only they show: {few(added)}" if added else ""

@@ -36,6 +36,7 @@ from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment, private_randomness
 from vitlab.model import build_model, count_parameters, parameters_by_part
 from vitlab.model.outline import outline
+from vitlab.runs.epochs import forget_epochs, keep_epoch
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
@@ -298,7 +299,10 @@ def carry_out(
     with stop_on_signals() as stop:
         tracking.begin(rows)
         on_state = partial(folder.save_checkpoint, config_digest=prepared.config.digest())
-        hooks = Hooks(partial(reporter.step, prepared.task), on_epoch, on_state, stop)
+        hooks = Hooks(partial(reporter.step, prepared.task), on_epoch, on_state=on_state, should_stop=stop)
+        if prepared.config.train.keep_epochs:
+            forget_epochs(folder, after=len(rows))
+            hooks = replace(hooks, on_weights=partial(keep_epoch, folder, prepared.task))
         try:
             with memory_errors("training"):
                 reporter.begin(prepared.task)
@@ -416,6 +420,8 @@ def check_free_space(path: Path, prepared: Prepared) -> None:
     # checkpoints are kept while a third is written, as well as the final weights.
     copies = 3 + bool(prepared.config.optim.ema_decay) + (prepared.config.train.select == "best")
     needed = count_parameters(prepared.model) * 4 * (3 * copies + 1) + 1_000_000
+    if prepared.config.train.keep_epochs:
+        needed += count_parameters(prepared.model) * 2 * (prepared.task.total_epochs + 1)
     absolute_path = path.absolute()
     existing = next(folder for folder in (absolute_path, *absolute_path.parents) if os.path.exists(folder))
     try:
@@ -447,6 +453,7 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
         "background": dataset.background,
         "formats": list(dataset.formats),
         "tables": list(dataset.tables),
+        "decoding": dataset.decoding,
     }
 
 

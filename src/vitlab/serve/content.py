@@ -74,7 +74,8 @@ def load(
         raise ConfigError("a page shows one study; name one, plus any single runs")
     classifiers = [Classifier.load(folder) for folder in folders if folder not in studies]
     study = studies[0] if studies else None
-    models, content = gather(classifiers, study, runs, lambda line: None if study is None else note(line))
+    quietly = (lambda line: None) if study is None else note
+    models, content = gather(classifiers, study, runs, quietly, with_map=True)  # nothing is published here
     if not models:
         raise RunError(
             f"{study} has no model to serve: none of its runs is in {runs}; name the right folder with --runs"

@@ -14,7 +14,7 @@ from vitlab.data import CATALOGUE, Dataset, catalogue_digest, load_dataset
 from vitlab.errors import DataError, RunError
 from vitlab.runs.folder import RunFolder
 
-SIDE = 28  # pixels: only digests and labels count here, and small images take little memory
+SIDE = 28  # pixels: only digests and labels count here, and small images take little memory; if no run says its own
 OWN = "its own"  # validation images that a data set brings along, instead of some that are cut off
 
 
@@ -25,10 +25,12 @@ class Images:
     digests: dict[str, str | None] = field(default_factory=dict)
     here: set[str] = field(default_factory=set)  # those that this machine has
     with_validation: set[str] = field(default_factory=set)  # data sets that bring their own validation images
+    # Those that the runs see: what does not fit into memory is then decoded once, into the cache that they use too.
+    sides: dict[str, int] = field(default_factory=dict)
 
     def load(self, data: str) -> Dataset:
         """Read the data set now; DataError if that fails."""
-        dataset = load_dataset(data, side=SIDE)
+        dataset = self._read(data)
         self.digests[data] = dataset.digest
         self.here.add(data)
         if dataset.val is not None:
@@ -48,9 +50,12 @@ class Images:
 
     def check_unchanged(self, data: str) -> None:
         """DataError if the images on this machine are no longer those that were read first, or cannot be read."""
-        if data in self.here and load_dataset(data, side=SIDE).digest != self.digests[data]:
+        if data in self.here and self._read(data).digest != self.digests[data]:
             advice = "run the same command again, which trains every setting on the images as they are now"
             raise DataError(f"{data} has changed while the study ran; {advice}")
+
+    def _read(self, data: str) -> Dataset:
+        return load_dataset(data, side=self.sides.get(data, SIDE))
 
     def validation(self, config: RunConfig) -> str | None:
         """Which images a run with ``config`` validates on."""

@@ -40,7 +40,8 @@ def run_study(
     """Run what is missing, and stop the executor. The study (with the cells that ``search`` has found) and its rows;
     Interrupted if a signal stops it, after all its processes have ended. ``watch`` gives a function for messages and
     one for the progress."""
-    cells, images = (Cell("", {}, search.config),) if search else study.cells, Images()
+    cells = (Cell("", {}, search.config),) if search else study.cells
+    images = Images(sides={cell.config.data.data: cell.config.model.image_size for cell in cells})
     try:
         untested = check_data(cells, images, place.may_be_elsewhere)
         with watch as (note, show), stop_on_signals() as stop:

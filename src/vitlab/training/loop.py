@@ -42,10 +42,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions that the loop calls; ``on_state`` and ``should_stop`` between two steps."""
+    """Functions that the loop calls; ``on_state`` and ``should_stop`` between two steps, ``on_weights`` with the
+    network that evaluation uses before the first step and after each epoch, earlier than ``on_epoch``."""
 
     on_step: Callable[[Counters, Tensor], None] = lambda counters, sums: None
     on_epoch: Callable[[Row], None] = lambda row: None
+    on_weights: Callable[[Counters, nn.Module], None] = lambda counters, model: None
     on_state: Callable[[Checkpoint], None] = lambda checkpoint: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -57,6 +59,8 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     state.wall.start()
     saved_at = state.wall.seconds
     with private_randomness(task.machine.device):
+        if not counters.step:
+            hooks.on_weights(counters, state.evaluated)
         record_steps(state, task)
         while len(counters.rows) < task.total_epochs and not has_stalled(counters, train):
             epoch = len(counters.rows)
@@ -86,6 +90,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
             if not is_finite(state.model):
                 return finish("diverged", state)
             counters.rows.append(row)
+            hooks.on_weights(counters, state.evaluated)
             hooks.on_epoch(row)
     hooks.on_state(take_checkpoint(state))
     return finish("done", state)

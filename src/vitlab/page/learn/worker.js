@@ -115,7 +115,7 @@ function begin({ knobs, name, own }) {
   const recipe = { ...knobs, ...RECIPE, change: CHANGE };
   const trainer = createTrainer(config, parameters, part(0, facts.train), /** @type {any} */ (recipe));
   const built = build(config, parameters.tensors); // the same weights: it reads what has been learned so far
-  const network = { ...built, config, squares: squaresOf(config.model), native: facts.side, bounds: null };
+  const network = { ...built, config, squares: squaresOf(config.model), shapes: {}, native: facts.side, bounds: null };
   run = { trainer, held: part(facts.train, facts.held), network, milliseconds: 0, scored: 0, batch: null };
   running = false;
   report(true);

@@ -5,6 +5,7 @@ import { gelu } from "./gelu.js";
 import { add, dots, layerNorm, linear, matrix, relu2, rmsNorm, softmax } from "./tensor.js";
 
 /** @import { ModelKnobs } from "./config.js" */
+/** @import { BlockCut } from "./cuts.js" */
 /** @import { Rows } from "./tensor.js" */
 /** @import { Shelf } from "./weights.js" */
 /**
@@ -83,17 +84,43 @@ export function blockSpace(model, tokens, blocks) {
 }
 
 /**
- * Runs one block on x [N, D], in place, and leaves its attention weights [h, N, N] in `weights`.
+ * Runs one block on x [N, D], in place, and leaves its attention weights [h, N, N] in `weights`. What is switched off
+ * takes nothing from anywhere: its weights are 0.
  * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens
- * @param {Float32Array} weights @param {Space} space
+ * @param {Float32Array} weights @param {Space} space @param {BlockCut} cut
  */
-export function runBlock(x, block, model, tokens, weights, space) {
-  const dim = model.embed_dim;
-  if (block.attention !== null) {
-    normalise(x, block.norm1, space.normed, tokens, dim);
-    attend(space.normed, block.attention, weights, tokens, dim, space);
-    add(x, space.out, tokens * dim);
+export function runBlock(x, block, model, tokens, weights, space, cut) {
+  if (cut.skip) {
+    weights.fill(0);
+    return;
   }
+  runAttention(x, block, model, tokens, weights, space, cut);
+  runMlp(x, block, model, tokens, space);
+}
+
+/**
+ * The first half of a block: x += attention(norm(x)). It leaves norm(x) in space.normed, q, k and v in space.mixed, what
+ * the heads carry in space.carried, and what is added in space.out.
+ * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens
+ * @param {Float32Array} weights @param {Space} space @param {BlockCut} cut
+ */
+export function runAttention(x, block, model, tokens, weights, space, cut) {
+  if (block.attention === null) {
+    return;
+  }
+  const dim = model.embed_dim;
+  normalise(x, block.norm1, space.normed, tokens, dim);
+  attend(space.normed, block.attention, weights, tokens, dim, space, cut);
+  add(x, space.out, tokens * dim);
+}
+
+/**
+ * The second half: x += MLP(norm(x)). It leaves norm(x) in space.normed, the hidden numbers in space.hidden, and what is
+ * added in space.out.
+ * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens @param {Space} space
+ */
+export function runMlp(x, block, model, tokens, space) {
+  const dim = model.embed_dim;
   normalise(x, block.norm2, space.normed, tokens, dim);
   linear(space.normed, block.fc1, space.hidden, tokens);
   (model.act === "relu2" ? relu2 : gelu)(space.hidden, tokens * block.fc1.outs);
@@ -119,29 +146,52 @@ export function normalise(x, norm, y, rows, dim) {
 /**
  * softmax(q k^T / sqrt(d) + bias) v, heads side by side, then the projection: x [N, D] -> space.out [N, D].
  * @param {Float32Array} x @param {Attention} attention @param {Float32Array} weights
- * @param {number} tokens @param {number} dim @param {Space} space
+ * @param {number} tokens @param {number} dim @param {Space} space @param {BlockCut} cut
  */
-function attend(x, attention, weights, tokens, dim, space) {
-  const { heads, width, merged, mix, proj, bias } = attention;
+function attend(x, attention, weights, tokens, dim, space, cut) {
+  const { heads, width, mix, proj } = attention;
   linear(x, mix, space.mixed, tokens);
-  const all = heads * width;
   for (let head = 0; head < heads; head++) {
-    const first = head * tokens * tokens;
-    const q = matrix(space.mixed, mix.outs, head * width);
-    const k = merged ? matrix(x, dim) : matrix(space.mixed, mix.outs, all + head * width);
-    const v = merged ? k : matrix(space.mixed, mix.outs, 2 * all + head * width);
-    dots(q, k, matrix(weights, tokens, first), tokens, tokens, width, width ** -0.5);
-    if (bias !== null) {
-      for (let i = first; i < first + tokens * tokens; i++) {
-        weights[i] += bias[i];
-      }
-    }
-    softmax(weights, tokens, tokens, first);
+    const { q, k, v } = headRows(x, attention, dim, space, head);
+    weigh(q, k, attention, weights, tokens, head, cut);
     transpose(v, space.values, tokens, width);
-    const carried = matrix(space.carried, all, head * width);
-    dots(matrix(weights, tokens, first), matrix(space.values, tokens), carried, tokens, width, tokens);
+    const from = matrix(weights, tokens, head * tokens * tokens);
+    const carried = matrix(space.carried, heads * width, head * width);
+    dots(from, matrix(space.values, tokens), carried, tokens, width, tokens);
   }
   linear(space.carried, proj, space.out, tokens);
+}
+
+/**
+ * Where q, k and v of one head [N, d] lie after `attend`; x is the normalised tokens.
+ * @param {Float32Array} x @param {Attention} attention @param {number} dim @param {Space} space @param {number} head
+ */
+export function headRows(x, { heads, width, merged, mix }, dim, space, head) {
+  const all = heads * width;
+  const q = matrix(space.mixed, mix.outs, head * width);
+  const k = merged ? matrix(x, dim) : matrix(space.mixed, mix.outs, all + head * width);
+  return { q, k, v: merged ? k : matrix(space.mixed, mix.outs, 2 * all + head * width) };
+}
+
+/**
+ * The weights [N, N] of one head: each row is what a token takes from each.
+ * @param {Rows} q @param {Rows} k @param {Attention} attention @param {Float32Array} weights
+ * @param {number} tokens @param {number} head @param {BlockCut} cut
+ */
+function weigh(q, k, { width, bias }, weights, tokens, head, cut) {
+  const first = head * tokens * tokens;
+  const end = first + tokens * tokens;
+  if (cut.heads[head] || cut.mean) {
+    weights.fill(cut.heads[head] ? 0 : 1 / tokens, first, end);
+    return;
+  }
+  dots(q, k, matrix(weights, tokens, first), tokens, tokens, width, width ** -0.5);
+  if (bias !== null) {
+    for (let i = first; i < end; i++) {
+      weights[i] += bias[i];
+    }
+  }
+  softmax(weights, tokens, tokens, first);
 }
 
 /**

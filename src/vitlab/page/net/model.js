@@ -9,6 +9,7 @@ import { ModelError } from "./weights.js";
 
 /** @import { Config } from "./config.js" */
 /** @import { Bounds } from "./novelty.js" */
+/** @import { Opened } from "./token.js" */
 /**
  * Where the patches lie in an input of `size` pixels a side: grid x grid squares of `side` pixels, from `margin` on.
  * @typedef {{ grid: number, side: number, margin: number, size: number }} Squares
@@ -26,18 +27,24 @@ import { ModelError } from "./weights.js";
  * What there is to see inside: patches that become tokens, and attention between them.
  * @typedef {{ tokens: boolean, attention: boolean }} Views
  *
- * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing.
+ * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing. cuts: names of what is
+ * switched off (cuts.js); the property of that name lists all that can be.
  * trace: of the last run; without attention and lens unless `inside`.
  * traits: of the last run and its input, as novelty.js needs them; only before its trace, which uses the same space.
+ * open: what the last run did to one patch, in one block and head, from 0; null if there is no such thing.
  * @typedef {object} Built
- * @property {(input: Float32Array) => Float32Array} run
+ * @property {(input: Float32Array, cuts?: string[]) => Float32Array} run
  * @property {(inside?: boolean) => Trace} trace
  * @property {(input: Float32Array) => Float64Array} traits
+ * @property {(patch: number, block: number, head: number) => Opened | null} open
+ * @property {string[]} cuts
  * @property {Views} views
  *
  * bounds: null if it is not known what the network was trained on.
+ * shapes: of every learned tensor, by name.
  * native: the side of the images that it was trained on, before any resizing.
- * @typedef {Built & { config: Config, squares: Squares, native: number, bounds: Bounds | null }} Network
+ * @typedef {Built & { config: Config, squares: Squares, shapes: Record<string, number[]>, native: number,
+ *   bounds: Bounds | null }} Network
  */
 
 /**
@@ -68,10 +75,12 @@ export async function openModel(config, weights, novelty = null) {
   const squares = kind.squaresOf(config.model);
   checkPreprocess(config, squares);
   await checkDigest(weights, config.sha256, "weights");
-  const built = kind.build(config, parseSafetensors(weights));
+  const tensors = parseSafetensors(weights);
+  const shapes = Object.fromEntries([...tensors].map(([name, { shape }]) => [name, shape]));
+  const built = kind.build(config, tensors);
   const nothing = new Float32Array(config.channels * squares.size ** 2);
   const bounds = novelty && config.novelty ? await openBounds(config, novelty, built.traits(nothing).length) : null;
-  return { ...built, squares, native: config.model.image_size, config, bounds };
+  return { ...built, squares, shapes, native: config.model.image_size, config, bounds };
 }
 
 /**

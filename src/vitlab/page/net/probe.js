@@ -1,4 +1,4 @@
-// Trying out a network: reading a drawing, which patches its answer depends on, and how robust that answer is.
+// Trying out a network: reading a drawing, which patches and parts its answer depends on, and how robust that answer is.
 
 import { disturbed, STRENGTHS } from "./disturb.js";
 import { argmax } from "./numbers.js";
@@ -9,7 +9,7 @@ import { ModelError } from "./weights.js";
 /** @import { Disturbance } from "./disturb.js" */
 /** @import { Examples } from "./examples.js" */
 /** @import { Network, Squares } from "./model.js" */
-/** @import { Job, Kind } from "./worker.js" */
+/** @import { Causes, Job, Kind } from "./worker.js" */
 
 const AGREE = 1e-4;
 const AGREE_DISTANCE = 1e-3; // of the threshold: a distance magnifies the last digits of features
@@ -26,15 +26,23 @@ export function readDrawing(network, job) {
   const shown = rowColumnChannel(image, config.channels);
   const input = normalised(image, config);
   const started = performance.now();
-  network.run(input);
+  network.run(input, job.cuts);
   const milliseconds = performance.now() - started;
-  const distance = distanceOf(network, input);
+  const distance = job.cuts?.length ? null : distanceOf(network, input); // that is known of the whole network only
+  const traits = job.want.traits ? network.traits(input) : null;
   const unlike = distance === null || network.bounds === null ? null : !(distance <= network.bounds.threshold);
   const trace = network.trace(job.want.inside ?? true);
   if (!trace.logits.every(Number.isFinite)) {
     throw new ModelError("The network's answer is not a finite number; train it again with a lower lr.");
   }
-  return { answer: { milliseconds, steps, image: shown, distance, unlike, ...trace }, unit, input };
+  const { open } = job.want;
+  const opened = open ? network.open(open.patch, open.block, open.head) : null;
+  const whole = job.cuts?.length ? probabilitiesOf(network, input) : trace.probabilities;
+  return {
+    answer: { milliseconds, steps, image: shown, distance, unlike, traits, ...trace, whole, opened },
+    unit,
+    input,
+  };
 }
 
 /**
@@ -62,9 +70,9 @@ function inputImage(network, unit, disturb, hidden) {
  * How much the probability of the top answer falls when a patch turns black: [grid * grid], negative where it rises
  * (patch_deletion in vitlab/look). `input` [C, S, S] is preprocessed. A generator, so it can be
  * stopped after each patch; it returns the map.
- * @param {Network} network @param {Float32Array} input @param {Float32Array} probabilities
+ * @param {Network} network @param {Float32Array} input @param {Float32Array} probabilities @param {string[]} [cuts]
  */
-export function* deletion(network, input, probabilities) {
+export function* deletion(network, input, probabilities, cuts) {
   const { config, squares } = network;
   const { mean, std } = config.preprocess;
   const label = argmax(probabilities);
@@ -74,10 +82,28 @@ export function* deletion(network, input, probabilities) {
   for (let patch = 0; patch < falls.length; patch++) {
     copy.set(input);
     blank(copy, squares, patch, black);
-    falls[patch] = probabilities[label] - probabilityOf(network, copy, label);
+    falls[patch] = probabilities[label] - probabilitiesOf(network, copy, cuts)[label];
     yield;
   }
   return falls;
+}
+
+/**
+ * What the answer of the whole network becomes when one part of it is switched off, for every part that can be.
+ * `input` [C, S, S] is preprocessed. A generator like `deletion`.
+ * @param {Network} network @param {Float32Array} input
+ * @returns {Generator<undefined, Causes>}
+ */
+export function* causes(network, input) {
+  const whole = probabilitiesOf(network, input);
+  const label = argmax(whole);
+  const effects = [];
+  for (const cut of network.cuts) {
+    const probabilities = probabilitiesOf(network, input, [cut]);
+    effects.push({ cut, probability: probabilities[label], answer: argmax(probabilities) });
+    yield;
+  }
+  return { label, probability: whole[label], effects };
 }
 
 /**
@@ -92,22 +118,22 @@ export function* curve(network, unit, job, kind) {
     const image = inputImage(network, unit, { ...job.disturb, [kind]: strength }, job.hidden);
     return normalised(image, network.config);
   };
-  const label = argmax(network.run(at(0)));
+  const label = argmax(network.run(at(0), job.cuts));
   const probabilities = new Float32Array(strengths.length);
   for (let i = 0; i < strengths.length; i++) {
-    probabilities[i] = probabilityOf(network, at(strengths[i]), label);
+    probabilities[i] = probabilitiesOf(network, at(strengths[i]), job.cuts)[label];
     yield;
   }
   return { label, strengths, probabilities };
 }
 
 /**
- * @param {Network} network @param {Float32Array} input @param {number} label
+ * @param {Network} network @param {Float32Array} input @param {string[]} [cuts]
  */
-function probabilityOf(network, input, label) {
-  const probabilities = network.run(input).slice();
+function probabilitiesOf(network, input, cuts) {
+  const probabilities = network.run(input, cuts).slice();
   softmax(probabilities, 1, probabilities.length);
-  return probabilities[label];
+  return probabilities;
 }
 
 /**

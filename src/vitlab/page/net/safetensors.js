@@ -3,7 +3,14 @@
 
 /** @typedef {{ shape: number[], data: Float32Array }} Tensor */
 
+/** @type {Map<unknown, 2 | 4>} */
+const WIDTHS = new Map([
+  ["F32", 4],
+  ["F16", 2],
+]); // bytes of a number
 const LONGEST_HEADER = 10_000_000; // bytes; ours have a few thousand
+
+const POWERS = Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 25)); // of half precision, times 2^-10
 
 /** A damaged file; the message is one sentence for the user. */
 export class FileError extends Error {}
@@ -54,8 +61,9 @@ function readHeader(buffer) {
  */
 function readTensor(buffer, dataStart, name, entry) {
   const { dtype, shape, data_offsets: offsets } = entry ?? {};
-  if (dtype !== "F32") {
-    throw new FileError(`Tensor ${name} has type ${JSON.stringify(dtype)}; this page reads only F32.`);
+  const width = WIDTHS.get(dtype);
+  if (width === undefined) {
+    throw new FileError(`Tensor ${name} has type ${JSON.stringify(dtype)}; this page reads only F32 and F16.`);
   }
   if (!isListOfCounts(shape) || !isListOfCounts(offsets) || offsets.length !== 2) {
     throw new FileError(`Tensor ${name} is damaged: its shape or its offsets are invalid.`);
@@ -65,10 +73,11 @@ function readTensor(buffer, dataStart, name, entry) {
   if (begin > end || dataStart + end > buffer.byteLength) {
     throw new FileError(`Tensor ${name} lies outside the file, which is cut short or damaged.`);
   }
-  if (end - begin !== 4 * count) {
+  if (end - begin !== width * count) {
     throw new FileError(`Tensor ${name} is damaged: ${end - begin} bytes cannot hold the shape ${shape.join(" x ")}.`);
   }
-  return { shape, data: littleEndianFloats(buffer.slice(dataStart + begin, dataStart + end)) };
+  const part = buffer.slice(dataStart + begin, dataStart + end);
+  return { shape, data: width === 2 ? littleEndianHalves(part) : littleEndianFloats(part) };
 }
 
 /**
@@ -87,6 +96,29 @@ function littleEndianFloats(bytes) {
   }
   const view = new DataView(bytes);
   return Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
+}
+
+/**
+ * Half precision: a sign, 5 bits of exponent, 10 of fraction.
+ * @param {ArrayBuffer} bytes
+ */
+function littleEndianHalves(bytes) {
+  const view = new DataView(bytes);
+  const values = new Float32Array(bytes.byteLength / 2);
+  for (let i = 0; i < values.length; i++) {
+    const bits = view.getUint16(2 * i, true);
+    const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+    const size =
+      exponent === 0
+        ? fraction * 2 ** -24
+        : exponent === 31
+          ? fraction === 0
+            ? Number.POSITIVE_INFINITY
+            : Number.NaN
+          : (1024 + fraction) * POWERS[exponent];
+    values[i] = bits >> 15 ? -size : size;
+  }
+  return values;
 }
 
 /**

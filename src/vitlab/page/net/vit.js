@@ -3,19 +3,23 @@
 
 import { blockSpace, normalise, runBlock, takeBlock, takeNorm } from "./block.js";
 import { must } from "./config.js";
+import { cutsOf, openCuts } from "./cuts.js";
 import { gelu } from "./gelu.js";
 import { traitsOf } from "./novelty.js";
 import { add, linear, softmax } from "./tensor.js";
+import { openToken } from "./token.js";
 import { ModelError, shelf as shelfOf } from "./weights.js";
 
 /** @import { Block } from "./block.js" */
 /** @import { Config, ModelKnobs } from "./config.js" */
+/** @import { Cuts } from "./cuts.js" */
 /** @import { Built, Squares } from "./model.js" */
 /** @import { Tensor } from "./safetensors.js" */
 /** @import { Shelf } from "./weights.js" */
 /**
  * @typedef {ReturnType<typeof planOf>} Plan
  * @typedef {ReturnType<typeof takeWeights>} Weights
+ * @typedef {ReturnType<typeof spaceFor>} VitSpace
  */
 
 const MOST_TOKENS = 1024; // keeps attention's N x N weights within a browser's memory
@@ -61,13 +65,17 @@ export function build(config, tensors) {
   const space = spaceFor(model, plan, weights);
   const hasAttention = model.attn_form !== "none";
 
-  /** @param {Float32Array} input */
-  function run(input) {
+  const whole = openCuts([], model);
+  let last = whole; // what was switched off in the last run
+
+  /** @param {Float32Array} input @param {string[]} cuts */
+  function run(input, cuts = []) {
     const { states, attention } = space;
-    embed(input, weights, plan, states[0], space.patches);
+    last = cuts.length ? openCuts(cuts, model) : whole;
+    embed(input, weights, plan, states[0], space.patches, last);
     weights.blocks.forEach((block, i) => {
       states[i + 1].set(states[i]);
-      runBlock(states[i + 1], block, model, plan.tokens, attention[i], space.block);
+      runBlock(states[i + 1], block, model, plan.tokens, attention[i], space.block, last.blocks[i]);
     });
     answer(space.last, space.logits);
     return space.logits;
@@ -125,7 +133,10 @@ export function build(config, tensors) {
     return traitsOf(input, config, space.pooled, places, dim, at, space.logits);
   }
 
-  return { run, trace, traits, views: { tokens: true, attention: hasAttention } };
+  /** @param {number} patch @param {number} block @param {number} head */
+  const open = (patch, block, head) => openToken(model, plan, weights, space, last, patch, block, head);
+
+  return { run, trace, traits, open, cuts: cutsOf(model), views: { tokens: true, attention: hasAttention } };
 }
 
 /**
@@ -234,9 +245,9 @@ function spaceFor(model, plan, weights) {
 /**
  * Projected patches plus positions: input [C, S, S] -> state [N, D].
  * @param {Float32Array} input @param {Weights} weights @param {Plan} plan
- * @param {Float32Array} state @param {Float32Array} patches
+ * @param {Float32Array} state @param {Float32Array} patches @param {Cuts} cuts
  */
-function embed(input, weights, plan, state, patches) {
+function embed(input, weights, plan, state, patches, cuts) {
   const { places } = plan;
   for (let i = 0; i < places.length; i++) {
     patches[i] = places[i] < 0 ? 0 : input[places[i]];
@@ -247,7 +258,9 @@ function embed(input, weights, plan, state, patches) {
   if (classToken !== null) {
     state.set(classToken);
   }
-  add(state, positions, positions.length);
+  if (!cuts.positions) {
+    add(state, positions, positions.length);
+  }
 }
 
 /**

@@ -3,7 +3,7 @@
 import { openExamples } from "./examples.js";
 import { openModel } from "./model.js";
 import { pause } from "./pause.js";
-import { curve, deletion, readDrawing, selfTest } from "./probe.js";
+import { causes, curve, deletion, readDrawing, selfTest } from "./probe.js";
 import { FileError } from "./safetensors.js";
 import { ModelError } from "./weights.js";
 
@@ -13,22 +13,29 @@ import { ModelError } from "./weights.js";
 /** @import { Network, Squares, Trace, Views } from "./model.js" */
 /** @import { Picture } from "./paper.js" */
 /** @import { Steps } from "./preprocess.js" */
+/** @import { Opened } from "./token.js" */
 /**
  * @typedef {keyof typeof STRENGTHS} Kind  of disturbance
  *
- * What to compute besides the answer. inside: attention and lens, on unless false.
- * @typedef {{ deletion?: boolean, curve?: Kind | null, inside?: boolean }} Want
+ * One patch in one block and head, all counted from 0.
+ * @typedef {{ patch: number, block: number, head: number }} Place
  *
- * A drawing to read. hidden: numbers of patches, from 0.
+ * What to compute besides the answer. inside: attention and lens, on unless false; open: the token to open; traits: see
+ * novelty.js.
+ * @typedef {{ traits?: boolean, deletion?: boolean, causes?: boolean, curve?: Kind | null, inside?: boolean, open?: Place | null }} Want
+ *
+ * A drawing to read. hidden: numbers of patches, from 0. cuts: what is switched off (cuts.js).
  * @typedef {object} Job
  * @property {Picture} drawing
  * @property {boolean} center
  * @property {number[]} hidden
+ * @property {string[]} [cuts]
  * @property {Disturbance} disturb
  * @property {Want} want
  *
  * @typedef {{ type: "load", model: string, base: string }} Load  base: the address of the model's folder
- * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer }} LoadFiles  the user's own files
+ * @typedef {{ type: "load-files", model: string, config: any, weights: ArrayBuffer, like: string | null }} LoadFiles  files
+ *   that are not of this site's models; like: a model that learned from the same images
  * @typedef {{ type: "read", model: string, request: number } & Job} Read
  * @typedef {{ type: "hurry", model: string }} Hurry  a newer drawing waits: skip the rest of the current reading
  *
@@ -37,16 +44,24 @@ import { ModelError } from "./weights.js";
  * @property {string} model
  * @property {Config} config
  * @property {Squares} squares
+ * @property {Record<string, number[]>} shapes
  * @property {Views} views
+ * @property {string[]} cuts
  * @property {{ images: number, maxDifference: number, maxDistance: number, agree: boolean } | null} selftest
  * @property {Examples | null} examples
  *
  * The probability of class `label` at each strength.
  * @typedef {{ label: number, strengths: number[], probabilities: Float32Array }} Curve
  *
+ * The whole network's answer `label`, its probability, and for each part that can be switched off: what becomes of that
+ * probability without it, and what the answer is then.
+ * @typedef {{ cut: string, probability: number, answer: number }} Effect
+ * @typedef {{ label: number, probability: number, effects: Effect[] }} Causes
+ *
  * milliseconds: of the network alone. image: the network's input [S, S, C] in 0..1, before normalisation. deletion and
  * curve are null if they were not asked for or a newer drawing was waiting. distance: from what the network was trained
- * on; unlike: whether it is unlike all of it. Both are null if that is not known.
+ * on; unlike: whether it is unlike all of it. Both are null if that is not known. whole: the probabilities with nothing
+ * switched off. opened: the token that was to be opened, if the network has it.
  * @typedef {object} ReadingFacts
  * @property {"reading"} type
  * @property {string} model
@@ -56,8 +71,12 @@ import { ModelError } from "./weights.js";
  * @property {Float32Array} image
  * @property {number | null} distance
  * @property {boolean | null} unlike
+ * @property {Float64Array | null} traits
  * @property {Float32Array | null} deletion
  * @property {Curve | null} curve
+ * @property {Causes | null} causes
+ * @property {Float32Array} whole
+ * @property {Opened | null} opened
  * @typedef {ReadingFacts & Trace} Reading
  *
  * @typedef {{ type: "failed", model: string, request?: number, message: string }} Failed  message: one sentence
@@ -82,7 +101,7 @@ self.onmessage = async ({ data: message }) => {
         self.postMessage(await loadBundle(message.model, message.base));
         break;
       case "load-files":
-        self.postMessage(keep(message.model, await openModel(message.config, message.weights), null));
+        self.postMessage(keep(message.model, await openLike(message), null));
         break;
       case "read":
         hurried.delete(message.model);
@@ -120,6 +139,12 @@ async function loadBundle(model, base) {
   return keep(model, await openModel(config, weights, novelty), openExamples(examples, config));
 }
 
+/** @param {LoadFiles} message */
+async function openLike({ config, weights, like }) {
+  const network = await openModel(config, weights);
+  return { ...network, native: networks.get(like ?? "")?.native ?? network.native };
+}
+
 /** @param {string} address */
 async function fetched(address) {
   let response;
@@ -151,8 +176,8 @@ async function asJson(response) {
 function keep(model, network, examples) {
   const selftest = examples === null ? null : selfTest(network, examples, SELFTEST_IMAGES);
   networks.set(model, { ...network, native: examples?.side ?? network.native });
-  const { config, squares, views } = network;
-  return { type: "loaded", model, config, squares, views, selftest, examples };
+  const { config, squares, shapes, views, cuts } = network;
+  return { type: "loaded", model, config, squares, shapes, views, cuts, selftest, examples };
 }
 
 /**
@@ -166,9 +191,12 @@ async function read(message) {
     throw new ModelError(`Model ${model} has not been loaded.`);
   }
   const { answer, unit, input } = readDrawing(network, message);
-  const map = want.deletion ? await inSlices(model, deletion(network, input, answer.probabilities)) : null;
+  const map = want.deletion
+    ? await inSlices(model, deletion(network, input, answer.probabilities, message.cuts))
+    : null;
+  const needs = want.causes ? await inSlices(model, causes(network, input)) : null;
   const line = want.curve ? await inSlices(model, curve(network, unit, message, want.curve)) : null;
-  return { type: "reading", model, request, ...answer, deletion: map, curve: line };
+  return { type: "reading", model, request, ...answer, deletion: map, curve: line, causes: needs };
 }
 
 /**

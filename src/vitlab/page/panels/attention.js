@@ -22,23 +22,25 @@ const NO_TOKENS =
   "Choose a Vision Transformer to see attention.";
 const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
+const LEGEND = "b.h ≈ n: block b, head h, spread over about n patches";
 const EXPLAINED =
   "In each block, every token takes from the others; each head decides in its own way from which. " +
   "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
 
-/** @param {Store} store */
-export function createAttention(store) {
-  const maps = byId("maps");
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createAttention(store, find = byId) {
+  const maps = find("maps");
   /** @type {Squares | null} */
   let squares = null;
-  byId("attention-key").append(...key());
+  const legend = el("span", { class: "more" }, LEGEND);
+  find("attention-key").append(...key(), legend);
 
   /** @param {View} view */
   return function render({ state, mark, model, reading }) {
     const layers = reading?.attention ?? [];
-    setText(byId("attention-say"), say(model));
-    setText(byId("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
-    maps.hidden = byId("attention-key").hidden = layers.length === 0;
+    setText(find("attention-say"), say(model));
+    setText(find("attention-whose"), model && layers.length ? whose(model, mark, layers[0].tokens) : "");
+    maps.hidden = find("attention-key").hidden = layers.length === 0;
     if (!model || !reading || !layers.length) return;
     squares = model.squares;
     const { heads } = layers[0];
@@ -53,18 +55,20 @@ export function createAttention(store) {
       listenToMap(canvas, store, () => squares);
       return el("figure", {}, canvas, el("figcaption"));
     });
-    byId("maps-key").hidden = roomy;
+    legend.hidden = roomy;
     layers.forEach((layer, depth) => {
       for (let head = 0; head < heads; head++) {
         const place = columns > layers.length ? depth * heads + head : head * layers.length + depth;
         const [canvas, caption] = [part(figures[place], "canvas"), childrenOf(figures[place])[1]];
         const shares = attentionFrom(layer, head, patches, mark);
+        const off = state.cuts.includes(`b${depth + 1}`) || state.cuts.includes(`h${depth + 1}.${head + 1}`);
         const over = Math.round(spread(shares));
         canvas.style.width = canvas.style.height = `${side}px`;
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
-        setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: spread over about ${over} patches`);
-        const long = `block ${depth + 1}, head ${head + 1}\n≈ ${over} patches`;
-        setText(caption, roomy ? long : `${depth + 1}.${head + 1} ≈ ${over}`);
+        const words = off ? "switched off" : `spread over about ${over} patches`;
+        setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: ${words}`);
+        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `≈ ${over} patches`}`;
+        setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
   };
@@ -94,10 +98,5 @@ function key() {
     cell.style.background = cssColour(attentionColour(share, 1));
     bar.append(cell);
   }
-  return [
-    el("span", {}, "nothing"),
-    bar,
-    el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`),
-    el("span", { class: "more", id: "maps-key" }, "b.h ≈ n: block b, head h, spread over about n patches"),
-  ];
+  return [el("span", {}, "nothing"), bar, el("span", {}, `${EVEN_SHARES} × an even share; white: an even share`)];
 }

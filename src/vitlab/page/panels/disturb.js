@@ -5,18 +5,21 @@ import { disturbed, KINDS, RANGES } from "../state.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Range, Store } from "../state.js" */
-/** @import { Curve, Kind } from "../net/worker.js" */
+/** @import { Curve, Kind, Loaded } from "../net/worker.js" */
 
 const HEIGHT = 46;
 const INSET = 11; // half of the slider's knob: the curve's ends stand above the knob's
 
 /** @param {Store} store */
 export function createDisturb(store) {
+  const other = byId("curve-other");
   const parts = KINDS.map((kind) => ({ kind, range: RANGES[kind], ...createSlider(store, kind, RANGES[kind]) }));
   byId("calm").addEventListener("click", () => store.set({ rotate: 0, shift: 0, noise: 0 }));
 
   /** @param {View} view */
-  return function render({ state, curves, curves2, model, reading, empty }) {
+  return function render({ state, curves, curves2, model, model2, reading, empty }) {
+    const second = KINDS.map((kind) => curves2[kind]).find(Boolean);
+    setText(other, model2 && second && !empty ? dashed(model2, second) : "");
     byId("calm").hidden = !disturbed(state);
     for (const { kind, range, input, output, canvas } of parts) {
       input.value = String(state[kind]);
@@ -34,6 +37,14 @@ export function createDisturb(store) {
       }
     }
   };
+}
+
+/**
+ * Whose the dashed curve is: it is about the second network's own answer.
+ * @param {Loaded} model @param {Curve} curve
+ */
+function dashed({ config }, { label }) {
+  return `Dashed: ${config.name}, the probability of its own answer, ${config.classes[label]}.`;
 }
 
 /** @param {Store} store @param {Kind} kind @param {Range} range */

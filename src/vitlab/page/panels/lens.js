@@ -8,12 +8,13 @@ import { argmax, percent } from "../net/numbers.js";
 
 const MOST_CLASSES = 10;
 
-export function createLens() {
-  const list = byId("lens");
+/** `find`: the elements of the panel, by the ids of the first network's. */
+export function createLens(find = byId) {
+  const list = find("lens");
   /** @param {View} view */
   return function render({ model, reading, empty }) {
     const stages = reading?.lens ?? [];
-    setText(byId("lens-say"), say(model));
+    setText(find("lens-say"), say(model));
     list.hidden = stages.length === 0;
     if (!model || !stages.length) return;
     const { classes } = model.config;

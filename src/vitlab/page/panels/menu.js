@@ -13,6 +13,8 @@ import { byId, el, setAttribute, setText, svg } from "../dom.js";
  * @property {number | null} test_top1
  * @property {number | null} train_seconds
  * @property {string} [on]
+ * @property {import("../epochs.js").Replay} [replay]  what is known of its training
+ * @property {boolean} [map]  whether it has a map of images
  * @typedef {object} Point
  * @property {string | null} id
  * @property {string} cell

@@ -14,13 +14,13 @@ const BOTH = "The two need not agree: attention shows where information came fro
 const ONE = "Measured by trying: each square alone turns black, and the network reads again.";
 const MOST_TOKENS = 300; // multiplying layers takes the cube of it
 
-/** @param {Store} store */
-export function createNeeds(store) {
-  const [looked, needed] = [byId("looked", HTMLCanvasElement), byId("needed", HTMLCanvasElement)];
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createNeeds(store, find = byId) {
+  const [looked, needed] = [find("looked", HTMLCanvasElement), find("needed", HTMLCanvasElement)];
   /** @type {Squares | null} */
   let squares = null;
   for (const canvas of [looked, needed]) listenToMap(canvas, store, () => squares);
-  byId("needs-key").append(...key());
+  find("needs-key").append(...key());
 
   /** @param {View} view */
   return function render({ state, mark, model, reading, deletion, fresh }) {
@@ -29,9 +29,9 @@ export function createNeeds(store) {
     const patches = squares.grid ** 2;
     const painting = { squares, image: reading.image, channels: model.config.channels, mark, hidden: state.hidden };
     const has = reading.attention.length > 0 && reading.attention[0].tokens <= MOST_TOKENS;
-    byId("looked-figure").hidden = !has;
-    setText(byId("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
-    setText(byId("needs-say"), has ? BOTH : ONE);
+    find("looked-figure").hidden = !has;
+    setText(find("needs-title"), has ? "Where it looked, what it needed" : "What it needed");
+    setText(find("needs-say"), has ? BOTH : ONE);
     if (has) {
       const shares = attentionFrom(rollout(reading.attention), 0, patches, mark);
       paintMap(looked, shares, (share) => attentionColour(share, patches), painting);
@@ -39,7 +39,7 @@ export function createNeeds(store) {
     const falls = deletion ?? new Float32Array(patches);
     paintMap(needed, falls, fallColour, painting);
     needed.classList.toggle("waiting", !fresh);
-    setText(byId("needed-most"), fresh ? most(falls) : "");
+    setText(find("needed-most"), fresh ? most(falls) : "");
   };
 }
 

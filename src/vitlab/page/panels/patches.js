@@ -8,9 +8,9 @@ import { tap } from "./maps.js";
 /** @import { State, Store } from "../state.js" */
 /** @import { Loaded } from "../net/worker.js" */
 
-/** @param {Store} store */
-export function createPatches(store) {
-  const grid = byId("patch-grid");
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createPatches(store, find = byId) {
+  const grid = find("patch-grid");
   let focused = 0;
 
   grid.addEventListener("pointerover", (event) => {
@@ -37,17 +37,20 @@ export function createPatches(store) {
     const to = grid.children[focused + step];
     if (to instanceof HTMLElement) to.focus();
   });
-  byId("show-all").addEventListener("click", () => store.set({ hidden: [] }));
+  find("show-all").addEventListener("click", () => store.set({ hidden: [] }));
   for (const tapped of /** @type {const} */ (["follow", "hide"])) {
-    byId(`tap-${tapped}`).addEventListener("change", () => store.set({ tap: tapped }));
+    find(`tap-${tapped}`).addEventListener("change", () => store.set({ tap: tapped }));
   }
 
   /** @param {View} view */
   return function render({ state, mark, model, reading }) {
     const cuts = model?.views.tokens ?? true;
-    setText(byId("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
-    setText(byId("patches-say"), say(model));
-    byId("show-all").hidden = state.hidden.length === 0;
+    setText(find("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
+    setText(find("patches-say"), say(model));
+    for (const tapped of /** @type {const} */ (["follow", "hide"])) {
+      find(`tap-${tapped}`, HTMLInputElement).checked = state.tap === tapped;
+    }
+    find("show-all").hidden = state.hidden.length === 0;
     if (!model || !reading) return;
     const { squares, config } = model;
     const count = squares.grid ** 2;
@@ -72,7 +75,7 @@ export function createPatches(store) {
       setAttribute(button, "aria-label", `Patch ${i + 1}, ${whereIs(i, squares)}${hidden ? ", hidden" : ""}`);
       paintPatch(part(button, "canvas"), whole, squares, i);
     });
-    setText(byId("patch-now"), now(state, mark, model));
+    setText(find("patch-now"), now(state, mark, model));
   };
 }
 

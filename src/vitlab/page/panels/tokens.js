@@ -14,9 +14,9 @@ const HEIGHT = 88;
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
 
-/** @param {Store} store */
-export function createTokens(store) {
-  const canvas = byId("tokens", HTMLCanvasElement);
+/** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
+export function createTokens(store, find = byId) {
+  const canvas = find("tokens", HTMLCanvasElement);
   let [step, first, patches] = [0, 0, 0];
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerType !== "mouse" || step === 0) return;
@@ -106,8 +106,8 @@ function strongest(layer, query) {
  * @param {boolean} all
  */
 function paintArcs(context, links, step, base, all) {
-  if (!links.length) return;
-  const most = links[0].weight;
+  const most = links[0]?.weight ?? 0;
+  if (most === 0) return; // there are none, or attention is switched off
   context.strokeStyle = ATTENTION_LINE;
   for (const { from, to, weight } of links.toReversed()) {
     const [a, b] = [(from + 0.5) * step, (to + 0.5) * step];

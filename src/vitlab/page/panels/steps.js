@@ -1,0 +1,183 @@
+// The steps of one token through one block: title, formula, a sentence, and the vectors to show. The last vector of each
+// is its result.
+
+import { attentionColour } from "../colour.js";
+import { percent } from "../net/numbers.js";
+import { counted, number } from "./vector.js";
+
+/** @import { Colour } from "../colour.js" */
+/** @import { Opened } from "../net/token.js" */
+/** @import { Loaded } from "../net/worker.js" */
+/**
+ * patch, block and head count from 0.
+ * @typedef {{ model: Loaded, patch: number, block: number, head: number }} Setting
+ *
+ * shows: "row" for the map of what is taken. digits: how its numbers are written.
+ * colour: of a number, if not by its sign.
+ * @typedef {{ title: string, formula: string, say: string, vectors: [string, Float32Array][], shows?: "row",
+ *   digits?: (value: number) => string, colour?: (value: number) => Colour }} Step
+ */
+
+/** @type {((opened: Opened, setting: Setting) => Step | null)[]} */
+export const STEPS = [pixels, vector, queryKeyValue, weights, carried, afterAttention, mlp, afterBlock];
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step}
+ */
+function pixels({ pixels: numbers, across }, { model, patch }) {
+  const { preprocess, channels } = model.config;
+  const colours = channels === 3 ? " in three colours" : "";
+  const over = model.config.model.patch_overlap > model.squares.margin;
+  const beyond = over ? " Beyond the edge of the image it sees 0." : "";
+  const [mean, std] = [preprocess.mean, preprocess.std].map((values) => values.map((value) => value.toFixed(3)));
+  const formula =
+    channels === 1 ? `p = (pixel − ${mean[0]}) / ${std[0]}` : "p = (pixel − mean of its colour) / its deviation";
+  return {
+    title: `1 · The pixels of patch ${patch + 1}`,
+    formula,
+    say: `${across} × ${across} pixels${colours}, from 0 for black to 1, shifted and scaled as in training.${beyond}`,
+    vectors: [["p", numbers]],
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step}
+ */
+function vector({ pixels: from, embedded, position, start }, { patch }) {
+  const size = `W has ${counted(embedded.length)} × ${counted(from.length)} learned numbers, the same for every patch.`;
+  const nothing = "Nothing is added for its place here.";
+  const place = "What is added says where the patch lies; without it, all places would look the same.";
+  /** @type {[string, Float32Array][]} */
+  const vectors =
+    position === null
+      ? [["x = e", start]]
+      : [
+          ["e", embedded],
+          [`position ${patch + 1}`, position],
+          ["x", start],
+        ];
+  return {
+    title: "2 · Its vector: the token",
+    formula: position === null ? "x = e = W p + b" : `e = W p + b      x = e + position ${patch + 1}`,
+    say: `${size} ${position === null ? nothing : place}`,
+    vectors,
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function queryKeyValue({ before, attention }, { model, block, head }) {
+  if (attention === null) return null;
+  const merged = model.config.model.attn_form === "merged";
+  return {
+    title: `3 · Query, key and value in block ${block + 1}${ofHead(model, head)}`,
+    formula: merged
+      ? "n = norm(x)      q = W n + b      k = v = n"
+      : "n = norm(x)      q = W_q n + b_q      k = W_k n + b_k      v = W_v n + b_v",
+    say: merged
+      ? "The query says what it looks for. This network compares it with the tokens themselves, and passes them on."
+      : "The query says what it looks for, the key what others find in it, the value what it hands over.",
+    vectors: [
+      [block ? `x, as it leaves block ${block}` : "x", before],
+      ["n", attention.normed],
+      ["k", attention.k],
+      ["v", attention.v],
+      ["q", attention.q],
+    ],
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function weights({ attention }, { model }) {
+  if (attention === null) return null;
+  const bias = model.config.model.attn_bias ? " + bias" : "";
+  return {
+    title: "4 · What it takes from each token",
+    formula: `aⱼ = exp(sⱼ) / Σ exp(s)      sⱼ = q · kⱼ / √${attention.q.length}${bias}`,
+    say: `Its query against the key of each of the ${counted(attention.weights.length)} tokens; softmax makes shares of 100 %.`,
+    vectors: [["a, one for each token", attention.weights]],
+    shows: "row",
+    digits: (value) => percent(value),
+    colour: (share) => attentionColour(share, model.squares.grid ** 2),
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function carried({ attention }, { model, head }) {
+  if (attention === null) return null;
+  return {
+    title: `5 · The values it takes${ofHead(model, head)}`,
+    formula: "o = a₁ v₁ + a₂ v₂ + a₃ v₃ + …",
+    say: "The values of all tokens, each times its share, added up.",
+    vectors: [["o", attention.carried]],
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function afterAttention({ attention }, { model }) {
+  if (attention === null) return null;
+  const { num_heads: heads } = model.config.model;
+  const all = heads === 1 ? "o" : heads === 2 ? "[o of head 1, o of head 2]" : `[o of head 1, …, o of head ${heads}]`;
+  return {
+    title: "6 · The token after attention",
+    formula: `c = W_o ${all} + b_o      x′ = x + c`,
+    say: "One matrix joins what all heads took. It is added to the token, which is not replaced: the residual line.",
+    vectors: [
+      ["c, what is added", attention.added],
+      ["x′", attention.after],
+    ],
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function mlp({ attention, mlp: half }, { model }) {
+  if (half === null) return null;
+  const { act, mlp_last_gelu: last } = model.config.model;
+  const inner = `W₂ ${act === "relu2" ? "relu²" : "gelu"}(W₁ norm(${attention ? "x′" : "x"}) + b₁) + b₂`;
+  return {
+    title: `${attention ? 7 : 3} · The MLP`,
+    formula: last ? `m = gelu(${inner})` : `m = ${inner}`,
+    say: `The token alone: to ${counted(half.hidden.length)} numbers and back to ${counted(half.added.length)}.`,
+    vectors: [
+      ["hidden", half.hidden],
+      ["m, what is added", half.added],
+    ],
+  };
+}
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function afterBlock({ attention, mlp: half }, { model, block }) {
+  if (half === null) return null;
+  const { depth } = model.config.model;
+  const next =
+    block + 1 < depth ? `It goes on to block ${block + 2}.` : "It was the last block: on to the head, which decides.";
+  const largest = half.after.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return {
+    title: `${attention ? 8 : 4} · The token after block ${block + 1}`,
+    formula: attention ? "x″ = x′ + m" : "x″ = x + m",
+    say: `${next} Its largest number is ${number(largest)} from 0.`,
+    vectors: [["x″", half.after]],
+  };
+}
+
+/** @param {Loaded} model @param {number} head */
+const ofHead = ({ config }, head) => (config.model.num_heads === 1 ? "" : `, head ${head + 1}`);
