@@ -198,7 +198,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "floats above 1": ((SPLIT.images / 3.0, SPLIT.labels), r"x.round\(\)"),
     "normalised": ((SPLIT.images / 127.5 - 1, SPLIT.labels), "undo their normalisation"),
     "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"\[N, H, W\]"),
-    "two channels": ((np.repeat(SPLIT.images, 2, 3), SPLIT.labels), "1 channel"),
+    "17 channels": ((np.repeat(SPLIT.images, 17, 3), SPLIT.labels), "up to 16 channels"),
     "unknown key": ({"x_train": 1, "y_train": 2, "z": 3}, "may have only"),
     "negative": ((SPLIT.images, SPLIT.labels - 1), r"must not be negative.*numpy.unique"),
     "halves": ((SPLIT.images, SPLIT.labels + 0.5), "whole numbers or names, not float64"),

@@ -25,9 +25,9 @@ def numbers(split: Split) -> list[int]:
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (np.zeros((2, 3, 5, 1), np.float64), np.zeros(2, np.int64), "uint8 or float32"),
+        (np.zeros((2, 3, 5, 1), np.float64), np.zeros(2, np.int64), "uint8, uint16 or float32"),
         (np.zeros((2, 3, 5), np.uint8), np.zeros(2, np.int64), "uint8"),
-        (np.zeros((2, 3, 5, 2), np.uint8), np.zeros(2, np.int64), "1 or 3"),
+        (np.zeros((2, 3, 5, 17), np.uint8), np.zeros(2, np.int64), "17 channels .* the most is 16"),
         (np.zeros((2, 0, 5, 1), np.uint8), np.zeros(2, np.int64), "pixel"),
         (np.zeros((2, 3, 5, 1), np.uint8), np.zeros(2, np.int32), "int64"),
         (np.zeros((2, 3, 5, 1), np.uint8), np.zeros((2, 1), np.int64), "int64"),

@@ -12,6 +12,7 @@ import torch
 
 from vitlab import html
 from vitlab.data.images import Pixels
+from vitlab.data.view import Range, range_of, view
 from vitlab.errors import ConfigError
 from vitlab.model import Squares, ViT
 from vitlab.predict import Classifier, Label
@@ -34,7 +35,8 @@ class Attention:
     gathers in head h of block l, so each row sums to 1 (Vaswani et al. 2017, "Attention Is All You Need", eq. 1).
     Tokens are the patches row by row; with a class token (``has_cls``), that comes first.
     ``picture``: what the network saw, float [side, side, channels] from 0 to 1. ``label``: its answer.
-    ``squares``: the patches in a row, the side of one in pixels, and the margin around all of them.
+    ``squares``: the patches in a row, the side of one in pixels, and the margin around all of them. ``shown``: what of
+    0 to 1 pictures of 16 bits use, which becomes black and white in a plot.
 
     >>> run = vitlab.train("small", data="digits", epochs=1, progress=False)
     >>> attention = run.attention(vitlab.load_dataset("digits").test.images[0])
@@ -50,6 +52,7 @@ class Attention:
     label: Label
     squares: Squares
     pool: str
+    shown: Range | None = None
 
     @property
     def has_cls(self) -> bool:
@@ -85,7 +88,7 @@ class Attention:
         query = look.busiest_patch(self.picture, self.squares) if patch is None else patch
         pooled = look.relative(look.pooled_attention(weights, self.pool))
         asked = look.relative(look.query_attention(weights, query, self.has_cls))
-        return look.draw_heads(self.picture, pooled, asked, query, self.squares)
+        return look.draw_heads(view(self.picture, self.shown), pooled, asked, query, self.squares)
 
     def __repr__(self) -> str:
         depth, heads, tokens, _ = self.weights.shape
@@ -104,7 +107,8 @@ def attention_of(classifier: Classifier, image: Picture, center: bool | None = N
     description: Any = classifier.model.describe()
     if reason := description.missing.get("attention"):
         raise ConfigError(f"{classifier.path} has no attention to show: {reason}")
-    inputs_BCSS = classifier.preprocess(classifier.prepare(image, center))
+    image_1HWC = classifier.prepare(image, center)
+    inputs_BCSS = classifier.preprocess(image_1HWC)
     with evaluating(classifier.model):
         logits_BK, weights_LBhNN = cast(ViT, classifier.model).forward_with_attention(inputs_BCSS)
     seen: Pixels = classifier.preprocess.denormalize(inputs_BCSS)[0].permute(1, 2, 0).float().numpy()
@@ -114,4 +118,5 @@ def attention_of(classifier: Classifier, image: Picture, center: bool | None = N
         label=classifier.labels(logits_BK.float(), 1)[0][0],
         squares=description.squares,
         pool=classifier.config.model.pool,
+        shown=range_of(image_1HWC.numpy()),
     )

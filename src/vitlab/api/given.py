@@ -17,7 +17,7 @@ from vitlab.config import RunConfig
 from vitlab.config.presets import preset_config
 from vitlab.config.run import refuse_unknown
 from vitlab.data import Dataset, Split
-from vitlab.data.arrays import channels_last, is_tensor, to_array, to_levels
+from vitlab.data.arrays import channels_last, is_deep, is_tensor, to_array, to_levels
 from vitlab.data.images import ImageError
 from vitlab.data.npz import KEYS, dataset_of
 from vitlab.errors import ConfigError, DataError
@@ -96,8 +96,8 @@ def arrays_in(data: Any) -> dict[str, Array]:
 
 
 def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str, Array]:
-    """uint8 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if the labels
-    are names, or if ``classes`` gives them in the order of their numbers."""
+    """uint8 or uint16 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if
+    the labels are names, or if ``classes`` gives them in the order of their numbers."""
     made: dict[str, Array] = {}
     labels = {part: numbers_or_names(to_array(values), part) for part, (_, values) in parts.items()}
     if {values.dtype.kind for values in labels.values()} & set("U"):
@@ -111,9 +111,11 @@ def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str
         made["classes"] = names
     elif classes is not None:
         made["classes"] = to_array(classes)
-    for part, (images, _) in parts.items():
+    arrays = {part: array_of(images) for part, (images, _) in parts.items()}
+    bits = 16 if any(map(is_deep, arrays.values())) else 8
+    for part, array in arrays.items():
         keys, values = KEYS[part], labels[part]
-        made[keys[0]] = pixels_of(images)
+        made[keys[0]] = to_levels(array, bits)
         if len(values) != len(made[keys[0]]):
             pictures = counted(len(made[keys[0]]), "image")
             raise DataError(f"{part} labels are one number or name for each of {pictures}, not {list(values.shape)}")
@@ -141,14 +143,14 @@ def _lacks(classes: Any) -> str:
     return "no training image is labelled" if classes is None else "the classes lack"
 
 
-def pixels_of(images: Any) -> Array:
-    """uint8 images [N, H, W, C]; DataError for what are no images."""
+def array_of(images: Any) -> Array:
+    """Images [N, H, W, C] of any numbers; DataError for what are no images."""
     if not is_tensor(images) and not isinstance(images, Sequence) and not hasattr(images, "__array__"):
         raise DataError(f"images are an array or a tensor, not {type(images).__name__}")
     array = to_array(images)
     if array.dtype.kind in "OSU":
         raise DataError("images are numbers in one array, all of the same size; numpy.stack(x) makes one of a list")
-    return to_levels(channels_last(array, first=is_tensor(images)))
+    return channels_last(array, first=is_tensor(images))
 
 
 def numbers_or_names(labels: Array, part: str) -> Array:

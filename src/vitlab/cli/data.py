@@ -115,7 +115,13 @@ def describe(places: list[str], as_json: bool) -> int:
         found = inspect(place)
         if as_json:
             sizes = [{"size": size, "files": count} for size, count in found.sizes.items()]
-            rest = {"shape": found.shape, "sizes": sizes, "tables": found.tables, "drawings": found.are_drawings}
+            rest = {
+                "shape": found.shape,
+                "bits": found.bits,
+                "sizes": sizes,
+                "tables": found.tables,
+                "drawings": found.are_drawings,
+            }
             flags.print_json({"data": place, "classes": found.classes, "problems": found.problems()} | rest)
             continue
         lines = description(found, fitted_to_data(None, {"data": place}, ignore))

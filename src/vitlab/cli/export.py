@@ -55,7 +55,7 @@ def declare(children: flags.Children) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a trained network for use elsewhere. onnx, torch: one file that maps uint8 images, as they are in the data
+    """Write a trained network for use elsewhere. onnx, torch: one file that maps images, as they are in the data
     set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. c: a
     folder with a header, a C11 source file that does the same on any processor, and an example. web: a folder for any
     static host, with a page that classifies drawings. transformers, timm: a folder that these libraries load, for a
@@ -154,7 +154,7 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
             f"next: {LOADING[facts['to']].format(str(path))}",
         )
     shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
-    data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
+    data = f"images {facts['type']} [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
     first = f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}"
     return (first, *cost) if cost else (first, f"largest difference from torch: {batches}")
 

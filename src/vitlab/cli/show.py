@@ -147,4 +147,6 @@ def next_lines(folder: RunFolder, state: str, result: Result | None) -> list[str
         return [f"next: vitlab check {run}"] if state == "damaged" else ["next: train again with a lower --lr"]
     if result is None or result.model_sha256 is None:
         return [f"next: vitlab train --resume {run}"]
+    if not folder.is_for_browsers():
+        return [f"next: vitlab look {run}", f"      vitlab predict {run} picture.tif"]
     return [f"next: vitlab look {run}", f"      vitlab serve {run}", f"      vitlab predict {run} seven.png"]

@@ -147,7 +147,11 @@ def changes(result: Result) -> list[str]:
 
 def next_lines(path: Path) -> list[str]:
     """What to type next, for people; without explanations where they do not fit."""
-    commands = {"show": "the result at a glance", "look": "pictures and a report", "serve": "draw, and watch it read"}
+    from vitlab.runs.folder import RunFolder
+
+    commands = {"show": "the result at a glance", "look": "pictures and a report"}
+    if RunFolder(path).is_for_browsers():
+        commands["serve"] = "draw, and watch it read"
     lines = [f"vitlab {command} {quoted(path)}   # {what}" for command, what in commands.items()]
     if max(map(len, lines)) + 6 > columns():
         lines = [f"vitlab {command} {quoted(path)}" for command in commands]

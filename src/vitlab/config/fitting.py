@@ -8,6 +8,8 @@ set is never changed. What is chosen, and why:
   mirrored, and a data set that forbids flips is obeyed.
 - **Input size**: MNIST-like images are seen at 28 x 28, CIFAR-like ones at 32 x 32, photos at 64 x 64, which shows
   enough to tell most things from each other.
+- **What augmentation fills in** at the edges of images of 16 bits is their reflection, for any preset that is chosen:
+  a camera of 12 bits or a microscope seldom uses the whole range, and black may be far from all that the images show.
 - **Patches** such that there are about 8 x 8, whatever the size. Attention costs time with the square of their number,
   and the head of our presets takes all of them side by side: patches of 4 pixels at 64 x 64 would make 256 tokens.
 """
@@ -30,12 +32,13 @@ SMALL = 28  # up to this side, grey images are like MNIST's, for which `small` i
 @dataclass(frozen=True)
 class Shape:
     """Of a data set's images: most have this ``height`` and ``width`` in pixels; ``channels`` is 1 if all are grey.
-    ``may_flip`` is False where a mirrored image would mean something else."""
+    ``may_flip`` is False where a mirrored image would mean something else. ``bits``: of each number, 8 or 16."""
 
     height: int
     width: int
     channels: int
     may_flip: bool = True
+    bits: int = 8
 
     @property
     def longer(self) -> int:
@@ -48,7 +51,8 @@ class Shape:
         return self.channels == 1 and self.longer <= SMALL
 
     def __str__(self) -> str:
-        return f"{self.height:,} x {self.width:,} {'in colour' if self.channels > 1 else 'in grey'}"
+        kind = {1: "in grey", 3: "in colour"}.get(self.channels, f"with {self.channels} channels")
+        return f"{self.height:,} x {self.width:,} {kind}{' of 16 bits' if self.bits == 16 else ''}"
 
 
 def place_to_look_at(base: RunConfig | None, knobs: Mapping[str, Any]) -> str | None:
@@ -79,11 +83,12 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     if shape is None:
         return (base or preset_config(DEFAULT_PRESET)).with_knobs(**rest), ""
     if base is not None:
-        chosen = sizes(base, input_side(shape)) if is_auto else {}
-        config = base.with_knobs(**(chosen | rest))
+        config = base.with_knobs(**((sizes(base, input_side(shape)) if is_auto else {}) | rest))
         return config, seen(config, shape) if is_auto or shape.longer > config.model.image_size else ""
     base = preset_config(DEFAULT_PRESET if shape.channels == 1 else COLOUR_PRESET)
-    chosen = {} if shape.may_flip else {"flip": False}
+    chosen: dict[str, Any] = {} if shape.may_flip else {"flip": False}
+    if shape.bits == 16:
+        chosen["fill"] = "reflect"
     if not shape.is_like_mnist:
         chosen |= sizes(base, rest.get("image_size", input_side(shape)))
     config = base.with_knobs(**(chosen | rest))

@@ -66,8 +66,8 @@ def same_images(some: Tensor, other: Tensor, count: int = 1024) -> bool:
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """images uint8 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device. Images on
-    the disk are `DiskImages`, which pass for a tensor."""
+    """images uint8, uint16 or float32 [N, H, W, C], labels int64 [N] and, perhaps, weights float32 [N] on one device.
+    Images on the disk are `DiskImages`, which pass for a tensor."""
 
     images: Tensor
     labels: Tensor
@@ -75,6 +75,13 @@ class DeviceSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def at(self, numbers: Any) -> Tensor:
+        """The images at ``numbers``. Not all devices can choose among uint16, so their bytes are chosen as int16."""
+        images: Any = self.images
+        is_plain = images.dtype != torch.uint16 or isinstance(images, DiskImages)
+        chosen: Tensor = images[numbers] if is_plain else images.view(torch.int16)[numbers].view(torch.uint16)
+        return chosen
 
 
 def to_device(split: Split, device: torch.device) -> DeviceSplit:
@@ -112,7 +119,7 @@ def epoch_batches(
         if on_disk and number + AHEAD < len(batches):
             on_disk.expect(batches[number + AHEAD])
         weights = () if split.weights is None else (split.weights[indices],)
-        yield (split.images[indices], split.labels[indices], *weights)
+        yield (split.at(indices), split.labels[indices], *weights)
 
 
 def balanced_order(labels_N: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vitlab.data.images import ALL, DECODING, FIRST_DECODING, SAFE
+import numpy as np
+
+from vitlab.data.images import ALL, DECODING, FIRST_DECODING, SAFE, Depth
 from vitlab.data.splits import Floats, Images, Split
 from vitlab.errors import DataError
 from vitlab.text import counted, listed, printable
@@ -46,7 +48,7 @@ class DataFile:
 class Card:
     """What is known about a data set without its pixels.
 
-    ``height`` and ``width`` are in pixels, ``channels`` is 1 (grey) or 3 (red, green, blue).
+    ``height`` and ``width`` are in pixels, ``channels`` is 1 (grey), 3 (red, green, blue) or 2 to 16.
     ``mean`` and ``std`` have one number per channel, of training pixels scaled to [0, 1]; None in the catalogue means
     "computed on loading"; the card of a loaded Dataset always has them.
     ``may_flip`` is False where a mirrored image would mean something else.
@@ -117,8 +119,9 @@ def own_card(
 class Reading:
     """How a run read its own images, so that they are read in the same way later: its ``classes`` in the order of their
     numbers, the grey that transparency became, (height, width) of its images, None where that was not recorded, the
-    formats of files that it could read, the names of the tables that held the labels, and its way of ``decoding``
-    (`data.images`), the first one if none was recorded."""
+    formats of files that it could read, the names of the tables that held the labels, its way of ``decoding``
+    (`data.images`), the first one if none was recorded, and the ``depth`` of its files, None for a run of a version
+    that read all of them with 8 bits and three channels at most."""
 
     classes: tuple[str, ...]
     background: int = 0
@@ -126,6 +129,7 @@ class Reading:
     formats: tuple[str, ...] = SAFE
     tables: tuple[str, ...] = ()
     decoding: int = FIRST_DECODING
+    depth: Depth | None = None
 
     @property
     def is_old(self) -> bool:
@@ -143,7 +147,9 @@ class Reading:
         own = record.get("own_classes")  # with rehearsal, a run knows more classes than its own images show
         classes = tuple(_strings(own, ())) or tuple(record["classes"])
         decoding = DECODING if record.get("decoding") == DECODING else FIRST_DECODING
-        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, decoding)
+        bits, alpha = record.get("bits"), record.get("alpha") is not False
+        depth = Depth(bits, alpha) if type(bits) is int and bits in (8, 16) else None
+        return cls(classes, under, (size[0], size[1]) if is_size else None, formats, tables, decoding, depth)
 
 
 def _strings(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,7 +164,8 @@ class Dataset:
     ``card.classes``. ``digest`` is a SHA-256 that identifies the bytes used; ``origin`` is a short phrase that says
     where they came from; ``unreadable`` lists what was skipped, each with the reason; ``background`` is the grey that
     transparency became; ``formats``, ``tables`` and ``decoding`` are those of Reading; ``sizes`` counts the (height,
-    width) of image files; ``files`` names the file of each training image, if it has one.
+    width) of image files; ``files`` names the file of each training image, if it has one; ``alpha`` is that of its
+    Depth.
 
     >>> vitlab.load_dataset("digits")
     <Dataset digits: 1,437 training and 360 test images of 8 x 8 x 1, 10 classes>
@@ -177,6 +184,7 @@ class Dataset:
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     decoding: int = DECODING
+    alpha: bool = True
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "validation": self.val, "test": self.test}
@@ -185,6 +193,11 @@ class Dataset:
         return printable(
             f"<Dataset {self.card.name}: {sizes} images of {shape}, {counted(len(self.card.classes), 'class')}>"
         )
+
+    @property
+    def bits(self) -> int:
+        """How many each pixel was read with: 16 for uint16 images, else 8."""
+        return 16 if self.train.images.dtype == np.uint16 else 8
 
     def __post_init__(self) -> None:
         card, classes = self.card, len(self.card.classes)
@@ -199,6 +212,10 @@ class Dataset:
             found, highest = split.images.shape[1:], int(split.labels.max())
             if found != shape:
                 raise DataError(f"the {part} images of {card.name} have the shape {found}, not {shape}")
+            own, trained = split.images.dtype, self.train.images.dtype
+            if own != trained and np.uint16 in (own, trained):
+                types = f"{own}, but training images {trained}"
+                raise DataError(f"the {part} images of {card.name} are {types}; give all of them one type")
             if highest >= classes:
                 raise DataError(
                     f"{card.name} has {classes} classes, but a {part} label is {highest}; "

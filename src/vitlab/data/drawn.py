@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.images import with_bits
+
 LIGHT = "mnist-drawing"  # bright ink on black, as in MNIST
 DARK = "mnist-drawing-dark"  # the same, dark ink on white
 SIDE = 28  # of an image, in pixels
@@ -30,13 +32,15 @@ Pixels = npt.NDArray[np.uint8]
 def drawing_of(images_NHWC: npt.NDArray[Any], wanted: Literal["auto", "yes", "no"] = "auto") -> str | None:
     """The normalisation that pictures need before a network that is trained on these images: LIGHT, DARK or None.
 
-    ``wanted`` "auto" looks at the images, [N, H, W, C], uint8 or float32 with 1 for white; "yes" and "no" are the
-    user's word, so only the ground's brightness is looked at.
+    ``wanted`` "auto" looks at the images, [N, H, W, C], uint8, uint16 or float32 with 1 for white; "yes" and "no" are
+    the user's word, so only the ground's brightness is looked at.
     """
     if wanted == "no" or not len(images_NHWC):
         return None
     some = images_NHWC[:: -(-len(images_NHWC) // LOOKED_AT)]
-    if some.dtype != np.uint8:
+    if some.dtype == np.uint16:
+        some = with_bits(some, 8)
+    elif some.dtype != np.uint8:
         some = (some.clip(0, 1) * 255).round().astype(np.uint8)
     border = np.concatenate([some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]], axis=1)
     name = DARK if np.median(border) > 127 else LIGHT

@@ -18,15 +18,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitlab.data import cache, tables
+from vitlab.data import cache, tables, tiff
 from vitlab.data.ahead import ahead
 from vitlab.data.cards import Dataset, Reading, own_card
+from vitlab.data.depth import bytes_of_pixel, check_channels, depth_of, dtype_of, lost_lines
 from vitlab.data.images import (
     ALL,
     DECODING,
     MAX_PIXELS,
+    Depth,
+    Eight,
     ImageError,
     Pixels,
+    bits_of,
     decode_layers,
     format_of,
     looks_like_an_image,
@@ -34,6 +38,7 @@ from vitlab.data.images import (
     read_file,
     resize,
     size_of,
+    tags_at,
 )
 from vitlab.data.large import Place, Spill, open_parts, write_parts
 from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts, has_classes
@@ -62,12 +67,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Found:
-    """A file in the folder of a class: its name in one form, and its size if it looks readable."""
+    """A file in the folder of a class: its name in one form, its size if it looks readable, the ``bits`` that can be
+    kept of each number, and what it states if it is a TIFF."""
 
     path: Path
     label: str
     size: Size | None
     is_image: bool
+    bits: int = 8
+    tags: tiff.Tags | None = None
 
     @property
     def pixels(self) -> int:
@@ -77,13 +85,15 @@ class Found:
 
 @dataclass
 class Harvest:
-    """The images that were read, by part: uint8 [H, W, C] of one size, or where in ``spill`` they are; the transparency
-    of those that have some; the brightness of their ink; the digest of every image file; the name of each file, by
-    part."""
+    """The images that were read, by part: [H, W, C] of one size and of ``depth``, or where in ``spill`` they are; the
+    transparency of those that have some; the brightness of their ink; the digest of every image file; the name of each
+    file, by part; what could not be kept of how many of them."""
 
+    depth: Depth | None = None
     spill: Spill | None = None
     images: dict[str, list[tuple[Pixels | Place, str]]] = field(default_factory=dict)
-    alphas: dict[tuple[str, int], Pixels] = field(default_factory=dict)
+    alphas: dict[tuple[str, int], Eight] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)
     inks: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
@@ -91,14 +101,15 @@ class Harvest:
 
 
 class Decoded(NamedTuple):
-    """An image as it is kept, its transparency and the brightness of its ink, the digest of its file, and whether it
-    was resized."""
+    """An image as it is kept, its transparency and the brightness of its ink, the digest of its file, whether it was
+    resized, and what of the file could not be kept."""
 
     pixels: Pixels
-    alpha: Pixels | None
+    alpha: Eight | None
     ink: float | None
     digest: str
     is_resized: bool
+    lost: str
 
 
 def load_folder(
@@ -127,11 +138,12 @@ def load_folder(
         _refuse_unreadable(found["train"], layout)
     sizes = [one.size for one in found["train"] if one.size]
     size, why = choose_size(sizes, sum(map(len, found.values())), side, reading, decoding)
-    count = sum(map(len, found.values()))
-    if 3 * count * size[0] * size[1] > most_in_memory():
-        harvest, under, classes, splits = _on_disk(found, size, kinds, layout, reading, decoding, (why, log))
+    everything = [one for files in found.values() for one in files]
+    depth = depth_of(everything, reading, log)
+    if bytes_of_pixel(everything, depth) * len(everything) * size[0] * size[1] > most_in_memory():
+        harvest, under, classes, splits = _on_disk(found, size, kinds, layout, reading, decoding, (why, log), depth)
     else:
-        harvest = Harvest()
+        harvest = Harvest(depth)
         _read_all(found, size, kinds, layout, reading, decoding, harvest)
         _report(layout, harvest, size, why, log)
         _check_counts(layout, harvest)
@@ -160,6 +172,7 @@ def load_folder(
         tables=layout.tables,
         sizes=stored,
         files=tuple(harvest.files["train"]),
+        alpha=depth is None or depth.alpha,
     )
 
 
@@ -237,8 +250,9 @@ def _look_at(path: Path, label: str, kinds: tuple[str, ...]) -> Found:
             head = file.read(HEAD)
     except OSError:  # reported when it is read
         head = b""
-    size = size_of(head, path) if format_of(head) in kinds else None
-    return Found(path, label, size, looks_like_an_image(head, path.name))
+    tags = tags_at(head, path)
+    size = size_of(head, path, tags) if format_of(head) in kinds else None
+    return Found(path, label, size, looks_like_an_image(head, path.name), bits_of(head, tags), tags)
 
 
 def _refuse_unreadable(files: list[Found], layout: Layout) -> None:
@@ -251,7 +265,7 @@ def _refuse_unreadable(files: list[Found], layout: Layout) -> None:
 
 def _reason(path: Path, layout: Layout) -> str:
     try:
-        decode_layers(read_file(path), layout.name(path), strict=False)
+        decode_layers(read_file(path), layout.name(path), strict=False, depth=Depth())
     except ImageError as error:
         return str(error)
     return f"{layout.name(path)} does not state its size"
@@ -340,7 +354,9 @@ def _read_all(
     harvest: Harvest,
 ) -> None:
     is_old = reading is not None and reading.is_old
-    read = partial(_read_image, size=size, kinds=kinds, layout=layout, decoding=decoding, is_old=is_old)
+    read = partial(
+        _read_image, size=size, kinds=kinds, layout=layout, decoding=decoding, is_old=is_old, depth=harvest.depth
+    )
     together = max(1, min(TOGETHER, READ_BYTES // (3 * size[0] * size[1])))
     for part, files in found.items():
         harvest.images[part], harvest.files[part] = [], []
@@ -357,15 +373,16 @@ def _on_disk(
     reading: Reading | None,
     decoding: int,
     words: tuple[str, Callable[[str], None]],
+    depth: Depth | None,
 ) -> tuple[Harvest, int, tuple[str, ...], dict[str, Split]]:
     """What `load_folder` needs, with the images in the user's cache: they are decoded only if they are not there yet.
     ``words``: why they have that size, and where to say what was left out."""
     why, log = words
-    name = _cache_name(found, size, kinds, layout, reading, decoding)
-    known, harvest = cache.opened(name), Harvest()
+    name = _cache_name(found, size, kinds, layout, reading, decoding, depth)
+    known, harvest = cache.opened(name), Harvest(depth)
     if known is None:
         log("the images do not fit into memory, so they stay on the disk and are read in batches")
-        with Spill(cache.folder()) as harvest.spill:
+        with Spill(cache.folder(), dtype_of(depth)) as harvest.spill:
             _read_all(found, size, kinds, layout, reading, decoding, harvest)
             _report(layout, harvest, size, why, log)
             _check_counts(layout, harvest)
@@ -374,6 +391,7 @@ def _on_disk(
                 "skipped": list(layout.skipped),
                 "digests": harvest.digests,
                 "resized": harvest.num_resized,
+                "lost": harvest.lost,
                 "background": under,
                 "files": harvest.files,
                 "labels": {part: [label for _, label in pairs] for part, pairs in harvest.images.items()},
@@ -383,7 +401,7 @@ def _on_disk(
         assert known is not None, "it was just written"
     file, about = known
     layout.skipped[:], harvest.digests, harvest.num_resized = about["skipped"], about["digests"], about["resized"]
-    harvest.files = about["files"]
+    harvest.files, harvest.lost = about["files"], Counter(about.get("lost", {}))
     with file:
         stored = open_parts(file, about, size)
     harvest.images = {part: [(Place(0), label) for label in labels] for part, labels in about["labels"].items()}
@@ -409,10 +427,13 @@ def _cache_name(
     layout: Layout,
     reading: Reading | None,
     decoding: int,
+    depth: Depth | None,
 ) -> str:
     """A digest of everything that the decoded images depend on, without decoding one."""
     old, under = (reading.is_old, reading.background) if reading else (False, None)
     lines = [f"{decoding} {size} {' '.join(kinds)} {old} {under}"]
+    if depth and any(one.tags is not None or one.bits > 8 for files in found.values() for one in files):
+        lines.append(f"{depth.bits} {depth.alpha}")  # others are the same with and without it
     for part, files in found.items():
         for one in files:
             try:
@@ -424,7 +445,7 @@ def _cache_name(
 
 
 def _read_image(
-    one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, decoding: int, is_old: bool
+    one: Found, size: Size, kinds: tuple[str, ...], layout: Layout, decoding: int, is_old: bool, depth: Depth | None
 ) -> Decoded | ImageError:
     """An image as it is kept, or why it cannot be read."""
     if is_old and one.pixels > MAX_PIXELS:
@@ -432,16 +453,16 @@ def _read_image(
     try:
         data = read_file(one.path)
         layers = decode_layers(
-            data, layout.name(one.path), strict=False, least=max(size), kinds=kinds, decoding=decoding
+            data, layout.name(one.path), False, least=max(size), kinds=kinds, decoding=decoding, depth=depth
         )
     except ImageError as error:
         return error
     image, alpha, ink = resize(layers.pixels, *size), None, None
     if layers.alpha is not None:
-        alpha = resize(layers.alpha[..., np.newaxis], *size)[..., 0]
+        alpha = np.asarray(resize(layers.alpha[..., np.newaxis], *size)[..., 0], np.uint8)
         is_asked = layers.alpha.any() and layers.alpha.mean() <= 255 * (1 - CLEAR)
         ink = layers.ink if is_asked else None
-    return Decoded(image, alpha, ink, sha256(data), image is not layers.pixels)
+    return Decoded(image, alpha, ink, sha256(data), image is not layers.pixels, layers.lost)
 
 
 def _gather(part: str, one: Found, image: Decoded | ImageError, layout: Layout, harvest: Harvest) -> None:
@@ -451,6 +472,7 @@ def _gather(part: str, one: Found, image: Decoded | ImageError, layout: Layout, 
     if part == "train" and image.ink is not None:
         harvest.inks.append(image.ink)
     harvest.num_resized += image.is_resized
+    harvest.lost[image.lost] += 1
     if harvest.spill is not None:
         harvest.images[part].append((harvest.spill.put(image.pixels, image.alpha), one.label))
     else:
@@ -483,16 +505,23 @@ def _report(layout: Layout, harvest: Harvest, size: Size, why: str, log: Callabl
         log(f"skipped {len(skipped):,} of {total} in {layout.root}: {'. '.join(skipped[:3])}{more}")
     if harvest.num_resized:
         log(f"resized {harvest.num_resized:,} of {counted(read, 'image')} to {size[0]} x {size[1]}, {why}")
+    for line in lost_lines(harvest.lost):
+        log(line)
 
 
 def _check_counts(layout: Layout, harvest: Harvest) -> None:
-    """DataError when a part has too few images."""
+    """DataError when a part has too few images, or images that do not fit together."""
     left_out = f" (left out: {layout.told()})" if layout.left_out else ""
     first = f" ({layout.skipped[0]})" if layout.skipped else left_out
     for part, folder in layout.parts.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:
             raise DataError(f"{folder} has {counted(count, 'readable image')}{first}; {part} needs at least {least}")
+    channels = {
+        part: [one.channels if isinstance(one, Place) else one.shape[2] for one, _ in pairs]
+        for part, pairs in harvest.images.items()
+    }
+    check_channels(channels, harvest.files)
 
 
 def _to_splits(layout: Layout, classes: tuple[str, ...], harvest: Harvest, size: Size, under: int) -> dict[str, Split]:
@@ -506,7 +535,7 @@ def _to_splits(layout: Layout, classes: tuple[str, ...], harvest: Harvest, size:
     for part in layout.parts:
         labels = np.array([numbers[label] for _, label in harvest.images.pop(part)], dtype=np.int64)
         read = pixels.pop(part)
-        images = np.empty((len(read), *size, channels), dtype=np.uint8)
+        images = np.empty((len(read), *size, channels), dtype_of(harvest.depth))
         for row in range(len(read) - 1, -1, -1):
             image = over(read.pop(), harvest.alphas.get((part, row)), under)
             images[row] = image  # grey [H, W, 1] fills all channels

@@ -19,8 +19,9 @@ from vitlab.advice import spoken
 from vitlab.config import RunConfig
 from vitlab.config.fitting import Shape, fitted, place_to_look_at
 from vitlab.data.cards import CATALOGUE
+from vitlab.data.depth import depth_of
 from vitlab.data.folder import find_files, usual_size
-from vitlab.data.images import ALL, ImageError, decode_layers, read_file
+from vitlab.data.images import ALL, Depth, ImageError, decode_layers, read_file
 from vitlab.data.layout import TABLES
 from vitlab.data.npz import KEYS, SHORT_KEYS
 from vitlab.data.paths import open_regular
@@ -84,18 +85,22 @@ def _of_folder(root: Path, labels: tuple[str, ...] | None = None) -> Shape | Non
         return None
     (height, width), _ = usual_size([one.size for one in there if one.size])
     some = there[:: math.ceil(len(there) / LOOKED_AT)]
-    return Shape(height, width, max(map(_channels, (one.path for one in some))))
+    depth = depth_of(there, None, ignore)
+    channels = max(_channels(one.path, depth) for one in some)
+    return Shape(height, width, channels, bits=8 if depth is None else depth.bits)
 
 
-def _channels(path: Path) -> int:
+def _channels(path: Path, depth: Depth | None) -> int:
     try:
-        return int(decode_layers(read_file(path), path.name, strict=False, least=LEAST).pixels.shape[2])
+        layers = decode_layers(read_file(path), path.name, strict=False, least=LEAST, depth=depth)
+        return int(layers.pixels.shape[2])
     except ImageError:  # reported when it is read
         return 1
 
 
 def _of_npz(path: Path) -> Shape | None:
-    """From the header of the training images, and the first of them: grey images may be stored as colour."""
+    """From the header of the training images, and the first of them: grey images may be stored as colour, and 8 bits
+    as 16."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         names = (f"{keys['train'][0]}.npy" for keys in (KEYS, SHORT_KEYS))
         name = next((name for name in names if name in archive.namelist()), None)
@@ -106,9 +111,12 @@ def _of_npz(path: Path) -> Shape | None:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             (count, height, width, *rest), by_columns, dtype = read(stream)
             channels = rest[0] if rest else 1
-            if channels == 1 or by_columns or dtype.hasobject or not 0 < height * width * channels <= 2**26:
+            is_plain = channels == 1 and dtype != np.uint16
+            if is_plain or by_columns or dtype.hasobject or not 0 < height * width * channels <= 2**26:
                 return Shape(height, width, channels)
             images = min(count, LOOKED_AT)
             data = stream.read(images * height * width * channels * dtype.itemsize)
     pixels = np.frombuffer(data, dtype).reshape(images, -1, channels)
-    return Shape(height, width, 1 if (pixels == pixels[..., :1]).all() else channels)
+    bits = 16 if dtype.newbyteorder("=") == np.uint16 and (pixels > 255).any() else 8
+    is_grey = channels in (1, 3) and (pixels == pixels[..., :1]).all()
+    return Shape(height, width, 1 if is_grey else channels, bits=bits)

@@ -13,21 +13,23 @@ import threading
 import warnings
 import zlib
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data import tiff
 from vitlab.data.paths import open_regular
 from vitlab.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
+Eight = npt.NDArray[np.uint8]
 
 MAX_BYTES = 256 * 2**20  # of an encoded file
 MAX_PIXELS = 4_000_000  # of a decoded picture; a JPEG of more is decoded at 1/2, 1/4 or 1/8
@@ -65,6 +67,8 @@ OTHERS = (
 )
 READABLE = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SUFFIXES = (*READABLE, ".heic", ".heif", ".avif")
+DEEP_GREY = b"\x10\0"  # in a PNG's header: 16 bits, grey
+DEEP_COLOUR = (b"\x10\2", b"\x10\4", b"\x10\6")  # in colour, or with transparency: Pillow reads 8 of 16 bits
 ORIENTATION = 0x0112  # in EXIF: how the camera was held
 LARGE_PIXELS = 1_000_000  # pictures of more are decoded one at a time, because each takes much memory
 # How a JPEG is decoded: 1, at a fraction only if it has more than MAX_PIXELS; 2, at the smallest fraction that leaves
@@ -109,23 +113,55 @@ class ImageError(DataError):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Depth:
+    """How much of a file is kept: ``bits`` of each number, 8 or 16, and all channels of a TIFF. ``alpha``: whether a
+    last channel that it marks as transparency is that. Without a Depth, as earlier versions read: 8 bits, and what
+    Pillow makes of channels."""
+
+    bits: int = 8
+    alpha: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """A decoded picture before its transparency is filled: uint8 ``pixels`` [H, W, 1 or 3] over black; ``alpha``, uint8
-    [H, W], None if nothing is transparent; ``ink``, the mean brightness of what is not."""
+    """A decoded picture before its transparency is filled: ``pixels`` uint8 (or uint16) [H, W, C] over black;
+    ``alpha``, uint8 [H, W], None if nothing is transparent; ``ink``, the mean brightness of what is not, 0 to 255;
+    ``lost``: what of the file these pixels do not hold, in words."""
 
     pixels: Pixels
-    alpha: Pixels | None = None
+    alpha: Eight | None = None
     ink: float = 0.0
+    lost: str = ""
 
 
-def over(black_HWC: Pixels, alpha_HW: Pixels | None, under: int) -> Pixels:
+def over(black_HWC: Pixels, alpha_HW: Eight | None, under: int) -> Pixels:
     """Pixels with transparency ``alpha_HW`` that lie over black, over a background of the grey ``under``."""
     if alpha_HW is None or not under:
         return black_HWC
-    added = (under * (255 - alpha_HW.astype(np.uint16)) + 127) // 255
-    mixed: Pixels = np.minimum(black_HWC + added[..., np.newaxis], 255).astype(np.uint8)
+    most, wide = np.iinfo(black_HWC.dtype).max, twice(black_HWC)
+    added = (under * (255 - alpha_HW.astype(wide)) + 127) // 255 * wide(most // 255)
+    mixed: Pixels = np.minimum(black_HWC + added[..., np.newaxis], most).astype(black_HWC.dtype)
     return mixed
+
+
+def twice(pixels: Pixels) -> Any:
+    """The unsigned type with twice as many bits, in which products of two of these numbers fit."""
+    return np.uint32 if pixels.dtype == np.uint16 else np.uint16
+
+
+def with_bits(pixels: Pixels, bits: int) -> Pixels:
+    """The same pixels as uint8 or, for 16 ``bits``, as uint16: black and white stay black and white."""
+    if (pixels.dtype == np.uint16) == (bits == 16):
+        return pixels
+    if bits == 16:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def with_depth(layers: Layers, depth: Depth, lost: str) -> Layers:
+    """The same with the bits of ``depth``."""
+    return replace(layers, pixels=with_bits(layers.pixels, depth.bits), lost=lost)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -150,8 +186,10 @@ def decode(
     least: int | None = None,
     under: int = 0,
     decoding: int = DECODING,
+    depth: Depth | None = None,
 ) -> Pixels:
-    """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3.
+    """uint8 [H, W, C] of an image file; C is 1 when every pixel is grey, else 3. With ``depth`` uint8 or uint16, and C
+    as many as a TIFF has.
 
     EXIF orientation is applied, and 16 bits are scaled to 8. Transparency becomes the grey ``under``, except in a
     ``drawing``, where it becomes white under dark ink and black under bright ink, so strokes never vanish. ``strict``,
@@ -159,7 +197,7 @@ def decode(
     whatever Pillow can read is accepted, and of an animation the first frame. For ``local``, ``least`` and ``decoding``
     see `decode_layers`. ImageError in one line that begins with ``name``.
     """
-    layers = decode_layers(data, name, strict, local or not strict, least, decoding=decoding)
+    layers = decode_layers(data, name, strict, local or not strict, least, decoding=decoding, depth=depth)
     return over(layers.pixels, layers.alpha, (255 if layers.ink <= 127 else 0) if drawing else under)
 
 
@@ -171,6 +209,7 @@ def decode_layers(
     least: int | None = None,
     kinds: tuple[str, ...] = ALL,
     decoding: int = DECODING,
+    depth: Depth | None = None,
 ) -> Layers:
     """The same before transparency is filled.
 
@@ -189,6 +228,14 @@ def decode_layers(
             data = checked_png(data, shown, local)
         elif kind == "JPEG" and data.count(SCAN) > MAX_SCANS:
             raise ImageError(f"{shown} is a JPEG with more than {MAX_SCANS} scans; save it as PNG")
+    tags = tiff.tags_of(data) if depth and kind == "TIFF" else None
+    if depth and tags is not None:
+        tags = tags if depth.alpha else tags.without_alpha
+        if wrong := tags.why_not():
+            raise ImageError(f"{shown} {wrong}")
+        check_size(tags.width, tags.height, shown, strict, MAX_LOCAL_PIXELS // max(1, (tags.channels or 1) // 3))
+        if not tags.is_for_pillow:
+            return with_depth(_of_tags(data, tags, shown), depth, _lost(data, kind, tags))
     try:
         with _quiet:
             picture: Image = PIL.Image.open(BytesIO(data), formats=(kind,))
@@ -197,7 +244,7 @@ def decode_layers(
                 _choose_fraction(picture, data, shown, local, least, decoding)
             with _large if _takes_much(picture, data) else nullcontext():
                 if kind != "JPEG" and picture.width * picture.height > MAX_PIXELS:
-                    picture = _reduced(picture)
+                    picture = _reduced(picture, depth is not None)
                 picture.load()
                 if picture.mode == "F":
                     raise ImageError(f"{shown} has floating-point pixels; save it with 8 or 16 bits")
@@ -207,7 +254,8 @@ def decode_layers(
                     raise
                 except Exception:  # how the camera was held is a free-form note; the pixels are intact
                     pass
-                return _to_layers(picture)
+                layers = _to_layers(picture, depth is not None, tags is not None and tags.white_is_zero)
+                return with_depth(layers, depth, _lost(data, kind, tags)) if depth else layers
     except (ImageError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError:
@@ -217,13 +265,57 @@ def decode_layers(
         raise _damaged(shown) from error
 
 
-def size_of(head: bytes, path: Path) -> tuple[int, int] | None:
-    """(height, width) of an image file as it is seen, from its first bytes or header; None if it has none."""
+def _of_tags(data: bytes, tags: tiff.Tags, name: str) -> Layers:
+    """A TIFF that Pillow cannot decode as a whole."""
+    try:
+        pixels = tiff.pixels_of(data, tags)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "imagecodecs" in str(error):
+            raise ImageError(
+                f"{name} is compressed in a way that needs the package imagecodecs: pip install imagecodecs, or save "
+                "it uncompressed"
+            ) from None
+        raise _damaged(name) from error
+    if tags.has_alpha:
+        return _split_alpha(pixels)
+    return Layers(_grey_if_all_is(pixels) if pixels.shape[2] == 3 else pixels)
+
+
+def _lost(data: bytes, kind: str, tags: tiff.Tags | None) -> str:
+    """What of a file is not in its pixels, though it could be."""
+    if tags is not None and tags.pages > 1 and not tags.stacked:
+        return "all pages but the first"
+    return "8 of the 16 bits of PNG with colour or transparency" if kind == "PNG" and data[24:26] in DEEP_COLOUR else ""
+
+
+def tags_at(head: bytes, path: Path) -> tiff.Tags | None:
+    """What a TIFF states; None for a damaged one, and for all else. ``head``: the first bytes of the file."""
+    if format_of(head) != "TIFF":
+        return None
+    try:
+        with open_regular(path) as file:
+            return tiff.tags_of(file)
+    except OSError:  # reported when it is read
+        return None
+
+
+def bits_of(head: bytes, tags: tiff.Tags | None) -> int:
+    """8, or 16 if a file has so many that can be kept, from its first bytes or, of a TIFF, its tags."""
+    return 16 if (head.startswith(PNG) and head[24:26] == DEEP_GREY) or (tags is not None and tags.is_deep) else 8
+
+
+def size_of(head: bytes, path: Path, tags: tiff.Tags | None = None) -> tuple[int, int] | None:
+    """(height, width) of an image file as it is seen, from its first bytes or header, or its ``tags``; None if it has
+    none."""
     import PIL.Image
 
     kind = format_of(head)
     if kind is None:
         return None
+    if tags is not None and not tags.is_for_pillow:
+        return (tags.height, tags.width) if tags.height and tags.width else None
     try:
         if head.startswith(PNG) and head[12:16] == b"IHDR" and b"eXIf" not in head:
             width, height = struct.unpack(">II", head[16:24])
@@ -276,12 +368,14 @@ def _takes_much(picture: Image, data: bytes) -> bool:
     return data.startswith(JPEG) and (held_coefficients(data) or 0) > 3 * LARGE_PIXELS
 
 
-def _reduced(picture: Image) -> Image:
+def _reduced(picture: Image, deep: bool) -> Image:
     """A picture of many pixels at a fraction of its size, so that MAX_PIXELS or fewer are left."""
     width, height = picture.size
     factor = math.ceil(math.sqrt(width * height / MAX_PIXELS))
     while -(-width // factor) * -(-height // factor) > MAX_PIXELS:
         factor += 1
+    if deep and picture.mode.startswith("I"):
+        return picture.convert("I").reduce(factor)
     return _plain(picture).reduce(factor)
 
 
@@ -395,9 +489,12 @@ def checked_png(data: bytes, name: str, local: bool = False) -> bytes:
     return b"".join(kept)
 
 
-def _to_layers(picture: Image) -> Layers:
+def _to_layers(picture: Image, deep: bool = False, white_is_zero: bool = False) -> Layers:
     if picture.mode.startswith("I"):  # 16 bits of grey
-        return Layers(_eight_bits(picture)[..., np.newaxis])
+        levels = _sixteen_bits(picture)[..., np.newaxis]
+        if not deep:
+            return Layers(with_bits(levels, 8))
+        return Layers(65535 - levels if white_is_zero else levels)  # Pillow inverts only 8 bits
     if not picture.has_transparency_data:
         return Layers(_grey_if_all_is(np.array(picture.convert("RGB"))))
     return _split_alpha(np.array(picture.convert("RGBA")))
@@ -408,16 +505,15 @@ def _plain(picture: Image) -> Image:
     import PIL.Image
 
     if picture.mode.startswith("I"):
-        return PIL.Image.fromarray(_eight_bits(picture))
+        return PIL.Image.fromarray(with_bits(_sixteen_bits(picture), 8))
     if picture.mode in ("L", "RGB", "RGBA"):
         picture.load()
         return picture if not picture.info.get("transparency") else picture.convert("RGBA")
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
-def _eight_bits(picture: Image) -> Pixels:
-    values = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
-    return ((values + 128) // 257).astype(np.uint8)
+def _sixteen_bits(picture: Image) -> npt.NDArray[np.uint16]:
+    return np.clip(np.asarray(picture).astype(np.int64), 0, 65535).astype(np.uint16)
 
 
 def _grey_if_all_is(pixels_HW3: Pixels) -> Pixels:
@@ -425,23 +521,26 @@ def _grey_if_all_is(pixels_HW3: Pixels) -> Pixels:
     return pixels_HW3[..., :1].copy() if is_grey else pixels_HW3
 
 
-def _split_alpha(pixels_HW4: Pixels) -> Layers:
-    """Red, green, blue over black, with the transparency and the brightness of the ink."""
-    colour, alpha = pixels_HW4[..., :3], pixels_HW4[..., 3]
+def _split_alpha(pixels_HWC: Pixels) -> Layers:
+    """Grey, or red, green, blue, over black, with the transparency, which comes last, and the brightness of the ink."""
+    colour, alpha = pixels_HWC[..., :-1], pixels_HWC[..., -1]
+    most = np.iinfo(pixels_HWC.dtype).max
     weight = int(alpha.sum(dtype=np.int64))
     ink = float((to_grey(colour)[..., 0].astype(np.int64) * alpha).sum() / weight) if weight else 0.0
-    mixed = (colour.astype(np.uint16) * alpha[..., np.newaxis] + 127) // 255
-    is_opaque = weight == 255 * alpha.size
-    return Layers(_grey_if_all_is(mixed.astype(np.uint8)), None if is_opaque else alpha.copy(), ink)
+    mixed = (colour.astype(twice(colour)) * alpha[..., np.newaxis] + most // 2) // most
+    is_opaque = weight == int(most) * alpha.size
+    flat = _grey_if_all_is(mixed.astype(pixels_HWC.dtype))
+    return Layers(flat, None if is_opaque else np.array(with_bits(alpha, 8), np.uint8), ink * 255 / most)
 
 
 def to_grey(pixels_HWC: Pixels) -> Pixels:
-    """uint8 [H, W, 1]: the brightness of red, green and blue (ITU-R 601: 0.299, 0.587, 0.114); grey is unchanged."""
+    """[H, W, 1]: the brightness of red, green and blue (ITU-R 601: 0.299, 0.587, 0.114); grey is unchanged."""
     if pixels_HWC.shape[2] == 1:
         return pixels_HWC
     red, green, blue = (pixels_HWC[..., channel].astype(np.uint32) for channel in range(3))
-    brightness = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16  # in parts of 65536, as Pillow does
-    return brightness.astype(np.uint8)[..., np.newaxis]
+    # In parts of 65536, as Pillow does. The weights' sum is 65536, so 16 bits just fit into 32.
+    brightness = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return brightness.astype(pixels_HWC.dtype)[..., np.newaxis]
 
 
 def resize(pixels_HWC: Pixels, height: int, width: int) -> Pixels:
@@ -450,6 +549,12 @@ def resize(pixels_HWC: Pixels, height: int, width: int) -> Pixels:
 
     if pixels_HWC.shape[:2] == (height, width):
         return pixels_HWC
-    channels = pixels_HWC.shape[2]
-    picture = PIL.Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC)
-    return np.asarray(picture.resize((width, height), PIL.Image.Resampling.BILINEAR)).reshape(height, width, channels)
+    channels, how = pixels_HWC.shape[2], PIL.Image.Resampling.BILINEAR
+    if pixels_HWC.dtype == np.uint8 and channels in (1, 3):
+        picture = PIL.Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC)
+        return np.asarray(picture.resize((width, height), how)).reshape(height, width, channels)
+    made = np.empty((height, width, channels), pixels_HWC.dtype)
+    for channel in range(channels):  # Pillow takes four for transparency, and 16 bits only as floats
+        picture = PIL.Image.fromarray(pixels_HWC[..., channel].astype(np.float32))
+        made[..., channel] = np.rint(np.asarray(picture.resize((width, height), how)))
+    return made

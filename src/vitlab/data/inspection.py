@@ -30,7 +30,7 @@ class Inspection:
     the second are also in the first, pixel by pixel; for a part with itself, how many repeat another one. ``notes``:
     what was said while the images were read. ``shape``: [H, W, C] of the images as they are kept; ``sizes`` counts the
     (height, width) of the files. ``tables``: the names of those that hold the labels. ``are_drawings``: whether they
-    are normalised as MNIST's digits are."""
+    are normalised as MNIST's digits are. ``bits``: of each number, 8 or 16."""
 
     classes: dict[str, dict[str, int]]
     unreadable: tuple[str, ...]
@@ -41,6 +41,7 @@ class Inspection:
     sizes: Mapping[tuple[int, int], int]
     tables: tuple[str, ...]
     are_drawings: bool
+    bits: int = 8
 
     @property
     def parts(self) -> dict[str, int]:
@@ -104,6 +105,7 @@ def inspect(place: str) -> Inspection:
         sizes=dataset.sizes,
         tables=dataset.tables,
         are_drawings=drawing_of(dataset.train.images) is not None,
+        bits=dataset.bits,
     )
 
 
@@ -147,7 +149,7 @@ def description(inspection: Inspection, config: RunConfig) -> list[str]:
 def _about_files(inspection: Inspection) -> list[str]:
     height, width, channels = inspection.shape
     colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-    kept = f"{height} x {width} pixels, {colours}"
+    kept = f"{height} x {width} pixels, {colours}{' of 16 bits' if inspection.bits == 16 else ''}"
     sizes = Counter(inspection.sizes)
     if len(sizes) < 2:
         return [kept]

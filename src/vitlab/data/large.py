@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from vitlab import files
 from vitlab.data import cache
-from vitlab.data.images import Pixels, over
+from vitlab.data.images import Eight, Pixels, over
 from vitlab.data.stored import PixelFile, Stored
 from vitlab.errors import storage_error
 
@@ -33,11 +34,11 @@ class Place(NamedTuple):
 
 
 class Spill:
-    """Images in a temporary file of ``folder`` that has no name and vanishes with the process."""
+    """Images of ``dtype`` in a temporary file of ``folder`` that has no name and vanishes with the process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtype: npt.DTypeLike = np.uint8) -> None:
         files.make_folder(folder)
-        self.folder = folder
+        self.folder, self.dtype = folder, np.dtype(dtype)
         self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed in __exit__)
         self.end = 0
 
@@ -47,7 +48,7 @@ class Spill:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.file.close()
 
-    def put(self, image: Pixels, alpha: Pixels | None) -> Place:
+    def put(self, image: Pixels, alpha: Eight | None) -> Place:
         """Store an image [H, W, C] and its transparency [H, W]; StorageError when the disk is full."""
         place = Place(self.end, image.shape[2], alpha is not None)
         try:
@@ -62,7 +63,8 @@ class Spill:
         """The image at ``place`` of ``size`` (height, width), its transparency filled with the grey ``under``."""
         pixels = size[0] * size[1]
         self.file.seek(place.start)
-        image = np.frombuffer(self.file.read(pixels * place.channels), np.uint8).reshape(*size, place.channels)
+        data = self.file.read(pixels * place.channels * self.dtype.itemsize)
+        image = np.frombuffer(data, self.dtype).reshape(*size, place.channels)
         alpha = np.frombuffer(self.file.read(pixels), np.uint8).reshape(size) if place.has_alpha else None
         return over(image, alpha, under)
 
@@ -84,15 +86,17 @@ def write_parts(
         for some in places.values():
             for block in _blocks(spill, some, shape, under):
                 file.write(block.data)
-        return about | {"counts": {part: len(some) for part, some in places.items()}, "channels": channels}
+        counts = {part: len(some) for part, some in places.items()}
+        return about | {"counts": counts, "channels": channels, "dtype": spill.dtype.name}
 
-    cache.write(name, sum(map(len, places.values())) * size[0] * size[1] * channels, fill, log)
+    count = sum(map(len, places.values())) * size[0] * size[1] * channels
+    cache.write(name, count * spill.dtype.itemsize, fill, log)
 
 
 def _blocks(spill: Spill, places: Sequence[Place], shape: tuple[int, int, int], under: int) -> Iterator[Pixels]:
     for start in range(0, len(places), TOGETHER):
         some = places[start : start + TOGETHER]
-        block = np.empty((len(some), *shape), np.uint8)
+        block = np.empty((len(some), *shape), spill.dtype)
         for image, place in zip(block, some, strict=True):
             image[...] = spill.get(place, shape[:2], under)  # grey [H, W, 1] fills all channels
         yield block
@@ -101,7 +105,8 @@ def _blocks(spill: Spill, places: Sequence[Place], shape: tuple[int, int, int], 
 def open_parts(file: BufferedReader, about: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """The images of each part, on the disk; they pass for arrays."""
     shape, start, found = (*size, int(about["channels"])), 0, {}
+    dtype = np.dtype("uint16" if about.get("dtype") == "uint16" else "uint8")
     for part, count in about["counts"].items():
-        found[part] = Stored([PixelFile(file, count, shape, np.uint8, start)], np.arange(count))
-        start += count * size[0] * size[1] * shape[2]
+        found[part] = Stored([PixelFile(file, count, shape, dtype, start)], np.arange(count))
+        start += count * size[0] * size[1] * shape[2] * dtype.itemsize
     return found

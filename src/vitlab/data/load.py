@@ -77,6 +77,7 @@ def _remember(images: Stored, dataset: Dataset) -> None:
         return [*pixel_statistics(dataset.train.images), count_constant(dataset.train.images)]
 
     how = f" {dataset.decoding}" if dataset.card.layout == "folder" else ""
+    how += " uint16" if images.dtype == np.uint16 else ""
     what = f"{dataset.digest} {images.shape} {dataset.background}{how}"
     mean, std, images.constant = cache.remembered(f"{sha256(what.encode())}-statistics", find)
     images.mean, images.std = tuple(mean), tuple(std)

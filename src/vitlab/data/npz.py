@@ -16,11 +16,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from vitlab.data.arrays import refuse_channels_first
 from vitlab.data.cache import kept
 from vitlab.data.cards import Dataset, Reading, own_card
+from vitlab.data.images import ImageError, with_bits
 from vitlab.data.paths import open_regular
-from vitlab.data.splits import Split
-from vitlab.data.stored import PixelFile, Stored, most_in_memory
+from vitlab.data.splits import MOST_CHANNELS, Split
+from vitlab.data.stored import PixelFile, Stored, blocks, most_in_memory
 from vitlab.errors import DataError, VitlabError
 from vitlab.text import counted, listed
 
@@ -38,9 +40,9 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     """Read the arrays in ``path``; DataError when they do not make a data set.
 
     Keys are x_train, y_train and, optionally, x_val, y_val, x_test, y_test; or images, labels. Images are uint8 (or
-    other whole numbers from 0 to 255) [N, H, W] or [N, H, W, C], labels integers [N]. With an array of strings
-    ``classes``, labels are places in it; without it, the classes are the training labels that occur. ``reading``: as
-    the run read them that they are loaded for.
+    other whole numbers from 0 to 255) or uint16 [N, H, W] or [N, H, W, C], labels integers [N]. With an array of
+    strings ``classes``, labels are places in it; without it, the classes are the training labels that occur.
+    ``reading``: as the run read them that they are loaded for.
     """
     try:
         with open_regular(path) as file:
@@ -54,10 +56,11 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
             f"cannot read {str(path)!r}: {reason}; choose an .npz file that exists and can be read"
         ) from error
     keys = SHORT_KEYS if "images" in arrays and "x_train" not in arrays else KEYS
+    bits = bits_of([arrays[images] for images, _ in keys.values() if images in arrays], reading)
     pairs: dict[str, tuple[Array, Array]] = {}
     for part, (images, labels) in keys.items():
         if images in arrays and labels in arrays:
-            pairs[part] = _pixels(arrays[images], path), _labels(arrays[labels], path)
+            pairs[part] = _pixels(arrays[images], path, bits), _labels(arrays[labels], path)
         elif part == "train":
             raise DataError(f"{path} must hold x_train and y_train, or images and labels; it holds {found}")
         elif images in arrays or labels in arrays:
@@ -65,9 +68,17 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
     return dataset_of(pairs, arrays.get("classes"), path, digest, log, reading)
 
 
-def read_images(path: Path) -> Array:
-    """The images of a file that needs no labels, uint8 [N, H, W] or [N, H, W, C]: those called images, x_test or x, or
-    else its only array. DataError for anything else."""
+def bits_of(images: list[Any], reading: Reading | None) -> int:
+    """8 or 16, as the run read its images; for a new one 16 if a part is uint16 and not all of it fits into 8."""
+    if reading is not None:
+        return reading.depth.bits if reading.depth else 8
+    deep = [one for one in images if one.dtype == np.uint16 and one.ndim > 0]
+    return 16 if any((some > 255).any() for one in deep for some in blocks(one)) else 8
+
+
+def read_images(path: Path, bits: int | None = None) -> Array:
+    """The images of a file that needs no labels, uint8 or uint16 [N, H, W] or [N, H, W, C], with so many ``bits``:
+    those called images, x_test or x, or else its only array. DataError for anything else."""
     try:
         with open_regular(path) as file:
             found, arrays = _read_arrays(file, path, None)
@@ -76,8 +87,8 @@ def read_images(path: Path) -> Array:
     named = [name for name in ONLY_IMAGES if name in arrays] or list(arrays)
     if not named or (len(arrays) > 1 and named[0] not in ONLY_IMAGES):
         raise DataError(f"{path} holds {found}; call the array of images to classify images")
-    images: Array = _pixels(arrays[named[0]], path)
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+    images: Array = _pixels(arrays[named[0]], path, bits or bits_of([arrays[named[0]]], None))
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > MOST_CHANNELS):
         raise DataError(f"{path} contains images of shape {list(images.shape)}; they must be [N, H, W] or [N, H, W, C]")
     return images[..., np.newaxis] if images.ndim == 3 else images
 
@@ -129,7 +140,7 @@ def _read_arrays(
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             return names, {
-                key: array
+                key: array.astype(array.dtype.newbyteorder("="), copy=False)
                 for key in arrays.files
                 if (known is None or key in known) and isinstance(array := arrays[key], np.ndarray)
             }
@@ -154,15 +165,15 @@ def _check_archive(file: IO[bytes], path: Path) -> None:
 def _open_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, digest: str, log: Callable[[str], None]
 ) -> Any:
-    """An array of the file: images of uint8 as `Stored`, in the file itself or, if they are compressed there, from the
-    cache; everything else in memory."""
+    """An array of the file: images of uint8 or uint16 as `Stored`, in the file itself or, if they are compressed there,
+    from the cache; everything else in memory."""
     with archive.open(member) as stream:
         shape, in_columns, dtype = _header(stream)
-        if len(shape) not in (3, 4) or dtype != np.uint8 or in_columns:
+        if len(shape) not in (3, 4) or dtype not in (np.uint8, np.uint16) or not dtype.isnative or in_columns:
             stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
         side = (shape[1], shape[2], shape[3] if len(shape) == 4 else 1)
-        size, before = math.prod(shape), stream.tell()
+        size, before = math.prod(shape) * dtype.itemsize, stream.tell()
         if member.compress_type != zipfile.ZIP_STORED:
             name = f"{digest}-{member.filename.removesuffix('.npy')}"
             with kept(name, size, partial(_copy, stream, size), log) as unpacked:
@@ -198,10 +209,23 @@ def _check_claim(stream: IO[bytes], size: int) -> None:
         raise ValueError(f"it states the shape {shape} but holds {size:,} bytes")
 
 
-def _pixels(images: Any, path: Path) -> Any:
-    """Pixels as uint8; DataError with the advice that fits their type and range."""
-    if isinstance(images, Stored) or images.dtype == np.uint8:
+def _pixels(images: Any, path: Path, bits: int) -> Any:
+    """Pixels as uint8 or, of 16 ``bits``, uint16; DataError with the advice that fits their type and range."""
+    if images.ndim == 4:
+        try:
+            refuse_channels_first(images.shape)
+        except ImageError as error:
+            raise DataError(f"{path}: {error}") from None
+    if images.dtype == (np.uint16 if bits == 16 else np.uint8):
         return images
+    if isinstance(images, Stored):
+        if bits == 16:
+            raise DataError(f"{path} contains images of uint16 and uint8; save all as uint16 or all as uint8")
+        return _pixels(images[:], path, bits)
+    if images.dtype == np.uint8:
+        return with_bits(images, bits)
+    if bits == 16:
+        raise DataError(f"{path} contains images of uint16 and {images.dtype}; save all as uint16 or all as uint8")
     kind, lowest, highest = images.dtype.kind, 0.0, 0.0
     if kind in "iuf" and images.size:
         lowest, highest = float(images.min()), float(images.max())
@@ -212,6 +236,8 @@ def _pixels(images: Any, path: Path) -> Any:
     advice = "save them as numbers from 0 to 255"
     if kind in "iu":
         advice = f"they go from {lowest:,.0f} to {highest:,.0f}: scale them to 0 to 255, then .astype(np.uint8)"
+        if lowest >= 0 and highest <= 65535 and images.dtype != np.uint16:
+            advice += ", or to 0 to 65535, then .astype(np.uint16)"
     elif kind == "f" and not (math.isfinite(lowest) and math.isfinite(highest)):
         advice = "some are not finite numbers: np.nan_to_num(x) replaces them"
     elif kind == "f" and lowest >= 0 and highest <= 1:

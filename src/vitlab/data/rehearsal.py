@@ -65,8 +65,11 @@ def fitted(split: Split, other: Dataset, dataset: Dataset, classes: tuple[str, .
     """Images of ``other`` in the size and the channels of ``dataset``."""
     height, width, channels = dataset.card.height, dataset.card.width, dataset.card.channels
     images = split.images
-    if images.dtype != dataset.train.images.dtype or images.dtype != np.uint8:
-        raise ConfigError(f"rehearse: {other.card.name} and {dataset.card.name} need 8-bit images; use other data")
+    names = f"rehearse: {other.card.name} and {dataset.card.name}"
+    if images.dtype != dataset.train.images.dtype or images.dtype not in (np.uint8, np.uint16):
+        raise ConfigError(f"{names} need images of the same bits, 8 or 16; use other data")
+    if channels != images.shape[3] and not {channels, images.shape[3]} <= {1, 3}:
+        raise ConfigError(f"{names} have {images.shape[3]} and {channels} channels; use other data")
     if images.shape[1:3] != (height, width):
         images = np.stack([resize(image, height, width).reshape(height, width, -1) for image in images])
     if channels == 1 and images.shape[3] != 1:

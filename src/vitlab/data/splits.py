@@ -18,18 +18,20 @@ from vitlab.errors import ConfigError, DataError
 from vitlab.randomness import numpy_generator
 from vitlab.text import counted
 
-Images = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
+MOST_CHANNELS = 16
 FEW = 10  # images that may be in the order of their classes by chance
 UNLIKELY = 1e-3  # chance at which images count as sorted by class
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Images with their labels: ``images`` [N, H, W, C] with C 1 or 3, uint8 from 0 (black) to 255, or float32 (where 0
-    is black and 1 is white, but other numbers are possible), and ``labels`` int64 [N]; DataError for anything else.
+    """Images with their labels: ``images`` [N, H, W, C] with C 1 to 16 (1 is grey, 3 red, green, blue), uint8 from 0
+    (black) to 255, uint16 from 0 to 65535, or float32 (where 0 is black and 1 is white, but other numbers are
+    possible), and ``labels`` int64 [N]; DataError for anything else.
     Images that do not fit into memory are a `stored.Stored`, which passes for an array.
 
     >>> split = vitlab.load_dataset("digits").test
@@ -50,8 +52,11 @@ class Split:
 
     def __post_init__(self) -> None:
         images, labels, weights = self.images, self.labels, self.weights
-        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or images.shape[3] not in (1, 3):
-            raise DataError(f"images must be uint8 or float32 [N, H, W, 1 or 3], not {_describe(images)}")
+        if images.dtype not in (np.uint8, np.uint16, np.float32) or images.ndim != 4:
+            raise DataError(f"images must be uint8, uint16 or float32 [N, H, W, C], not {_describe(images)}")
+        if images.shape[3] > MOST_CHANNELS:
+            channels = f"{images.shape[3]} channels (the last size of {list(images.shape)})"
+            raise DataError(f"images have {channels}, but the most is {MOST_CHANNELS}; leave some out")
         if 0 in images.shape[1:]:
             raise DataError(f"images must have at least one pixel, not {_describe(images)}")
         if labels.dtype != np.int64 or labels.ndim != 1:
@@ -199,7 +204,8 @@ def count_constant(images: Images | Floats) -> int:
 
 
 def pixel_statistics(images: Images | Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]; of float32 images as they are.
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]: uint8 by 255, uint16 by 65535, float32
+    as they are.
 
     A channel that never changes gets the deviation 1, so normalising cannot divide by zero.
     """
@@ -210,13 +216,14 @@ def pixel_statistics(images: Images | Floats) -> tuple[tuple[float, ...], tuple[
         channels = [images[..., channel] for channel in range(images.shape[3])]
         spreads = [float(one.std(dtype=np.float64)) if one.min() < one.max() else 1.0 for one in channels]
         return tuple(float(one.mean(dtype=np.float64)) for one in channels), tuple(spreads)
-    values = np.arange(256) / 255
+    levels = 65536 if images.dtype == np.uint16 else 256
+    values = np.arange(levels) / (levels - 1)
     means, deviations = [], []
-    counts_C256 = np.zeros((images.shape[3], 256), dtype=np.int64)
+    counts_CL = np.zeros((images.shape[3], levels), dtype=np.int64)
     for some in blocks(images):  # bincount needs 8 bytes per pixel: keep that small
-        for channel, counts in enumerate(counts_C256):
-            counts += np.bincount(some[..., channel].ravel(), minlength=256)
-    for counts in counts_C256:
+        for channel, counts in enumerate(counts_CL):
+            counts += np.bincount(some[..., channel].ravel(), minlength=levels)
+    for counts in counts_CL:
         mean = float(counts @ values / counts.sum())
         variance = float(counts @ (values - mean) ** 2 / counts.sum())
         means.append(mean)

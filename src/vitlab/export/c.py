@@ -86,6 +86,8 @@ def export_c(classifier: Classifier, out: Path, int8: Gate | None = None) -> dic
     check_new(out, folder=True)
     if not isinstance(classifier.model, ViT | CNN):
         raise ExportError(f"{classifier.path} is an MLP-Mixer, which cannot be written as C; use --to onnx")
+    if classifier.bits == 16:
+        raise ExportError(f"{classifier.path}: its images have 16 bits, and the code in C takes bytes; use --to onnx")
     code, flash, memory = source(classifier, int8 is not None)
     content = {HEADER: header(classifier).encode(), SOURCE: code.encode()}
     content[EXAMPLE] = (PARTS / EXAMPLE).read_bytes()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitlab.data.images import with_bits
 from vitlab.errors import DataError
 from vitlab.export.whole import ExportError, Outputs, Whole
 from vitlab.predict import Classifier
@@ -23,7 +24,7 @@ MOST_IMAGES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """``images`` uint8 [N, H, W, C] and ``labels`` [N] of a ``part`` of the run's data, and how many points of accuracy
+    """``images`` [N, H, W, C] and ``labels`` [N] of a ``part`` of the run's data, and how many points of accuracy
     int8 may cost on them."""
 
     images: Tensor
@@ -57,6 +58,7 @@ def gate_of(classifier: Classifier, data: str | None, most_loss: float, note: Ca
     prepared = open_run(classifier.path).prepare(note, asked, data, "measuring the accuracy of int8")
     for part, split in (("validation", prepared.dataset.val), ("test", prepared.dataset.test)):
         if split is not None:
-            images, labels = split.images[:MOST_IMAGES], split.labels[:MOST_IMAGES]
+            some: Any = split.images[:MOST_IMAGES]
+            images, labels = with_bits(some, classifier.bits), split.labels[:MOST_IMAGES]
             return Gate(torch.from_numpy(images), torch.from_numpy(labels), part, most_loss)
     raise DataError(f"{classifier.path} has no validation or test images to measure the accuracy of int8 on")

@@ -26,7 +26,7 @@ from vitlab.config import ModelConfig
 from vitlab.data.drawn import DARK
 from vitlab.export import tensors
 from vitlab.export.check import sums
-from vitlab.export.whole import BATCHES, ExportError, Whole, check_new, compare, one_line, silence
+from vitlab.export.whole import BATCHES, ExportError, Whole, check_new, compare, for_browsers, one_line, silence
 from vitlab.look.report import markdown, templates
 from vitlab.model import ViT
 from vitlab.model.block import NORM_EPS
@@ -98,6 +98,8 @@ def refuse(classifier: Classifier, to: str) -> None:
     """ExportError, with all reasons in one line, for a network that the library ``to`` cannot express."""
     config, network = classifier.config.model, f"{to}' ViT" if to.endswith("s") else f"{to}'s ViT"
     start = f"start from --preset {START}"
+    if why_not := for_browsers(classifier):
+        raise ExportError(f"{classifier.path}: {why_not}; use --to onnx or torch")
     if not isinstance(classifier.model, ViT):
         kind = classifier.model.describe().kind
         raise ExportError(f"{classifier.path}: {network} cannot express a {kind}; {start}")

@@ -35,8 +35,8 @@ NEEDED = ("onnx", "onnxruntime", "onnxscript")
 def export_onnx(
     classifier: Classifier, path: Path, attention: bool = False, int8: Gate | None = None
 ) -> dict[str, Any]:
-    """Write the network to ``path`` as one file: `images` uint8 [B, H, W, C] -> `logits` float32 [B, K] and, with
-    ``attention``, `attention_0` ... [B, h, N, N]. B is free.
+    """Write the network to ``path`` as one file: `images` uint8 or uint16 [B, H, W, C] -> `logits` float32 [B, K] and,
+    with ``attention``, `attention_0` ... [B, h, N, N]. B is free.
 
     Before the file is kept, ONNX Runtime's answers are compared with torch's. With ``int8`` its products are then
     rounded to int8, and what that costs is measured. Classes, digest and version are in the file's metadata.
@@ -63,7 +63,7 @@ def export_onnx(
 
 def onnx_bytes(whole: Whole, about: dict[str, Any]) -> bytes:
     """The file, with ``about`` as metadata."""
-    example = noise(whole.shape, 2)  # with one image, torch would treat the batch size as a constant
+    example = noise(whole.shape, 2, whole.bits)  # with one image, torch would treat the batch size as a constant
     whole(example)  # creates the constants of preprocessing before the tracing
     with one_line("torch cannot write this network as ONNX"), silence():
         program = torch.onnx.export(

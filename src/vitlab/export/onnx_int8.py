@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ class Calibration:
     def __init__(self, images: Tensor) -> None:
         self.parts: Iterator[Tensor] = iter(images[:CALIBRATION].split(TOGETHER))
 
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, npt.NDArray[np.unsignedinteger[Any]]] | None:
         """The next batch; None at the end."""
         part = next(self.parts, None)
         return None if part is None else {"images": part.numpy()}

@@ -6,7 +6,7 @@ import numpy as np
 
 from vitlab import files
 from vitlab.data import CATALOGUE, Dataset, Reading, Split, load_dataset
-from vitlab.data.images import Pixels, resize, to_grey
+from vitlab.data.images import Pixels, resize, to_grey, with_bits
 from vitlab.data.sources import local_paths
 from vitlab.errors import DataError
 from vitlab.predict import Classifier
@@ -38,5 +38,5 @@ def stored_images(classifier: Classifier, split: Split) -> Pixels:
     _, height, width, own_channels = split.images.shape
     fits = height == width and own_channels == channels and height >= image_size // 2
     side = height if fits else image_size
-    resized = [resize(image, side, side) for image in split.images]
+    resized = [resize(with_bits(image, 8), side, side) for image in split.images]
     return np.stack([to_grey(one) if channels == 1 else np.broadcast_to(one, (side, side, 3)) for one in resized])

@@ -15,7 +15,7 @@ from vitlab.predict import Classifier
 
 
 def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
-    """Write the network to ``path`` (.pt2): images uint8 [B, H, W, C] -> (logits float32 [B, K],). B is free.
+    """Write the network to ``path`` (.pt2): images uint8 or uint16 [B, H, W, C] -> (logits float32 [B, K],). B is free.
 
         program = torch.export.load("run.pt2").module()
         (logits,) = program(images)
@@ -38,7 +38,7 @@ def export_program(classifier: Classifier, path: Path) -> dict[str, Any]:
 
 def program_bytes(whole: Whole, about: dict[str, Any]) -> bytes:
     """The file, with ``about`` as metadata."""
-    example = noise(whole.shape, 2)  # with one image, torch would treat the batch size as a constant
+    example = noise(whole.shape, 2, whole.bits)  # with one image, torch would treat the batch size as a constant
     whole(example)  # creates the constants of preprocessing before the tracing
     stream = io.BytesIO()
     with one_line("torch cannot write this network as a program"), silence(), torch.no_grad():

@@ -26,7 +26,7 @@ from vitlab.export.own import own_data, stored_images
 from vitlab.export.preview import PREVIEW, head, preview
 from vitlab.export.replay import replay_files
 from vitlab.export.single import single_file
-from vitlab.export.whole import ExportError, check_new
+from vitlab.export.whole import ExportError, check_new, for_browsers
 from vitlab.model import count_parameters
 from vitlab.predict import Classifier
 from vitlab.runs.folder import MOST_TENSORS, SUMS, RunFolder
@@ -112,6 +112,8 @@ def gather(
     known: dict[str, Split | None] = {}
     examples: dict[str, Split | None] = {}
     for model_id, classifier in models.items():
+        if why_not := for_browsers(classifier):
+            raise RunError(f"{classifier.path}: {why_not}; use vitlab predict, or vitlab export --to onnx or torch")
         note(f"{classifier.path}: {model_id}")
         images = digest_in(classifier.path)  # at one path there may have been other images
         data = files.to_json([vars(classifier.config.data), classifier.config.train.seed, images])

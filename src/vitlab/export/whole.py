@@ -1,7 +1,7 @@
 """A network with its preprocessing inside, and how an exported copy is compared with it before it is kept.
 
 The classic mistake of an export is to leave the preprocessing behind. So an exported file takes stored images, uint8 in
-0 to 255, and scales, resizes, crops and normalises them with the same code as training.
+0 to 255 or uint16 in 0 to 65535, and scales, resizes, crops and normalises them with the same code as training.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class ExportError(VitlabError):
 
 
 class Whole(nn.Module):
-    """uint8 [B, H, W, C] -> logits [B, K] and, with ``attention``, each layer's weights [B, h, N, N].
+    """[B, H, W, C] -> logits [B, K] and, with ``attention``, each layer's weights [B, h, N, N].
 
-    ``shape`` is (H, W, C) of a stored image.
+    ``shape`` is (H, W, C) of a stored image, and ``bits`` of each of its numbers 8 (uint8) or 16 (uint16).
     """
 
     def __init__(self, classifier: Classifier, attention: bool = False) -> None:
         super().__init__()
         self.model, self.preprocess, self.attention = classifier.model, classifier.preprocess, attention
-        self.shape = (*classifier.stored_size, classifier.channels)
+        self.shape, self.bits = (*classifier.stored_size, classifier.channels), classifier.bits
 
     def forward(self, images_BHWC: Tensor) -> tuple[Tensor, ...]:
         """The outputs in the order of `names`."""
@@ -63,17 +63,25 @@ class Whole(nn.Module):
         return ["logits", *(f"attention_{layer}" for layer in layers)]
 
 
-def noise(shape: tuple[int, int, int], count: int) -> Tensor:
-    """Random images uint8 [count, H, W, C], the same each time."""
+def noise(shape: tuple[int, int, int], count: int, bits: int = 8) -> Tensor:
+    """Random images [count, H, W, C], uint8 or, of 16 ``bits``, uint16, the same each time."""
     draw = generator_on(torch.device("cpu"), 0, "export", count)
-    return torch.randint(0, 256, (count, *shape), generator=draw).to(torch.uint8)
+    return torch.randint(0, 2**bits, (count, *shape), generator=draw).to(torch.uint16 if bits == 16 else torch.uint8)
+
+
+def for_browsers(classifier: Classifier) -> str | None:
+    """Why programs that only know pictures as browsers do cannot use a network; None if they can."""
+    if classifier.bits == 8 and classifier.channels in (1, 3):
+        return None
+    channels = counted(classifier.channels, "channel")
+    return f"its images have {channels} of {classifier.bits} bits, but pages and hubs know grey and colour of 8 bits"
 
 
 def compare(whole: Whole, copy: Callable[[Tensor], Outputs], where: str) -> dict[str, float]:
     """The largest difference between torch's outputs and the copy's, for each batch size; ExportError above AGREE."""
     found: dict[str, float] = {}
     for count in BATCHES:
-        images, number = noise(whole.shape, count), counted(count, "image")
+        images, number = noise(whole.shape, count, whole.bits), counted(count, "image")
         with torch.inference_mode():
             expected = dict(zip(whole.names, whole(images), strict=True))
         with one_line(f"{where} is not kept: it fails for {number}"):
@@ -163,13 +171,14 @@ def write(classifier: Classifier, whole: Whole, path: Path, data: bytes, to: str
     files.make_folder(path.absolute().parent)
     files.write_bytes(path, data)
     with torch.inference_mode():
-        outputs = dict(zip(whole.names, whole(noise(whole.shape, 1)), strict=True))
+        outputs = dict(zip(whole.names, whole(noise(whole.shape, 1, whole.bits)), strict=True))
     return {
         "to": to,
         "path": str(path),
         "bytes": len(data),
         "sha256": files.sha256(data),
         "input": ["B", *whole.shape],
+        "type": f"uint{whole.bits}",
         "outputs": {name: ["B", *output.shape[1:]] for name, output in outputs.items()},
         "model_sha256": classifier.digest,
     }

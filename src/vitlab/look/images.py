@@ -22,6 +22,7 @@ from matplotlib.patches import Rectangle
 from vitlab.config import AugmentConfig, ModelConfig, RunConfig
 from vitlab.config.presets import preset_config
 from vitlab.data import Dataset
+from vitlab.data.view import range_of, view, words
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
 from vitlab.look.run import Subject, evenly, visible
@@ -51,11 +52,11 @@ def draw_examples(images_NSSC: Pixels, labels_N: npt.NDArray[np.int64], classes:
     """The first ten images of each class, one row per class; with more than twelve classes the first image of each."""
     if len(classes) > ROWS:
         return _draw_one_each(images_NSSC, labels_N, classes)
-    rows, names = [], []
+    rows, names, shown = [], [], range_of(images_NSSC)
     for number, name in enumerate(classes):
         own = images_NSSC[labels_N == number][:COLUMNS]
         if len(own):
-            rows.append(style.fill_rows(own, COLUMNS)[0])
+            rows.append(style.fill_rows(view(own, shown), COLUMNS)[0])
             names.append(f"{short(name)}  ({(labels_N == number).sum():,})")
     gap = max(1, images_NSSC.shape[1] // 12)
     figure, axes = style.subplots(WIDTH, 0.91 * WIDTH * len(rows) / COLUMNS)
@@ -215,22 +216,24 @@ def examples_picture(dataset: Dataset) -> Picture:
         text += f"{largest}, the smallest {classes[least]} with {sizes[least]:,}: a ratio of {ratio:.2f}."
     else:
         text += f"{largest}; {classes[least]} has none."
+    text += words(train.images.shape[3], dataset.bits)
     alt = f"A grid of example images, the first of each of {len(classes)} classes"
     return Picture("examples", "Examples", draw_examples(train.images, train.labels, classes), alt, text)
 
 
-def patches_picture(image: npt.NDArray[np.uint8], config: ModelConfig, file: str, title: str, what: str) -> Picture:
+def patches_picture(image: Pixels, config: ModelConfig, file: str, title: str, what: str) -> Picture:
     """One stored image [H, W, C], resized and cut as a ViT of ``config`` does it. ``what`` names the image."""
     side, overlap, grid, batch = config.patch_size, config.patch_overlap, config.grid, torch.from_numpy(image)[None]
     resized = visible(batch, Preprocess(config.image_size, (), ()))[0]
     cropped = visible(batch, Preprocess(config.image_size, (), (), config.input_side))
     cut = patchify(torch.from_numpy(cropped).permute(0, 3, 1, 2), side, overlap, config.margin)[0]
-    tokens = cut.view(-1, side + 2 * overlap, side + 2 * overlap, image.shape[-1]).numpy()
+    tokens = cut.view(-1, side + 2 * overlap, side + 2 * overlap, cropped.shape[-1]).numpy()
+    numbers = (side + 2 * overlap) ** 2 * image.shape[-1]  # not of the view, which has three channels at most
     squares = Squares(grid, side, config.margin + (config.image_size - config.input_side) // 2)  # before the crop
     figure = draw_patches(image, resized, tokens, squares, overlap, config.inner_side)
     text = (
         f"{what}, cut into {grid} x {grid} patches of {side} x {side} pixels: the network reads "
-        f"{counted(grid**2, 'token')} of {counted(cut.shape[-1], 'number')} each. {edge_sentence(config)}"
+        f"{counted(grid**2, 'token')} of {counted(numbers, 'number')} each. {edge_sentence(config)}"
     )
     alt = f"An image, the same image with a grid of {grid} by {grid} patches, and the patches one after the other"
     return Picture(file, title, figure, alt, text)
@@ -252,7 +255,7 @@ def edge_sentence(config: ModelConfig) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def augmentation_picture(image: npt.NDArray[np.uint8], image_size: int, config: AugmentConfig, text: str) -> Picture:
+def augmentation_picture(image: Pixels, image_size: int, config: AugmentConfig, text: str) -> Picture:
     """Random versions of one stored image [H, W, C], made by `vitlab.training.augment`; ``text`` follows."""
     resize, generator = Preprocess(image_size, (), ()), generator_on(torch.device("cpu"), 0, "look")
     batch = torch.from_numpy(image)[None].expand(VERSIONS, -1, -1, -1)
@@ -275,7 +278,7 @@ def mixing_picture(subject: Subject) -> Picture:
         parts.append(share)
         return images
 
-    shown = visible(subject.images.images[chosen].cpu(), replace(subject.preprocess, crop=None), mixed)
+    shown = visible(subject.images.at(chosen).cpu(), replace(subject.preprocess, crop=None), mixed)
     names = [short(subject.classes[int(label)], 7) for label in subject.images.labels[chosen]]
     pairs = zip(names, [*names[1:], names[0]], parts[0].tolist(), strict=True)
     captions = [f"{100 * share:.0f} % {name}\n{100 * (1 - share):.0f} % {other}" for name, other, share in pairs]

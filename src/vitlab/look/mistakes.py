@@ -232,7 +232,7 @@ def mistakes_picture(subject: Subject) -> Picture | Missing:
     if not found:
         return Missing("Mistakes", f"there are none on {subject.counted_images()}")
     shown, confident = found[:GALLERY], sum(mistake.probability > CONFIDENT for mistake in found)
-    images = subject.images.images[[mistake.index for mistake in shown]].cpu().numpy()
+    images = subject.images.at([mistake.index for mistake in shown]).cpu().numpy()
     start = "" if len(shown) == len(found) else f"The {len(shown)} most confident of "
     truth, guess = (with_article(subject.classes[number]) for number in (shown[0].truth, shown[0].guess))
     text = (

@@ -111,7 +111,7 @@ def robustness(
 ) -> dict[str, list[tuple[float, float]]]:
     """For each of DISTURBANCES its strengths with top-1 accuracy (a fraction) on ``count`` `evenly` spaced images."""
     numbers = evenly(len(split), count).to(split.labels.device)
-    some, width = DeviceSplit(split.images[numbers], split.labels[numbers]), split.images.shape[2]
+    some, width = DeviceSplit(split.at(numbers), split.labels[numbers]), split.images.shape[2]
 
     def accuracy(change: Callable[[Tensor], Tensor] | None) -> float:
         logits = []

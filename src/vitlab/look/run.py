@@ -14,6 +14,7 @@ from torch import Tensor
 from vitlab.config import RunConfig
 from vitlab.data import Dataset
 from vitlab.data.batches import DeviceSplit, same_images, to_device
+from vitlab.data.view import range_of, view
 from vitlab.errors import RunError
 from vitlab.look.style import Pixels
 from vitlab.machine import Machine
@@ -92,11 +93,11 @@ class Subject:
 
     def inputs(self, numbers: list[int]) -> Tensor:
         """These images as the network receives them, [B, C, S, S]."""
-        return self.preprocess(self.images.images[numbers])
+        return self.preprocess(self.images.at(numbers))
 
     def visible(self, numbers: list[int]) -> Pixels:
-        """The same in 0..1, without normalisation, [B, S, S, C]."""
-        return visible(self.images.images[numbers], self.preprocess)
+        """The same in 0..1, without normalisation, for people: [B, S, S, 1 or 3]."""
+        return visible(self.images.at(numbers), self.preprocess)
 
     @cached_property
     def network(self) -> Description:
@@ -166,11 +167,12 @@ def shown_images(subject: Subject, chosen: int | None) -> list[int]:
 
 
 def visible(images_BHWC: Tensor, preprocess: Preprocess, change: Callable[[Tensor], Tensor] | None = None) -> Pixels:
-    """uint8 images as ``preprocess`` hands them to the network, with ``change``, but not normalised: [B, S, S, C]."""
+    """Images as ``preprocess`` hands them to the network, with ``change``, but not normalised: what `view` shows of
+    them, [B, S, S, 1 or 3] in 0..1."""
     channels = images_BHWC.shape[-1]
     plain = replace(preprocess, mean=(0.0,) * channels, std=(1.0,) * channels)
-    shown: Pixels = plain(images_BHWC, change).permute(0, 2, 3, 1).cpu().numpy()
-    return shown
+    seen = plain(images_BHWC, change).permute(0, 2, 3, 1).cpu().numpy()
+    return view(seen, range_of(images_BHWC.cpu().numpy()))
 
 
 def evenly(total: int, most: int) -> Tensor:

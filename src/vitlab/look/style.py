@@ -20,6 +20,7 @@ from matplotlib.colors import FuncNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from vitlab.data.view import view
 from vitlab.text import printable
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -130,7 +131,8 @@ def undrawable(names: Sequence[str]) -> str:
 
 
 def as_colour(images: Pixels) -> Floats:
-    """[..., 1 or 3], uint8 or floating -> [..., 3] in 0..1, clipped."""
+    """[..., C], uint8, uint16 or floating -> [..., 3] in 0..1, clipped: what `view` shows of them."""
+    images = view(images)
     unit = images / np.float32(255) if images.dtype == np.uint8 else np.clip(images, 0.0, 1.0).astype(np.float32)
     return np.repeat(unit, 3, axis=-1) if unit.shape[-1] == 1 else unit
 
@@ -146,7 +148,8 @@ def mosaic(images_RQSSC: Pixels, gap: int, gap_across: int | None = None) -> Flo
 
 
 def fill_rows(images_NSSC: Pixels, columns: int) -> Pixels:
-    """[N, S, S, C] -> [R, columns, S, S, C]; white fills the last row."""
+    """[N, S, S, C] -> [R, columns, S, S, 1 or 3]; white fills the last row."""
+    images_NSSC = view(images_NSSC)
     missing = -len(images_NSSC) % columns
     white = np.full((missing, *images_NSSC.shape[1:]), 255 if images_NSSC.dtype == np.uint8 else 1, images_NSSC.dtype)
     return np.concatenate([images_NSSC, white]).reshape(-1, columns, *images_NSSC.shape[1:])

@@ -18,7 +18,7 @@ from torch import Tensor
 from vitlab.config import RunConfig
 from vitlab.data import CATALOGUE, Reading
 from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
-from vitlab.data.images import FIRST_DECODING, ImageError, Pixels, decode, resize, to_grey
+from vitlab.data.images import FIRST_DECODING, Depth, ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
 from vitlab.predict import drawing
@@ -63,11 +63,12 @@ class Batch:
         """[M, K], the softmax of the logits."""
         return np.asarray(self.logits.double().softmax(dim=1).numpy())
 
-    def check(self) -> None:
-        """ImageError if a picture cannot be read."""
+    def check(self) -> Batch:
+        """The same; ImageError if a picture cannot be read."""
         for one in self.examined:
             if isinstance(one, ImageError):
                 raise one
+        return self
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,7 +89,8 @@ class Classifier:
     ``result`` is result.json; ``digest`` the SHA-256 of model.safetensors; ``path`` the run folder; ``data_name`` the
     name of its data set and ``data_digest`` its SHA-256; ``background`` the grey that transparency becomes; ``bounds``
     says how far from its training images an image is, and from where on it is unlike them all (None: the run folder was
-    made by an earlier version); ``decoding`` is the way in which the files of its data set were decoded.
+    made by an earlier version); ``decoding`` is the way in which the files of its data set were decoded, and ``depth``
+    how much of them was kept (None: by an earlier version).
     """
 
     name: str
@@ -107,6 +109,7 @@ class Classifier:
     bounds: Novelty | None = None
     size: tuple[int, int] | None = None
     decoding: int = FIRST_DECODING
+    depth: Depth | None = None
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
@@ -135,6 +138,7 @@ class Classifier:
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
             decoding=reading.decoding,
+            depth=reading.depth,
         )
 
     @classmethod
@@ -174,7 +178,8 @@ class Classifier:
 
         - an array [H, W], [N, H, W] or [N, H, W, C] with C 1 (grey), 3 (red, green, blue) or 4 (with transparency);
           one of three sizes is a single picture [H, W, C] if its last size is 1, 3 or 4. Its numbers are whole ones
-          from 0 to 255, or floats from 0 to 1;
+          from 0 to 255, or floats from 0 to 1. For a network of other channels or 16 bits (`bits`), it is [H, W, C] or
+          [N, H, W, C] with as many, and uint16 goes from 0 to 65535;
         - a torch tensor, where [N, C, H, W] and [C, H, W] are understood, too;
         - a path or the bytes of a PNG or JPEG file, or a PIL image;
         - a list or any other iterable of these, or a `Split`.
@@ -211,7 +216,7 @@ class Classifier:
 
     def _examined(self, images: Pictures, center: bool | None) -> Iterator[list[Examined | ImageError]]:
         """The pictures as `examine` gives them, TOGETHER at a time."""
-        found = many_in(images, self.channels)
+        found = many_in(images, self.channels, self.bits)
         if not isinstance(found, np.ndarray):
             yield from read_ahead(found, partial(self._tried, center=center), TOGETHER)
             return
@@ -226,14 +231,17 @@ class Classifier:
             return error
 
     def _examine_array(self, pixels_BHWC: Pixels, center: bool | None) -> list[Examined | ImageError]:
-        """The same for uint8 [B, H, W, 1 or 3]: pictures that are as those of the data set already need no work."""
+        """The same for [B, H, W, C] of the network's bits: pictures that are as those of the data set already need no
+        work."""
         if self.drawing is not None:
             ready_B = np.zeros(len(pixels_BHWC), bool)
             if center is None and pixels_BHWC.shape[1:] == (SIDE, SIDE, 1):
                 grey_BHW = 255 - pixels_BHWC[..., 0] if self.drawing == DARK else pixels_BHWC[..., 0]
                 ready_B = are_normalised(grey_BHW, ground=0) & (grey_BHW.max(axis=(1, 2)) >= BRIGHT)
         else:
-            ready_B = np.full(len(pixels_BHWC), all(map(operator.le, pixels_BHWC.shape[1:3], self.stored_size)))
+            fits = {self.channels, pixels_BHWC.shape[3]} <= {1, 3} or self.channels == pixels_BHWC.shape[3]
+            ready = fits and all(map(operator.le, pixels_BHWC.shape[1:3], self.stored_size))
+            ready_B = np.full(len(pixels_BHWC), ready)
         wanted_BHWC = pixels_BHWC
         if self.channels != pixels_BHWC.shape[3] and ready_B.any():
             batch, height, width, _ = pixels_BHWC.shape
@@ -255,8 +263,8 @@ class Classifier:
         return self.examine(image, center)[0]
 
     def examine(self, image: Picture, center: bool | None = None) -> Examined:
-        """uint8 [1, H, W, C], as `logits` takes it: with the network's number of channels, and normalised as a drawing
-        (28 x 28) if it was trained on drawings.
+        """[1, H, W, C], as `logits` takes it: with the network's bits and number of channels, and normalised as a
+        drawing (28 x 28) if it was trained on drawings.
 
         ``center`` False does not crop and centre a drawing: the whole image is squeezed into 28 x 28. Other images that
         are larger than those of the data set are averaged down to their size, as image folders are on loading:
@@ -273,21 +281,37 @@ class Classifier:
         return torch.from_numpy(np.array(pixels))[None], reason  # a copy, since the caller's array may change
 
     def pixels(self, image: Picture) -> Pixels:
-        """uint8 [H, W, C] with the network's number of channels, otherwise unchanged; of a drawing with its colours,
+        """[H, W, C] with the network's bits and number of channels, otherwise unchanged; of a drawing with its colours,
         since ink may differ from its paper in nothing else."""
-        pixels = to_pixels(image, partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview)))
-        if self.drawing is not None:
+        read = partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview))
+        pixels = to_pixels(image, read, self.channels, self.bits)
+        if self.drawing is not None or pixels.shape[2] == self.channels:
             return pixels
+        self._check_channels(pixels, "the picture")
         if self.channels == 1:
             return to_grey(pixels)
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
+    @property
+    def bits(self) -> int:
+        """16 if it takes uint16 images, from 0 to 65535, else 8. Drawings become uint8 when they are normalised."""
+        return 8 if self.drawing is not None or self.depth is None else self.depth.bits
+
     def decode(self, data: bytes, name: str, is_local: bool) -> Pixels:
-        """uint8 [H, W, 1 or 3] of the bytes of a file, as the images of the data set were decoded. ``is_local``: the
+        """[H, W, C] of the bytes of a file, as the images of the data set were decoded. ``is_local``: the
         user's own file, which may take more memory than a stranger's."""
         drawing = self.drawing is not None
         least = None if drawing else max(self.stored_size)
-        return decode(data, name, drawing, local=is_local, least=least, under=self.background, decoding=self.decoding)
+        how: dict[str, Any] = {"decoding": self.decoding, "depth": None if drawing else self.depth}
+        pixels = decode(data, name, drawing, local=is_local, least=least, under=self.background, **how)
+        self._check_channels(pixels, printable(name))
+        return pixels
+
+    def _check_channels(self, pixels: Pixels, name: str) -> None:
+        """ImageError for channels that cannot become those of the network: only grey and colour can."""
+        if self.drawing is None and pixels.shape[2] != self.channels and not {pixels.shape[2], self.channels} <= {1, 3}:
+            own = counted(pixels.shape[2], "channel")
+            raise ImageError(f"{name} has {own}, but {self.name} was trained on {self.channels}; use one with as many")
 
     @property
     def stored_size(self) -> tuple[int, int]:

@@ -49,7 +49,7 @@ def evaluate_on(
     name, chosen = part_of(dataset, split)
     labels_N = labels_for(classifier, dataset, chosen)
     with memory_errors("evaluating"):
-        batches = [(batch.logits, batch.unlike) for batch in classifier.batches(chosen)]
+        batches = [(batch.check().logits, batch.unlike) for batch in classifier.batches(chosen)]
         logits_NK = torch.cat([logits for logits, _ in batches])
         unlike = [one for _, some in batches for one in some]
         head = {"run": os.fspath(run), "data": dataset.card.name, "split": name}

@@ -1,6 +1,8 @@
 """What may be handed to a classifier as a picture, and how each kind becomes pixels.
 
-What numbers mean is said in `data.arrays`: whole numbers are grey levels from 0 to 255, floats go from 0 to 1.
+What numbers mean is said in `data.arrays`: whole numbers are grey levels from 0 to 255, floats go from 0 to 1. To a
+network that was trained on 16 bits, uint16 is grey levels from 0 to 65535; to one with 2 or 4 to 16 channels, pictures
+are arrays of as many, or TIFF files.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import torch
 
 from vitlab.data import Split
 from vitlab.data.ahead import ahead
-from vitlab.data.arrays import channels_last, to_array, to_levels
-from vitlab.data.images import ImageError, Pixels, read_file
+from vitlab.data.arrays import COLOURS, channels_last, to_array, to_levels
+from vitlab.data.images import ImageError, Pixels, read_file, with_bits
+from vitlab.data.stored import Stored
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -36,8 +39,9 @@ SHAPES = "[H, W], [H, W, 1], [H, W, 3] or [H, W, 4] with at least one pixel"
 TRANSPARENT = ("LA", "PA", "RGBa")  # besides "La", which Pillow converts only to "LA"
 
 
-def to_pixels(value: object, read: Read) -> Pixels:
-    """uint8 [H, W, 1 or 3] of a picture; ImageError for anything else.
+def to_pixels(value: object, read: Read, channels: int = 3, bits: int = 8) -> Pixels:
+    """uint8 [H, W, 1 or 3] of a picture, or uint16 for a network of 16 ``bits``, or [H, W, C] for one of C ``channels``
+    that are neither grey nor colours; ImageError for anything else.
 
     A path or the bytes of a file go to ``read``, which also fills transparency. An array is [H, W], [H, W, 1],
     [H, W, 3], or [H, W, 4] with transparency; a tensor too, or [C, H, W]: its first size is C if it is 1 or 3, then its
@@ -50,26 +54,32 @@ def to_pixels(value: object, read: Read) -> Pixels:
         path = os.fspath(value)
         return read(read_file(os.fsdecode(path)), os.fsdecode(path))
     if isinstance(value, np.ndarray):
-        return _of_array(value, "an array of", read)
+        return _of_array(value, "an array of", read, channels, bits)
     if isinstance(value, torch.Tensor):
-        return _of_tensor(value, read)
+        return _of_tensor(value, read, channels, bits)
     pillow = sys.modules.get("PIL.Image")  # not imported: then this is none of its images
     if pillow is not None and isinstance(value, pillow.Image):
-        return _of_pillow(value, read)
+        return _of_pillow(value, read, bits)
     known = "a path, the bytes of a PNG or JPEG file, a PIL image, or an array or tensor of pixels"
     hint = "; numpy.array(x, dtype='uint8') makes an array of it" if isinstance(value, list | tuple) else ""
     raise ImageError(f"a picture is {known}, not {type(value).__name__}{hint}")
 
 
-def _of_array(array: npt.NDArray[Any], what: str, read: Read) -> Pixels:
+def _of_array(array: npt.NDArray[Any], what: str, read: Read, channels: int, bits: int) -> Pixels:
     plain: npt.NDArray[Any] = to_array(array)
     pixels = plain[..., np.newaxis] if plain.ndim == 2 else plain
+    if channels not in COLOURS:
+        if pixels.ndim != 3 or pixels.shape[2] != channels or 0 in pixels.shape:
+            raise ImageError(f"a picture for this network is [H, W, {channels}], not {what} {list(plain.shape)}")
+        return to_levels(pixels, bits)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
         shape = f"{plain.dtype} {list(plain.shape)}"
         raise ImageError(f"a picture's pixels are {SHAPES}, not {what} {shape}{_advice(plain.shape)}")
-    pixels = to_levels(pixels)
+    pixels = to_levels(pixels, bits)
     if pixels.shape[2] < 4:
         return pixels
+    if bits == 16:
+        raise ImageError("a picture for a network of 16 bits has no transparency: [H, W] or [H, W, 3]")
     import PIL.Image
 
     return _through_a_file(PIL.Image.fromarray(np.ascontiguousarray(pixels)), read)
@@ -84,35 +94,62 @@ def _advice(shape: tuple[int, ...]) -> str:
     return "; pass its pictures one at a time, or all of them to predict" if len(shape) == 4 else ""
 
 
-def _of_tensor(tensor: torch.Tensor, read: Read) -> Pixels:
+def _of_tensor(tensor: torch.Tensor, read: Read, channels: int, bits: int) -> Pixels:
     array = to_array(tensor)
-    if array.ndim == 3:
+    if array.ndim == 3 and channels not in COLOURS:
+        array = array.transpose(1, 2, 0) if array.shape[0] == channels else array
+    elif array.ndim == 3:
         first, last = array.shape[0], array.shape[2]
         if first in (1, 3) or (first == 4 and last not in (1, 3, 4)):
             array = array.transpose(1, 2, 0)
-    return _of_array(array, "a tensor of", read)
+    return _of_array(array, "a tensor of", read, channels, bits)
 
 
-def many_in(value: object, channels: int) -> Pixels | Iterable[Any]:
-    """The pictures in what `Classifier.predict` takes: uint8 [N, H, W, C] of an array or a tensor of several, otherwise
-    the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W] is: one picture in colour, if
-    it sees colours; otherwise that is ambiguous: ImageError."""
+def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[Any]:
+    """The pictures in what `Classifier.predict` takes: [N, H, W, C] with the ``bits`` of the network of an array or a
+    tensor of several, otherwise the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W]
+    is: one picture in colour, if it sees colours; otherwise that is ambiguous: ImageError."""
     if isinstance(value, Split):
-        return value.images
+        images = _fitting(value.images, channels)
+        is_array = not isinstance(images, Stored) and images.dtype in (np.uint8, np.uint16)
+        return with_bits(images, bits) if is_array else images
     if isinstance(value, np.ndarray | torch.Tensor):
         shape, tensor = tuple(value.shape), isinstance(value, torch.Tensor)
+        if channels not in COLOURS:
+            return _many_layers(value, shape, tensor, channels, bits)
         if len(shape) == 4:
             if 4 in (shape[3], shape[1] if tensor else 0):  # transparency is filled picture by picture
                 return iter(value)
-            return to_levels(channels_last(to_array(value), first=tensor))
+            return to_levels(_fitting(channels_last(to_array(value), first=tensor), channels), bits)
         if len(shape) != 3 or _is_one(shape, tensor, channels):
             return [value]
-        return to_levels(channels_last(to_array(value), first=tensor))
+        return to_levels(channels_last(to_array(value), first=tensor), bits)
     pillow = sys.modules.get("PIL.Image")
     is_picture = pillow is not None and isinstance(value, pillow.Image)
     if is_picture or isinstance(value, bytes | bytearray | memoryview | str | os.PathLike):
         return [value]
     return value if isinstance(value, Iterable) else [value]
+
+
+def _fitting(images: Any, channels: int) -> Any:
+    """The same [N, H, W, C]; ImageError if C cannot become ``channels``: grey and colour can become each other."""
+    own = images.shape[3]
+    if own != channels and not {own, channels} <= set(COLOURS):
+        raise ImageError(f"the pictures have {own} channels, but the network was trained on {channels}; use others")
+    return images
+
+
+def _many_layers(value: Any, shape: tuple[int, ...], tensor: bool, channels: int, bits: int) -> Pixels | Iterable[Any]:
+    """The same for a network whose channels are neither grey nor colours."""
+    if len(shape) != 4:
+        return [value]
+    array = to_array(value)
+    if tensor and shape[1] == channels:
+        array = array.transpose(0, 2, 3, 1)
+    if array.shape[3] != channels:
+        form = f"[N, {channels}, H, W]" if tensor else f"[N, H, W, {channels}]"
+        raise ImageError(f"pictures for this network are {form}, not {list(shape)}")
+    return to_levels(array, bits)
 
 
 def read_ahead(pictures: Iterable[Any], read: Callable[[Any], Made], together: int) -> Iterator[list[Made]]:
@@ -134,7 +171,7 @@ def _is_one(shape: tuple[int, ...], tensor: bool, channels: int) -> bool:
     return False
 
 
-def _of_pillow(picture: PIL.Image.Image, read: Read) -> Pixels:
+def _of_pillow(picture: PIL.Image.Image, read: Read, bits: int) -> Pixels:
     import PIL.ImageOps
 
     mode = picture.mode
@@ -143,7 +180,7 @@ def _of_pillow(picture: PIL.Image.Image, read: Read) -> Pixels:
     try:
         upright = PIL.ImageOps.exif_transpose(picture)
         if mode == "F" or mode.startswith("I"):
-            return _of_deep(np.asarray(upright), mode)
+            return with_bits(_of_deep(np.asarray(upright), mode), bits)
         if mode == "La":
             upright = upright.convert("LA")
         if upright.mode in TRANSPARENT or upright.has_transparency_data:
@@ -156,14 +193,14 @@ def _of_pillow(picture: PIL.Image.Image, read: Read) -> Pixels:
 
 
 def _of_deep(values: npt.NDArray[Any], mode: str) -> Pixels:
-    """uint8 [H, W, 1] of 16 bits of grey, as in files."""
+    """uint16 [H, W, 1] of 16 bits of grey, as in files."""
     low, high = values.min(), values.max()
     if mode == "F" or low < 0 or high > 65535 or (not mode.startswith("I;16") and 0 < high <= 255):
         raise ImageError(
             f"a PIL image of mode {mode} does not say which number is white (its own are {low:g} to {high:g}); scale "
             "them to 0..255 and convert it to mode L"
         )
-    pixels: Pixels = ((values.astype(np.int64) + 128) // 257).astype(np.uint8)[..., np.newaxis]
+    pixels: Pixels = values.astype(np.uint16)[..., np.newaxis]
     return pixels
 
 

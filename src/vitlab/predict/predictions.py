@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vitlab import html
 from vitlab.data.images import Pixels
+from vitlab.data.view import view
 from vitlab.text import counted, percent, printable
 
 SHOWN = 10  # pictures that a notebook shows
@@ -160,10 +161,11 @@ class Predictions:
 
 
 def to_png(pixels_HWC: Pixels) -> bytes:
-    """uint8 [H, W, 1 or 3] as the bytes of a PNG file."""
+    """[H, W, C], uint8 or uint16, as the bytes of a PNG file of what `view` shows of it."""
     import PIL.Image
 
     file = BytesIO()
-    plain: Any = pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC
+    shown = view(pixels_HWC)
+    plain: Any = shown[..., 0] if shown.shape[2] == 1 else shown
     PIL.Image.fromarray(plain).save(file, "PNG")
     return file.getvalue()

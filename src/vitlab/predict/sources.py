@@ -43,7 +43,7 @@ def source_of(word: str, classifier: Classifier, note: Said) -> Source:
     if word.lower().endswith(TABLES) and Path(word).is_file():
         return _table(Path(word), note)
     if word.lower().endswith(".npz") and Path(word).is_file():
-        images = to_levels(read_images(Path(word)))
+        images = to_levels(read_images(Path(word), classifier.bits), classifier.bits)
         rows = ((f"{word}#{row}", str(row), image) for row, image in enumerate(images, 1))
         return Source(len(images), lambda: rows)
     if word == STANDARD_INPUT:

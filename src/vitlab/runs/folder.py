@@ -36,6 +36,7 @@ from torch import Tensor
 from vitlab import files
 from vitlab.config import RunConfig
 from vitlab.data import Dataset
+from vitlab.data.splits import MOST_CHANNELS
 from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
@@ -178,7 +179,7 @@ class RunFolder:
         table = files.check_table(path, files.parse_json(data, str(path)), DATA, AGAIN)
         channels, classes = table["channels"], len(table["classes"])
         settings = files.check_table(path, table["preprocess"], PREPROCESS, AGAIN, "preprocess: ")
-        if channels not in (1, 3) or not 2 <= classes <= MOST_CLASSES:
+        if not 1 <= channels <= MOST_CHANNELS or not 2 <= classes <= MOST_CLASSES:
             raise RunError(f"{path} is damaged: {channels} channels and {classes} classes are impossible; {AGAIN}")
         if any(map(files.LONE_BYTE.search, table["classes"])):
             raise RunError(f"{path} is damaged: the name of a class is not text; {AGAIN}")
@@ -188,6 +189,11 @@ class RunFolder:
             files.check_table(path, table["start"], START, AGAIN, "start: ")
         self._check_digest(path.name, data)
         return table
+
+    def is_for_browsers(self) -> bool:
+        """Whether its network takes what a browser has: grey or colour of 8 bits, or drawings."""
+        data = self.data()
+        return data["channels"] in (1, 3) and (data.get("bits") != 16 or data.get("drawing") is not None)
 
     def check_same_data(self, dataset: Dataset) -> None:
         """DataError unless ``dataset`` has the images and the classes that the run began with."""

@@ -169,6 +169,7 @@ def data_line(dataset: Dataset) -> str:
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if part is not None)
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     source = f"{dataset.origin}, sha256 {dataset.digest[:12]}"
+    shape += " in 16 bits" if dataset.bits == 16 else ""
     return f"{card.name}: {sizes} images of {shape}, {counted(len(card.classes), 'class')} ({source})"
 
 

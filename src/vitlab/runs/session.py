@@ -441,6 +441,8 @@ def data_record(dataset: Dataset, preprocess: Preprocess, drawing: str | None) -
     return {
         "name": card.name,
         "channels": card.channels,
+        "bits": dataset.bits,
+        "alpha": dataset.alpha,
         "drawing": drawing,
         "classes": list(card.classes),
         "preprocess": asdict(preprocess),

@@ -116,6 +116,8 @@ def start_from(source: Source, config: RunConfig, dataset: Dataset, fresh: Netwo
     weights, done = transfer(source.weights, source.shape, new, fresh.state_dict())
     settings = source.data["preprocess"]
     mean, std = (spread(settings[name], card.channels) for name in ("mean", "std"))
+    if dataset.bits == 16 != source.data.get("bits") and card.mean and card.std:
+        mean, std = card.mean, card.std  # they may use a small part of the range, which would all be one grey
     preprocess = Preprocess(config.model.image_size, mean, std, config.model.input_side)
     record = {
         "run": source.name,

@@ -162,14 +162,14 @@ def fit_novelty(
     order = torch.from_numpy(numpy_generator(seed, "novelty").permutation(len(train))).to(train.labels.device)
     if val is None:
         held = min(HELD_OUT, max(1, len(train) // 10))
-        others, outside, calibrated_on = order[held:], train.images[order[:held]], "training"
+        others, outside, calibrated_on = order[held:], train.at(order[:held]), "training"
     else:
         few = numpy_generator(seed, "novelty-validation").permutation(len(val))[:HELD_OUT]
-        others, outside, calibrated_on = order, val.images[torch.from_numpy(few).to(order.device)], "validation"
+        others, outside, calibrated_on = order, val.at(torch.from_numpy(few).to(order.device)), "validation"
     fitted = others[:FITTED]
     if not len(fitted) or not len(outside):
         return None
-    traits_ND = traits_of(model, train.images[fitted], preprocess, batch_size)
+    traits_ND = traits_of(model, train.at(fitted), preprocess, batch_size)
     traits_MD = traits_of(model, outside, preprocess, batch_size)
     if not bool(torch.isfinite(traits_ND).all() and torch.isfinite(traits_MD).all()):
         return None

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from vitlab.machine import constant
 
+WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -36,18 +38,18 @@ class Preprocess:
     crop: int | None = None
 
     def __call__(self, images_BHWC: Tensor, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """uint8 or float32 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
+        """uint8, uint16 or float32 [B, H, W, C] -> float32 [B, C, S, S], S the crop or image_size.
 
-        Scaled to 0..1 (float32 images are taken as they are), resized (bilinear, half-pixel centres, no anti-aliasing:
-        Keras' `Resizing`), changed by ``augment``, cropped (right and bottom lose the odd pixel), normalised. The seed
-        page normalises first. That
-        makes no difference with bilinear weights, which sum to 1, and holes filled by reflection; but holes filled with
-        zeros are black only before normalisation.
+        Scaled to 0..1 (255 or, of uint16, 65535 becomes 1; float32 images are taken as they are), resized (bilinear,
+        half-pixel centres, no anti-aliasing: Keras' `Resizing`), changed by ``augment``, cropped (right and bottom lose
+        the odd pixel), normalised. The seed page normalises first. That makes no difference with bilinear weights,
+        which sum to 1, and holes filled by reflection; but holes filled with zeros are black only before normalisation.
         """
         images = images_BHWC.permute(0, 3, 1, 2).float()
-        is_new = images_BHWC.dtype == torch.uint8  # then no one else sees what is changed in place
-        if is_new:
-            images.div_(255.0)
+        white = WHITE.get(images_BHWC.dtype)
+        is_new = white is not None  # then no one else sees what is changed in place
+        if white is not None:
+            images.div_(white)
         size = (self.image_size, self.image_size)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=False)
