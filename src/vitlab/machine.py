@@ -20,7 +20,7 @@ import torch
 from vitlab import openmp
 from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
-from vitlab.processor import available_cores, cpu_name, multiplies_bf16
+from vitlab.processor import available_cores, cpu_name, limited_cores, multiplies_bf16
 from vitlab.randomness import derive_seed
 from vitlab.text import counted
 
@@ -130,7 +130,10 @@ def choose_machine(config: MachineConfig) -> Machine:
         torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     flush = torch.set_flush_denormal(config.flush_denormals) and config.flush_denormals
-    wanted = config.threads or available_cores()
+    cores, limits = limited_cores()
+    if limits and config.threads is None:
+        reason = f"{reason}; {limits}"
+    wanted = config.threads or cores
     threads = use_threads(wanted, flush)
     if threads < wanted:
         reason = f"{reason}; {openmp.shortage(threads, wanted)}"
