@@ -213,7 +213,7 @@ def test_what_may_pass_decides_nothing(
     monkeypatch.setattr(build, "COMPILE_SECONDS", 0.2 if "sleep" in script else 60)
     script = f'case "$*" in *-dM*) echo "#define __AVX512BF16__ 1";; *) {script};; esac'
     monkeypatch.setenv("CC", str(fake_compiler(tmp_path, script)))
-    monkeypatch.setattr(accelerate, "library", lambda: load("bf16", tmp_path / "cache"))
+    monkeypatch.setattr(accelerate, "library", lambda kind: load("bf16", tmp_path / "cache"))
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16", kernels=kernels))  # type: ignore[arg-type]
     with pytest.raises(error, match=rf"{words}.*kernels=.plain."):
         load_kernels(machine, lambda line: pytest.fail(line))
@@ -223,7 +223,7 @@ def test_what_may_pass_decides_nothing(
 def test_remarks_are_made_once(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     found = load("float", cache)
     found.remarks.append("something about the cache")
-    monkeypatch.setattr(accelerate, "library", lambda: found)
+    monkeypatch.setattr(accelerate, "library", lambda kind: found)
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16"))
     notes: list[str] = []
     for _ in range(2):

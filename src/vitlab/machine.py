@@ -187,7 +187,8 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return multiplies_bf16() and torch.backends.mkldnn.is_available()
+    limited = torch.backends.cpu.get_cpu_capability() == "AVX2"  # by ATEN_CPU_CAPABILITY: processors with bf16 have more
+    return multiplies_bf16() and not limited and torch.backends.mkldnn.is_available()
 
 
 def keep_freed_memory() -> bool:

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -38,9 +39,11 @@ SOURCES = Path(__file__).parent / "csrc"
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
 FLAGS = (
-    *("-std=gnu11", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-pthread", "-Wno-psabi"),
 )
+# Where ATEN_CPU_CAPABILITY keeps torch from a processor's newest vectors, the kernels do without them, too.
+WITHOUT = {"AVX2": "-mno-avx512f", "DEFAULT": "-mno-avx"}
 OPTIMIZED: dict[Kind, str] = {"bf16": "-O3", "float": "-O3", "double": "-O1", "pairs": "-O1"}
 COMPILE_SECONDS = 1200  # it takes 10 on a quiet machine
 LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
@@ -129,7 +132,7 @@ def load(kind: Kind, cache: Path) -> Library:
     """
     compiler = _find_compiler()
     # The macros that the compiler defines for this processor: its own version and every instruction set.
-    target = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
+    target = _run([compiler, *_processor(), "-dM", "-E", "-x", "c", os.devnull])
     instructions = instructions_of(kind, set(target.split()))
     if kind == "bf16" and instructions != "AVX512-BF16":
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
@@ -158,6 +161,14 @@ def instructions_of(kind: Kind, macros: set[str]) -> Instructions:
     if {"__AVX2__", "__FMA__"} <= macros:
         return "AVX2"
     return "NEON" if "__aarch64__" in macros else "portable C"
+
+
+def _processor() -> list[str]:
+    """The compiler's options for this processor, within the limits that torch has been given."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return ["-mcpu=native"]
+    limit = WITHOUT.get(torch.backends.cpu.get_cpu_capability())
+    return ["-march=native", *([limit] if limit else [])]
 
 
 def _find_or_compile(kind: Kind, compiler: str, cache: Path, stem: str, remarks: list[str]) -> Path:
@@ -195,7 +206,8 @@ def _find_compiler() -> str:
 
 def _digest(kind: Kind, compiler: str, target: str) -> str:
     """Sixteen hexadecimal digits that differ whenever the compiled library may."""
-    state = hashlib.sha256("\n".join([kind, compiler, target, OPTIMIZED[kind], *FLAGS]).encode())
+    options = [*_processor(), OPTIMIZED[kind], *FLAGS]
+    state = hashlib.sha256("\n".join([kind, compiler, target, *options]).encode())
     for source in sorted(SOURCES.glob("*.[ch]")):
         state.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return state.hexdigest()[:16]
@@ -212,7 +224,8 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
         _run(
-            [compiler, OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"],
+            [compiler, *_processor(), OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}", *sources]
+            + ["-o", str(built), "-lm"],
             Path(name),
         )
         _load_elsewhere(built)
