@@ -40,6 +40,7 @@ class Machine:
     """What was chosen for this process, as it is and not as it was wished; ``reason`` says why in one phrase.
 
     ``kernels_digest`` and ``kernels_multiply_by`` describe the compiled kernels, where they are used.
+    ``torch_threads`` is for torch's own operations, if that differs from ``threads``.
     """
 
     device: torch.device
@@ -53,11 +54,22 @@ class Machine:
     flush_denormals: bool = True
     kernels_digest: str | None = None
     kernels_multiply_by: str | None = None
+    torch_threads: int | None = None
 
     @property
     def reads_are_synchronous(self) -> bool:
         """Whether results are already on the host, where reading a number does not wait for the device."""
         return self.device.type == "cpu"
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A context in which torch's operations run in `torch_threads`."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.torch_threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context in which matrix products run in the chosen precision."""

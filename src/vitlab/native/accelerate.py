@@ -142,6 +142,9 @@ def accelerate(
         use_native_dropout(model, kernels)
         if isinstance(model, ViT):
             model = NativeViT(model, kernels)
+            if not model.left_to_torch and not model.config.head_dropout:
+                # Little is left for torch, whose threads would wait for it on the cores that the kernels need.
+                machine = replace(machine, torch_threads=1)
         for reason in reasons_for_torch(model) if asked else ():
             note(reason)
     return model, kernels, machine

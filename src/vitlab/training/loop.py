@@ -56,7 +56,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     counters, train = state.counters, task.config.train
     state.wall.start()
     saved_at = state.wall.seconds
-    with private_randomness(task.machine.device):
+    with private_randomness(task.machine.device), task.machine.computing():
         record_steps(state, task)
         while len(counters.rows) < task.total_epochs and not has_stalled(counters, train):
             epoch = len(counters.rows)
