@@ -333,6 +333,7 @@ def test_erase_takes_the_stated_share_of_images(probability: float) -> None:
     [
         ("rotate", 5.0, True), ("zoom", 0.1, True), ("shift", 1.0, True), ("shear", 3.0, True), ("flip", True, True),
         ("elastic", 1.0, True), ("erase", 0.1, True),
+        ("brightness", 0.2, True), ("contrast", 0.2, True), ("saturation", 0.2, True), ("mixup", 1.0, False),
         ("fill", "reflect", False), ("force_flip", True, False), ("clean_tail", 0.5, False),
     ],
 )  # fmt: skip

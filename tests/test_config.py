@@ -22,7 +22,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         rehearse="digits:0.25"),
     "augment": dict(
         rotate=5.0, zoom=0.1, shift=1.0, shear=2.0, elastic=1.5, flip=True, force_flip=True, erase=0.1, fill="reflect",
-        clean_tail=0.2,
+        clean_tail=0.2, brightness=0.3, contrast=0.3, saturation=0.3, mixup=0.2, cutmix=1.0,
     ),
     "model": dict(
         arch="cnn", image_size=32, crop=24, patch_size=4, patch_overlap=1, embed_dim=64, depth=3, num_heads=3,
@@ -144,6 +144,7 @@ OUT_OF_RANGE = [
     ("val_fraction", -0.1), ("val_fraction", 1.0), ("limit_train", 0),
     ("rotate", -1.0), ("rotate", 180.5), ("zoom", -0.1), ("zoom", 1.0), ("shift", -1.0), ("shear", -1.0),
     ("shear", 60.0), ("elastic", -0.1), ("erase", -0.1), ("erase", 1.1), ("clean_tail", -0.1), ("clean_tail", 1.1),
+    ("brightness", 1.0), ("contrast", -0.1), ("saturation", 1.0), ("mixup", -0.1), ("cutmix", -1.0),
     ("image_size", 0), ("crop", 0), ("muon_lr", 0.0), ("muon_momentum", 1.0), ("muon_weight_decay", -0.1),
     ("patch_size", 0), ("patch_overlap", -1), ("embed_dim", 0), ("depth", 0), ("num_heads", 0),
     ("head_dim", 0), ("mlp_ratio", 0.0), ("head_hidden", (5, 0)), ("dropout", -0.1), ("dropout", 1.0),

@@ -103,3 +103,30 @@ def test_weights_are_a_function_of_the_global_seed(init: str) -> None:
     one, same, other = (vit(seed, init=init).state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["patch_embed.weight"], other["patch_embed.weight"])
+
+
+def test_mimetic_heads_compare_tokens_with_themselves_and_pass_on_their_opposite() -> None:
+    """Trockman and Kolter 2023, figure 1: queries x keys show a positive diagonal, values x projection a negative."""
+    for block in vit(init="mimetic", embed_dim=44, num_heads=2, head_dim=22).blocks:
+        q, k, v = block.attn.qkv.weight.view(3, 2, 22, 44).unbind(0)
+        for query, key in zip(q, k, strict=True):
+            product = query.T @ key
+            off = product - product.diag().diag()
+            assert product.diag().mean() > 0.15  # the half of the matrix that a head of half the width can hold
+            assert off.mean().abs() < 0.02
+        product = block.attn.proj.weight @ v.reshape(44, 44)  # all heads together hold the whole matrix
+        assert product.diag().mean().item() == pytest.approx(-0.4, abs=0.05)
+        assert (product - product.diag().diag()).std().item() == pytest.approx(0.4 * 44**-0.5, rel=0.1)
+        assert not block.mlp.fc2.weight.any()
+
+
+def test_mimetic_merged_attention_is_the_two_products_themselves() -> None:
+    for block in vit(init="mimetic", attn_form="merged", num_heads=1, head_dim=None).blocks:
+        assert block.attn.q.weight.diag().mean().item() == pytest.approx(0.7, abs=0.06)
+        assert block.attn.proj.weight.diag().mean().item() == pytest.approx(-0.4, abs=0.05)
+
+
+def test_mimetic_weights_also_fit_heads_that_are_wider_together_than_the_network() -> None:
+    model = vit(init="mimetic")  # 3 heads of 17 in 44
+    product = model.blocks[0].attn.proj.weight @ model.blocks[0].attn.qkv.weight[-51:]
+    assert product.diag().mean().item() == pytest.approx(-0.4, abs=0.06)

@@ -396,7 +396,7 @@ def test_pictures_of_an_earlier_look_that_are_not_made_any_more_go(place: Path) 
     left = {path.name for path in (run / "pictures").iterdir() if path.read_bytes() == b"old"}
     assert left == {"mine.png", "patches-of-mine.png", "notes.txt"}
     assert not {"attention-heads.png", "lens.svg"} & {path.name for path in (run / "pictures").iterdir()}
-    assert set(write.NAMES) == ALL | {"deletion"}
+    assert set(write.NAMES) == ALL | {"deletion", "mixing"}
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path) -> None:

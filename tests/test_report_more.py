@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from tests.command import vitlab
 from tests.test_report import ALL, check_page
 from tests.tiny import tiny_model_config
 from vitlab.config.presets import preset_config
+from vitlab.data.batches import DeviceSplit
 from vitlab.look import attention, curves, images, robustness, summary
 from vitlab.look.run import as_trained, break_ties
 from vitlab.model import Squares
 from vitlab.text import between, counted, duration, listed, percent
+from vitlab.training.preprocess import Preprocess
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "studies" / "seed-projection"
@@ -137,6 +140,23 @@ def test_augmentation_is_that_of_training_and_repeats() -> None:
     still = preset_config("small").with_knobs(rotate=0.0, zoom=0.0, shift=0.0, shear=0.0).augment
     shown = drawn(images.augmentation_picture(image, 9, still, "").figure, 1)
     assert np.array_equal(shown[:9, :9, 0], image[..., 0] / 255)
+
+
+def test_mixed_images_say_how_much_of_each_they_hold() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 7, 7, 1)
+    subject: Any = SimpleNamespace(
+        images=DeviceSplit(pixels, torch.tensor([1, 0])),
+        config=preset_config("small").with_knobs(mixup=1.0),
+        preprocess=Preprocess(7, (0.5,), (0.5,), crop=5),
+        classes=["white", "black"],
+        part="validation",
+    )
+    picture = images.mixing_picture(subject)
+    grey = drawn(picture.figure, 0)[0, 0, 0]  # of black, with some white
+    words = [text.get_text() for text in picture.figure.axes[0].texts]
+    assert words[0] == f"{100 * (1 - grey):.0f} % black\n{100 * grey:.0f} % white"
+    assert 0.02 < grey < 0.98
+    assert "Mixup (alpha 1)" in picture.text
 
 
 def test_shares_are_multiples_of_an_even_one() -> None:

@@ -49,7 +49,8 @@ TABLE_BELOW = 64  # columns of a flat X without image_shape; from there on it mu
 # A table has no neighbours: each number is a patch, no number is cut off, and none is moved to another's place.
 TABLE_KNOBS: dict[str, Any] = {
     **dict(patch_size=1, patch_overlap=0, crop=None, flip=False),
-    **dict.fromkeys(("rotate", "zoom", "shift", "shear", "elastic", "erase"), 0.0),
+    **dict.fromkeys(("rotate", "zoom", "shift", "shear", "elastic", "erase", "cutmix"), 0.0),
+    **dict.fromkeys(("brightness", "contrast", "saturation"), 0.0),
 }
 # Parameters that are knobs of the same name; None leaves the preset's value.
 NAMED = ("epochs", "batch_size", "lr", "weight_decay", "patch_size", "embed_dim", "depth", "num_heads")

@@ -102,11 +102,12 @@ class ModelConfig:
         0.0,
         "Probability of skipping the last block for an image during training. Earlier blocks are skipped less often.",
     )
-    init: Literal["vit", "zero", "keras"] = knob(
+    init: Literal["vit", "zero", "mimetic", "keras"] = knob(
         "vit",
         "How weights are initialised. vit: as in the ViT papers. zero: the same, but the last layer of each residual "
-        "branch starts at zero, so that blocks start as the identity. keras: with Keras' Glorot limits, which "
-        "the seed presets need.",
+        "branch starts at zero, so that blocks start as the identity. mimetic: as zero for MLPs, while attention "
+        "starts as it ends in trained networks: each token looks at tokens like itself. keras: with Keras' Glorot "
+        "limits, which the seed presets need.",
     )
     cnn_channels: tuple[int, ...] = knob(
         (32, 64), "Channels of the CNN's convolutions, one number per layer.", at_least=1, at_most=100_000

@@ -94,6 +94,33 @@ class AugmentConfig:
         "Probability of blanking a random rectangle (2 to 20 % of the area), so the network cannot rely on one spot.",
         at_most=1.0,
     )
+    brightness: float = fraction(
+        0.0, "Largest random change of brightness, as a fraction: 0.2 multiplies pixels by 0.8 to 1.2.", inert=0.0
+    )
+    contrast: float = fraction(
+        0.0, "Largest random change of contrast (the distance from the image's mean grey), as a fraction.", inert=0.0
+    )
+    saturation: float = fraction(
+        0.0,
+        "Largest random change of saturation (the distance of a colour from grey), as a fraction. Grey images have "
+        "none.",
+        inert=0.0,
+    )
+    mixup: float = amount(
+        0.0,
+        "Blend each training image, and its label, with another one of its batch. The shares come from a Beta "
+        "distribution with this parameter: 0.2 leaves most images almost pure, 1 makes all shares as likely. 0 is off.",
+        at_most=100.0,
+        inert=0.0,
+    )
+    cutmix: float = amount(
+        0.0,
+        "Paste a rectangle of another image of the batch into each training image, and mix the labels by area. The "
+        "areas come from a Beta distribution with this parameter: 1 makes all areas as likely. 0 is off. With mixup "
+        "on too, an image gets one or the other.",
+        at_most=100.0,
+        inert=0.0,
+    )
     fill: Literal["zeros", "reflect"] = knob(
         "zeros", "What fills the area outside the image: zeros (black), or its reflection (Keras' default)."
     )

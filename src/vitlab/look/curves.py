@@ -20,6 +20,7 @@ from vitlab.look.run import Subject
 from vitlab.look.style import Floats
 from vitlab.text import counted, duration, listed, percent
 from vitlab.training.augment import is_active
+from vitlab.training.mixing import mixes
 
 Row = dict[str, Any]
 FEW = 3  # epochs up to which a line has dots: a single one would not be visible
@@ -173,8 +174,10 @@ def gap_sentence(subject: Subject) -> str:
 
 def harder_words(config: RunConfig, epochs: int) -> list[str]:
     """What makes training images harder than validation images in the last epoch."""
+    changed = config.augment.clean_tail * epochs < 1
     reasons = {
-        "augmentation": is_active(config.augment) and config.augment.clean_tail * epochs < 1,
+        "augmentation": is_active(config.augment) and changed,
+        "mixed images": mixes(config.augment) and changed,
         "dropout": any((config.model.dropout, config.model.attn_dropout, config.model.head_dropout)),
     }
     return [words for words, holds in reasons.items() if holds]

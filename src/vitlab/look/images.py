@@ -24,13 +24,14 @@ from vitlab.config.presets import preset_config
 from vitlab.data import Dataset
 from vitlab.look import style
 from vitlab.look.report import Missing, Picture, Section
-from vitlab.look.run import Subject, visible
+from vitlab.look.run import Subject, evenly, visible
 from vitlab.look.style import BLUE, GREY, INK, ORANGE, WIDTH, Floats, Pixels, short
 from vitlab.machine import generator_on
 from vitlab.model import Squares
 from vitlab.model.patches import patchify
 from vitlab.text import counted, listed, with_article
 from vitlab.training.augment import augment, is_active
+from vitlab.training.mixing import mix, mixes
 from vitlab.training.preprocess import Preprocess
 
 ROWS = 12  # classes up to which each has its own row
@@ -39,6 +40,7 @@ TITLE_WIDTH = 88  # characters per line above the random versions
 LONGEST_LINE = 20  # patches
 NUMBERED = 100  # patches up to which each shows its number
 VERSIONS = 24
+MIXED = 16  # mixed images shown
 # Two networks of the seed page: name of the picture, preset, digit.
 SEED_PICTURES = (("patches-seed-32x6", "seed-32x6", 4), ("patches-seed-28x14", "seed-best", 6))
 DATA_PRESET = "small"  # whose augmentation is shown for a data set without a run
@@ -175,7 +177,8 @@ def section(subject: Subject, numbers: list[int]) -> Section:
     if is_active(subject.config.augment):
         drawn = drawn_sentence(subject.config, subject.result["train_images"], subject.result["steps"])
         changed = augmentation_picture(image, model.image_size, subject.config.augment, drawn)
-    return Section("Data", [examples_picture(subject.dataset), cut, changed])
+    mixed = [mixing_picture(subject)] if mixes(subject.config.augment) and len(subject.images) > 1 else []
+    return Section("Data", [examples_picture(subject.dataset), cut, changed, *mixed])
 
 
 def data_section(dataset: Dataset) -> Section:
@@ -261,6 +264,50 @@ def augmentation_picture(image: npt.NDArray[np.uint8], image_size: int, config: 
     return Picture("augmentation", "Augmentation", figure, alt, sentence)
 
 
+def mixing_picture(subject: Subject) -> Picture:
+    """Images as training mixes them, with the share of each of the two."""
+    chosen = evenly(len(subject.images), MIXED)
+    config, generator = subject.config.augment, generator_on(torch.device("cpu"), 0, "look")
+    parts: list[torch.Tensor] = []
+
+    def mixed(images: torch.Tensor) -> torch.Tensor:
+        images, share = mix(images, config, generator)
+        parts.append(share)
+        return images
+
+    shown = visible(subject.images.images[chosen].cpu(), replace(subject.preprocess, crop=None), mixed)
+    names = [short(subject.classes[int(label)], 7) for label in subject.images.labels[chosen]]
+    pairs = zip(names, [*names[1:], names[0]], parts[0].tolist(), strict=True)
+    captions = [f"{100 * share:.0f} % {name}\n{100 * (1 - share):.0f} % {other}" for name, other, share in pairs]
+    kinds = [
+        f"{name} (alpha {alpha:g})" for name, alpha in (("mixup", config.mixup), ("CutMix", config.cutmix)) if alpha
+    ]
+    text = (
+        f"{listed(kinds)[0].upper()}{listed(kinds)[1:]}: each training image takes in a part of another one, and the "
+        f"network must give both classes in these shares. The images are the {subject.part}'s."
+    )
+    alt = f"{counted(len(chosen), 'image')}, each mixed with another one"
+    return Picture("mixing", "Mixed images", draw_mixed(shown, captions), alt, text)
+
+
+@style.applied
+def draw_mixed(images_NSSC: Floats, captions: Sequence[str]) -> Figure:
+    """Images in rows of eight, with two lines of words under each."""
+    height, width = images_NSSC.shape[1:3]
+    gap, across = math.ceil(0.55 * height), max(2, width // 5)
+    rows = style.fill_rows(images_NSSC, MIXED // 2)
+    tall = WIDTH * (len(rows) * (height + gap)) / (MIXED // 2 * (width + across))
+    figure, axes = style.subplots(WIDTH, tall)
+    style.show_pixels(axes, style.mosaic(rows, gap, across))
+    bottom = len(rows) * (height + gap) - 0.5
+    axes.set_ylim(bottom, -0.5)
+    for number, caption in enumerate(captions):
+        row, column = divmod(number, MIXED // 2)
+        x, y = column * (width + across) + width / 2, row * (height + gap) + height + 0.5
+        axes.text(x, y, caption, ha="center", va="top", fontsize=8, color=INK)
+    return figure
+
+
 def strengths(config: AugmentConfig) -> list[str]:
     """The changes that are on, in words."""
     words: list[tuple[float, str]] = [
@@ -270,6 +317,9 @@ def strengths(config: AugmentConfig) -> list[str]:
         (config.shear, f"shear to ±{config.shear:g}°"),
         (config.elastic, f"elastic deformation to ±{config.elastic:g} px"),
         (config.flip, "mirroring"),
+        (config.brightness, f"brightness to ±{100 * config.brightness:g} %"),
+        (config.contrast, f"contrast to ±{100 * config.contrast:g} %"),
+        (config.saturation, f"saturation to ±{100 * config.saturation:g} %"),
         (config.erase, f"erasing of {100 * config.erase:g} %"),
     ]
     return [text for on, text in words if on]

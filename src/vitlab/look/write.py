@@ -28,7 +28,7 @@ from vitlab.text import counted, listed, printable, value
 Note = Callable[[str], None]
 # Every picture of a run that may exist.
 NAMES = (
-    *("examples", "patches", "augmentation", "training", "confusion", "mistakes", "reliability", "classes"),
+    *("examples", "patches", "augmentation", "mixing", "training", "confusion", "mistakes", "reliability", "classes"),
     *("attention", "deletion", "attention-heads", "attention-distance", "filters", "positions", "lens", "robustness"),
 )
 

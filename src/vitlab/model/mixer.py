@@ -66,7 +66,7 @@ class Mixer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.blocks if config.init == "zero" else ():
+        for block in self.blocks if config.init in ("zero", "mimetic") else ():
             nn.init.zeros_(block.tokens.fc2.weight)  # type: ignore[union-attr, arg-type]
             nn.init.zeros_(block.mlp.fc2.weight)  # type: ignore[union-attr, arg-type]
         if config.init != "keras":

@@ -10,6 +10,7 @@ import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
@@ -17,6 +18,10 @@ from vitlab.model.block import Attention, Block, make_norm
 from vitlab.model.description import Description, Squares, head_multiply_adds
 from vitlab.model.patches import check_preprocessed, patch_length, patchify
 from vitlab.text import counted
+
+# Noise and identity in the products of queries and keys, and of values and projection; the paper's values.
+MIMETIC_QK = (0.7, 0.7)
+MIMETIC_VO = (0.4, -0.4)
 
 
 class ViT(nn.Module):
@@ -191,7 +196,7 @@ def initialize(model: ViT, config: ModelConfig) -> None:
     for block in model.blocks:
         if block.attn is not None:
             _initialize_attention(block.attn, config)  # type: ignore[arg-type]
-        if config.init == "zero":
+        if config.init in ("zero", "mimetic"):
             nn.init.zeros_(block.mlp.fc2.weight)  # type: ignore[union-attr, arg-type]
     _initialize_positions(model, config)
     if config.init != "keras":
@@ -200,6 +205,9 @@ def initialize(model: ViT, config: ModelConfig) -> None:
 
 def _initialize_attention(attn: Attention, config: ModelConfig) -> None:
     """q, k and v are three matrices that happen to lie in one: each has its own fans."""
+    if config.init == "mimetic":
+        _initialize_mimetic(attn)
+        return
     heads, width, dim = config.num_heads, attn.head_dim, config.embed_dim
     keras = config.init == "keras"
     if attn.merged:
@@ -210,6 +218,39 @@ def _initialize_attention(attn: Attention, config: ModelConfig) -> None:
     glorot_uniform(attn.proj.weight, heads * width, heads * dim if keras else dim)
     if config.init == "zero":
         nn.init.zeros_(attn.proj.weight)
+
+
+@torch.no_grad()
+def _initialize_mimetic(attn: Attention) -> None:
+    """Queries times keys near the identity, values times projection near minus the identity, as they are in trained
+    networks (Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers", section 3)."""
+    heads, width, dim = attn.num_heads, attn.head_dim, attn.proj.out_features
+    if attn.merged:
+        attn.q.weight.copy_(near_identity(dim, *MIMETIC_QK))
+        attn.proj.weight.copy_(near_identity(dim, *MIMETIC_VO))
+        return
+    queries, keys, values = attn.qkv.weight.view(3, heads, width, dim).unbind(0)
+    for query, key in zip(queries, keys, strict=True):  # each head has the largest parts of a matrix of its own
+        left, right = halves(near_identity(dim, *MIMETIC_QK), width)
+        query.copy_(left.T)
+        key.copy_(right)
+    left, right = halves(near_identity(dim, *MIMETIC_VO), heads * width)
+    values.copy_(right.view(heads, width, dim))
+    attn.proj.weight.copy_(left)
+
+
+def near_identity(dim: int, noise: float, identity: float) -> Tensor:
+    """noise x Z + identity x I, [dim, dim], with Z of variance 1 / dim."""
+    return torch.randn(dim, dim).mul(noise * dim**-0.5).add(torch.eye(dim), alpha=identity)
+
+
+def halves(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """[dim, rank] and [rank, dim], whose product is the closest to ``matrix`` of this rank; padded with zeros where
+    ``rank`` is larger than dim."""
+    left, values, right = torch.linalg.svd(matrix)
+    left, right = left * values.sqrt(), values.sqrt()[:, None] * right
+    missing = max(0, rank - len(values))
+    return F.pad(left[:, :rank], (0, missing)), F.pad(right[:rank], (0, 0, 0, missing))
 
 
 def _initialize_positions(model: ViT, config: ModelConfig) -> None:

@@ -1,11 +1,11 @@
 // The page: what is chosen (state.js), what is drawn (draw.js), what the networks say (reader.js), and the panels.
 
 import { followAddress } from "./address.js";
-import { load, loadFiles } from "./client.js";
 import { byId, forgetColours, setText } from "./dom.js";
 import { createSlate } from "./draw.js";
 import { listenForFiles } from "./files.js";
 import { createKnown } from "./known.js";
+import { createNetworks } from "./networks.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
 import { createDisturb } from "./panels/disturb.js";
@@ -18,10 +18,10 @@ import { createStory } from "./panels/story.js";
 import { createStrip } from "./panels/strip.js";
 import { createTokens } from "./panels/tokens.js";
 import { createTrain } from "./panels/train.js";
-import { createReader, isBlank, sameSquares } from "./reader.js";
+import { createReader, isBlank } from "./reader.js";
 import { createStore, fromHash, INITIAL, marked } from "./state.js";
 
-/** @import { Menu, MenuFile } from "./panels/menu.js" */
+/** @import { Menu } from "./panels/menu.js" */
 /** @import { Result, Shown } from "./reader.js" */
 /** @import { State } from "./state.js" */
 /** @import { Loaded } from "./net/worker.js" */
@@ -53,9 +53,18 @@ byId("boot").remove();
 const linked = fromHash(location.hash.slice(1));
 const store = createStore({ ...linked, model: null, compare: null });
 const slate = createSlate(store);
-/** @type {Map<string | null, Loaded>} */
-const networks = new Map();
-const networkOf = networks.get.bind(networks);
+/** @type {Menu | null} */
+let menu = null;
+const networks = createNetworks(store, {
+  notice,
+  chosen(name) {
+    if (name === "model") known.settle();
+    reader.request({ [name]: true });
+    render();
+  },
+  opened: (id, name) => menu?.add(id, name),
+});
+const networkOf = networks.of;
 const reader = createReader(store, slate, networkOf, render, notice);
 const known = createKnown(store, slate, networkOf, notice);
 const panels = [
@@ -67,23 +76,15 @@ const panels = [
   createAnswer(store),
   createLens(),
   createDisturb(store),
-  createTrain((config, weights) => addOwn(config, weights, config.name)),
+  createTrain((config, weights) => networks.addOwn(config, weights, config.name)),
   createStory(),
 ];
-/** @type {Menu | null} */
-let menu = null;
-/** @type {string[]} */
-let ids = []; // of the networks of this site
-let own = 0;
 
 /** @param {string} sentence */
 function notice(sentence) {
   setText(byId("notice"), sentence);
   byId("notice").hidden = !sentence;
 }
-
-/** @param {unknown} error */
-const noticeError = (error) => notice(error instanceof Error ? error.message : String(error));
 
 let waiting = false;
 function render() {
@@ -126,69 +127,6 @@ function render() {
   });
 }
 
-/**
- * Loads a network if needed; false, after a notice, if it could not be loaded.
- * @param {string} id
- */
-async function ensure(id) {
-  if (networks.has(id)) return true;
-  setText(byId("loading"), `Loading ${id} ...`);
-  try {
-    networks.set(id, await load(id));
-    return true;
-  } catch (error) {
-    noticeError(error);
-    return false;
-  } finally {
-    setText(byId("loading"), "");
-  }
-}
-
-/**
- * Why the page itself chooses a network: "back" to the previous one, because another did not load; a "link", whose
- * notices and patches are kept; else null.
- * @type {"back" | "link" | null}
- */
-let cause = null;
-/** @param {"back" | "link"} why @param {Partial<State>} changes */
-function setBecause(why, changes) {
-  cause = why;
-  store.set(changes);
-  cause = null;
-}
-
-/**
- * @param {"model" | "compare"} name @param {string | null} id @param {string | null} before
- */
-async function changeModel(name, id, before) {
-  const byLink = cause === "link";
-  if (before !== null && cause === null) notice("");
-  if (id === null) return reader.request({ [name]: true });
-  const there = await ensure(id);
-  if (store.get()[name] !== id) return; // another was chosen meanwhile
-  if (!there) return setBecause("back", { [name]: before });
-  if (name === "model") {
-    const old = networkOf(before);
-    if (old && !byLink && !sameSquares(old, networkOf(id))) store.set({ hidden: [], query: null, hover: null });
-    fitToSquares();
-    known.settle();
-  }
-  reader.request({ [name]: true });
-  render();
-}
-
-// A link can name patches that this network does not have.
-function fitToSquares() {
-  const { hidden, query, model } = store.get();
-  const network = networkOf(model);
-  if (!network) return;
-  const count = network.squares.grid ** 2;
-  store.set({
-    hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
-    query: query !== null && query < count ? query : null,
-  });
-}
-
 let pasted = 0;
 /**
  * A link pasted into the open page. Its network comes first: a known image is one of that network's.
@@ -198,26 +136,19 @@ async function follow({ model, compare, ...rest }) {
   const mine = ++pasted;
   await started;
   notice("");
-  const there = typeof model === "string" && isHere(model) && (await ensure(model));
+  const there = typeof model === "string" && networks.isHere(model) && (await networks.ensure(model));
   if (mine !== pasted) return;
   if (rest.drawing) slate.stop();
   const { center, hidden, query, rotate, shift, noise, threshold } = INITIAL;
-  setBecause("link", {
+  networks.setLinked({
     ...{ center, hidden, query, rotate, shift, noise, threshold },
     ...rest,
     demo: rest.drawing ? false : store.get().demo,
     model: there ? model : store.get().model,
-    compare: compare && ids.includes(compare) ? compare : null,
+    compare: compare && networks.ids().includes(compare) ? compare : null,
   });
-  fitToSquares();
+  networks.fitToSquares();
   if (rest.drawing) layLinked();
-}
-
-/** @param {string} id */
-function isHere(id) {
-  const here = ids.includes(id);
-  if (!here) notice(`The link names a network that this page does not have: ${id}.`);
-  return here;
 }
 
 const readsDrawings = () => networkOf(store.get().model)?.config.drawing !== null;
@@ -238,29 +169,13 @@ store.listen((state, before) => {
   /** @param {(keyof State)[]} names */
   const changed = (...names) => names.some((name) => state[name] !== before[name]);
   if (state.model === state.compare && state.model !== null) return store.set({ compare: null });
-  if (changed("model")) changeModel("model", state.model, before.model);
-  if (changed("compare")) changeModel("compare", state.compare, before.compare);
+  if (changed("model")) networks.change("model", state.model, before.model);
+  if (changed("compare")) networks.change("compare", state.compare, before.compare);
   if (changed("drawing")) known.settle(); // undo may bring back an image of another network
   if (changed(...READ_AGAIN)) reader.request();
   if (changed(...READ_AGAIN, "query", "threshold")) writeAddress();
   render();
 });
-
-/**
- * Opens a network that is not of this site, adds it to the menu and chooses it.
- * @param {any} config @param {ArrayBuffer} weights @param {string} name
- */
-async function addOwn(config, weights, name) {
-  const id = `own~${++own}`;
-  try {
-    networks.set(id, await loadFiles(id, config, weights));
-    menu?.add(id, name);
-    notice("");
-    store.set({ model: id });
-  } catch (error) {
-    noticeError(error);
-  }
-}
 
 listenForFiles({
   onProblem: notice,
@@ -269,36 +184,14 @@ listenForFiles({
     notice("");
     slate.lay(image, "picture");
   },
-  onModel: (config, weights) => addOwn(config, weights, `${config?.name} (your file)`),
+  onModel: (config, weights) => networks.addOwn(config, weights, `${config?.name} (your file)`),
 });
 
-/** @returns {Promise<MenuFile>} */
-async function readMenu() {
-  try {
-    const response = await fetch("models.json");
-    if (!response.ok) throw new Error();
-    return await response.json();
-  } catch {
-    notice(
-      "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
-        "or open your own model below.",
-    );
-    return { models: [], study: null };
-  }
-}
-
 async function start() {
-  const { models, study } = await readMenu();
+  const { models, study } = await networks.readMenu();
   menu = createMenu(store, models, study);
   render();
-  ids = models.map(({ id }) => id);
-  const { model, compare } = linked;
-  if (model) isHere(model);
-  for (const id of model && ids.includes(model) ? [model, ...ids] : ids) {
-    if (!(await ensure(id))) continue;
-    store.set({ model: id, compare: compare && ids.includes(compare) ? compare : null });
-    break;
-  }
+  await networks.chooseFirst(linked);
   if (store.get().drawing.kind === "example") layLinked();
   else if (store.get().demo && !readsDrawings()) known.first();
 }

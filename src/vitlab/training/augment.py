@@ -18,6 +18,7 @@ from vitlab.errors import ConfigError
 from vitlab.machine import constant
 from vitlab.native import ops
 from vitlab.native.ops import BEND_POINTS, MOST_SIDE, Kernels
+from vitlab.training.photometric import photometric
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
 # on digits, whose ink covers a fifth of the image, the upper half would erase the answer).
@@ -31,6 +32,8 @@ def augment(
     images = images_BCHW
     if config.flip:
         images = flip(images, _uniform(images, generator) < 0.5)
+    if changes_light(config):  # before the map, so that what it leaves empty stays black
+        images = photometric(images, config, generator)
     if any(limits_of(config)) or config.elastic:
         images = random_map(images, config, generator, kernels)
     if config.erase:
@@ -40,7 +43,12 @@ def augment(
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether `augment` would change anything."""
-    return any((*limits_of(config), config.elastic, config.flip, config.erase))
+    return changes_light(config) or any((*limits_of(config), config.elastic, config.flip, config.erase))
+
+
+def changes_light(config: AugmentConfig) -> bool:
+    """Whether brightness, contrast or saturation is changed."""
+    return any((config.brightness, config.contrast, config.saturation))
 
 
 def check_flip(config: AugmentConfig, may_flip: bool, data: str) -> None:

@@ -20,6 +20,7 @@ from vitlab.data.batches import Batch, DeviceSplit
 from vitlab.machine import Machine, Stopwatch, reseed, seed_torch
 from vitlab.native.ops import Kernels
 from vitlab.training.augment import augment, is_active
+from vitlab.training.mixing import mix, mixes
 from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
 from vitlab.training.preprocess import Preprocess
 
@@ -86,9 +87,9 @@ class Task:
         return epochs * len(self.train) + min(rest * self.config.train.batch_size, len(self.train))
 
     def augments(self, step: int) -> bool:
-        """Whether ``step`` augments its images: if any augmentation is on, and the clean tail has not begun."""
+        """Whether ``step`` augments or mixes its images: if any of that is on, and the clean tail has not begun."""
         changes = self.config.augment
-        return is_active(changes) and step < self.total_steps * (1.0 - changes.clean_tail)
+        return (is_active(changes) or mixes(changes)) and step < self.total_steps * (1.0 - changes.clean_tail)
 
     def kind_of(self, step: int) -> tuple[bool, int]:
         """Whether ``step`` augments its images, and how many it has."""
@@ -155,13 +156,16 @@ def update_ema(state: State, decay: float) -> None:
 
 def forward_backward_step(state: State, task: Task, batch: Batch, augmented: bool) -> bool:
     """All that the device computes in a step but the average of the weights; False if the loss is not finite."""
-    config, (images, labels, *weights) = task.config.optim, batch
+    config, (images, labels, *rest) = task.config.optim, batch
     inputs = training_inputs(
         task, images, state.draws if augmented else None
     )  # in fp32: half precision would move pixels
+    share_B = None
+    if augmented and mixes(task.config.augment):
+        inputs, share_B = mix(inputs, task.config.augment, state.draws)
     with task.machine.autocast():
         logits = state.model(inputs).float()
-    loss = training_loss(logits, labels, config.label_smoothing, *weights)
+    loss = training_loss(logits, labels, config.label_smoothing, rest[0] if rest else None, share_B)
     if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         return False
     for parameter in state.model.parameters():
@@ -171,25 +175,39 @@ def forward_backward_step(state: State, task: Task, batch: Batch, augmented: boo
         nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
     for optimizer in state.optimizers:
         optimizer.step()
-    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    correct = (logits.detach().argmax(dim=1) == larger_part(labels, share_B)).sum()
     state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
     return True
 
 
+def larger_part(labels_B: Tensor, share_B: Tensor | None) -> Tensor:
+    """The label of what fills most of each mixed image; ``labels_B`` if images are not mixed."""
+    return labels_B if share_B is None else torch.where(share_B >= 0.5, labels_B, labels_B.roll(-1))
+
+
 def training_loss(
-    logits_BK: Tensor, labels_B: Tensor, label_smoothing: float, weights_B: Tensor | None = None
+    logits_BK: Tensor,
+    labels_B: Tensor,
+    label_smoothing: float,
+    weights_B: Tensor | None = None,
+    share_B: Tensor | None = None,
 ) -> Tensor:
     """The mean of weight x cross-entropy in nats.
 
     It is divided by the number of images, not by the sum of the batch's weights as in torch's ``weight=``: a batch of
     images that hardly count must hardly move the network. Weights are 1 on average over the training images, so over
     all of them both are the same. A weight belongs to the image: it also multiplies the smoothed part of its label,
-    whereas torch weighs that by each class's weight.
+    whereas torch weighs that by each class's weight. Where images are mixed (mixing.py), ``share_B`` is the part of
+    each image itself, and the label and weight of the next image count for the rest.
     """
-    if weights_B is None:
+    if weights_B is None and share_B is None:
         return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
-    losses_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none")
-    return (losses_B * weights_B).mean()
+    weights_B = torch.ones_like(logits_BK[:, 0]) if weights_B is None else weights_B
+    own_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none") * weights_B
+    if share_B is None:
+        return own_B.mean()
+    next_B = F.cross_entropy(logits_BK, labels_B.roll(-1), label_smoothing=label_smoothing, reduction="none")
+    return torch.lerp(next_B * weights_B.roll(-1), own_B, share_B).mean()
 
 
 def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:

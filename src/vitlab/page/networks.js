@@ -1,0 +1,151 @@
+// The networks of the page: loaded once each, and chosen by the menu, by an address or as the first that loads.
+
+import { load, loadFiles } from "./client.js";
+import { byId, setText } from "./dom.js";
+import { sameSquares } from "./reader.js";
+
+/** @import { MenuFile } from "./panels/menu.js" */
+/** @import { Loaded } from "./net/worker.js" */
+/** @import { State, Store } from "./state.js" */
+/**
+ * notice(sentence) shows it; chosen(name) follows when the first or the second network is there, or there is none;
+ * opened(id, name) when one that is not of this site has been opened.
+ * @typedef {object} Listeners
+ * @property {(sentence: string) => void} notice
+ * @property {(name: "model" | "compare") => void} chosen
+ * @property {(id: string, name: string) => void} opened
+ */
+
+/** @param {Store} store @param {Listeners} listeners */
+export function createNetworks(store, { notice, chosen, opened }) {
+  /** @type {Map<string | null, Loaded>} */
+  const networks = new Map();
+  /** @type {string[]} */
+  let ids = []; // of the networks of this site
+  let own = 0;
+  /**
+   * Why the page itself chooses a network: "back" to the previous one, because another did not load; a "link", whose
+   * notices and patches are kept; else null.
+   * @type {"back" | "link" | null}
+   */
+  let cause = null;
+
+  /** @param {unknown} error */
+  const noticeError = (error) => notice(error instanceof Error ? error.message : String(error));
+
+  /** @param {"back" | "link"} why @param {Partial<State>} changes */
+  function setBecause(why, changes) {
+    cause = why;
+    store.set(changes);
+    cause = null;
+  }
+
+  /**
+   * Loads a network if needed; false, after a notice, if it could not be loaded.
+   * @param {string} id
+   */
+  async function ensure(id) {
+    if (networks.has(id)) return true;
+    setText(byId("loading"), `Loading ${id} ...`);
+    try {
+      networks.set(id, await load(id));
+      return true;
+    } catch (error) {
+      noticeError(error);
+      return false;
+    } finally {
+      setText(byId("loading"), "");
+    }
+  }
+
+  /** @param {"model" | "compare"} name @param {string | null} id @param {string | null} before */
+  async function change(name, id, before) {
+    const byLink = cause === "link";
+    if (before !== null && cause === null) notice("");
+    if (id === null) return chosen(name);
+    const there = await ensure(id);
+    if (store.get()[name] !== id) return; // another was chosen meanwhile
+    if (!there) return setBecause("back", { [name]: before });
+    if (name === "model") {
+      const old = networks.get(before);
+      if (old && !byLink && !sameSquares(old, networks.get(id))) store.set({ hidden: [], query: null, hover: null });
+      fitToSquares();
+    }
+    chosen(name);
+  }
+
+  // A link can name patches that this network does not have.
+  function fitToSquares() {
+    const { hidden, query, model } = store.get();
+    const network = networks.get(model);
+    if (!network) return;
+    const count = network.squares.grid ** 2;
+    store.set({
+      hidden: hidden.every((p) => p < count) ? hidden : hidden.filter((p) => p < count),
+      query: query !== null && query < count ? query : null,
+    });
+  }
+
+  /**
+   * Opens a network that is not of this site, adds it to the menu and chooses it.
+   * @param {any} config @param {ArrayBuffer} weights @param {string} name
+   */
+  async function addOwn(config, weights, name) {
+    const id = `own~${++own}`;
+    try {
+      networks.set(id, await loadFiles(id, config, weights));
+      opened(id, name);
+      notice("");
+      store.set({ model: id });
+    } catch (error) {
+      noticeError(error);
+    }
+  }
+
+  /** @returns {Promise<MenuFile>} */
+  async function readMenu() {
+    try {
+      const response = await fetch("models.json");
+      if (!response.ok) throw new Error();
+      /** @type {MenuFile} */
+      const menu = await response.json();
+      ids = menu.models.map(({ id }) => id);
+      return menu;
+    } catch {
+      notice(
+        "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
+          "or open your own model below.",
+      );
+      return { models: [], study: null };
+    }
+  }
+
+  /** @param {string} id */
+  function isHere(id) {
+    const here = ids.includes(id);
+    if (!here) notice(`The link names a network that this page does not have: ${id}.`);
+    return here;
+  }
+
+  /**
+   * Chooses the networks that the address names; without one, the first that loads.
+   * @param {Partial<State>} linked
+   */
+  async function chooseFirst({ model, compare }) {
+    if (model) isHere(model);
+    for (const id of model && ids.includes(model) ? [model, ...ids] : ids) {
+      if (!(await ensure(id))) continue;
+      store.set({ model: id, compare: compare && ids.includes(compare) ? compare : null });
+      break;
+    }
+  }
+
+  return {
+    /** @param {string | null} id */
+    of: (id) => networks.get(id),
+    ids: () => ids,
+    /** @param {Partial<State>} changes */
+    setLinked: (changes) => setBecause("link", changes),
+    ...{ ensure, change, fitToSquares, addOwn, readMenu, isHere, chooseFirst },
+  };
+}
