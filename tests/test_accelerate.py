@@ -139,6 +139,23 @@ def test_parts_that_the_kernels_do_not_know_are_torchs_and_are_named(knobs: Any,
         assert all(reason in note for reason, note in zip(left.values(), notes, strict=False))
 
 
+@pytest.mark.usefixtures("float_kernel")
+@pytest.mark.parametrize(
+    ("knobs", "torchs"),
+    [(dict(), 1), (dict(head_dropout=0.2), 2), (dict(pool="cls"), 2), (dict(kernels="plain"), 2)],
+    ids=str,
+)
+def test_torch_keeps_to_one_thread_where_the_kernels_compute_the_whole_network(
+    knobs: Any, torchs: int, tmp_path: Path
+) -> None:
+    whole = CALM | dict(precision="fp32", pool="flatten", kernels="native", threads=2)
+    found: set[int] = set()
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), **(whole | knobs))
+    train_run(config, tmp_path / "run", Reporter(step=lambda *state: found.add(torch.get_num_threads())))
+    assert found == {torchs}
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.usefixtures("kernel")
 def test_networks_that_the_kernels_do_not_know_stay_as_they_are_but_for_their_dropout() -> None:
     notes: list[str] = []
@@ -211,7 +228,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(
-    ("knobs", "threads"), [(CALM, 1), (CALM, 2), (DROPPING, 2), (DROPPING | {"drop_path": 0.1}, 1)]
+    ("knobs", "threads"),
+    [(CALM, 1), (CALM | {"precision": "fp32"}, 2), (DROPPING, 2), (DROPPING | {"drop_path": 0.1}, 1)],
 )
 def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(
     knobs: dict[str, Any], threads: int, tmp_path: Path

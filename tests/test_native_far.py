@@ -117,7 +117,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 @pytest.fixture(autouse=True)
 def elsewhere(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of other files compute there."""
-    monkeypatch.setitem(test_native.LOADED, "float", far)  # type: ignore[arg-type]
+    monkeypatch.setitem(test_native.LOADED, "float", far)
     monkeypatch.setattr(test_optim, "load", lambda kind, cache: far)
     monkeypatch.setattr(ops, "argument", lambda value: value)  # with its size, unlike an address
 
@@ -130,7 +130,7 @@ def test_it_is_that_processor(far: Far) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("size", [(2, 17, 13, 19, 3, 5), (7, 23, 48, 96, 2, 24), (3, 67, 65, 97, 1, 61)], ids=str)
-def test_blocks(size: tuple[int, ...], threads: int) -> None:
+def test_blocks(size: tuple[int, int, int, int, int, int], threads: int) -> None:
     test_native.test_float_is_the_plain_block_for_any_size_and_number_of_threads(*size, threads)
 
 

@@ -63,9 +63,9 @@ class Machine:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """A context in which torch's operations run in `torch_threads`."""
+        """A context in which torch's operations run in as many threads as were chosen for them."""
         before = torch.get_num_threads()
-        torch.set_num_threads(self.torch_threads or before)
+        torch.set_num_threads(self.torch_threads or self.threads)
         try:
             yield
         finally:
@@ -199,7 +199,7 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    limited = torch.backends.cpu.get_cpu_capability() == "AVX2"  # by ATEN_CPU_CAPABILITY: processors with bf16 have more
+    limited = torch.backends.cpu.get_cpu_capability() == "AVX2"  # ATEN_CPU_CAPABILITY: the processor has more
     return multiplies_bf16() and not limited and torch.backends.mkldnn.is_available()
 
 
@@ -306,7 +306,7 @@ def gemm_gflops(machine: Machine, size: int = 1024, seconds: float = 0.5) -> flo
     a = torch.randn(size, size, device=machine.device).to(dtype)
     watch = machine.stopwatch()
     done = 0
-    with torch.no_grad():
+    with torch.no_grad(), machine.computing():
         a @ a
         watch.start()
         while watch.seconds < seconds:

@@ -223,11 +223,8 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         built = Path(name) / "kernels.so"
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
-        _run(
-            [compiler, *_processor(), OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}", *sources]
-            + ["-o", str(built), "-lm"],
-            Path(name),
-        )
+        options = [*_processor(), OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}"]
+        _run([compiler, *options, *sources, "-o", str(built), "-lm"], Path(name))
         _load_elsewhere(built)
         try:
             os.chmod(built, 0o755)  # whatever the umask says
