@@ -34,6 +34,7 @@ DIST = ROOT / "dist"
 NEEDED = (
     "vitlab/py.typed", "vitlab/data/catalogue.toml", "vitlab/look/templates/report.html.j2", "vitlab/page/index.html",
     "vitlab/page/main.js", "vitlab/page/style.css", "vitlab/native/csrc/blocks.c", "vitlab/native/csrc/vec.h",
+    "vitlab/export/csource/vit.c",
     "vitlab/zoo/mnist/model.safetensors",
 )  # fmt: skip
 ABOUT = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ENDINGS = {
     "onnx": ".onnx",
     "torch": ".pt2",
+    "c": "-c",
     "web": "-web",
     "transformers": "-transformers",
     "timm": "-timm",
@@ -30,8 +31,8 @@ LOADING = {
 def declare(children: flags.Children) -> None:
     """The command and its options."""
     usage, help = (
-        "RUN [RUN ...] --to onnx|torch|web|transformers|timm [options]",
-        "export a network for ONNX, torch, the web, transformers or timm",
+        "RUN [RUN ...] --to onnx|torch|c|web|transformers|timm [options]",
+        "export a network for ONNX, torch, C, the web, transformers or timm",
     )
     parser = flags.add_command(children, export, help, usage)
     add = parser.add_argument
@@ -39,6 +40,10 @@ def declare(children: flags.Children) -> None:
     add("--to", choices=tuple(ENDINGS), required=True, help="the format to write")
     add("--out", metavar="PATH", type=flags.path, help="file or folder to write [RUN.onnx, RUN.pt2, RUN-web ...]")
     add("--attention", action="store_true", help="onnx: also output each block's attention weights")
+    add("--int8", action="store_true", help="onnx, c: round the weights to int8, and measure what that costs")
+    loss = "int8: refuse to lose more than this many points of accuracy [0.3]"
+    add("--most-loss", metavar="POINTS", type=flags.number(0, 100), help=loss)
+    add("--data", metavar="PLACE", help="int8: where the run's images are now, if they have moved")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
     flags.add_runs(parser, dest="by")
@@ -47,9 +52,10 @@ def declare(children: flags.Children) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a trained network for use elsewhere. onnx, torch: one file that maps uint8 images, as they are in the data
-    set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. web: a
-    folder for any static host, with a page that classifies drawings. transformers, timm: a folder that these libraries
-    load, for a Vision Transformer that they can express, such as the preset textbook."""
+    set, to logits; preprocessing is inside, and the logits are compared with torch's before the file is kept. c: a
+    folder with a header, a C11 source file that does the same on any processor, and an example. web: a folder for any
+    static host, with a page that classifies drawings. transformers, timm: a folder that these libraries load, for a
+    Vision Transformer that they can express, such as the preset textbook."""
     check_options(arguments)
     from vitlab.predict import Classifier
 
@@ -69,22 +75,36 @@ def check_options(arguments: argparse.Namespace) -> None:
     if to != "web" and len(arguments.runs) > 1:
         raise ConfigError(f"--to {to} takes one run, not {len(arguments.runs)}; only --to web takes several")
     own = {
-        "attention": ("onnx", arguments.attention),
-        "study": ("web", arguments.study),
-        "no-lesson": ("web", arguments.no_lesson),
-        "runs": ("web", arguments.by),
+        "attention": (("onnx",), arguments.attention),
+        "int8": (("onnx", "c"), arguments.int8),
+        "study": (("web",), arguments.study),
+        "no-lesson": (("web",), arguments.no_lesson),
+        "runs": (("web",), arguments.by),
     }
-    for name, (form, given) in own.items():
-        if given and to != form:
-            raise ConfigError(f"--{name} works only with --to {form}, not with --to {to}; leave it out")
+    for name, (forms, given) in own.items():
+        if given and to not in forms:
+            raise ConfigError(f"--{name} works only with --to {' or '.join(forms)}, not with --to {to}; leave it out")
+    for name, value in (("most-loss", arguments.most_loss), ("data", arguments.data)):
+        if value is not None and not arguments.int8:
+            raise ConfigError(f"--{name} works only with --int8; add it, or leave --{name} out")
 
 
 def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out: Path) -> dict[str, Any]:
     """Write ``out``; facts about it."""
+    int8 = None
+    if arguments.int8:
+        from vitlab.export.gate import MOST_LOSS, gate_of
+
+        most = MOST_LOSS if arguments.most_loss is None else arguments.most_loss
+        int8 = gate_of(classifiers[0], arguments.data, most, flags.notes(True))
     if arguments.to == "onnx":
         from vitlab.export.onnx import export_onnx
 
-        return export_onnx(classifiers[0], out, arguments.attention)
+        return export_onnx(classifiers[0], out, arguments.attention, int8)
+    if arguments.to == "c":
+        from vitlab.export.c import export_c
+
+        return export_c(classifiers[0], out, int8)
     if arguments.to == "torch":
         from vitlab.export.program import export_program
 
@@ -110,7 +130,11 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
         serve = f"python -m http.server --bind 127.0.0.1 --directory {quoted(path)}"
         models = counted(facts["models"], "model")
         return f"{path}: the page with {models}, {size}", f"next: {serve}   and open http://127.0.0.1:8000"
-    batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in facts["max_difference"].items())
+    cost = (int8_line(facts["int8"]),) if "int8" in facts else ()
+    if facts["to"] == "c":
+        return c_summary(facts, cost)
+    differences = facts.get("max_difference") or {}
+    batches = ", ".join(f"{difference:.1e} (batch {batch})" for batch, difference in differences.items())
     if facts["to"] in LOADING:
         size = f"{facts['bytes'] / 1e6:.2f} MB in {counted(facts['files'], 'file')}"
         return (
@@ -120,4 +144,26 @@ def summary(facts: dict[str, Any]) -> tuple[str, ...]:
         )
     shapes = [f"{name} [{', '.join(map(str, sizes))}]" for name, sizes in facts["outputs"].items()]
     data = f"images uint8 [{', '.join(map(str, facts['input']))}] -> {', '.join(shapes)}"
-    return f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}", f"largest difference from torch: {batches}"
+    first = f"{path}: {facts['bytes'] / 1e6:.2f} MB, {data}"
+    return (first, *cost) if cost else (first, f"largest difference from torch: {batches}")
+
+
+def int8_line(cost: dict[str, Any]) -> str:
+    """What rounding to int8 costs."""
+    top1, rounded = 100 * cost["top1"], 100 * cost["top1_int8"]
+    images = counted(cost["images"], f"{cost['part']} image")
+    same = 100 * cost["same_answers"]
+    return f"int8: top-1 {rounded:.2f} % instead of {top1:.2f} % on {images}; {same:.2f} % of the answers are the same"
+
+
+def c_summary(facts: dict[str, Any], cost: tuple[str, ...]) -> tuple[str, ...]:
+    """The result of --to c for people."""
+    path, found = Path(facts["path"]), facts["max_difference"]
+    weights, memory = (f"{facts[name] / 1000:.1f} kB" for name in ("weight_bytes", "memory_bytes"))
+    sizes = f"{weights} of weights ({facts['weights']}), {memory} of working memory"
+    checked = (
+        "no C compiler is installed, so the code was not compiled and compared with torch"
+        if found is None
+        else f"compiled; largest difference from torch{' with these weights' * bool(cost)}: {max(found.values()):.1e}"
+    )
+    return f"{path}: C11 for any processor, {sizes}", *cost, checked, f"next: read {quoted(path / 'README.md')}"

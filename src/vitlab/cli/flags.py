@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import textwrap
 import typing
@@ -190,6 +191,21 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 count = whole_number(1, 10_000)
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A type of number from ``low`` to ``high``."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, not {text!r}")
+        return value
+
+    return read
 
 
 def add_knobs(parser: OneLineParser, only: tuple[str, ...] = ()) -> None:

@@ -11,20 +11,37 @@ from torch import Tensor
 
 from vitlab import files
 from vitlab.errors import import_optional, pip_install
-from vitlab.export.whole import ExportError, Outputs, Whole, check_new, keep, metadata, noise, one_line, silence
+from vitlab.export.gate import Gate
+from vitlab.export.onnx_int8 import quantized
+from vitlab.export.whole import (
+    ExportError,
+    Outputs,
+    Whole,
+    check_new,
+    compare,
+    keep,
+    metadata,
+    noise,
+    one_line,
+    silence,
+    write,
+)
 from vitlab.predict import Classifier
 
 OPSET = 18
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
-def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> dict[str, Any]:
+def export_onnx(
+    classifier: Classifier, path: Path, attention: bool = False, int8: Gate | None = None
+) -> dict[str, Any]:
     """Write the network to ``path`` as one file: `images` uint8 [B, H, W, C] -> `logits` float32 [B, K] and, with
     ``attention``, `attention_0` ... [B, h, N, N]. B is free.
 
-    Before the file is kept, ONNX Runtime's answers are compared with torch's. Classes, digest and version are in the
-    file's metadata. ConfigError if ``path`` exists; ExportError if the answers differ, if the network has no attention
-    to export, or if a package is missing.
+    Before the file is kept, ONNX Runtime's answers are compared with torch's. With ``int8`` its products are then
+    rounded to int8, and what that costs is measured. Classes, digest and version are in the file's metadata.
+    ConfigError if ``path`` exists; ExportError if the answers differ, if int8 costs too much, if the network has no
+    attention to export, or if a package is missing.
     """
     check_new(path)
     why_not = classifier.model.describe().missing.get("attention")
@@ -34,7 +51,14 @@ def export_onnx(classifier: Classifier, path: Path, attention: bool = False) -> 
         import_optional(name, ExportError(f"--to onnx needs {name}, which is not installed: {pip_install('onnx')}"))
     whole = Whole(classifier, attention).eval()
     data = onnx_bytes(whole, metadata(classifier))
-    return keep(classifier, whole, path, data, runtime(data, whole.names), "onnx") | {"opset": OPSET}
+    if int8 is None:
+        facts = keep(classifier, whole, path, data, runtime(data, whole.names), "onnx")
+    else:
+        compare(whole, runtime(data, whole.names), str(path))
+        rounded = quantized(data, int8.images)
+        cost = int8.check(whole, runtime(rounded, whole.names), path)
+        facts = write(classifier, whole, path, rounded, "onnx") | {"int8": cost}
+    return facts | {"opset": OPSET}
 
 
 def onnx_bytes(whole: Whole, about: dict[str, Any]) -> bytes:

@@ -155,6 +155,11 @@ def keep(
     """Compare ``copy``, which runs ``data``, with the network for 1, 2 and 7 images, then write ``data`` to ``path``;
     return facts about the file. ExportError, and no file, if the two differ by more than 1e-4."""
     difference = compare(whole, copy, str(path))
+    return write(classifier, whole, path, data, to) | {"max_difference": difference}
+
+
+def write(classifier: Classifier, whole: Whole, path: Path, data: bytes, to: str) -> dict[str, Any]:
+    """Write ``data`` to ``path``; facts about the file."""
     files.make_folder(path.absolute().parent)
     files.write_bytes(path, data)
     with torch.inference_mode():
@@ -166,6 +171,5 @@ def keep(
         "sha256": files.sha256(data),
         "input": ["B", *whole.shape],
         "outputs": {name: ["B", *output.shape[1:]] for name, output in outputs.items()},
-        "max_difference": difference,
         "model_sha256": classifier.digest,
     }

@@ -130,7 +130,7 @@ def load(kind: Kind, cache: Path) -> Library:
     there is no compiler, if it fails, or if the processor lacks the instructions; another VitlabError if compiling
     failed for a reason that may pass, such as a full disk.
     """
-    compiler = _find_compiler()
+    compiler = find_compiler()
     # The macros that the compiler defines for this processor: its own version and every instruction set.
     target = _run([compiler, *_processor(), "-dM", "-E", "-x", "c", os.devnull])
     instructions = instructions_of(kind, set(target.split()))
@@ -196,7 +196,7 @@ def _name(stem: str, data: bytes) -> str:
     return f"{stem}-{sha256(data)[:32]}.so"
 
 
-def _find_compiler() -> str:
+def find_compiler() -> str:
     """The C compiler to use: $CC, else the first of cc, gcc, clang; NativeError if there is none."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
         if name and shutil.which(name):
