@@ -3,18 +3,19 @@
 
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 #define API __attribute__((visibility("default")))
 
-// How long a thread that waits looks for work before it sleeps, in nanoseconds: about as long as waking it takes.
-enum { PATIENCE = 50000, STACK = 1 << 20 };
+// All in nanoseconds. A helper looks for work for up to PATIENCE before it sleeps: longer than the caller needs from one
+// kernel of a training step to the next, since waking a core takes up to 100 us. All the while it offers its core to other
+// programs, and when one has taken it, for TAKEN or more, it sleeps at once. A caller waits for the others' last pieces
+// for WAKING, about as long as waking it takes, before it sleeps.
+enum { PATIENCE = 1000000, TAKEN = 20000, WAKING = 50000, STACK = 1 << 20 };
 
 struct job {
     member *work;
@@ -85,10 +86,17 @@ static int64_t now(void) {
     return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
 }
 
-// Whether there is time left, after a moment that lets the core's other hyper-thread work.
-static int patient(int64_t since) {
+// The time, after a moment that lets the core's other hyper-thread work.
+static int64_t soon(void) {
     for (int i = 0; i < 8; i++) pause_briefly();
-    return now() - since < PATIENCE;
+    return now();
+}
+
+// Whether a helper goes on looking for work.
+static int patient(int64_t since) {
+    const int64_t before = soon();
+    sched_yield();
+    return before - since < PATIENCE && now() - before < TAKEN;
 }
 
 static int has_pieces(job *j) { return atomic_load_explicit(&j->next, memory_order_relaxed) < j->pieces; }
@@ -184,7 +192,7 @@ void share_out(int threads, ptrdiff_t pieces, member *work, void *context) {
     wake_helpers(&mine);
     pthread_mutex_unlock(&lock);
     work(context, 0, &mine);
-    for (const int64_t since = now(); atomic_load(&mine.inside) && patient(since);) {}
+    for (const int64_t since = now(); atomic_load(&mine.inside) && soon() - since < WAKING;) {}
     pthread_mutex_lock(&lock);
     while (atomic_load(&mine.inside)) pthread_cond_wait(&helper_left, &lock);
     job **at = &jobs;
