@@ -112,7 +112,9 @@ def epoch_batches(
         if on_disk and number + AHEAD < len(batches):
             on_disk.expect(batches[number + AHEAD])
         weights = () if split.weights is None else (split.weights[indices],)
-        yield (split.images[indices], split.labels[indices], *weights)
+        # index_select copies whole images, [] pixel by pixel
+        taken = images[indices] if on_disk else images.index_select(0, indices)
+        yield (taken, split.labels[indices], *weights)
 
 
 def balanced_order(labels_N: Tensor, generator: torch.Generator) -> Tensor:
