@@ -11,11 +11,10 @@
 
 #define API __attribute__((visibility("default")))
 
-// All in nanoseconds. A helper looks for work for up to PATIENCE before it sleeps: longer than the caller needs from one
-// kernel of a training step to the next, since waking a core takes up to 100 us. All the while it offers its core to other
-// programs, and when one has taken it, for TAKEN or more, it sleeps at once. A caller waits for the others' last pieces
-// for WAKING, about as long as waking it takes, before it sleeps.
-enum { PATIENCE = 1000000, TAKEN = 20000, WAKING = 50000, STACK = 1 << 20 };
+// All in nanoseconds. A thread that waits looks for what it waits for before it sleeps: for WAKING, about as long as waking
+// it takes. A helper does so for PATIENCE, longer than its caller needs from one kernel of a training step to the next,
+// unless another program wants its core: unless it was interrupted, for TAKEN or more, while it looked less than CALM ago.
+enum { WAKING = 50000, PATIENCE = 1000000, TAKEN = 100000, CALM = 100000000, STACK = 1 << 20 };
 
 struct job {
     member *work;
@@ -92,13 +91,6 @@ static int64_t soon(void) {
     return now();
 }
 
-// Whether a helper goes on looking for work.
-static int patient(int64_t since) {
-    const int64_t before = soon();
-    sched_yield();
-    return before - since < PATIENCE && now() - before < TAKEN;
-}
-
 static int has_pieces(job *j) { return atomic_load_explicit(&j->next, memory_order_relaxed) < j->pieces; }
 
 // With the lock, as all of the following: a job that another thread can help with, or NULL.
@@ -114,11 +106,19 @@ static void wake_helpers(const job *j) {
     for (int i = 0; i < 2 && i < places && i < sleeping; i++) pthread_cond_signal(&work_came);
 }
 
-// Returns when a job may have come.
-static void wait_for_work(void) {
+// Returns when a job may have come; ``interrupted`` is when somebody else last took the core of the thread that waits.
+static void wait_for_work(int64_t *interrupted) {
     const unsigned seen = atomic_load(&calls);
     pthread_mutex_unlock(&lock);
-    for (const int64_t since = now(); atomic_load_explicit(&calls, memory_order_relaxed) == seen && patient(since);) {}
+    int64_t at = now();
+    const int64_t end = at + (at - *interrupted > CALM ? PATIENCE : WAKING);
+    while (at < end && atomic_load_explicit(&calls, memory_order_relaxed) == seen) {
+        const int64_t before = at;
+        at = soon();
+        if (at - before < TAKEN) continue;
+        *interrupted = at;
+        break;
+    }
     pthread_mutex_lock(&lock);
     if (atomic_load(&calls) != seen) return;
     sleeping++;
@@ -128,11 +128,12 @@ static void wait_for_work(void) {
 
 static void *help(void *unused) {
     (void)unused;
+    int64_t interrupted = -CALM;
     pthread_mutex_lock(&lock);
     for (;;) {
         job *j = open_job();
         if (!j) {
-            wait_for_work();
+            wait_for_work(&interrupted);
             continue;
         }
         const int thread = j->joined++;
