@@ -14,7 +14,7 @@
 // All in nanoseconds. A thread that waits looks for what it waits for before it sleeps: for WAKING, about as long as waking
 // it takes. A helper does so for PATIENCE, longer than its caller needs from one kernel of a training step to the next,
 // unless another program wants its core: unless it was interrupted, for TAKEN or more, while it looked less than CALM ago.
-enum { WAKING = 50000, PATIENCE = 1000000, TAKEN = 100000, CALM = 100000000, STACK = 1 << 20 };
+enum { WAKING = 50000, PATIENCE = 1000000, TAKEN = 100000, CALM = 300000000, STACK = 1 << 20 };
 
 struct job {
     member *work;
