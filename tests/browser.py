@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Download, Page
 
 QUIET = (  # no sandbox: tests run as root in containers; and no requests of the browser's own
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
@@ -94,6 +94,23 @@ def watched(browser: Browser, base: str, **options: Any) -> Iterator[tuple[Page,
         yield page, complaints
     finally:
         context.close()
+
+
+def download(page: Page, button: str, folder: Path, count: int) -> None:
+    """Press a button that hands out ``count`` files, and keep them in the new ``folder``."""
+    got: list[Download] = []
+
+    def keep(file: Download) -> None:
+        got.append(file)
+
+    page.on("download", keep)
+    page.click(button)
+    while len(got) < count:
+        page.wait_for_timeout(20)
+    page.remove_listener("download", keep)
+    folder.mkdir()
+    for file in got:
+        file.save_as(folder / file.suggested_filename)
 
 
 def note(complaints: list[str], kind: str, text: str) -> None:

@@ -259,6 +259,9 @@ def test_evaluate_with_shifts_is_another_measurement_and_says_so() -> None:
     assert (plain["shifts"], moved["shifts"]) == (0, 2)
     assert plain["loss"] != moved["loss"]
     assert vitlab("evaluate run --shifts many").code == 2
+    mirrored = json.loads(good("evaluate run --json --flips").out)
+    assert (plain["flips"], mirrored["flips"]) == (False, True)
+    assert plain["loss"] != mirrored["loss"]
 
 
 def test_evaluate_works_from_another_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

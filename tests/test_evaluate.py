@@ -15,10 +15,11 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, top_k_a
 
 from tests.tiny import glyphs, on_cpu, tiny_model_config
 from vitlab.config import MachineConfig
+from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, choose_machine
 from vitlab.model import build_model
 from vitlab.runs.result import compute_metrics
-from vitlab.training.evaluate import predict_logits, top_k, wilson_interval
+from vitlab.training.evaluate import INPUT_BYTES, predict_logits, top_k, wilson_interval
 from vitlab.training.preprocess import Preprocess
 
 LOGITS = torch.tensor([[9.0, 1.0, 5.0, 3.0], [1.0, 9.0, 5.0, 3.0], [1.0, 3.0, 5.0, 9.0]])
@@ -116,6 +117,25 @@ def test_logits_do_not_depend_on_the_batch_size_and_keep_the_order(batch_size: i
     assert len(torch.unique(expected[:, 0].round(decimals=4))) == 23  # no two images alike: an order can be wrong
 
 
+def test_large_images_go_through_the_network_a_few_at_a_time() -> None:
+    sizes = []
+
+    class Brightness(torch.nn.Module):
+        def forward(self, inputs_BCSS: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(inputs_BCSS))
+            return inputs_BCSS.mean(dim=(2, 3))
+
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (23, 311, 307, 3), dtype=np.uint8))
+    images[:, 0] = 10 * torch.arange(23, dtype=torch.uint8)[:, None, None]
+    plain = Preprocess(31, (0.0,) * 3, (1.0,) * 3)
+    logits = predict_logits(Brightness(), DeviceSplit(images, DATA.labels), plain, machine(), 1000)
+    expected = torch.cat([plain(image[None]).mean(dim=(2, 3)) for image in images])
+    torch.testing.assert_close(logits, expected)
+    assert len(torch.unique(expected[:, 0])) == sum(sizes) == 23
+    assert max(sizes) * 311 * 307 * 3 * 4 <= INPUT_BYTES < 23 * 311 * 307 * 3 * 4
+    assert not logits.is_inference()  # so whoever asked may compute with them
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_predicting_switches_dropout_off_and_restores_the_mode(training: bool) -> None:
     model = shaken_model().train(training)
@@ -136,6 +156,22 @@ def test_with_shifts_probabilities_are_the_mean_over_five_views() -> None:
         expected = torch.stack([model(plain(images)).softmax(1) for images in moved]).mean(0)
     logits = predict_logits(model, DATA, plain, machine(), 7, shifts=2)
     torch.testing.assert_close(logits.exp(), expected)
+
+
+def test_with_flips_each_view_counts_with_its_mirror_image() -> None:
+    plain = Preprocess(8, (0.3,), (0.5,))
+    model = build_model(tiny_model_config(image_size=8, patch_size=2), 1, 3).eval()
+    torch.nn.init.normal_(model.head[-1].weight)  # type: ignore[arg-type]
+    data = DATA.images
+    moved = [torch.roll(data, steps, dims=(1, 2)) for steps in ((0, 0), (0, 2), (0, -2), (2, 0), (-2, 0))]
+    moved[1][:, :, :2], moved[2][:, :, -2:], moved[3][:, :2], moved[4][:, -2:] = 0, 0, 0, 0
+    with torch.no_grad():
+        pairs = [(model(plain(images)), model(plain(images).flip(-1))) for images in moved]
+    chances = [[one.softmax(1) for one in pair] for pair in pairs]
+    flipped = predict_logits(model, DATA, plain, machine(), 7, flips=True)
+    torch.testing.assert_close(flipped.exp(), torch.stack(chances[0]).mean(0))
+    both = predict_logits(model, DATA, plain, machine(), 7, shifts=2, flips=True)
+    torch.testing.assert_close(both.exp(), torch.stack([one for pair in chances for one in pair]).mean(0))
 
 
 def test_logits_are_float32_also_when_products_are_bf16() -> None:

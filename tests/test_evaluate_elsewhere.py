@@ -140,7 +140,7 @@ def test_a_class_without_images_does_not_matter(run: Path) -> None:
 
 
 def test_options_that_do_not_go_together(run: Path, here: Path) -> None:
-    for option in ("--data x", "--shifts 1", "--threads 1"):
+    for option in ("--data x", "--shifts 1", "--flips", "--threads 1"):
         answer = vitlab(f"evaluate {run} --on digits {option}")
         assert answer.code == 2
         assert option.split()[0] in answer.error

@@ -176,10 +176,11 @@ TRAIN = """async (seeds) => {
     const { loadFiles, read } = await import("/client.js");
     const trained = [];
     let tell = () => {};
-    const training = await startTraining(() => {}, (progress) => tell(progress), (sentence) => tell({ sentence }));
+    const training = startTraining((progress) => tell(progress), (sentence) => tell({ sentence }));
+    await training.lesson();
     for (const [number, seed] of seeds.entries()) {
         const knobs = { patch: 10, width: 16, depth: 1, heads: 2, lr: 0.01, batch: 64, passes: 2, seed };
-        training.send({ type: "begin", knobs, name: "test" });
+        training.send({ type: "begin", knobs, name: "test", own: null });
         const pixels = new Uint8Array(28 * 28);
         for (let y = 6; y < 22; y++) pixels.fill(240, 28 * y + 13, 28 * y + 16);
         const drawing = { width: 28, height: 28, channels: 1, pixels };

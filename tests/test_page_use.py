@@ -446,3 +446,23 @@ def test_drawn_digits_are_read_correctly(chromium: Browser, trained: Path) -> No
             read.append(page.inner_text("#answer"))
         assert sum(a == b for a, b in zip(read, "0123456789", strict=True)) >= 9, read
         assert complaints == []
+
+
+SLOW = """const Quick = window.Worker;
+window.Worker = class extends Quick {
+    set onmessage(handler) { super.onmessage = (event) => setTimeout(() => handler(event), 300); }
+};"""
+
+
+def test_the_last_of_quick_changes_is_read_however_slow_the_machine(page: Page, base: str) -> None:
+    """The longer questions about an earlier drawing must not replace the one that waits."""
+    page.add_init_script(SLOW)
+    visit(page, base)
+    page.keyboard.press("7")
+    page.wait_for_timeout(60)
+    page.keyboard.press("4")
+    page.wait_for_timeout(1000)
+    settle(page)
+    shown = bars(page)
+    visit(page, base, page.url.partition("#")[2])
+    assert bars(page) == shown

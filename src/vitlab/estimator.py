@@ -39,7 +39,7 @@ from vitlab.runs.finished import open_run
 from vitlab.runs.folder import RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.session import data_record, ended, origin, utc_now
-from vitlab.training.evaluate import evaluating
+from vitlab.training.evaluate import at_once, evaluating
 from vitlab.training.loop import Hooks, Outcome, fit
 
 Array = npt.NDArray[Any]
@@ -320,7 +320,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images = torch.from_numpy(self._pixels(flat))
         network = copy.deepcopy(self.network_).double()
         with evaluating(network):
-            batches = images.split(self.config_.train.eval_batch_size)
+            batches = images.split(at_once(self.config_.train.eval_batch_size, images, self.preprocess_))
             return torch.cat([network(self.preprocess_(batch).double()) for batch in batches])
 
     def _about(self) -> dict[str, Any]:

@@ -224,6 +224,7 @@ class Run:
         *,
         on: Data | None = None,
         shifts: int = 0,
+        flips: bool = False,
         data: Data | None = None,
         progress: bool = False,
         **knobs: Any,
@@ -234,9 +235,9 @@ class Run:
         ``split``: "test" (the default), "val" (validation) or "train", without augmentation. ``on``: another data set
         of the same classes, given as `train` takes it; then "unlike" is the share of its images that are unlike the
         training images, and the default is its test images or, if it has none, all of them. ``shifts``: average over
-        each image and its four copies shifted by that many pixels. ``data``: where the run's own images are now, if
-        they have moved. ``knobs``: those of the machine, such as ``threads``. DataError if the run's images have
-        changed or there are none, or for classes that the run does not know.
+        each image and its four copies shifted by that many pixels; ``flips``: and over their mirror images. ``data``:
+        where the run's own images are now, if they have moved. ``knobs``: those of the machine, such as ``threads``.
+        DataError if the run's images have changed or there are none, or for classes that the run does not know.
 
         >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
         >>> test = vitlab.load_dataset("digits").test
@@ -245,14 +246,14 @@ class Run:
         (7, True)
         """
         if on is not None:
-            if data is not None or shifts or knobs:
+            if data is not None or shifts or flips or knobs:
                 raise ConfigError("`on` computes on the CPU as `predict` does; leave out the others")
             other = on if isinstance(on, str | os.PathLike) else dataset_in(on)
             return evaluate_on(self.place, other, split, choose_notes(quiet=not progress))
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
             asked["data"] = place_of(data, RUNS if is_in_zoo(self.place) else self.place.parent)
-        return evaluate_run(self.place, split or "test", reporter_of(progress), asked=asked, shifts=shifts)
+        return evaluate_run(self.place, split or "test", reporter_of(progress), asked=asked, shifts=shifts, flips=flips)
 
     def plot(self) -> Figure:
         """Learning curves: loss, accuracy and learning rate over the epochs, and accuracy over training time."""

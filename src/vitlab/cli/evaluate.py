@@ -24,9 +24,11 @@ def declare(children: flags.Children) -> None:
     add("--data", metavar="PLACE", default=argparse.SUPPRESS, help=moved)
     shifts = "test-time augmentation: mean prediction over each image and copies of it shifted by N pixels [0: off]"
     add("--shifts", metavar="N", type=flags.whole_number(0, 28), default=0, help=shifts)
+    flips = "test-time augmentation: mean prediction over each image and its mirror image"
+    add("--flips", action="store_true", help=flips)
     flags.add_output(parser)
     flags.add_knobs(parser, only=("machine",))
-    flags.hide(parser, "data", "shifts")
+    flags.hide(parser, "data", "shifts", "flips")
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -51,10 +53,11 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         from vitlab.runs.finished import evaluate_run
 
         reporter, split = choose_reporter(arguments.quiet), arguments.split or "test"
-        return evaluate_run(arguments.run, split, reporter, asked=knobs, shifts=arguments.shifts)
+        return evaluate_run(arguments.run, split, reporter, asked=knobs, shifts=arguments.shifts, flips=arguments.flips)
     if "data" in knobs:
         raise ConfigError("--data says where the run's own images are, --on names other ones; use one of them")
-    unused = [f"--{name.replace('_', '-')}" for name in knobs] + (["--shifts"] if arguments.shifts else [])
+    views = [f"--{name}" for name in ("shifts", "flips") if getattr(arguments, name)]
+    unused = [f"--{name.replace('_', '-')}" for name in knobs] + views
     if unused:
         raise ConfigError(f"--on computes on the CPU as `vitlab predict` does; leave out {listed(unused)}")
     from vitlab.predict.elsewhere import evaluate_on

@@ -49,7 +49,7 @@ OPTIONS = {
     **dict.fromkeys(("trials", "n_trials"), "--search N"),
     **dict.fromkeys(("repeats", "n_seeds", "num_seeds"), "--seeds N"),
     **dict.fromkeys(("format", "target"), "--to FORMAT"),
-    **dict.fromkeys(("tta",), "--shifts N"),
+    **dict.fromkeys(("tta",), "--shifts N or --flips"),
     **dict.fromkeys(("k", "topk", "top_k"), "--top N"),
     **dict.fromkeys(("compare", "with", "versus", "vs"), "--beside RUN"),
 }

@@ -222,7 +222,9 @@ class TrainConfig:
         essential=True,
     )
     eval_batch_size: int = count(
-        1000, "Images per step in evaluation; changes memory and speed, not results.", 10_000_000
+        1000,
+        "Images per step in evaluation, fewer if they are large; changes memory and speed, not results.",
+        10_000_000,
     )
     seed: int = knob(
         0,

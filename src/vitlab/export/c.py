@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -342,9 +342,9 @@ def checked(whole: Whole, content: dict[str, bytes], out: Path) -> dict[str, flo
         return compare(whole, compiled(compiler, folder, whole), str(out))
 
 
-def compiled(compiler: str, folder: Path, whole: Whole) -> Callable[[Tensor], Outputs]:
+def compiled(compiler: str, folder: Path, whole: Whole, flags: Sequence[str] = FLAGS) -> Callable[[Tensor], Outputs]:
     """The code in ``folder`` as a function: images -> its outputs by name; ExportError if it does not compile."""
-    command = [compiler, *FLAGS, str(folder / SOURCE), "-o", str(folder / "model.so"), "-lm"]
+    command = [compiler, *flags, str(folder / SOURCE), "-o", str(folder / "model.so"), "-lm"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

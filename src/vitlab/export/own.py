@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vitlab import files
 from vitlab.data import CATALOGUE, Dataset, Reading, load_dataset
 from vitlab.data.sources import local_paths
 from vitlab.errors import DataError
@@ -12,6 +13,8 @@ from vitlab.runs.folder import RunFolder
 def own_data(classifier: Classifier) -> Dataset | None:
     """The data set that a run was trained on; None if it is not on this machine or has changed. Nothing is
     downloaded."""
+    if not files.exists(classifier.path / "data.json"):
+        return None  # a network from the page, which is no run
     name = classifier.config.data.data
     card = CATALOGUE.get(name)
     if card is not None and card.layout != "sklearn" and not all(local_paths(card, file) for file in card.files):

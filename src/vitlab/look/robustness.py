@@ -30,7 +30,7 @@ from vitlab.look.style import Pixels
 from vitlab.machine import Machine
 from vitlab.text import listed, percent
 from vitlab.training.augment import affine, affine_matrix
-from vitlab.training.evaluate import evaluating, top_k
+from vitlab.training.evaluate import at_once, evaluating, top_k
 from vitlab.training.preprocess import Preprocess
 
 PIXELS = "pixels"  # of the stored image
@@ -115,7 +115,7 @@ def robustness(
 
     def accuracy(change: Callable[[Tensor], Tensor] | None) -> float:
         logits = []
-        for images_BHWC in some.images.split(batch_size):
+        for images_BHWC in some.images.split(at_once(batch_size, some.images, preprocess)):
             inputs_BCHW = preprocess(images_BHWC, change)  # not under autocast: half precision moves pixels
             with machine.autocast():
                 logits.append(model(inputs_BCHW).float())

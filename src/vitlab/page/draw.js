@@ -142,17 +142,19 @@ export function createSlate(store) {
   });
 
   byId("undo").addEventListener("click", undoLast);
-  byId("clear").addEventListener("click", () => {
+  byId("clear").addEventListener("click", clear);
+  thickness.addEventListener("input", () => {
+    width = Number(thickness.value);
+    setText(byId("thickness-value"), String(width));
+  });
+
+  function clear() {
     endStroke();
     takeOver();
     remember();
     ground = null;
     draw({ kind: "strokes", strokes: [] });
-  });
-  thickness.addEventListener("input", () => {
-    width = Number(thickness.value);
-    setText(byId("thickness-value"), String(width));
-  });
+  }
 
   function undoLast() {
     endStroke();
@@ -219,6 +221,7 @@ export function createSlate(store) {
     },
     finished: () => !writing,
     down: () => pen !== null,
+    clear,
     empty: () => !ground && !strokes().length,
     /**
      * Replaces the picture under the present strokes.

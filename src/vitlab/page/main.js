@@ -8,10 +8,12 @@ import { createKnown } from "./known.js";
 import { createNetworks } from "./networks.js";
 import { createAnswer } from "./panels/answer.js";
 import { createAttention } from "./panels/attention.js";
+import { createCorrect } from "./panels/correct.js";
 import { createDisturb } from "./panels/disturb.js";
 import { createLens } from "./panels/lens.js";
 import { createMenu } from "./panels/menu.js";
 import { createNeeds } from "./panels/needs.js";
+import { createOwn } from "./panels/own.js";
 import { createPatches } from "./panels/patches.js";
 import { renderInvitation, renderStatus } from "./panels/status.js";
 import { createStory } from "./panels/story.js";
@@ -74,9 +76,10 @@ const panels = [
   createAttention(store),
   createNeeds(store),
   createAnswer(store),
+  createCorrect(store, networks.weightsOf, networks.addOwn),
   createLens(),
   createDisturb(store),
-  createTrain((config, weights) => networks.addOwn(config, weights, config.name)),
+  createTrain((config, weights) => networks.addOwn(config, weights, config.name), createOwn(slate)),
   createStory(),
 ];
 

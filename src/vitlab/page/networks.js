@@ -3,6 +3,7 @@
 import { load, loadFiles } from "./client.js";
 import { byId, setText } from "./dom.js";
 import { sameSquares } from "./reader.js";
+import { bytes } from "./resources.js";
 
 /** @import { MenuFile } from "./panels/menu.js" */
 /** @import { Loaded } from "./net/worker.js" */
@@ -23,6 +24,8 @@ export function createNetworks(store, { notice, chosen, opened }) {
   /** @type {string[]} */
   let ids = []; // of the networks of this site
   let own = 0;
+  /** @type {Map<string, ArrayBuffer>} */
+  const ownWeights = new Map();
   /**
    * Why the page itself chooses a network: "back" to the previous one, because another did not load; a "link", whose
    * notices and patches are kept; else null.
@@ -87,19 +90,27 @@ export function createNetworks(store, { notice, chosen, opened }) {
   }
 
   /**
-   * Opens a network that is not of this site, adds it to the menu and chooses it.
+   * Opens a network that is not of this site, adds it to the menu and chooses it; its id, or null after a notice.
    * @param {any} config @param {ArrayBuffer} weights @param {string} name
    */
   async function addOwn(config, weights, name) {
     const id = `own~${++own}`;
     try {
       networks.set(id, await loadFiles(id, config, weights));
+      ownWeights.set(id, weights);
       opened(id, name);
       notice("");
       store.set({ model: id });
+      return id;
     } catch (error) {
       noticeError(error);
+      return null;
     }
+  }
+
+  /** @param {string} id */
+  async function weightsOf(id) {
+    return ownWeights.get(id) ?? (await bytes(`models/${id}/model.safetensors`));
   }
 
   /** @returns {Promise<MenuFile>} */
@@ -146,6 +157,6 @@ export function createNetworks(store, { notice, chosen, opened }) {
     ids: () => ids,
     /** @param {Partial<State>} changes */
     setLinked: (changes) => setBecause("link", changes),
-    ...{ ensure, change, fitToSquares, addOwn, readMenu, isHere, chooseFirst },
+    ...{ ensure, change, fitToSquares, addOwn, weightsOf, readMenu, isHere, chooseFirst },
   };
 }

@@ -99,7 +99,8 @@ export function createReader(store, slate, loaded, changed, failed) {
    */
   async function askMore(mine) {
     const { model, compare } = store.get();
-    if (!loaded(model)) return;
+    // When the pause ends, something may have changed already: asking now would replace the question about that.
+    if (mine !== version || !loaded(model)) return;
     const map = await ask(model, { deletion: true, inside: false });
     if (mine !== version) return;
     if (map?.deletion) first = { ...first, deletion: map.deletion, fresh: true };

@@ -1,19 +1,22 @@
-// The page's side of learn/worker.js, which is started, with the images to learn from, when a visitor first trains.
+// The page's side of learn/worker.js, which is started when a visitor first trains.
 
 import { bytes, json } from "./resources.js";
 
 /** @import { Facts } from "./learn/lesson.js" */
 /** @import { Begin, Drawing, Failed, Files, Order, Progress } from "./learn/worker.js" */
-/** @typedef {{ send: (message: Begin | Order | Drawing) => void, files: () => Promise<Files> }} Training */
+/**
+ * lesson: gives the worker the images that the page carries, once; rejects with an Error of one sentence.
+ * @typedef {object} Training
+ * @property {(message: Begin | Order | Drawing) => void} send
+ * @property {() => Promise<Facts>} lesson
+ * @property {() => Promise<Files>} files
+ */
 
 /**
- * Starts the worker and gives it the images. Rejects with an Error of one sentence.
- * @param {(facts: Facts) => void} opened @param {(progress: Progress) => void} onProgress
- * @param {(sentence: string) => void} onFailure
- * @returns {Promise<Training>}
+ * @param {(progress: Progress) => void} onProgress @param {(sentence: string) => void} onFailure
+ * @returns {Training}
  */
-export async function startTraining(opened, onProgress, onFailure) {
-  const [facts, png] = await Promise.all([json("lesson.json"), bytes("lesson.png")]);
+export function startTraining(onProgress, onFailure) {
   const worker = new Worker(new URL("./learn/worker.js", import.meta.url), { type: "module" });
   /** @type {((files: Files) => void)[]} */
   const waiting = [];
@@ -24,10 +27,22 @@ export async function startTraining(opened, onProgress, onFailure) {
     else onFailure(answer.message);
   };
   worker.onerror = (event) => onFailure(`The training could not be started: ${event.message ?? "a file is missing"}.`);
-  worker.postMessage({ type: "lesson", png, facts }, [png]);
-  opened(facts);
+  /** @type {Promise<Facts> | null} */
+  let loading = null;
+  async function load() {
+    const [facts, png] = await Promise.all([json("lesson.json"), bytes("lesson.png")]);
+    worker.postMessage({ type: "lesson", png, facts }, [png]);
+    return facts;
+  }
   return {
     send: (message) => worker.postMessage(message),
+    lesson() {
+      loading ??= load().catch((error) => {
+        loading = null; // the next try asks again
+        throw error;
+      });
+      return loading;
+    },
     files: () =>
       new Promise((resolve) => {
         waiting.push(resolve);

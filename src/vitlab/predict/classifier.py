@@ -26,8 +26,10 @@ from vitlab.predict.drawing import BRIGHT
 from vitlab.predict.inputs import many_in, read_ahead, to_pixels
 from vitlab.predict.predictions import NOT_SURE as NOT_SURE
 from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions
+from vitlab.predict.web import is_web_network, open_web_network
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
+from vitlab.runs.zoo import place
 from vitlab.text import counted, printable
 from vitlab.training.novelty import Novelty, traits
 from vitlab.training.preprocess import Preprocess
@@ -107,8 +109,12 @@ class Classifier:
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> Classifier:
-        """The network of a finished run, checked against its digests, on the CPU; RunError if there is none."""
-        opened = open_run(Path(run))
+        """The network of a finished run, checked against its digests, on the CPU; RunError if there is none. ``run``
+        may also be a folder with a network that the page saved, or one of an exported page (see `predict.web`)."""
+        folder = place(run)
+        if is_web_network(folder):
+            return cls._of_web(folder)
+        opened = open_run(folder)
         path, config, data, model = opened.folder.path, opened.config, opened.data, opened.network()
         reading = Reading.of(data)
         return cls(
@@ -127,6 +133,28 @@ class Classifier:
             data_digest=data["sha256"],
             data_name=printable(str(data.get("name", "unknown"))),
             size=reading.size,
+        )
+
+    @classmethod
+    def _of_web(cls, path: Path) -> Classifier:
+        """The network of the page in ``path``; how it was trained is not known."""
+        opened = open_web_network(path)
+        facts, side = opened.facts, opened.preprocess.image_size
+        return cls(
+            name=printable(facts["name"]),
+            model=opened.model,
+            preprocess=opened.preprocess,
+            classes=tuple(facts["classes"]),
+            channels=facts["channels"],
+            config=opened.config,
+            drawing=facts["drawing"],
+            result=Result("done", model_sha256=opened.digest),
+            digest=opened.digest,
+            path=path,
+            background=facts["background"] or 0,
+            bounds=opened.bounds,
+            data_name=printable(facts["data"] or "unknown"),
+            size=(side, side),
         )
 
     def __repr__(self) -> str:

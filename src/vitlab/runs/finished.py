@@ -121,12 +121,14 @@ def evaluate_run(
     *,
     asked: dict[str, Any] | None = None,
     shifts: int = 0,
+    flips: bool = False,
 ) -> dict[str, Any]:
     """Every metric of a finished run on its "test", "val" or "train" images (those that it was trained on, without
     augmentation and dropout: the difference from "test" shows over-fitting); DataError if they have changed.
 
-    ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``asked`` may
-    hold the machine's knobs, and ``data``, which says where the images are now.
+    ``shifts``: average the prediction over each image and its four copies shifted by that many pixels. ``flips``: and
+    over their mirror images; ConfigError where a mirrored image would mean something else. ``asked`` may hold the
+    machine's knobs, and ``data``, which says where the images are now.
 
     >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
     >>> numbers = vitlab.evaluate_run(run.path, "test")
@@ -142,5 +144,9 @@ def evaluate_run(
     if chosen is None:
         others = [f"--split {name}" for name, other in images.items() if other is not None]
         raise DataError(f"{path} has no {split} images; use {listed(others, 'or')}")
+    card = prepared.dataset.card
+    if flips and not card.may_flip:
+        raise ConfigError(f"{card.name} must not be mirrored, which changes its meaning; leave out --flips")
+    about = {"run": os.fspath(path), "split": split, "shifts": shifts, "flips": flips}
     with memory_errors("evaluating"):
-        return {"run": os.fspath(path), "split": split, "shifts": shifts} | measure(prepared, chosen, shifts)
+        return about | measure(prepared, chosen, shifts, flips)

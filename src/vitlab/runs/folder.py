@@ -146,8 +146,12 @@ class RunFolder:
             advice = "`vitlab runs` lists yours, `vitlab train` makes one"
             raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
         data = files.read_bytes(path, MOST["config.json"])
+        values = files.parse_json(data, str(path))
+        if isinstance(values, dict) and "preprocess" in values:
+            advice = "`vitlab predict`, `serve` and `export` read it; name a run for anything else"
+            raise RunError(f"{self.path} is no run folder, but a network from the page; {advice}")
         try:
-            config = RunConfig.from_dict(files.parse_json(data, str(path)))
+            config = RunConfig.from_dict(values)
         except ConfigError as error:
             raise RunError(f"{path} is damaged: {error}; {AGAIN}") from error
         self._check_digest(path.name, data)
@@ -318,15 +322,22 @@ class RunFolder:
             raise RunError(
                 f"{self.path / 'config.json'} has been changed since the run ended; restore it, or train again"
             )
-        path, advice = self.model_path, f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        advice = f"delete {self.path / 'result.json'}, and {self._resume} makes it again"
+        return self.read_weights(result.model_sha256, shapes, advice)[0], result
+
+    def read_weights(self, digest: str | None, shapes: Shapes | None, advice: str) -> tuple[dict[str, Tensor], str]:
+        """The tensors of model.safetensors, on the CPU, and its SHA-256; RunError unless they have the ``digest`` and
+        the ``shapes``, where these are known, and are finite."""
+        path = self.model_path
         data = files.read_bytes(path, most_bytes(shapes), advice)
-        if files.sha256(data) != result.model_sha256:
+        found = files.sha256(data)
+        if digest is not None and found != digest:
             raise RunError(f"{path} is damaged: its SHA-256 has changed; {advice}")
         weights = _unpack(data, path)[0]
         if shapes is not None:
             check_shapes(path, weights, shapes)
         check_finite(path, weights, weights)
-        return weights, result
+        return weights, found
 
     def save_novelty(self, novelty: Novelty) -> str:
         """Write novelty.safetensors and return its SHA-256, for result.json."""

@@ -303,15 +303,16 @@ def shown_metrics(values: Mapping[str, Any], prefix: str = "test_") -> Iterator[
             yield entry.metadata["label"], f"{100 * value:.2f} %" if unit == "%" else f"{value:.4f} {unit}"
 
 
-def measure(prepared: Prepared, split: Split, shifts: int = 0) -> dict[str, Any]:
+def measure(prepared: Prepared, split: Split, shifts: int = 0, flips: bool = False) -> dict[str, Any]:
     """Every metric of a network as it is, the 95 % interval of top1, what guessing would get, and the number of images.
 
-    ``shifts``: average the prediction over each image and its four copies moved by that many pixels.
+    ``shifts``: average the prediction over each image and its four copies moved by that many pixels; ``flips``: and
+    over their mirror images.
     """
     task = prepared.task
     images = to_device(split, task.machine.device)
     batch_size = prepared.config.train.eval_batch_size
-    logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts)
+    logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts, flips)
     return scores(logits, images.labels, prepared.dataset.card.classes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine
 from vitlab.training.preprocess import Preprocess
+
+View = Callable[[Tensor], Tensor]
+
+INPUT_BYTES = 16 * 2**20  # of float32 pixels: 1,365 images of 32 x 32 x 3, 341 of 64 x 64 x 3
 
 
 class Reliability(NamedTuple):
@@ -29,21 +33,52 @@ class Reliability(NamedTuple):
 
 
 def predict_logits(
-    model: nn.Module, split: DeviceSplit, preprocess: Preprocess, machine: Machine, batch_size: int, shifts: int = 0
+    model: nn.Module,
+    split: DeviceSplit,
+    preprocess: Preprocess,
+    machine: Machine,
+    batch_size: int,
+    shifts: int = 0,
+    flips: bool = False,
 ) -> Tensor:
     """Logits [N, K] in float32 of all images, in their order, without augmentation or dropout.
 
-    ``shifts`` (test-time augmentation): the logarithm of the mean probability over the image and its four copies
-    shifted by that many pixels; black moves in.
+    Test-time augmentation gives the logarithm of the mean probability over several views: with ``shifts`` the image and
+    its four copies shifted by that many pixels (black moves in), with ``flips`` each of them and its mirror image.
+    ``batch_size`` images at once, or fewer large ones (`at_once`).
     """
-    sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
-    views = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
+    views = views_of(shifts, flips)
     with evaluating(model), machine.autocast():
-        logits = [
-            mean_prediction([model(preprocess(images, view)).float() for view in views])
-            for images in split.images.split(batch_size)
-        ]
-    return torch.cat(logits)
+        # The logits go into one tensor: kept between the batches, many small ones would break up the freed memory, and
+        # each batch would take more from the system.
+        found, done = torch.empty(0, 0), 0
+        for images in split.images.split(at_once(batch_size, split.images, preprocess)):
+            logits_BK = mean_prediction([model(preprocess(images, view)).float() for view in views])
+            if not done:
+                found = logits_BK.new_empty(len(split), logits_BK.shape[1])
+            found[done : done + len(images)] = logits_BK
+            done += len(images)
+    return found.clone()  # outside inference mode: an ordinary tensor
+
+
+def views_of(shifts: int, flips: bool) -> list[View | None]:
+    """The changes of an image over which test-time augmentation averages; None is the image as it is."""
+    sides = ((1, 0), (-1, 0), (0, 1), (0, -1)) if shifts else ()
+    views: list[View | None] = [None, *(partial(move, x=shifts * x, y=shifts * y) for x, y in sides)]
+    return views + [partial(mirrored, view=view) for view in views] if flips else views
+
+
+def mirrored(images_BCHW: Tensor, view: View | None) -> Tensor:
+    """The images after ``view``, left to right."""
+    return (images_BCHW if view is None else view(images_BCHW)).flip(-1)
+
+
+def at_once(batch_size: int, images_NHWC: Tensor, preprocess: Preprocess) -> int:
+    """How many images go through a network at once without gradients: ``batch_size``, or fewer if their pixels would
+    take more than INPUT_BYTES. What a network makes of them in between takes several times that."""
+    height, width, channels = images_NHWC.shape[1:]
+    numbers = channels * max(height * width, preprocess.image_size**2)
+    return max(1, min(batch_size, INPUT_BYTES // (4 * numbers)))
 
 
 @contextmanager

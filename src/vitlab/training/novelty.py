@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from vitlab.data.batches import DeviceSplit
 from vitlab.model import Network
 from vitlab.randomness import numpy_generator
-from vitlab.training.evaluate import evaluating
+from vitlab.training.evaluate import at_once, evaluating
 from vitlab.training.preprocess import Preprocess
 
 FORMAT = 2  # raise it when the tensors or their meaning change
@@ -183,7 +183,7 @@ def traits_of(model: Network, images_NHWC: Tensor, preprocess: Preprocess, batch
     """float64 [N, D] on the CPU, of stored images, without augmentation."""
     found = []
     with evaluating(model):
-        for images in images_NHWC.split(batch_size):
+        for images in images_NHWC.split(at_once(batch_size, images_NHWC, preprocess)):
             inputs_BCSS = preprocess(images)
             features_BF = model.features(inputs_BCSS)
             found.append(traits(model, preprocess, inputs_BCSS, features_BF, model.head(features_BF)).cpu())

@@ -4,6 +4,7 @@ import { pause } from "../net/pause.js";
 import { readDrawing } from "../net/probe.js";
 import { build, checkKnobs, squaresOf } from "../net/vit.js";
 import { design, startOf } from "./design.js";
+import { materialOf } from "./drawings.js";
 import { chosen, imagesOf } from "./images.js";
 import { openLesson } from "./lesson.js";
 import { inOneArray } from "./network.js";
@@ -14,12 +15,14 @@ import { createTrainer } from "./trainer.js";
 /** @import { Network } from "../net/model.js" */
 /** @import { Picture } from "../net/paper.js" */
 /** @import { Knobs } from "./design.js" */
+/** @import { Collected, Material } from "./drawings.js" */
 /** @import { Images } from "./images.js" */
 /** @import { Facts } from "./lesson.js" */
 /** @import { Score, Trainer } from "./trainer.js" */
 /**
  * @typedef {{ type: "lesson", png: ArrayBuffer, facts: Facts }} Lesson  the images to learn from
- * @typedef {{ type: "begin", knobs: Knobs, name: string }} Begin  a new network
+ * @typedef {{ type: "begin", knobs: Knobs, name: string, own: Collected | null }} Begin  a new network; own: what it
+ *   learns from, in place of the lesson
  * @typedef {{ type: "run" | "pause" | "step" | "files" }} Order
  * @typedef {{ type: "drawing", drawing: Picture, center: boolean }} Drawing  what to show the network while it learns
  *
@@ -32,6 +35,7 @@ import { createTrainer } from "./trainer.js";
  * @property {number} images  seen so far
  * @property {Score | null} batch
  * @property {Score | null} held
+ * @property {number} measured  on so many images
  * @property {boolean} running
  * @property {Config} config
  * @property {import("../net/model.js").Squares} squares
@@ -45,7 +49,7 @@ const SCORED = 1500; // milliseconds of training between two measurements
 const RECIPE = { smoothing: 0.1, decay: 0.05, part: "all", schedule: "linear" };
 const CHANGE = { rotate: 10, shift: 1.5, zoom: 0.1 };
 
-/** @type {{ facts: Facts, images: Uint8Array[], labels: Uint8Array } | null} */
+/** @type {Material | null} */
 let lesson = null;
 /** @type {{ trainer: Trainer, held: Images, network: Network, milliseconds: number, scored: number, batch: Score | null } | null} */
 let run = null;
@@ -94,9 +98,10 @@ async function keep({ png, facts }) {
 }
 
 /** @param {Begin} message */
-function begin({ knobs, name }) {
-  if (lesson === null) throw new Error("The images to learn from have not been loaded.");
-  const { facts, images, labels } = lesson;
+function begin({ knobs, name, own }) {
+  const material = own === null ? lesson : materialOf(own);
+  if (material === null) throw new Error("The images to learn from have not been loaded.");
+  const { facts, images, labels } = material;
   const config = design(facts, knobs, name);
   checkKnobs(config.model);
   const parameters = inOneArray(startOf(config, knobs.seed));
@@ -161,6 +166,7 @@ function report(score) {
     images: trainer.done() * trainer.batch,
     batch,
     held,
+    measured: run.held.count,
     running,
     config: trainer.config,
     squares: network.squares,

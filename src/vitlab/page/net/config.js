@@ -42,6 +42,7 @@ import { ModelError } from "./weights.js";
  * @property {number | null} [train_seconds]
  * @property {[string, string][]} [metrics]  further numbers about test images: label and text
  * @property {string | null} [sha256]
+ * @property {string} [corrected]  the name of the network that this one was before a visitor corrected it
  * @property {{ threshold: number, sha256: string } | null} [novelty]  of novelty.safetensors, if the run has one
  */
 

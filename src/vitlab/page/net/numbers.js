@@ -34,3 +34,14 @@ export function percent(p, digits = 1) {
  * @param {number} r @param {number} g @param {number} b
  */
 export const luma = (r, g, b) => (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
+
+/**
+ * 95 % interval of a share of which `right` of `count` trials were seen (Wilson 1927), as in vitlab/training/evaluate.py.
+ * @param {number} right @param {number} count
+ */
+export function interval(right, count, z = 1.96) {
+  const [share, extra] = [right / count, (z * z) / count];
+  const centre = (share + extra / 2) / (1 + extra);
+  const half = (z / (1 + extra)) * Math.sqrt((share * (1 - share)) / count + extra / (4 * count));
+  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+}

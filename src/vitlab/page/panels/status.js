@@ -35,6 +35,9 @@ export function renderStatus({ model, loading }) {
 
 /** @param {Loaded} model */
 function tested({ selftest, config }) {
+  if (config.corrected) {
+    return `Corrected here, so the self-test and the test accuracy of the original, ${config.corrected}, no longer hold.`;
+  }
   const things = config.drawing === null ? "images" : "digits";
   if (!selftest?.images) {
     return `This network came without known ${things}, so the page's numbers were not compared with Python's.`;

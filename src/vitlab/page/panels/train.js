@@ -3,15 +3,19 @@
 import { attentionFrom } from "../attend.js";
 import { attentionColour } from "../colour.js";
 import { byId, css, el, keep, part, setAttribute, setText, surface } from "../dom.js";
+import { saveNetwork } from "../downloads.js";
+import { innerSide } from "../learn/design.js";
+import { fewWords } from "../learn/drawings.js";
 import { argmax, percent } from "../net/numbers.js";
 import { startTraining } from "../training.js";
 import { paintMap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Picture } from "../net/paper.js" */
-/** @import { Facts } from "../learn/lesson.js" */
-/** @import { Files, Progress } from "../learn/worker.js" */
+/** @import { Kind } from "../learn/design.js" */
+/** @import { Progress } from "../learn/worker.js" */
 /** @import { Training } from "../training.js" */
+/** @import { Own } from "./own.js" */
 /** @typedef {{ images: number, value: number }} Dot */
 
 const PATCHES = [4, 5, 7, 8, 10, 14, 16];
@@ -74,19 +78,21 @@ const KNOBS = [
     say: "The same seed gives the same network; another shows what is chance.",
   },
 ];
+const FEW = 100; // images to measure with
 const MAP = 76; // pixels
 const HEIGHT = 110;
 
-/** @param {(config: any, weights: ArrayBuffer) => void} use puts a network into the page's menu and chooses it */
-export function createTrain(use) {
+/**
+ * use: puts a network into the page's menu and chooses it.
+ * @param {(config: any, weights: ArrayBuffer) => void} use @param {Own} own
+ */
+export function createTrain(use, own) {
   const selects = new Map(KNOBS.map((knob) => [knob.name, select(knob)]));
   const [play, step, reset, take, save] = ["play", "step", "reset", "use", "save"].map((name) =>
     byId(`train-${name}`, HTMLButtonElement),
   );
-  /** @type {Promise<Training> | null} */
-  let starting = null;
-  /** @type {Facts | null} */
-  let lesson = null;
+  /** @type {Training | null} */
+  let training = null;
   /** @type {Progress | null} */
   let last = null;
   /** @type {Dot[]} */
@@ -103,42 +109,44 @@ export function createTrain(use) {
   const fail = (sentence) => {
     setText(byId("train-now"), sentence);
     setText(byId("train-spoken"), sentence);
+    return false;
   };
 
-  // The worker with the images, started when it is first needed.
+  // The worker, started when it is first needed.
   function ready() {
-    if (starting === null) {
-      setText(byId("train-now"), "Loading the images ...");
-      starting = startTraining(opened, progressed, fail);
-      starting.catch((error) => {
-        starting = null;
-        fail(error instanceof Error ? error.message : String(error));
-      });
-    }
-    return starting;
+    training ??= startTraining(progressed, fail);
+    return training;
   }
 
-  /** @param {Facts} facts */
-  function opened(facts) {
-    lesson = facts;
-    const inner = facts.drawing !== null && facts.side > 20 ? 20 : facts.side;
-    const fitting = PATCHES.filter((size) => inner % size === 0);
-    const patch = /** @type {HTMLSelectElement} */ (selects.get("patch"));
-    const value = fitting.includes(Number(patch.value)) ? patch.value : String(fitting[1] ?? fitting[0] ?? inner);
-    patch.replaceChildren(...(fitting.length ? fitting : [inner]).map((size) => el("option", {}, String(size))));
-    patch.value = value;
+  async function openLesson() {
+    setText(byId("train-now"), "Loading the images ...");
+    offerPatches(selects.get("patch"), await ready().lesson());
   }
 
   /** @param {"run" | "step"} order */
   async function go(order) {
-    const training = await ready();
-    if (!begun) {
-      [losses, scores, begun] = [[], [], true];
-      const knobs = Object.fromEntries([...selects].map(([name, { value }]) => [name, Number(value)]));
-      training.send({ type: "begin", knobs: /** @type {any} */ (knobs), name: `trained here ${++made}` });
-      if (drawing !== null) training.send({ type: "drawing", drawing, center });
+    if (!begun && !(await begin())) return;
+    ready().send({ type: order });
+  }
+
+  // Whether a new network could be begun; if not, the reason is shown.
+  async function begin() {
+    const problem = own.chosen() ? own.problem() : null;
+    if (problem !== null) return fail(problem);
+    const collected = own.chosen() ? own.collected() : null;
+    try {
+      if (collected === null) await openLesson();
+      else offerPatches(selects.get("patch"), { side: 28, drawing: "mnist-drawing" });
+    } catch (error) {
+      return fail(error instanceof Error ? error.message : String(error));
     }
-    training.send({ type: order });
+    [losses, scores, begun] = [[], [], true];
+    const knobs = /** @type {any} */ (
+      Object.fromEntries([...selects].map(([name, { value }]) => [name, Number(value)]))
+    );
+    ready().send({ type: "begin", knobs, name: `trained here ${++made}`, own: collected });
+    if (drawing !== null) ready().send({ type: "drawing", drawing, center });
+    return true;
   }
 
   /** @param {Progress} progress */
@@ -153,6 +161,7 @@ export function createTrain(use) {
 
   function show() {
     for (const one of selects.values()) one.disabled = begun;
+    byId("train-from", HTMLFieldSetElement).disabled = begun;
     const running = last?.running ?? false;
     const done = last !== null && last.step === last.steps;
     setText(play, done ? "Trained" : running ? "Pause" : begun ? "Continue" : "Train");
@@ -162,7 +171,7 @@ export function createTrain(use) {
     take.disabled = save.disabled = last === null || last.step === 0;
     byId("train-shown").hidden = last === null;
     if (last === null) return;
-    const now = words(last, scores, lesson);
+    const now = words(last, scores);
     setText(byId("train-now"), now); // many times a second, so a screen reader gets only the end
     setText(byId("train-spoken"), done ? now : "");
     const total = last.images === 0 ? 1 : (last.images / last.step) * last.steps;
@@ -171,35 +180,43 @@ export function createTrain(use) {
     paintMaps(last);
   }
 
-  play.addEventListener("click", async () => {
-    if (last?.running) (await ready()).send({ type: "pause" });
-    else await go("run").catch(() => undefined);
-  });
-  step.addEventListener("click", () => go("step").catch(() => undefined));
-  reset.addEventListener("click", async () => {
-    (await ready()).send({ type: "pause" });
+  play.addEventListener("click", () => (last?.running ? ready().send({ type: "pause" }) : go("run")));
+  step.addEventListener("click", () => go("step"));
+  reset.addEventListener("click", () => {
+    ready().send({ type: "pause" });
     [begun, last, losses, scores] = [false, null, [], []];
     setText(byId("train-now"), "");
     show();
   });
   take.addEventListener("click", async () => {
-    const { config, weights } = await (await ready()).files();
+    const { config, weights } = await ready().files();
     use(config, weights);
   });
-  save.addEventListener("click", async () => saveFiles(await (await ready()).files()));
+  save.addEventListener("click", async () => {
+    const { config, weights } = await ready().files();
+    saveNetwork(config, weights);
+  });
   show();
 
   /** @param {View} view */
   return function render({ reading, state }) {
     if (reading === null || (reading.source === drawing && state.center === center)) return;
     [drawing, center] = [reading.source, state.center];
-    if (starting === null) return;
-    const [now, centred] = [drawing, center];
-    starting.then(
-      (training) => training.send({ type: "drawing", drawing: now, center: centred }),
-      () => undefined,
-    );
+    training?.send({ type: "drawing", drawing, center });
   };
+}
+
+/**
+ * Only patches that fill the images.
+ * @param {HTMLSelectElement | undefined} chooser @param {Pick<Kind, "side" | "drawing">} kind
+ */
+function offerPatches(chooser, kind) {
+  if (chooser === undefined) return;
+  const inner = innerSide(kind);
+  const fitting = PATCHES.filter((size) => inner % size === 0);
+  const value = fitting.includes(Number(chooser.value)) ? chooser.value : String(fitting[1] ?? fitting[0] ?? inner);
+  chooser.replaceChildren(...(fitting.length ? fitting : [inner]).map((size) => el("option", {}, String(size))));
+  chooser.value = value;
 }
 
 /** @param {(typeof KNOBS)[number]} knob */
@@ -213,17 +230,22 @@ function select({ name, label, values, value, say }) {
   return chooser;
 }
 
-/** @param {Progress} progress @param {Dot[]} scores @param {Facts | null} lesson */
-function words({ images, seconds, step, steps, look, config }, scores, lesson) {
+/** @param {Progress} progress @param {Dot[]} scores */
+function words({ images, seconds, step, steps, look, config, measured }, scores) {
   const best = scores[scores.length - 1];
-  const right =
-    best && lesson
-      ? `${percent(best.value)} right after ${best.images.toLocaleString("en")} images, on ${lesson.held.toLocaleString("en")} that it does not learn from`
-      : "";
+  const right = best ? scoreWords(best, measured) : "";
   const state = step === steps ? "Finished" : `Step ${step} of ${steps}`;
-  const says = look ? ` It reads your drawing as ${config.classes[argmax(look.probabilities)]}.` : "";
+  const says =
+    look?.steps.reason === null ? ` It reads your drawing as ${config.classes[argmax(look.probabilities)]}.` : "";
   const speed = seconds > 0 ? `, ${Math.round(images / seconds)} images a second` : "";
   return `${state}: ${right}; ${images.toLocaleString("en")} seen in ${seconds.toFixed(1)} s${speed}.${says}`;
+}
+
+/** @param {Dot} score @param {number} measured */
+function scoreWords({ value, images }, measured) {
+  if (measured < FEW) return fewWords(Math.round(value * measured), measured);
+  const on = `${measured.toLocaleString("en")} that it does not learn from`;
+  return `${percent(value)} right after ${images.toLocaleString("en")} images, on ${on}`;
 }
 
 /**
@@ -268,17 +290,4 @@ function paintMaps({ look, squares, config }) {
     setAttribute(part(figure, "canvas"), "aria-label", `Attention of block ${depth + 1}, head ${head + 1}`);
     setText(part(figure, "figcaption"), `${depth + 1}.${head + 1}`);
   });
-}
-
-/** @param {Files} files */
-function saveFiles({ config, weights }) {
-  download(new Blob([weights]), "model.safetensors");
-  download(new Blob([`${JSON.stringify(config, null, 2)}\n`], { type: "application/json" }), "config.json");
-}
-
-/** @param {Blob} blob @param {string} name */
-function download(blob, name) {
-  const address = URL.createObjectURL(blob);
-  el("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
