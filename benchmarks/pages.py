@@ -18,6 +18,7 @@ SHORT = (
     ("contestant", "test top-1 %", "more accurate", "training s", "times faster"),
     ("recipe", "seeds", "validation top-1 %", "difference", "with shifts"),
     ("preset", "batch", "ms a step", "images/s", "of bf16 ceiling"),
+    ("preset", "batch", "ms a step", "images/s", "of fp32 ceiling"),
     ("preset", "runtime", "ms for one image", "images/s, 32 at once", "images/s, 1,000 at once"),
     ("run", "load", "answers/s", "p99 ms", "refused"),
     ("run", "parameters", "forward ms", "reading ms", "largest difference from torch"),

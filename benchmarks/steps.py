@@ -38,7 +38,11 @@ class Bench:
         return self.prepared.task
 
     def rewind(self) -> None:
-        """Restart the schedule before its end and before its clean tail, so all steps augment if any does."""
+        """Restart the schedule before its end and before its clean tail, so all steps augment if any does; torch's
+        threads become those of this bench, if another one had its turn."""
+        threads = self.task.machine.torch_threads or self.task.machine.threads
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         step = self.state.counters.step
         if step >= self.task.total_steps or self.task.augments(0) > self.task.augments(step):
             self.state.counters.step = 0

@@ -4,7 +4,13 @@
     python -m benchmarks.throughput --profile small --out benchmarks/results/NAME.json
     python -m benchmarks.throughput --show benchmarks/results/NAME.json
 
-Real training steps on MNIST; presets take turns of half a second. A "step" is everything: gather the batch,
+Real training steps on MNIST; presets take turns of half a second. For the presets that occur both with our kernels and
+with torch's operations (`small small/kernels=plain`), a second table says how much faster the kernels are. The
+instructions of a lesser processor:
+
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.throughput ...
+
+ A "step" is everything: gather the batch,
 preprocess, augment, forward, loss, backward, optimizers, bookkeeping. "Without input" is `train_step` on one batch
 that is already preprocessed and augmented. A preset can have knobs: `small/precision=fp32`.
 
@@ -62,7 +68,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     calls: dict[str, Any] = {}
     for name, bench in benches.items():
         calls |= {f"{name} step": partial(whole_step, bench), f"{name} without input": ready_step(bench)}
-    ceilings = Ceilings(machine, seconds=0.05, size=256) if arguments.quick else Ceilings(machine, seconds=0.5)
+    used = {bench.task.machine.precision for bench in benches.values()}
+    seconds, size = (0.05, 256) if arguments.quick else (0.5, 1024)
+    ceilings = Ceilings(machine, seconds, size, ("fp32",) if used == {"fp32"} else ("fp32", "bf16"))
     taken = interleaved(machine, calls, rounds, turn, between=ceilings.measure)
     return {
         "environment": environment(machine) | origin(),
@@ -109,7 +117,30 @@ def report(measured: dict[str, Any]) -> str:
     rows = [[f"`{name}`", *cells(row, ceilings)] for name, row in measured["presets"].items()]
     lines = [markdown(head, rows), "", ceiling_line(ceilings)]
     lines += [f"A step counts as {PASSES} forward passes; shares of the ceilings are those without input."]
+    if compared := comparison(measured):
+        lines = [compared, "", *lines]
     return "\n".join([*lines, circumstances(measured["environment"])])
+
+
+def comparison(measured: dict[str, Any]) -> str:
+    """The table of presets that were measured with our kernels and with torch's operations; "" if none were."""
+    presets, ceilings = measured["presets"], measured["ceilings_gflops"]
+    head = ["preset", "images/s, torch", "images/s, our kernels", "times faster", "kernels: of the ceiling"]
+    rows = []
+    for name, row in presets.items():
+        plain = presets.get(f"{name}/kernels=plain")
+        if plain is None:
+            continue
+        torchs, ours = (spread(rate(one["step_seconds"], one["batch_size"]), digits=0) for one in (plain, row))
+        pairs = zip(plain["step_seconds"]["values"], row["step_seconds"]["values"], strict=True)
+        gflops = gflops_per_second(
+            row["forward_flops_per_image"], row["batch_size"], row["without_input_seconds"]["median"]
+        )
+        ceiling = ceilings[row["environment"]["precision"]]["median"]
+        times = spread(quartiles([theirs / own for theirs, own in pairs]), digits=2)
+        by = row["environment"].get("kernels_multiply_by", "torch")
+        rows.append([f"`{name}`, {by}", torchs, ours, times, f"{100 * gflops / ceiling:.0f} %"])
+    return markdown(head, rows) if rows else ""
 
 
 def cells(row: dict[str, Any], ceilings: dict[str, Any]) -> list[str]:

@@ -80,15 +80,17 @@ def rate(summary: Mapping[str, Any], count: float) -> dict[str, Any]:
 
 
 class Ceilings:
-    """Speed of a large matrix product in both precisions, in 10^9 operations per second, measured repeatedly."""
+    """Speed of a large matrix product in each precision, in 10^9 operations per second, measured repeatedly."""
 
-    def __init__(self, machine: Machine, seconds: float, size: int = 1024) -> None:
-        self.machines = {precision: replace(machine, precision=precision) for precision in ("fp32", "bf16")}
+    def __init__(
+        self, machine: Machine, seconds: float, size: int = 1024, precisions: Sequence[str] = ("fp32", "bf16")
+    ) -> None:
+        self.machines = {precision: replace(machine, precision=precision) for precision in precisions}
         self.rates: dict[str, list[float]] = {precision: [] for precision in self.machines}
         self.seconds, self.size = seconds, size
 
     def measure(self) -> None:
-        """Measure both precisions once more."""
+        """Measure each precision once more."""
         for precision, machine in self.machines.items():
             self.rates[precision].append(gemm_gflops(machine, self.size, self.seconds))
 

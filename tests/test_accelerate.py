@@ -20,7 +20,7 @@ from vitlab.files import user_cache
 from vitlab.machine import Machine, choose_machine
 from vitlab.model import ViT, build_model
 from vitlab.native.accelerate import TABLES, UNRELATED, NativeDropout, NativeViT, accelerate, load_kernels, unknown_to
-from vitlab.native.build import NativeError, load
+from vitlab.native.build import Kind, Library, NativeError, load
 from vitlab.runs import prepare
 
 # Of a width that the kernels at both ends of the network know, too.
@@ -33,12 +33,21 @@ def machine(**changes: Any) -> Machine:
     return replace(chosen, **changes)
 
 
-@pytest.fixture
-def kernel() -> None:
+def need(kind: Kind) -> None:
     try:
-        load("bf16", user_cache() / "native")
+        load(kind, user_cache() / "native")
     except NativeError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def kernel() -> None:
+    need("bf16")
+
+
+@pytest.fixture
+def float_kernel() -> None:
+    need("float")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,6 @@ def kernel() -> None:
     [
         ({"kernels": "plain"}, "asked"),
         ({"device": torch.device("meta")}, "only on a CPU"),
-        ({"precision": "fp32"}, "bf16"),
     ],
 )
 def test_machines_that_the_kernels_do_not_fit(changes: Any, word: str) -> None:
@@ -59,7 +67,7 @@ def test_machines_that_the_kernels_do_not_fit(changes: Any, word: str) -> None:
 
 
 def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(kind: str) -> None:
         raise NativeError("no C compiler")
 
     monkeypatch.setattr("vitlab.native.accelerate.library", refuse)
@@ -69,6 +77,24 @@ def test_where_there_is_no_compiler_torch_computes_and_says_so(monkeypatch: pyte
     assert notes == ["using torch's own operations instead of vitlab's kernels: no C compiler"]
     with pytest.raises(ConfigError, match="no C compiler"):
         load_kernels(machine(kernels="native"), notes.append)
+
+
+@pytest.mark.usefixtures("float_kernel")
+def test_auto_uses_kernels_only_where_they_were_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load("float", user_cache() / "native")
+
+    def of(kind: str, instructions: Any = "NEON") -> Library:
+        assert kind == "float"
+        return Library("float", found.path, instructions)
+
+    monkeypatch.setattr("vitlab.native.accelerate.library", of)
+    notes: list[str] = []
+    kernels, chosen = load_kernels(machine(precision="fp32"), notes.append)
+    assert (kernels, chosen.kernels) == (None, "plain")
+    assert "faster only with AVX512-BF16, AVX-512, AVX2" in notes[0]
+    kernels, chosen = load_kernels(machine(precision="fp32", kernels="native"), notes.append)
+    assert kernels is not None
+    assert (chosen.kernels, chosen.kernels_multiply_by, len(notes)) == ("native", "NEON", 1)
 
 
 def test_the_kernels_lists_name_every_knob_of_a_network() -> None:
@@ -113,6 +139,23 @@ def test_parts_that_the_kernels_do_not_know_are_torchs_and_are_named(knobs: Any,
         assert all(reason in note for reason, note in zip(left.values(), notes, strict=False))
 
 
+@pytest.mark.usefixtures("float_kernel")
+@pytest.mark.parametrize(
+    ("knobs", "torchs"),
+    [(dict(), 1), (dict(head_dropout=0.2), 2), (dict(pool="cls"), 2), (dict(kernels="plain"), 2)],
+    ids=str,
+)
+def test_torch_keeps_to_one_thread_where_the_kernels_compute_the_whole_network(
+    knobs: Any, torchs: int, tmp_path: Path
+) -> None:
+    whole = CALM | dict(precision="fp32", pool="flatten", kernels="native", threads=2)
+    found: set[int] = set()
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), **(whole | knobs))
+    train_run(config, tmp_path / "run", Reporter(step=lambda *state: found.add(torch.get_num_threads())))
+    assert found == {torchs}
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.usefixtures("kernel")
 def test_networks_that_the_kernels_do_not_know_stay_as_they_are_but_for_their_dropout() -> None:
     notes: list[str] = []
@@ -142,12 +185,28 @@ def test_the_network_is_the_same_with_the_kernel(pool: Any, form: Any, norm: Any
     data = write_npz(tmp_path / "glyphs.npz")
     made = [
         prepare.prepare(tiny_config(data, **knobs | changes), lambda note: None)
-        for changes in ({"kernels": "native"}, {"kernels": "plain"}, {"precision": "fp32"})
+        for changes in ({"kernels": "native"}, {"kernels": "plain"}, {"precision": "fp32", "kernels": "plain"})
     ]
     assert [p.task.machine.kernels for p in made] == ["native", "plain", "plain"]
     results = [outputs(p) for p in made]
     native, autocast = (distance(result, results[2]) for result in results[:2])
     assert 0 < native < 1.5 * autocast + 1e-3
+
+
+@pytest.mark.usefixtures("float_kernel")
+@pytest.mark.parametrize(
+    ("form", "norm", "act"), [("qkv", "layer", "gelu"), ("merged", "rms", "relu2"), ("none", "layer", "relu2")]
+)
+def test_in_fp32_it_is_the_same_up_to_rounding(form: Any, norm: Any, act: Any, tmp_path: Path) -> None:
+    heads = 1 if form == "merged" else 3
+    knobs = CALM | dict(precision="fp32", pool="flatten", attn_form=form, norm=norm, act=act, num_heads=heads)
+    data = write_npz(tmp_path / "glyphs.npz")
+    made = [
+        prepare.prepare(tiny_config(data, **knobs, kernels=kernels), lambda note: None) for kernels in ("auto", "plain")
+    ]
+    assert made[0].task.machine.kernels == ("native" if made[0].task.kernels else "plain")
+    native, plain = map(outputs, made)
+    assert distance(native, plain) < 1e-5
 
 
 def outputs(prepared: Any) -> torch.Tensor:
@@ -169,7 +228,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(
-    ("knobs", "threads"), [(CALM, 1), (CALM, 2), (DROPPING, 2), (DROPPING | {"drop_path": 0.1}, 1)]
+    ("knobs", "threads"),
+    [(CALM, 1), (CALM | {"precision": "fp32"}, 2), (DROPPING, 2), (DROPPING | {"drop_path": 0.1}, 1)],
 )
 def test_with_the_kernel_a_run_repeats_and_resumes_bit_for_bit(
     knobs: dict[str, Any], threads: int, tmp_path: Path

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import cold_start, growth, inference, page_speed, steps, throughput, timing
+from benchmarks import cold_start, growth, inference, neighbours, page_speed, steps, throughput, timing
 from tests.tiny import tiny_config, tiny_model_config, write_npz
 from vitlab.config import MachineConfig, ModelConfig
 from vitlab.errors import StorageError, VitlabError
@@ -223,6 +223,25 @@ def test_the_table_of_throughput() -> None:
     line = throughput.report(measured).splitlines()[2]
     assert "| 100.00 (80.00 to 125.00) | 1,000 (800 to 1,250) |" in line
     assert line.endswith("| 10.00 | 30.0 | 50.0 | 50 % |")  # 3 x 10 MFLOP x 100 images in 0.1 s and in 0.06 s
+
+
+def test_kernels_are_compared_with_torch_round_by_round() -> None:
+    taken = {"x": [0.1, 0.2, 0.1], "x/kernels=plain": [0.2, 0.5, 0.4], "y": [0.1, 0.1, 0.1]}
+    row = {"batch_size": 100, "forward_flops_per_image": 10_000_000, "environment": ENVIRONMENT | {"precision": "fp32"}}
+    presets = {name: row | dict.fromkeys(("step_seconds", "without_input_seconds"), timing.quartiles(values))
+               for name, values in taken.items()}  # fmt: skip
+    table = throughput.comparison({"presets": presets, "ceilings_gflops": {"fp32": {"median": 100.0}}}).splitlines()
+    assert len(table) == 3
+    assert "| 250 (222 to 333) | 1,000 (667 to 1,000) | 2.50 (2.25 to 3.25) | 30 % |" in table[2]
+
+
+def test_neighbours_are_compared_with_the_bars() -> None:
+    rates = [dict(zip(neighbours.BARS, (1000.0, *kept), strict=True)) for kept in ((610, 390, 400), (620, 380, 430))]
+    about = ENVIRONMENT | WHEN | {"git_commit": None}
+    row = {"preset": "x", "code": "this", "environment": about} | neighbours.summary(rates)
+    text = neighbours.report({"environment": ENVIRONMENT | WHEN, "rows": [row]})
+    assert "| `x` | 1,000 (1,000 to 1,000) | 62 (61 to 62) % | 38 (38 to 39) % | 42 (41 to 42) % |" in text
+    assert "`x` keeps less than we ask for: beside one a core (40 %).\n" in text
 
 
 def test_the_table_of_a_profile() -> None:

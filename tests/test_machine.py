@@ -145,6 +145,43 @@ def test_threads_are_those_that_openmp_starts_and_no_work_is_lost(variable: str,
     assert first[:3] == second[:3] == [1 if least else available_cores()] * 2 + [512.0]
 
 
+WAITING = """
+import json, os, sys
+{first}
+import vitlab
+print(json.dumps([os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "chosen", "found"),
+    [
+        ("", {}, ["passive", "1000", None]),
+        ("", {"OMP_WAIT_POLICY": "active"}, ["active", None, None]),
+        ("", {"GOMP_SPINCOUNT": "7"}, [None, "7", None]),
+        ("", {"KMP_BLOCKTIME": "3"}, [None, None, "3"]),
+        ("sys.modules['torch'] = None", {}, [None, None, None]),
+    ],
+)
+def test_torchs_threads_sleep_unless_somebody_has_chosen(first: str, chosen: dict[str, str], found: list[Any]) -> None:
+    """Where torch has been imported before, it is too late, and nothing changes."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    words = [sys.executable, "-c", WAITING.format(first=first)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=others | chosen)
+    assert json.loads(done.stdout) == found
+
+
+@pytest.mark.parametrize(("threads", "said"), [(None, "no CUDA GPU; 4 hyper-threads on 2 cores"), (1, "no CUDA GPU")])
+def test_the_first_line_says_why_there_are_fewer_threads_than_processors(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, said: str
+) -> None:
+    monkeypatch.setattr(module, "limited_cores", lambda: (2, "4 hyper-threads on 2 cores"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chosen = choose_machine(MachineConfig(threads=threads))
+    assert chosen.threads == (threads or 2)
+    assert chosen.reason == said
+
+
 def test_a_classifier_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container, torch starts a thread for each core of the host; whoever chose fewer keeps them."""
     golden = Path(__file__).parent / "golden" / "vit-merged"

@@ -557,7 +557,7 @@ def test_a_run_is_resumed_with_the_threads_that_it_began_with(stage: Path, monke
     config, data, about = run.config().with_knobs(threads=None), run.data(), run.environment()
     gone("unfinished/result.json")(Props(monkeypatch, contextlib.ExitStack()))
     run.begin(config, data, about)
-    monkeypatch.setattr("vitlab.machine.available_cores", lambda: 2)
+    monkeypatch.setattr("vitlab.machine.limited_cores", lambda: (2, ""))
     assert vitlab("train --resume unfinished").code == 0
     environment = json.loads(Path("unfinished/environment.json").read_text())
     assert [entry["drift"] for entry in environment["resumed"]] == [[]]

@@ -120,9 +120,10 @@ def test_gradients_are_those_of_finite_differences(form: dict[str, Any], switche
 
 @pytest.mark.parametrize("switches", [*SWITCHES, *({**s, "attn_bias": not s["attn_bias"]} for s in SWITCHES)], ids=str)
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f"{f['attn_form']}{f.get('num_heads', '')}")
-def test_double_is_the_plain_block(form: dict[str, Any], switches: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["double", "pairs"])
+def test_double_is_the_plain_block(form: dict[str, Any], switches: dict[str, Any], kind: Kind) -> None:
     stack, (x, dy) = Stack(5, **form, **switches), data(3, 5)
-    assert max(distances(stack.native("double", x, dy), stack.plain(x, dy))) < 1e-11
+    assert max(distances(stack.native(kind, x, dy), stack.plain(x, dy))) < 1e-11
 
 
 @pytest.mark.parametrize(

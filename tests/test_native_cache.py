@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -11,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.test_native import STUBS, fake_compiler, library
 from vitlab.config import MachineConfig
 from vitlab.errors import OutOfMemoryError, StorageError, VitlabError
 from vitlab.files import sha256
-from vitlab.machine import choose_machine
+from vitlab.machine import choose_machine, has_bf16
 from vitlab.native import accelerate, build
 from vitlab.native.accelerate import keep_compiled_code_private, load_kernels
 from vitlab.native.build import NativeError, load
@@ -213,17 +215,29 @@ def test_what_may_pass_decides_nothing(
     monkeypatch.setattr(build, "COMPILE_SECONDS", 0.2 if "sleep" in script else 60)
     script = f'case "$*" in *-dM*) echo "#define __AVX512BF16__ 1";; *) {script};; esac'
     monkeypatch.setenv("CC", str(fake_compiler(tmp_path, script)))
-    monkeypatch.setattr(accelerate, "library", lambda: load("bf16", tmp_path / "cache"))
+    monkeypatch.setattr(accelerate, "library", lambda kind: load("bf16", tmp_path / "cache"))
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16", kernels=kernels))  # type: ignore[arg-type]
     with pytest.raises(error, match=rf"{words}.*kernels=.plain."):
         load_kernels(machine, lambda line: pytest.fail(line))
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="torch's limits are those of x86")
+def test_what_torch_is_limited_to_limits_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ATEN_CPU_CAPABILITY, which torch reads once."""
+    library("float")  # or skip
+    for limit, found in (("AVX2", ("AVX2", "portable C")), ("DEFAULT", ("portable C",))):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda limit=limit: limit)
+        words = ["cc", *build._processor(), "-dM", "-E", "-x", "c", "/dev/null"]
+        macros = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert build.instructions_of("bf16", set(macros.split())) in found
+        assert not has_bf16(torch.device("cpu")) or limit == "DEFAULT"
+
+
 def test_remarks_are_made_once(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     found = load("float", cache)
     found.remarks.append("something about the cache")
-    monkeypatch.setattr(accelerate, "library", lambda: found)
+    monkeypatch.setattr(accelerate, "library", lambda kind: found)
     machine = choose_machine(MachineConfig(device="cpu", threads=1, precision="bf16"))
     notes: list[str] = []
     for _ in range(2):

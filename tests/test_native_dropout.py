@@ -48,10 +48,12 @@ def whole(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def masks(rate: float, batch: int, tokens: int, block: int, place: int, width: int, heads: int, pack: int) -> Tensor:
+def masks(
+    rate: float, batch: int, tokens: int, block: int, place: int, width: int, heads: int, pack: int, lanes: int
+) -> Tensor:
     """[batch, heads, tokens, width] of 0 and 1 / (1 - rate), where ``pack`` images count as one to the kernel."""
     columns = pack * width if place == WEIGHTS else width
-    rows, padded = whole(pack * tokens, 2), whole(columns, 16)
+    rows, padded = whole(pack * tokens, 2), whole(columns, lanes)
     images = []
     for image in range(-(-batch // pack)):
         kept = kept_places(rate, block, place, image, heads * rows, padded).reshape(heads, rows, padded)
@@ -89,30 +91,30 @@ def dropping(tokens: int, dropout: float, attn_dropout: float, form: dict[str, A
     return stack
 
 
-def mask_plain(stack: Stack, batch: int, tokens: int) -> None:
-    """Let the plain blocks drop what the kernel must."""
+def mask_plain(stack: Stack, batch: int, tokens: int, lanes: int) -> None:
+    """Let the plain blocks drop what a kernel with vectors of ``lanes`` numbers must."""
     for number, block in enumerate(stack.blocks):
         made: Any = block
-        pack = 16 // tokens if tokens <= 8 and made.attn is not None else 1
+        pack = lanes // tokens if tokens <= lanes // 2 and made.attn is not None else 1
         size = batch, tokens, number
-        outer = [masks(stack.shape.dropout, *size, place, width, 1, pack)[:, 0] for place, width in MLP_MASKS]
+        outer = [masks(stack.shape.dropout, *size, place, width, 1, pack, lanes)[:, 0] for place, width in MLP_MASKS]
         made.mlp.dropout = Masked(*outer)
         if made.attn is not None:
             rate, heads = stack.shape.attn_dropout, made.attn.num_heads
-            made.attn.dropout = Masked(masks(rate, *size, WEIGHTS, tokens, heads, pack))
+            made.attn.dropout = Masked(masks(rate, *size, WEIGHTS, tokens, heads, pack, lanes))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: "-".join(map(str, f.values())))
 @pytest.mark.parametrize(("batch", "tokens"), [(7, 3), (5, 11)])
 @pytest.mark.parametrize(("dropout", "attn_dropout"), [(0.25, 0.0), (0.0, 0.375), (0.3, 0.15)])
-@pytest.mark.parametrize(("kind", "threads", "limit"), [("double", 1, 1e-10), ("float", 3, 5e-5)])
+@pytest.mark.parametrize(("kind", "threads", "limit"), [("double", 1, 1e-10), ("pairs", 2, 1e-10), ("float", 3, 5e-5)])
 def test_the_plain_block_agrees_when_it_drops_the_same(
     form: dict[str, Any], batch: int, tokens: int, dropout: float, attn_dropout: float, kind: Kind, threads: int,
     limit: float,
 ) -> None:  # fmt: skip
     kernel, (x, dy) = library(kind), data(batch, tokens)
     stack = dropping(tokens, dropout, attn_dropout, form)
-    mask_plain(stack, batch, tokens)
+    mask_plain(stack, batch, tokens, kernel.lanes)
     weights, leaf = stack.weights(kernel.dtype), x.to(kernel.dtype).requires_grad_()
     y = blocks(leaf, weights, stack.shape, Kernels(kernel, threads), SEED)
     assert max(distances(gradients(y, leaf, weights, dy), stack.plain(x, dy))) < limit
@@ -131,10 +133,10 @@ def test_gradients_with_dropout_are_those_of_finite_differences(tokens: int) -> 
     assert torch.autograd.gradcheck(run, (data(4, tokens)[0].requires_grad_(), *weights), atol=1e-6, rtol=1e-5)
 
 
-def test_bf16_drops_the_same_as_double_whatever_the_threads() -> None:
+def test_bf16_drops_the_same_as_its_layout_in_double_whatever_the_threads() -> None:
     stack, (x, dy) = dropping(4, 0.1, 0.1, FORMS[0]), data(13, 4)
     results = []
-    for kind, threads in (("double", 1), ("bf16", 1), ("bf16", 2)):
+    for kind, threads in (("pairs", 1), ("bf16", 1), ("bf16", 2)):
         kernel = library(kind)  # type: ignore[arg-type]
         weights, leaf = stack.weights(kernel.dtype), x.to(kernel.dtype).requires_grad_()
         y = blocks(leaf, weights, stack.shape, Kernels(kernel, threads), SEED)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vitlab.processor import available_cores, cpu_name, multiplies_bf16
+from vitlab.processor import available_cores, cpu_name, limited_cores, multiplies_bf16
 
 
 def lay_out(root: Path, texts: dict[str, str]) -> Path:
@@ -132,3 +135,57 @@ def test_cores_are_those_of_the_process_where_the_system_tells(monkeypatch: pyte
     assert available_cores(tmp_path) == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert available_cores(tmp_path) == 64
+
+
+@pytest.mark.parametrize(
+    ("allowed", "siblings", "quota", "cores", "why"),
+    [
+        (range(6), ["0,3", "1,4", "2,5"] * 2, "max", 3, "6 hyper-threads on 3 cores"),
+        (range(4), ["0-1", "0-1", "2-3", "2-3"], "max", 2, "4 hyper-threads on 2 cores"),
+        ({0, 1, 2}, ["0,3", "1,4", "2,5"] * 2, "max", 3, ""),  # one of each core: none is shared
+        ({1, 4}, ["0,3", "1,4", "2,5"] * 2, "max", 1, "2 hyper-threads on 1 core"),
+        (range(6), ["0,3", "1,4", "2,5"] * 2, "250000", 2, "6 hyper-threads on 3 cores, a quota of 2.5 cores"),
+        (range(6), ["0,3", "1,4", "2,5"] * 2, "500000", 3, "6 hyper-threads on 3 cores"),
+        (range(3), ["0", "1", "2"], "199000", 1, "a quota of 1.99 cores"),
+        (range(5), [], "max", 5, ""),  # the system does not say
+    ],
+)
+def test_hyper_threads_count_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: Any, siblings: list[str], quota: str, cores: int, why: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(allowed), raising=False)
+    texts = {
+        f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list": text
+        for number, text in enumerate(siblings)
+    }
+    texts |= {"proc/self/cgroup": "0::/", "proc/self/mountinfo": V2, "sys/fs/cgroup/cpu.max": f"{quota} 100000"}
+    root = lay_out(tmp_path, texts)
+    assert limited_cores(root) == (cores, why)
+    assert available_cores(root) == cores
+
+
+@pytest.mark.parametrize(
+    ("told", "cores", "why"),
+    [
+        ({b"hw.perflevel0.physicalcpu": 4, b"hw.physicalcpu": 8}, 4, "4 full cores of 8 processors"),
+        ({b"hw.physicalcpu": 8}, 8, ""),
+        ({}, 8, ""),
+    ],
+)
+def test_on_macos_performance_cores_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: dict[bytes, int], cores: int, why: str
+) -> None:
+    """By a system library that writes what it is asked for through a pointer, like that of macOS."""
+
+    class System:
+        def sysctlbyname(self, name: bytes, value: Any, size: Any, new: None, length: Any) -> int:
+            assert ctypes.sizeof(value._obj) == size._obj.value == 4
+            if name in told:
+                value._obj.value = told[name]
+            return 0 if name in told else -1
+
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: System())
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert limited_cores(tmp_path) == (cores, why)

@@ -17,7 +17,16 @@ to answer `--help` without waiting for torch.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# How threads of torch wait for each other, unless somebody has chosen. By default they compute without pause for
+# milliseconds, which takes cores from other programs and from vitlab's own kernels. OpenMP reads it when torch is
+# loaded, so this comes first; torch's GNU runtime goes by the count, others by the policy.
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
+if "torch" not in sys.modules and os.environ.keys().isdisjoint({*WAITING, "KMP_BLOCKTIME"}):
+    os.environ.update(WAITING)
 
 if TYPE_CHECKING:
     from vitlab.api import Attention, Run, StudyResult, compare, load, study, train

@@ -20,7 +20,7 @@ import torch
 from vitlab import openmp
 from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
-from vitlab.processor import available_cores, cpu_name, multiplies_bf16
+from vitlab.processor import available_cores, cpu_name, limited_cores, multiplies_bf16
 from vitlab.randomness import derive_seed
 from vitlab.text import counted
 
@@ -40,6 +40,7 @@ class Machine:
     """What was chosen for this process, as it is and not as it was wished; ``reason`` says why in one phrase.
 
     ``kernels_digest`` and ``kernels_multiply_by`` describe the compiled kernels, where they are used.
+    ``torch_threads`` is for torch's own operations, if that differs from ``threads``.
     """
 
     device: torch.device
@@ -53,11 +54,22 @@ class Machine:
     flush_denormals: bool = True
     kernels_digest: str | None = None
     kernels_multiply_by: str | None = None
+    torch_threads: int | None = None
 
     @property
     def reads_are_synchronous(self) -> bool:
         """Whether results are already on the host, where reading a number does not wait for the device."""
         return self.device.type == "cpu"
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A context in which torch's operations run in as many threads as were chosen for them."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.torch_threads or self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context in which matrix products run in the chosen precision."""
@@ -130,7 +142,10 @@ def choose_machine(config: MachineConfig) -> Machine:
         torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     flush = torch.set_flush_denormal(config.flush_denormals) and config.flush_denormals
-    wanted = config.threads or available_cores()
+    cores, limits = limited_cores()
+    if limits and config.threads is None:
+        reason = f"{reason}; {limits}"
+    wanted = config.threads or cores
     threads = use_threads(wanted, flush)
     if threads < wanted:
         reason = f"{reason}; {openmp.shortage(threads, wanted)}"
@@ -184,7 +199,8 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return multiplies_bf16() and torch.backends.mkldnn.is_available()
+    limited = torch.backends.cpu.get_cpu_capability() == "AVX2"  # ATEN_CPU_CAPABILITY: the processor has more
+    return multiplies_bf16() and not limited and torch.backends.mkldnn.is_available()
 
 
 def keep_freed_memory() -> bool:
@@ -290,7 +306,7 @@ def gemm_gflops(machine: Machine, size: int = 1024, seconds: float = 0.5) -> flo
     a = torch.randn(size, size, device=machine.device).to(dtype)
     watch = machine.stopwatch()
     done = 0
-    with torch.no_grad():
+    with torch.no_grad(), machine.computing():
         a @ a
         watch.start()
         while watch.seconds < seconds:

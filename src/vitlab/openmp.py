@@ -1,4 +1,4 @@
-"""The OpenMP runtime that torch computes with, and how many threads it really starts.
+"""The OpenMP runtime that torch computes with: how its threads wait, and how many of them it really starts.
 
 `torch.set_num_threads` states a wish. OMP_THREAD_LIMIT, for example, makes the team smaller, and oneDNN, which has
 divided its work by the wish, then loses the share of every missing thread.
@@ -40,16 +40,21 @@ def in_each_thread(threads: int, call: Callable[[], object] | None = None) -> in
     return max(found, default=1)
 
 
-def bound_cores() -> int:
-    """The cores of a process whose threads are bound to cores (OMP_PROC_BIND), else 0.
+def bound_processors() -> set[int]:
+    """The processors to which a process's threads are bound (OMP_PROC_BIND); none if they are not.
 
-    There, the affinity of the calling thread shrinks to one core with its first team.
+    There, the affinity of the calling thread shrinks to one processor with its first team.
     """
+    found = set[int]()
     try:
         runtime = ctypes.CDLL(None)
-        return int(runtime.omp_get_num_procs()) if runtime.omp_get_num_places() > 0 else 0
+        for place in range(runtime.omp_get_num_places()):
+            numbers = (ctypes.c_int * runtime.omp_get_place_num_procs(place))()
+            runtime.omp_get_place_proc_ids(place, numbers)
+            found.update(numbers)
     except (AttributeError, OSError, TypeError):
-        return 0
+        return set()
+    return found
 
 
 def shortage(found: int, wanted: int) -> str:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitlab.openmp import bound_cores
+from vitlab.openmp import bound_processors
+from vitlab.text import counted
 
 ROOT = Path("/")
 # Linux's names for instructions that multiply bf16: vectors and tiles of x86, vectors of ARM.
@@ -36,16 +38,57 @@ def _cpuinfo(root: Path) -> dict[str, str]:
 
 
 def available_cores(root: Path = ROOT) -> int:
-    """CPU cores that this process may use: its affinity, and the quota of its container or batch job if that is less.
+    """CPU cores that this process may use: those of its affinity, and the quota of its container or batch job if that
+    is less. The hyper-threads of a core share its arithmetic, so they count once.
 
-    A quota is rounded down, but to 1 at least: threads that wait for each other keep their cores busy, and a process
-    that exceeds its quota is stopped for the rest of each period.
+    A quota is rounded down, but to 1 at least: a process that exceeds its quota is stopped for the rest of each period,
+    all of its threads together.
     """
-    if hasattr(os, "sched_getaffinity"):
-        allowed = max(len(os.sched_getaffinity(0)), bound_cores())
+    return limited_cores(root)[0]
+
+
+def limited_cores(root: Path = ROOT) -> tuple[int, str]:
+    """`available_cores`, and in words why there are fewer than the system has processors; "" if there are not."""
+    processors = _processors()
+    of_macos = _cores_of_macos() if platform.system() == "Darwin" else None
+    if of_macos:
+        cores = min(of_macos, len(processors))
+        why = f"{counted(cores, 'full core')} of {len(processors)} processors"
     else:
-        allowed = os.cpu_count() or 1
-    return max(1, min([allowed, *(int(quota) for quota in _quotas(root))]))
+        cores = len({_siblings(root, processor) for processor in processors})
+        why = f"{len(processors)} hyper-threads on {counted(cores, 'core')}"
+    reasons = [why] if cores < len(processors) else []
+    quota = min(_quotas(root), default=float(cores))
+    if quota < cores:
+        cores = max(1, int(quota))
+        reasons.append(f"a quota of {counted(quota, 'core')}")
+    return cores, ", ".join(reasons)
+
+
+def _processors() -> set[int]:
+    """The system's numbers of the processors that this process may use; hyper-threads are processors of their own."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0)) | bound_processors()
+    return set(range(os.cpu_count() or 1))
+
+
+def _siblings(root: Path, processor: int) -> str:
+    """The processors of one core, as Linux lists them; where it does not, each is a core."""
+    listed = _read(root / f"sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list").strip()
+    return listed or str(processor)
+
+
+def _cores_of_macos() -> int | None:
+    """Performance cores, or all cores where they are alike, without hyper-threads; None if the system is silent."""
+    number, size = ctypes.c_int(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    try:
+        ask = ctypes.CDLL(None).sysctlbyname
+        for name in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
+            if ask(name, ctypes.byref(number), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0 and number.value > 0:
+                return number.value
+    except (AttributeError, OSError, TypeError):
+        pass
+    return None
 
 
 def _quotas(root: Path) -> Iterator[float]:

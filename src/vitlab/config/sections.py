@@ -313,8 +313,8 @@ class MachineConfig:
     kernels: Literal["auto", "plain", "native"] = knob(
         "auto",
         "Compute patch embedding, blocks, head and Muon with torch's operations (plain) or with vitlab's own C kernels "
-        "(native). auto uses the kernels in bf16 on a CPU that supports them, if there is a C compiler. Torch computes "
-        "what the kernels do not support, such as drop_path.",
+        "(native). auto uses the kernels on processors where they were measured to be faster (AVX2 with FMA, AVX-512, "
+        "AVX512-BF16), if there is a C compiler. Torch computes what the kernels do not support, such as drop_path.",
     )
     compile: bool = knob(
         False, "Compile the network with torch.compile, which takes up to half a minute before the first step."

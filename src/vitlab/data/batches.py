@@ -77,10 +77,17 @@ class DeviceSplit:
         return len(self.labels)
 
     def at(self, numbers: Any) -> Tensor:
-        """The images at ``numbers``. Not all devices can choose among uint16, so their bytes are chosen as int16."""
+        """The images at ``numbers``, a list or a tensor."""
         images: Any = self.images
-        is_plain = images.dtype != torch.uint16 or isinstance(images, DiskImages)
-        chosen: Tensor = images[numbers] if is_plain else images.view(torch.int16)[numbers].view(torch.uint16)
+        if isinstance(images, DiskImages):
+            on_disk: Tensor = images[numbers]
+            return on_disk
+        # index_select copies whole images, [] pixel by pixel. Not all devices can choose among uint16, so their bytes
+        # are chosen as int16.
+        indices = torch.as_tensor(numbers, device=images.device)
+        if images.dtype == torch.uint16:
+            return images.view(torch.int16).index_select(0, indices).view(torch.uint16)  # type: ignore[no-any-return]
+        chosen: Tensor = images.index_select(0, indices)
         return chosen
 
 

@@ -23,17 +23,20 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.errors import ConfigError, StorageError
 from vitlab.files import user_cache
-from vitlab.machine import Machine, use_threads
+from vitlab.machine import Machine
 from vitlab.model import Network, ViT
 from vitlab.model.block import Block
 from vitlab.native import ops
-from vitlab.native.build import Library, NativeError, load
+from vitlab.native.build import Instructions, Kind, Library, NativeError, load
 from vitlab.native.ops import LANES, MOST_CLASSES, BlockShape, Kernels
 from vitlab.native.private import make_private
-from vitlab.openmp import shortage
+from vitlab.openmp import bound_processors
 from vitlab.text import value as shown
 
 Known = Callable[[Any], bool]
+
+# Where --kernels auto uses the kernels. Measured: docs/understand/speed.md, "What `auto` chooses".
+FASTER_THAN_TORCH: tuple[Instructions, ...] = ("AVX512-BF16", "AVX-512", "AVX2")
 
 
 def anything(value: Any) -> bool:
@@ -85,12 +88,14 @@ def load_kernels(machine: Machine, note: Callable[[str], None]) -> tuple[Kernels
     reasons = {
         "--kernels plain was given": machine.kernels == "plain",
         "they run only on a CPU": machine.device.type != "cpu",
-        "they compute only in bf16": machine.precision != "bf16",
     }
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     if reason is None:
         try:
-            return with_kernels(library(), machine, note)
+            found = library("bf16" if machine.precision == "bf16" else "float")
+            if machine.kernels == "auto" and found.instructions not in FASTER_THAN_TORCH:
+                raise NativeError(f"they are faster only with {', '.join(FASTER_THAN_TORCH)}")
+            return with_kernels(found, machine, note)
         except NativeError as error:
             reason = str(error)
             if machine.kernels == "auto":
@@ -104,21 +109,17 @@ def with_kernels(found: Library, machine: Machine, note: Callable[[str], None]) 
     """The kernels, and the machine that uses them; ``note`` gets what the library remarks, once a process."""
     while found.remarks:
         note(found.remarks.pop(0))
-    threads = found.team(machine.threads)
-    if threads < machine.threads:  # the kernels' OpenMP is not torch's
-        machine = replace(machine, threads=threads, reason=f"{machine.reason}; {shortage(threads, machine.threads)}")
-        use_threads(threads, machine.flush_denormals)
-        note(machine.describe())
+    found.use_processors(bound_processors())
     by = found.multiplies_by
-    return Kernels(found, threads), replace(
-        machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by
-    )
+    machine = replace(machine, kernels="native", kernels_digest=found.digest, kernels_multiply_by=by)
+    return Kernels(found, machine.threads), machine
 
 
 @cache
-def library() -> Library:
-    """The bf16 library of this process: asking the compiler about the processor takes a moment."""
-    return load("bf16", user_cache() / "native")
+def library(kind: Kind) -> Library:
+    """The library of this process whose products run in ``kind``: asking the compiler about the processor takes a
+    moment."""
+    return load(kind, user_cache() / "native")
 
 
 def accelerate(
@@ -141,6 +142,9 @@ def accelerate(
         use_native_dropout(model, kernels)
         if isinstance(model, ViT):
             model = NativeViT(model, kernels)
+            if not model.left_to_torch and not model.config.head_dropout:
+                # Little is left for torch, whose threads would wait for it on the cores that the kernels need.
+                machine = replace(machine, torch_threads=1)
         for reason in reasons_for_torch(model) if asked else ():
             note(reason)
     return model, kernels, machine

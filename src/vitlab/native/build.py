@@ -12,13 +12,14 @@ import ctypes
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,15 +30,21 @@ from vitlab.files import publish, remove, sha256
 from vitlab.native.private import check_private, make_private, read_private
 from vitlab.system import CRASHED, KILLED
 
-Kind = Literal["bf16", "float", "double"]
+# Products in bf16 or float; double, with and without the layout of bf16 (pairs), is for tests.
+Kind = Literal["bf16", "float", "double", "pairs"]
+
+Instructions = Literal["AVX512-BF16", "AVX-512", "AVX2", "NEON", "portable C"]
 
 SOURCES = Path(__file__).parent / "csrc"
 # Not -ffast-math: it would make the whole process flush denormals when the library is loaded, hide the NaN of a
 # diverging loss, and reorder sums that vec.h needs in their order.
 FLAGS = (
-    *("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
-    *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi"),
+    *("-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fno-strict-aliasing", "-fvisibility=hidden", "-fPIC", "-shared", "-pthread", "-Wno-psabi"),
 )
+# Where ATEN_CPU_CAPABILITY keeps torch from a processor's newest vectors, the kernels do without them, too.
+WITHOUT = {"AVX2": "-mno-avx512f", "DEFAULT": "-mno-avx"}
+OPTIMIZED: dict[Kind, str] = {"bf16": "-O3", "float": "-O3", "double": "-O1", "pairs": "-O1"}
 COMPILE_SECONDS = 1200  # it takes 10 on a quiet machine
 LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 # What a failing compiler or system says if the same command may succeed at another time.
@@ -54,17 +61,21 @@ FUNCTIONS: dict[str, Any] = {
     **dict.fromkeys(("forward", "backward", "embed", "embed_gradients", "readout", "readout_gradients"), None),
     **dict.fromkeys(("muon", "dropout_mask", "affine"), None),
     **dict.fromkeys(("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"), ctypes.c_size_t),
-    **dict.fromkeys(("use_tiles", "team"), ctypes.c_int),
+    **dict.fromkeys(("use_tiles", "lanes"), ctypes.c_int),
+    **dict.fromkeys(("interrupt", "use_processors"), None),
 }
 
 
 class Library:
     """The loaded kernels: ``dtype`` is that of inputs, outputs and weights; products run in ``kind``.
 
-    ``digest`` is that of the file's bytes; ``remarks`` are lines about the cache that the user should see.
+    ``digest`` is that of the file's bytes; ``instructions`` names the vectors that it was compiled for; ``remarks`` are
+    lines about the cache that the user should see.
     """
 
-    def __init__(self, kind: Kind, path: Path, remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kind: Kind, path: Path, instructions: Instructions = "portable C", remarks: Sequence[str] = ()
+    ) -> None:
         try:
             self.digest = sha256(path.read_bytes())[:16]
             self.c = ctypes.CDLL(str(path))
@@ -72,8 +83,8 @@ class Library:
                 getattr(self.c, f"vitlab_{name}").restype = result
         except (OSError, AttributeError) as error:
             raise NativeError(f"the compiled kernel {path} does not load: {error}") from error
-        self.path, self.remarks = path, list(remarks)
-        self.dtype = torch.float64 if kind == "double" else torch.float32
+        self.path, self.instructions, self.remarks = path, instructions, list(remarks)
+        self.dtype = torch.float64 if kind in ("double", "pairs") else torch.float32
         self._local = threading.local()
 
     def __deepcopy__(self, memo: object) -> Library:
@@ -92,14 +103,17 @@ class Library:
     @property
     def multiplies_by(self) -> str:
         """What computes products at the start: AMX tiles where processor and system allow them."""
-        return "AMX tiles" if self.use_tiles(True) else "AVX512-BF16"
+        return "AMX tiles" if self.use_tiles(True) else self.instructions
 
-    def team(self, threads: int) -> int:
-        """How many threads compute if ``threads`` are asked for; from here on, also when the machine is busy.
+    @property
+    def lanes(self) -> int:
+        """How many numbers a vector holds; columns are padded to multiples of it, which decides what is dropped."""
+        return int(self.c.vitlab_lanes())
 
-        It can differ from torch's number if the compiler brings another OpenMP runtime.
-        """
-        return max(1, int(self.c.vitlab_team(threads)))
+    def use_processors(self, numbers: Collection[int]) -> None:
+        """Let the threads that the kernels start from now on run on these processors of the system; if there are none,
+        where the calling thread may run."""
+        self.c.vitlab_use_processors(len(numbers), (ctypes.c_int * len(numbers))(*numbers))
 
     def workspace(self, size: int) -> torch.Tensor:
         """At least ``size`` bytes, for the calling thread alone, valid until its next call."""
@@ -118,13 +132,15 @@ def load(kind: Kind, cache: Path) -> Library:
     """
     compiler = find_compiler()
     # The macros that the compiler defines for this processor: its own version and every instruction set.
-    target = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
-    if kind == "bf16" and "__AVX512BF16__" not in target:
+    target = _run([compiler, *_processor(), "-dM", "-E", "-x", "c", os.devnull])
+    instructions = instructions_of(kind, set(target.split()))
+    if kind == "bf16" and instructions != "AVX512-BF16":
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
     cache = Path(os.path.realpath(cache))  # what is checked is what is loaded, even if someone changes a link
     stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
     try:
-        return Library(kind, _find_or_compile(kind, compiler, cache, stem, remarks), remarks)
+        path = _find_or_compile(kind, compiler, cache, stem, remarks)
+        return Library(kind, path, instructions, remarks)
     except StorageError as error:
         remarks.append(f"compiling vitlab's kernels for this process alone: {error}")
     try:
@@ -133,7 +149,26 @@ def load(kind: Kind, cache: Path) -> Library:
     except (OSError, StorageError) as error:
         raise NativeError(f"there is no safe folder to compile them in: {error}") from error
     with place as name:
-        return Library(kind, _compile(kind, compiler, Path(name), stem), remarks)
+        return Library(kind, _compile(kind, compiler, Path(name), stem), instructions, remarks)
+
+
+def instructions_of(kind: Kind, macros: set[str]) -> Instructions:
+    """The vectors that the kernels use where the compiler defines ``macros``, as vec.h and product.h choose them."""
+    if kind == "bf16" and "__AVX512BF16__" in macros:
+        return "AVX512-BF16"
+    if "__AVX512F__" in macros:
+        return "AVX-512"
+    if {"__AVX2__", "__FMA__"} <= macros:
+        return "AVX2"
+    return "NEON" if "__aarch64__" in macros else "portable C"
+
+
+def _processor() -> list[str]:
+    """The compiler's options for this processor, within the limits that torch has been given."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return ["-mcpu=native"]
+    limit = WITHOUT.get(torch.backends.cpu.get_cpu_capability())
+    return ["-march=native", *([limit] if limit else [])]
 
 
 def _find_or_compile(kind: Kind, compiler: str, cache: Path, stem: str, remarks: list[str]) -> Path:
@@ -171,7 +206,8 @@ def find_compiler() -> str:
 
 def _digest(kind: Kind, compiler: str, target: str) -> str:
     """Sixteen hexadecimal digits that differ whenever the compiled library may."""
-    state = hashlib.sha256("\n".join([kind, compiler, target, *FLAGS]).encode())
+    options = [*_processor(), OPTIMIZED[kind], *FLAGS]
+    state = hashlib.sha256("\n".join([kind, compiler, target, *options]).encode())
     for source in sorted(SOURCES.glob("*.[ch]")):
         state.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return state.hexdigest()[:16]
@@ -187,7 +223,8 @@ def _compile(kind: Kind, compiler: str, folder: Path, stem: str) -> Path:
         built = Path(name) / "kernels.so"
         sources = map(str, sorted(SOURCES.glob("*.c")))
         # The compiler's own temporary files go there, too: one disk that can be full, not two.
-        _run([compiler, *FLAGS, f"-DVITLAB_{kind.upper()}", *sources, "-o", str(built), "-lm"], Path(name))
+        options = [*_processor(), OPTIMIZED[kind], *FLAGS, f"-DVITLAB_{kind.upper()}"]
+        _run([compiler, *options, *sources, "-o", str(built), "-lm"], Path(name))
         _load_elsewhere(built)
         try:
             os.chmod(built, 0o755)  # whatever the umask says

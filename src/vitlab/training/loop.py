@@ -58,7 +58,7 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     counters, train = state.counters, task.config.train
     state.wall.start()
     saved_at = state.wall.seconds
-    with private_randomness(task.machine.device):
+    with private_randomness(task.machine.device), task.machine.computing():
         if not counters.step:
             hooks.on_weights(counters, state.evaluated)
         record_steps(state, task)

@@ -1,15 +1,16 @@
 // Random rotation, zoom, shear, shift and bending of a batch of images, sampled bilinearly: what augment.py does in some
 // seventy torch operations, each of which costs more to start than to compute.
 
+#include "pool.h"
+
 #include <math.h>
-#include <omp.h>
 #include <stddef.h>
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DRAWS = 7, MOST_SIDE = 128, POINTS = 5 };  // POINTS: on each side of the coarse grid that bends
+enum { DRAWS = 7, MOST_SIDE = 128, POINTS = 5, AT_ONCE = 4 };  // POINTS: on each side of the coarse grid that bends; AT_ONCE: images
 
 typedef struct {
     int batch, channels, height, width;
@@ -94,33 +95,47 @@ INLINE void sample(const int reflect, const int bent, const vitlab_affine_settin
     }
 }
 
+typedef struct {
+    const vitlab_affine_settings *s;
+    const float *rows, *columns, *draws, *from;
+    float *to;
+} work;
+
+static void map_image(const work *w, ptrdiff_t image, float *bordered) {
+    const vitlab_affine_settings *s = w->s;
+    const int bent = s->elastic != 0, numbers = DRAWS + (bent ? 2 * POINTS * POINTS : 0);
+    const ptrdiff_t stride = s->width + 3, size = (ptrdiff_t)s->height * s->width;
+    const map m = draw_map(s, w->draws + image * numbers);
+    const float *bends = w->draws + image * numbers + DRAWS;
+    for (int channel = 0; channel < s->channels; channel++) {
+        const ptrdiff_t at = (image * s->channels + channel) * size;
+        for (int row = 0; row < s->height; row++) {
+            const size_t bytes = sizeof(float) * (size_t)s->width;
+            memcpy(bordered + (row + 1) * stride + 1, w->from + at + (ptrdiff_t)row * s->width, bytes);
+        }
+        if (s->reflect)
+            sample(1, bent, s, &m, bends, w->rows, w->columns, bordered, stride, w->to + at);
+        else if (bent)
+            sample(0, 1, s, &m, bends, w->rows, w->columns, bordered, stride, w->to + at);
+        else
+            sample(0, 0, s, &m, bends, w->rows, w->columns, bordered, stride, w->to + at);
+    }
+}
+
+static void map_pieces(void *context, int thread, job *pieces) {
+    (void)thread;
+    const work *w = context;
+    float bordered[(MOST_SIDE + 3) * (MOST_SIDE + 3)];
+    memset(bordered, 0, sizeof(float) * (size_t)((w->s->width + 3) * (w->s->height + 3)));
+    for (ptrdiff_t image; (image = next_piece(pieces) * AT_ONCE) >= 0;) {
+        for (ptrdiff_t i = image; i < image + AT_ONCE && i < w->s->batch; i++) map_image(w, i, bordered);
+    }
+}
+
 // to [batch][channels][height][width] from the same of ``from``; draws [batch][7], followed by 2 x 25 if elastic is not
 // 0, are in 0 to 1; rows [height][5] and columns [5][width] say how much a coarse point counts. Sides are at most 128.
 API void vitlab_affine(const vitlab_affine_settings *s, const float *rows, const float *columns, const float *draws,
                        const float *from, float *to) {
-    const int bent = s->elastic != 0, numbers = DRAWS + (bent ? 2 * POINTS * POINTS : 0);
-    const ptrdiff_t stride = s->width + 3, size = (ptrdiff_t)s->height * s->width;
-#pragma omp parallel num_threads(s->threads)
-    {
-        float bordered[(MOST_SIDE + 3) * (MOST_SIDE + 3)];
-        memset(bordered, 0, sizeof(float) * (size_t)(stride * (s->height + 3)));
-#pragma omp for schedule(static)
-        for (int image = 0; image < s->batch; image++) {
-            const map m = draw_map(s, draws + (ptrdiff_t)image * numbers);
-            const float *bends = draws + (ptrdiff_t)image * numbers + DRAWS;
-            for (int channel = 0; channel < s->channels; channel++) {
-                const ptrdiff_t at = ((ptrdiff_t)image * s->channels + channel) * size;
-                for (int row = 0; row < s->height; row++) {
-                    const size_t bytes = sizeof(float) * (size_t)s->width;
-                    memcpy(bordered + (row + 1) * stride + 1, from + at + (ptrdiff_t)row * s->width, bytes);
-                }
-                if (s->reflect)
-                    sample(1, bent, s, &m, bends, rows, columns, bordered, stride, to + at);
-                else if (bent)
-                    sample(0, 1, s, &m, bends, rows, columns, bordered, stride, to + at);
-                else
-                    sample(0, 0, s, &m, bends, rows, columns, bordered, stride, to + at);
-            }
-        }
-    }
+    work w = {s, rows, columns, draws, from, to};
+    share_out(s->threads, (s->batch + AT_ONCE - 1) / AT_ONCE, map_pieces, &w);
 }

@@ -11,11 +11,11 @@ static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept 
     const ptrdiff_t hidden_at = image * p->row_pairs * p->hidden, dim_at = image * p->rows * p->dim;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left dy = by_rows(c->dy_rows + dim_at, p->dim, row);
+        left dy = by_rows(c->dy_rows + dim_at, p->dim, c->dy_pairs + dim_at / PAIR, p->dim, row);
         if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);
         if (p->changes_output) {
-            output_gradient(p, c, row, rows, c->x + dim_at, k->y, c->branch_rows, c->branch_pairs + dim_at / 2);
-            dy = by_rows(c->branch_rows, p->dim, row);
+            output_gradient(p, c, row, rows, c->x + dim_at, k->y, c->branch_rows, c->branch_pairs + dim_at / PAIR);
+            dy = by_rows(c->branch_rows, p->dim, c->branch_pairs + dim_at / PAIR, p->dim, row);
         }
         multiply_tile(p, c->tile, rows, p->hidden, dy, w->fc2.backward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
@@ -23,18 +23,19 @@ static void mlp_backward(const plan *p, scratch *c, const packed *w, const kept 
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left dz = by_rows(c->dz_rows, p->hidden, row);
+        left dz = by_rows(c->dz_rows, p->hidden, c->dz_pairs + hidden_at, p->hidden, row);
         multiply_tile(p, c->tile, rows, p->dim, dz, w->fc1.backward, p->dim, p->hidden_pairs, 0);
         look_ahead(p, k->n2, p->dim, row, rows);
-        norm_gradient(p, c, row, rows, c->x + dim_at, k->n2, k->rstd2, c->dy_rows + dim_at, c->dx_pairs + dim_at / 2);
+        norm_gradient(p, c, row, rows, c->x + dim_at, k->n2, k->rstd2, c->dy_rows + dim_at, c->dx_pairs + dim_at / PAIR);
     }
 }
 
 // du = dx Wo, in both layouts.
 static void projection_gradient(const plan *p, scratch *c, const packed *w, int image) {
+    const ptrdiff_t at = image * p->rows * p->dim;
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left dx = by_rows(c->dy_rows + image * p->rows * p->dim, p->dim, row);
+        left dx = by_rows(c->dy_rows + at, p->dim, c->dx_pairs + at / PAIR, p->dim, row);
         multiply_tile(p, c->tile, rows, p->out, dx, w->proj.backward, p->out, p->dim_pairs, 0);
         keep_tile(p, c, row, rows, p->out, NULL, p->out_tail, c->du_rows, p->out, c->du_pairs);
     }
@@ -51,9 +52,9 @@ static void scores_gradient(const plan *p, scratch *c, const kept *k, real *tabl
             transpose_head(p, c, k->mix + p->value_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p, p->rows - row);
-            left du = by_rows(c->du_rows + at, p->out, row);
+            left du = by_rows(c->du_rows + at, p->out, c->du_pairs + at, p->out, row);
             multiply_tile(p, c->tile, rows, p->s.tokens, du, c->columns, p->keys, p->head_pairs, 0);
-            look_ahead(p, k->p + place / 2, p->keys, row, rows);
+            look_ahead(p, k->p + place / PAIR, p->keys, row, rows);
             softmax_gradient(p, c, row, rows, k->p, table, place, c->p_rows, c->ds_pairs);
         }
     }
@@ -70,7 +71,8 @@ static void heads_gradient(const plan *p, scratch *c, const kept *k, int row, in
     const int heads = p->s.heads, width = p->s.head_dim;
     real *to = c->tile;
     for (int head = 0; head < heads; head++, to += width) {
-        left ds = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
+        const ptrdiff_t place = head * p->rows * p->keys;
+        left ds = by_rows(c->p_rows + place, p->keys, c->ds_pairs + place / PAIR, p->keys, row);
         multiply_tile(p, to, rows, width, ds, k->mix + p->key_at + head * width, p->mix, p->row_pairs, 0);
     }
     for (int head = 0; head < heads; head++, to += width) {
@@ -93,7 +95,7 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
         if (merged) {
-            left ds = by_rows(c->p_rows, p->keys, row);
+            left ds = by_rows(c->p_rows, p->keys, c->ds_pairs, p->keys, row);
             multiply_tile(p, c->tile, rows, p->dim, ds, k->n1, p->dim, p->row_pairs, 0);
         } else {
             heads_gradient(p, c, k, row, rows);
@@ -104,7 +106,7 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left dmix = by_rows(c->dmix_rows, p->mix, row);
+        left dmix = by_rows(c->dmix_rows, p->mix, dmix_pairs, p->mix, row);
         multiply_tile(p, c->tile, rows, p->dim, dmix, w->mix.backward, p->dim, p->mix_pairs, 0);
         if (merged) {  // the tokens were keys and values too
             left ds = by_columns(c->ds_pairs, p->keys, row);
@@ -113,9 +115,12 @@ static void attention_backward(const plan *p, scratch *c, const packed *w, const
             multiply_tile(p, c->tile, rows, p->dim, weights, c->du_pairs, p->out, p->row_pairs, 1);
         }
         look_ahead(p, k->n1, p->dim, row, rows);
-        norm_gradient(p, c, row, rows, c->x + dim_at, k->n1, k->rstd1, c->dy_rows + dim_at, c->dy_pairs + dim_at / 2);
+        norm_gradient(p, c, row, rows, c->x + dim_at, k->n1, k->rstd1, c->dy_rows + dim_at, c->dy_pairs + dim_at / PAIR);
     }
 }
+
+// Rows of which a product's panels stay in the nearest cache.
+enum { NEAR_ROWS = 96 };
 
 // sum [out][in] += dy^T x; both are row pairs.
 static void outer_products(real *sum, const pair *dy, ptrdiff_t out, const pair *x, ptrdiff_t in, int pairs) {
@@ -125,9 +130,12 @@ static void outer_products(real *sum, const pair *dy, ptrdiff_t out, const pair 
         return;
     }
 #endif
-    for (ptrdiff_t row = 0; row < out; row += TILE_ROWS) {
-        left rows = by_columns(dy, out, row);
-        multiply(sum + row * in, in, TILE_ROWS, in, rows, x, in, pairs, 1);
+    for (int now; pairs > 0; pairs -= now, dy += now * out, x += now * in) {
+        now = PAIR == 1 && pairs > NEAR_ROWS ? NEAR_ROWS : pairs;
+        for (ptrdiff_t row = 0, rows; row < out; row += rows) {
+            rows = PAIR == 1 ? out : TILE_ROWS;
+            multiply(sum + row * in, in, (int)rows, in, by_columns(dy, out, row), x, in, now, 1);
+        }
     }
 }
 
@@ -177,7 +185,7 @@ static void backward_group(const plan *p, scratch *c, const packed *w, const kep
             for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
                 const ptrdiff_t at = (image * p->rows + row) * p->dim;
                 const real *from = to + row * p->dim + i;
-                put_both(c->dy_rows + at + i, p->dim, c->dy_pairs + at / 2 + i, load(from), load(from + p->dim));
+                put_both(c->dy_rows + at + i, p->dim, c->dy_pairs + at / PAIR + i, p->dim, load(from), load(from + p->dim));
             }
         }
     }

@@ -2,20 +2,24 @@
 //
 // A small ViT on a CPU loses most of its time between matrix products: each of torch's hundreds of small operations
 // passes all images through memory. Here a thread takes an image (backward: a few) through all blocks while it is in
-// its nearest cache. Images are dealt to threads in fixed ranges and gradients added in a fixed order, so that the
-// result is the same, bit for bit, whenever the number of threads is.
+// its nearest cache. Images are dealt to threads in fixed pieces (pool.h), and the gradients of the pieces are added in a
+// fixed order, so that the result is the same, bit for bit, whenever the number of threads is.
 //
-// Files: vec.h functions of 16 numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h the innermost products (gemm_amx.h, gradient_amx.h: on tiles); gelu_*.h one
-// activation; plan.h sizes and memory; rows.h, elementwise.h what happens between products; weights.h packing;
-// forward.h, backward.h the passes. What ends in _bf16.h needs AVX512-BF16, its _generic.h twin only a C compiler.
+// Files: vec.h functions of LANES numbers; random.h dropout; half_*.h storage and layouts; gemm_*.h and product.h the
+// innermost products (gemm_amx.h, gradient_amx.h: on tiles); gelu_*.h one activation; plan.h sizes and memory; rows.h,
+// elementwise.h what happens between products; weights.h packing; forward.h, backward.h the passes. What ends in
+// _bf16.h needs AVX512-BF16, its _plain.h twin computes in full precision on any processor, _pairs.h is for tests.
 
 #include "vec.h"
-#ifdef VITLAB_BF16
+#if defined VITLAB_BF16
 #include "gemm_bf16.h"
 #include "gelu_bf16.h"
+#elif defined VITLAB_PAIRS
+#include "gemm_pairs.h"
+#include "gelu_plain.h"
 #else
-#include "gemm_generic.h"
-#include "gelu_generic.h"
+#include "gemm_plain.h"
+#include "gelu_plain.h"
 #endif
 #include "plan.h"
 #include "rows.h"
@@ -23,8 +27,9 @@
 #include "weights.h"
 #include "forward.h"
 #include "backward.h"
+#include "pool.h"
+#include "sums.h"
 
-#include <omp.h>
 #include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
@@ -35,67 +40,58 @@
 // Multiply by AMX tiles where the processor has them, or by vectors; returns whether by tiles. For tests.
 API int vitlab_use_tiles(int wanted) { return use_tiles(wanted); }
 
-// How many threads a team has for which ``threads`` were asked. From here on, the runtime does not shrink teams of the
-// calling thread when the machine is busy.
-API int vitlab_team(int threads) {
-    int found = 1;
-    omp_set_dynamic(0);
-#pragma omp parallel num_threads(threads)
-#pragma omp master
-    found = omp_get_num_threads();
-    return found;
-}
+// How many numbers a vector holds: columns are padded to multiples of it. For tests.
+API int vitlab_lanes(void) { return LANES; }
 
 typedef struct {
-    packed *weights;                // of each block
-    uintptr_t threads;              // where the threads' own memory begins
-    size_t bytes;                   // of one thread
+    packed *weights;     // of each block
+    uintptr_t sums;      // where the pieces' sums of gradients begin, [depth] for each; all of one size
+    uintptr_t threads;   // where the threads' own memory begins
+    size_t sum_bytes, thread_bytes;
+    ptrdiff_t pieces;    // of the batch
+    int parts;           // of a thread's share, see pool.h
 } shared_memory;
 
-// Each thread's part: the sums of gradients [depth] first, then its scratch, then (inference) one slot of kept.
+// Each thread's part: its scratch, then (inference) one slot of kept.
 typedef struct {
-    gradients *sums;
     scratch own;
     kept slot;
-    char *first_sum, *end_of_sums;
 } thread_memory;
 
-static thread_memory take_thread(arena *memory, const plan *p, gradients *sums) {
-    thread_memory t = {.sums = sums};
-    take(memory, 0, 1);
-    t.first_sum = (char *)memory->at;
+static void take_sums(arena *memory, const plan *p, gradients *sums) {
     for (int block = 0; block < p->s.depth; block++) {
         gradients g = take_gradients(memory, p);
         if (sums) sums[block] = g;
     }
-    t.end_of_sums = (char *)memory->at;
-    t.own = take_scratch(memory, p);
+}
+
+static thread_memory take_thread(arena *memory, const plan *p) {
+    thread_memory t = {.own = take_scratch(memory, p)};
     t.slot = take_kept(memory, p, 1);
     return t;
 }
 
-static size_t thread_bytes(const plan *p) {
-    arena memory = {0};
-    take(&memory, p->s.depth, sizeof(gradients));
-    take_thread(&memory, p, NULL);
-    return (memory.at + 4095) / 4096 * 4096;
-}
+static uintptr_t whole_pages(uintptr_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
 static shared_memory take_shared(arena *memory, const plan *p, int measure) {
-    shared_memory m = {.weights = take(memory, p->s.depth, sizeof(packed)), .bytes = thread_bytes(p)};
+    shared_memory m = {.weights = take(memory, p->s.depth, sizeof(packed))};
     for (int block = 0; block < p->s.depth; block++) {
         packed w = take_packed(memory, p);
         if (!measure) m.weights[block] = w;
     }
-    m.threads = (memory->at + 4095) / 4096 * 4096;
-    memory->at = m.threads + (size_t)p->s.threads * m.bytes;
+    arena sums = {0}, thread = {0};
+    take_sums(&sums, p, NULL);
+    take_thread(&thread, p);
+    m.sum_bytes = whole_pages(sums.at), m.thread_bytes = whole_pages(thread.at);
+    m.parts = parts_of(p->s.threads, m.sum_bytes), m.pieces = (ptrdiff_t)m.parts * p->s.threads;
+    m.sums = whole_pages(memory->at), m.threads = m.sums + (size_t)m.pieces * m.sum_bytes;
+    memory->at = m.threads + (size_t)p->s.threads * m.thread_bytes;
     return m;
 }
 
 static thread_memory thread_at(const shared_memory *m, const plan *p, int thread) {
-    arena memory = {m->threads + (size_t)thread * m->bytes};
-    gradients *sums = take(&memory, p->s.depth, sizeof(gradients));
-    return take_thread(&memory, p, sums);
+    arena memory = {m->threads + (size_t)thread * m->thread_bytes};
+    return take_thread(&memory, p);
 }
 
 // Bytes of ``saved`` for a forward pass whose backward pass will follow.
@@ -126,73 +122,99 @@ static void prefer_large_pages(void *memory, size_t bytes) {
 #endif
 }
 
-// y [batch][tokens][dim] from x; ``saved`` NULL: nothing is kept.
-API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, const real *x, real *y, void *saved,
-                        void *workspace) {
-    const plan p = make_plan(shape);
-    arena memory = {(uintptr_t)workspace}, behind = {(uintptr_t)saved};
-    const shared_memory m = take_shared(&memory, &p, 0);
-    const kept all = take_kept(&behind, &p, (ptrdiff_t)p.s.depth * p.s.batch);
-    if (saved) prefer_large_pages(saved, behind.at - (uintptr_t)saved);
-#pragma omp parallel num_threads(shape->threads)
-    {
-        const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        thread_memory t = thread_at(&m, &p, thread);
-        for (int block = thread; block < shape->depth; block += threads) {
-            pack_block(&p, m.weights + block, weights + block * WEIGHTS, (pair *)t.first_sum, 0);
-        }
-#pragma omp barrier
-        const ptrdiff_t first = (ptrdiff_t)p.s.batch * thread / threads;
-        const ptrdiff_t end = (ptrdiff_t)p.s.batch * (thread + 1) / threads;
-        for (ptrdiff_t image = first; image < end; image++) {
-            forward_image(&p, &t.own, m.weights, saved ? &all : &t.slot, image, saved ? image : 0,
-                          saved ? p.s.batch : 0, x, y);
-        }
-        close_tiles();
+// All that a call works on; what one of the passes lacks is NULL.
+typedef struct {
+    plan p;
+    shared_memory m;
+    kept all;
+    const real *const *weights;
+    int backward, keeps;
+    const real *from;  // x, or dy
+    real *to;          // y, or dx
+    real *const *grads;
+} work;
+
+static work open_work(const vitlab_shape *shape, const real *const *weights, uintptr_t saved, void *workspace) {
+    work w = {.p = make_plan(shape), .weights = weights, .keeps = saved != 0};
+    arena memory = {(uintptr_t)workspace}, behind = {saved};
+    w.m = take_shared(&memory, &w.p, 0);
+    w.all = take_kept(&behind, &w.p, (ptrdiff_t)w.p.s.depth * w.p.s.batch);
+    return w;
+}
+
+static range images_of(const work *w, ptrdiff_t piece) {
+    return range_of(w->p.s.batch, w->p.s.threads, w->m.parts, w->p.group, piece);
+}
+
+static void pack_blocks(void *context, int thread, job *pieces) {
+    const work *w = context;
+    pair *scratch = (pair *)(w->m.sums + (size_t)thread * w->m.sum_bytes);  // free until all are packed
+    for (ptrdiff_t block; (block = next_piece(pieces)) >= 0;) {
+        pack_block(&w->p, w->m.weights + block, w->weights + block * WEIGHTS, scratch, w->backward);
     }
 }
 
-// The sums of all threads into the first one's, then the gradients of one block's weights.
-static void finish_block(const plan *p, const shared_memory *m, int threads, int block, const real *const *weights,
-                         real *const *grads) {
-    const thread_memory t = thread_at(m, p, 0);
-    arena memory = {0};
-    take_gradients(&memory, p);
-    const ptrdiff_t count = (ptrdiff_t)(memory.at / sizeof(real));
-    real *sum = (real *)(p->s.attention ? t.sums[block].mix.weight : t.sums[block].fc1.weight);
-    for (int thread = 1; thread < threads; thread++) {
-        const real *other = (const real *)((const char *)sum + (size_t)thread * m->bytes);
-        for (ptrdiff_t i = 0; i < count; i++) sum[i] += other[i];
+static void forward_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const plan *p = &w->p;
+    thread_memory t = thread_at(&w->m, p, thread);
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range images = images_of(w, piece);
+        for (ptrdiff_t image = images.first; image < images.end; image++) {
+            forward_image(p, &t.own, w->m.weights, w->keeps ? &w->all : &t.slot, image, w->keeps ? image : 0,
+                          w->keeps ? p->s.batch : 0, w->from, w->to);
+        }
     }
-    unfold_block(p, t.sums + block, weights + block * WEIGHTS, grads + block * WEIGHTS);
+    close_tiles();
+}
+
+// y [batch][tokens][dim] from x; ``saved`` NULL: nothing is kept.
+API void vitlab_forward(const vitlab_shape *shape, const real *const *weights, const real *x, real *y, void *saved,
+                        void *workspace) {
+    work w = open_work(shape, weights, (uintptr_t)saved, workspace);
+    w.from = x, w.to = y;
+    if (saved) prefer_large_pages(saved, vitlab_saved_bytes(shape));
+    share_out(shape->threads, shape->depth, pack_blocks, &w);
+    share_out(shape->threads, w.m.pieces, forward_pieces, &w);
+}
+
+static void backward_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const plan *p = &w->p;
+    thread_memory t = thread_at(&w->m, p, thread);
+    gradients sums[p->s.depth];
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range images = images_of(w, piece);
+        arena memory = {w->m.sums + (size_t)piece * w->m.sum_bytes};
+        memset((void *)memory.at, 0, w->m.sum_bytes);
+        take_sums(&memory, p, sums);
+        for (ptrdiff_t image = images.first; image < images.end; image += p->group) {
+            const int count = images.end - image < p->group ? (int)(images.end - image) : p->group;
+            backward_group(p, &t.own, w->m.weights, &w->all, image, count, sums, w->from, w->to);
+        }
+    }
+    close_tiles();
+}
+
+// From the sums of the first piece, to which all others have been added, to the gradients of one block's weights.
+static void unfold_blocks(void *context, int thread, job *pieces) {
+    (void)thread;
+    const work *w = context;
+    gradients sums[w->p.s.depth];
+    take_sums(&(arena){w->m.sums}, &w->p, sums);
+    for (ptrdiff_t block; (block = next_piece(pieces)) >= 0;) {
+        unfold_block(&w->p, sums + block, w->weights + block * WEIGHTS, w->grads + block * WEIGHTS);
+    }
 }
 
 // dx [batch][tokens][dim] and the gradients of all weights from dy and what vitlab_forward saved.
 API void vitlab_backward(const vitlab_shape *shape, const real *const *weights, const real *dy, const void *saved,
                          real *dx, real *const *grads, void *workspace) {
-    const plan p = make_plan(shape);
-    arena memory = {(uintptr_t)workspace}, behind = {(uintptr_t)saved};
-    const shared_memory m = take_shared(&memory, &p, 0);
-    const kept all = take_kept(&behind, &p, (ptrdiff_t)p.s.depth * p.s.batch);
-#pragma omp parallel num_threads(shape->threads)
-    {
-        const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        thread_memory t = thread_at(&m, &p, thread);
-        memset(t.first_sum, 0, (size_t)(t.end_of_sums - t.first_sum));
-        for (int block = thread; block < shape->depth; block += threads) {
-            pack_block(&p, m.weights + block, weights + block * WEIGHTS, NULL, 1);
-        }
-#pragma omp barrier
-        const ptrdiff_t first = (ptrdiff_t)p.s.batch * thread / threads;
-        const ptrdiff_t end = (ptrdiff_t)p.s.batch * (thread + 1) / threads;
-        for (ptrdiff_t image = first; image < end; image += p.group) {
-            const int images = end - image < p.group ? (int)(end - image) : p.group;
-            backward_group(&p, &t.own, m.weights, &all, image, images, t.sums, dy, dx);
-        }
-        close_tiles();
-#pragma omp barrier
-        for (int block = thread; block < shape->depth; block += threads) {
-            finish_block(&p, &m, threads, block, weights, grads);
-        }
-    }
+    work w = open_work(shape, weights, (uintptr_t)saved, workspace);
+    w.backward = 1, w.from = dy, w.to = dx, w.grads = grads;
+    share_out(shape->threads, shape->depth, pack_blocks, &w);
+    share_out(shape->threads, w.m.pieces, backward_pieces, &w);
+    const ptrdiff_t reals = (ptrdiff_t)(w.m.sum_bytes / sizeof(real));
+    add_sums(shape->threads, (sums){(real *)w.m.sums, reals, reals, w.m.pieces});
+    share_out(shape->threads, shape->depth, unfold_blocks, &w);
 }

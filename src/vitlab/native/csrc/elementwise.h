@@ -14,13 +14,13 @@ static void keep_tile(const plan *p, const scratch *c, int row, int rows, ptrdif
         const real *tile = c->tile + r * p->tile;
         for (ptrdiff_t i = 0; i < width; i += LANES) {
             vec x = load(tile + i), y = load(tile + p->tile + i);
-            pair *pairs = to_pairs + (row + r) / 2 * width + i;
+            pair *pairs = to_pairs + (row + r) / PAIR * width + i;
             if (bias) x += load(bias + i), y += load(bias + i);
             if (i + LANES == width) x = keep(x, tail), y = keep(y, tail);
             if (i < row_width)
-                put_both(to_rows + (row + r) * row_width + i, row_width, pairs, x, y);
+                put_both(to_rows + (row + r) * row_width + i, row_width, pairs, width, x, y);
             else
-                put_pairs(pairs, x, y);
+                put_pairs(pairs, width, x, y);
         }
     }
 }
@@ -40,9 +40,9 @@ INLINE void activate_of(const int relu2, const int drop, const plan *p, const sc
             } else {
                 a0 = gelu(z0).value, a1 = gelu(z1).value;
             }
-            const ptrdiff_t at = (row + r) / 2 * p->hidden + i;
+            const ptrdiff_t at = (row + r) / 2 * p->hidden + i, line = (row + r) / PAIR * p->hidden + i;
             if (drop) drop_pairs(c->drop + DROP_HIDDEN, at, &a0, &a1);
-            put_pairs(z_pairs + at, z0, z1);
+            put_pairs(z_pairs + line, p->hidden, z0, z1);
             put_rows(a_rows + i, p->hidden, a0, a1);
         }
     }
@@ -71,8 +71,8 @@ INLINE void activation_gradient_of(const int relu2, const int drop, const plan *
         const real *tile = c->tile + r * p->tile;
         half *dz_rows = c->dz_rows + (row + r) * p->hidden;
         for (ptrdiff_t i = 0; i < p->hidden; i += LANES) {
-            const ptrdiff_t at = (row + r) / 2 * p->hidden + i;
-            two_rows z = get_pairs(z_pairs + at);
+            const ptrdiff_t at = (row + r) / 2 * p->hidden + i, line = (row + r) / PAIR * p->hidden + i;
+            two_rows z = get_pairs(z_pairs + line, p->hidden);
             vec d0 = load(tile + i), d1 = load(tile + p->tile + i);
             curve c0, c1;
             if (relu2)  // the slope is 2 z; the weights that made the tile were packed times 2
@@ -83,8 +83,8 @@ INLINE void activation_gradient_of(const int relu2, const int drop, const plan *
                 drop_pairs(c->drop + DROP_HIDDEN, at, &c0.value, &c1.value);
                 drop_pairs(c->drop + DROP_HIDDEN, at, &d0, &d1);
             }
-            put_both(dz_rows + i, p->hidden, dz_pairs + at, d0 * c0.slope, d1 * c1.slope);
-            put_pairs(a_pairs + at, c0.value, c1.value);
+            put_both(dz_rows + i, p->hidden, dz_pairs + line, p->hidden, d0 * c0.slope, d1 * c1.slope);
+            put_pairs(a_pairs + line, p->hidden, c0.value, c1.value);
         }
     }
 }
@@ -101,10 +101,10 @@ static void change_output(const plan *p, const scratch *c, int row, int rows, co
         keep_awake();
         real *tile = c->tile + r * p->tile;
         for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
-            const ptrdiff_t at = (row + r) / 2 * p->dim + i;
+            const ptrdiff_t at = (row + r) / 2 * p->dim + i, line = (row + r) / PAIR * p->dim + i;
             vec b = load(bias + i), y0 = load(tile + i) + b, y1 = load(tile + p->tile + i) + b;
             if (p->s.last_gelu) {
-                put_pairs(y_pairs + at, y0, y1);
+                put_pairs(y_pairs + line, p->dim, y0, y1);
                 y0 = gelu(y0).value, y1 = gelu(y1).value;
             }
             if (p->s.dropout > 0) drop_pairs(c->drop + DROP_OUTPUT, at, &y0, &y1);
@@ -120,14 +120,14 @@ static void output_gradient(const plan *p, const scratch *c, int row, int rows, 
         keep_awake();
         const real *from = dy + (row + r) * p->dim;
         for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
-            const ptrdiff_t at = (row + r) / 2 * p->dim + i;
+            const ptrdiff_t at = (row + r) / 2 * p->dim + i, line = (row + r) / PAIR * p->dim + i;
             vec d0 = load(from + i), d1 = load(from + p->dim + i);
             if (p->s.dropout > 0) drop_pairs(c->drop + DROP_OUTPUT, at, &d0, &d1);
             if (p->s.last_gelu) {
-                two_rows y = get_pairs(y_pairs + at);
+                two_rows y = get_pairs(y_pairs + line, p->dim);
                 d0 *= gelu(y.first).slope, d1 *= gelu(y.second).slope;
             }
-            put_both(to_rows + (row + r) * p->dim + i, p->dim, to_pairs + at, d0, d1);
+            put_both(to_rows + (row + r) * p->dim + i, p->dim, to_pairs + line, p->dim, d0, d1);
         }
     }
 }

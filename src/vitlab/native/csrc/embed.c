@@ -6,15 +6,14 @@
 //
 // Letters: N tokens, P numbers of a patch, D numbers of a token, a multiple of 16.
 
-#include "vec.h"
+#include "product.h"
+#include "sums.h"
 
-#include <omp.h>
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
 
-// Rows and vectors of sums that stay in registers; images whose patches are multiplied at once.
-enum { TILE = 8, PANEL = 3, GROUP = 4 };
+enum { GROUP = 4, TURNED = 8 };  // images whose patches are multiplied at once; rows of the projection in a piece
 
 typedef struct {
     int batch, channels, side;           // images [batch][channels][side][side]
@@ -32,10 +31,9 @@ static sizes sizes_of(const vitlab_patches *s) {
                    (ptrdiff_t)s->grid * s->patch + 2 * s->overlap, window};
 }
 
-// A thread's memory: an image with its border of zeros; a group's patches; what the tokens of a group begin with, or the
-// sums of all its images' gradients.
+// A thread's memory: an image with its border of zeros; a group's patches; what the tokens of a group begin with.
 typedef struct {
-    real *bordered, *patches, *d_projection, *places;
+    real *bordered, *patches, *places;
 } thread_memory;
 
 // Room for ``count`` numbers and a vector more, which a copy by vectors may read or spoil.
@@ -43,23 +41,36 @@ static ptrdiff_t room(ptrdiff_t count) { return (count + 2 * LANES - 1) / LANES 
 
 static ptrdiff_t thread_reals(const vitlab_patches *s) {
     const sizes z = sizes_of(s);
-    return room(s->channels * z.border * z.border) + room(GROUP * z.tokens * z.length) + z.length * z.dim +
-           GROUP * z.tokens * z.dim;
+    return room(s->channels * z.border * z.border) + room(GROUP * z.tokens * z.length) + GROUP * z.tokens * z.dim;
 }
 
+// The gradients that a piece of the batch sums up: of the projection, transposed, and of all places.
+static ptrdiff_t sums_reals(const sizes *z) { return (z->length + z->tokens) * z->dim; }
+
+static int parts(const vitlab_patches *s, const sizes *z) {
+    return parts_of(s->threads, (size_t)sums_reals(z) * sizeof(real));
+}
+
+// Ready for images: the border is zero.
 static thread_memory memory_of(const vitlab_patches *s, real *workspace, int thread) {
     const sizes z = sizes_of(s);
     thread_memory m = {.bordered = workspace + z.length * z.dim + thread * thread_reals(s)};
     m.patches = m.bordered + room(s->channels * z.border * z.border);
-    m.d_projection = m.patches + room(GROUP * z.tokens * z.length);
-    m.places = m.d_projection + z.length * z.dim;
+    m.places = m.patches + room(GROUP * z.tokens * z.length);
+    memset(m.bordered, 0, (size_t)(s->channels * z.border * z.border) * sizeof(real));
     return m;
 }
 
-// Bytes of ``workspace``: the projection, transposed, and each thread's memory.
+// The pieces' sums, behind all threads' memory.
+static real *sums_at(const vitlab_patches *s, const sizes *z, real *workspace) {
+    return workspace + z->length * z->dim + s->threads * thread_reals(s);
+}
+
+// Bytes of ``workspace``: the projection, transposed, each thread's memory, and each piece's sums.
 API size_t vitlab_embed_bytes(const vitlab_patches *s) {
     const sizes z = sizes_of(s);
-    return (size_t)(z.length * z.dim + s->threads * thread_reals(s)) * sizeof(real);
+    const ptrdiff_t pieces = (ptrdiff_t)s->threads * parts(s, &z);
+    return (size_t)(z.length * z.dim + s->threads * thread_reals(s) + pieces * sums_reals(&z)) * sizeof(real);
 }
 
 // patches [N][P] of one image; the border of ``bordered`` is zero.
@@ -93,43 +104,49 @@ static void cut_group(const vitlab_patches *s, const sizes *z, const real *image
         cut_patches(s, z, images + (image + i) * pixels, m->bordered, m->patches + i * z->tokens * z->length);
 }
 
-// c [rows][vecs] = start + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row + k * a_step].
-INLINE void multiply_tile(const int rows, const int vecs, real *c, const real *start, ptrdiff_t width, const real *a,
-                          ptrdiff_t a_row, ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    vec sum[TILE][PANEL];
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = start ? load(start + r * width + v * LANES) : zeros();
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        vec right[PANEL];
-        UNROLL for (int v = 0; v < vecs; v++) right[v] = load(b + k * width + v * LANES);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += a[r * a_row + k * a_step] * right[v];
-    }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vecs; v++) store(c + r * width + v * LANES, sum[r][v]);
-}
-
-#define TILES_OF(VECS)                                                                        \
-    for (; row + TILE <= rows; row += TILE) multiply_tile(TILE, VECS, TILE_AT);               \
-    if (row + 4 <= rows) multiply_tile(4, VECS, TILE_AT), row += 4;                           \
-    for (; row < rows; row++) multiply_tile(1, VECS, TILE_AT);
-#define TILE_AT                                                                                                  \
-    c + row * width + at, start ? start + row * width + at : NULL, width, a + row * a_row, a_row, a_step, b + at, depth
-
-// The same for any number of rows and a width of any number of vectors.
+// c [rows][width] = start (NULL: zeros) + a b, all c, start and b [..][width]; element (r, k) of a is a[r * a_row +
+// k * a_step].
 static void multiply(real *c, const real *start, ptrdiff_t rows, ptrdiff_t width, const real *a, ptrdiff_t a_row,
                      ptrdiff_t a_step, const real *b, ptrdiff_t depth) {
-    for (ptrdiff_t at = 0, vecs; at < width; at += vecs * LANES) {
-        ptrdiff_t row = 0;
-        vecs = (width - at) / LANES;
-        if (vecs == 4) vecs = 2;  // two of two, not three and one
-        if (vecs > PANEL) vecs = PANEL;
-        if (vecs == 3) {
-            TILES_OF(3)
-        } else if (vecs == 2) {
-            TILES_OF(2)
-        } else {
-            TILES_OF(1)
+    product(c, start, width, rows, width, a, a_row, a_step, b, width, depth);
+}
+
+typedef struct {
+    const vitlab_patches *s;
+    sizes z;
+    int parts;
+    const real *images, *projection, *bias, *places, *dx;
+    real *x, *workspace;
+} work;
+
+static range images_of(const work *w, ptrdiff_t piece) {
+    return range_of(w->s->batch, w->s->threads, w->parts, GROUP, piece);
+}
+
+static void turn_pieces(void *context, int thread, job *pieces) {
+    (void)thread;
+    const work *w = context;
+    const sizes z = w->z;
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        for (ptrdiff_t p = piece * TURNED; p < (piece + 1) * TURNED && p < z.length; p++)
+            for (ptrdiff_t i = 0; i < z.dim; i++) w->workspace[p * z.dim + i] = w->projection[i * z.length + p];
+    }
+}
+
+static void embed_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const sizes z = w->z;
+    const thread_memory m = memory_of(w->s, w->workspace, thread);
+    for (ptrdiff_t row = 0; row < GROUP * z.tokens; row++)
+        for (ptrdiff_t i = 0; i < z.dim; i++)
+            m.places[row * z.dim + i] = w->bias[i] + (w->places ? w->places[row % z.tokens * z.dim + i] : 0);
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range r = images_of(w, piece);
+        for (ptrdiff_t image = r.first; image < r.end; image += GROUP) {
+            const ptrdiff_t count = r.end - image < GROUP ? r.end - image : GROUP;
+            cut_group(w->s, &z, w->images, image, count, &m);
+            multiply(w->x + image * z.tokens * z.dim, m.places, count * z.tokens, z.dim, m.patches, z.length, 1,
+                     w->workspace, z.length);
         }
     }
 }
@@ -137,24 +154,30 @@ static void multiply(real *c, const real *start, ptrdiff_t rows, ptrdiff_t width
 // x [batch][N][D] = projection [D][P] times each patch, plus the bias [D], plus places [N][D] unless that is NULL.
 API void vitlab_embed(const vitlab_patches *s, const real *images, const real *projection, const real *bias,
                       const real *places, real *x, real *workspace) {
-    const sizes z = sizes_of(s);
-    real *turned = workspace;
-#pragma omp parallel num_threads(s->threads)
-    {
-        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
-        memset(m.bordered, 0, (size_t)(s->channels * z.border * z.border) * sizeof(real));
-        for (ptrdiff_t row = 0; row < GROUP * z.tokens; row++)
-            for (ptrdiff_t i = 0; i < z.dim; i++)
-                m.places[row * z.dim + i] = bias[i] + (places ? places[row % z.tokens * z.dim + i] : 0);
-#pragma omp for schedule(static)
-        for (ptrdiff_t p = 0; p < z.length; p++)
-            for (ptrdiff_t i = 0; i < z.dim; i++) turned[p * z.dim + i] = projection[i * z.length + p];
-#pragma omp for schedule(static)
-        for (ptrdiff_t image = 0; image < s->batch; image += GROUP) {
-            const ptrdiff_t count = s->batch - image < GROUP ? s->batch - image : GROUP;
-            cut_group(s, &z, images, image, count, &m);
-            multiply(x + image * z.tokens * z.dim, m.places, count * z.tokens, z.dim, m.patches, z.length, 1, turned,
-                     z.length);
+    work w = {.s = s, .z = sizes_of(s), .images = images, .projection = projection, .bias = bias, .places = places};
+    w.x = x, w.workspace = workspace, w.parts = parts(s, &w.z);
+    share_out(s->threads, (w.z.length + TURNED - 1) / TURNED, turn_pieces, &w);
+    share_out(s->threads, (ptrdiff_t)s->threads * w.parts, embed_pieces, &w);
+}
+
+static void gradient_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const sizes z = w->z;
+    const ptrdiff_t width = z.tokens * z.dim;
+    const thread_memory m = memory_of(w->s, w->workspace, thread);
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range r = images_of(w, piece);
+        real *d_projection = sums_at(w->s, &z, w->workspace) + piece * sums_reals(&z);
+        real *d_places = d_projection + z.length * z.dim;
+        memset(d_projection, 0, (size_t)sums_reals(&z) * sizeof(real));
+        for (ptrdiff_t image = r.first; image < r.end; image += GROUP) {
+            const ptrdiff_t count = r.end - image < GROUP ? r.end - image : GROUP;
+            const real *from = w->dx + image * width;
+            cut_group(w->s, &z, w->images, image, count, &m);
+            multiply(d_projection, d_projection, z.length, z.dim, m.patches, 1, z.length, from, count * z.tokens);
+            for (ptrdiff_t i = 0; i < count * width; i += width)
+                for (ptrdiff_t at = 0; at < width; at += LANES)
+                    store(d_places + at, load(d_places + at) + load(from + i + at));
         }
     }
 }
@@ -162,34 +185,18 @@ API void vitlab_embed(const vitlab_patches *s, const real *images, const real *p
 // Gradients of the projection, the bias, and (unless NULL) the places, from dx [batch][N][D].
 API void vitlab_embed_gradients(const vitlab_patches *s, const real *images, const real *dx, real *d_projection,
                                 real *d_bias, real *d_places, real *workspace) {
-    const sizes z = sizes_of(s);
-    const ptrdiff_t width = z.tokens * z.dim, sums = z.length * z.dim + width, stride = thread_reals(s);
-    int threads = 1;
-#pragma omp parallel num_threads(s->threads)
-    {
-        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
-        memset(m.bordered, 0, (size_t)(s->channels * z.border * z.border) * sizeof(real));
-        memset(m.d_projection, 0, (size_t)sums * sizeof(real));
-#pragma omp single
-        threads = omp_get_num_threads();
-#pragma omp for schedule(static)
-        for (ptrdiff_t image = 0; image < s->batch; image += GROUP) {
-            const ptrdiff_t count = s->batch - image < GROUP ? s->batch - image : GROUP;
-            const real *from = dx + image * width;
-            cut_group(s, &z, images, image, count, &m);
-            multiply(m.d_projection, m.d_projection, z.length, z.dim, m.patches, 1, z.length, from, count * z.tokens);
-            for (ptrdiff_t i = 0; i < count * width; i += width)
-                for (ptrdiff_t at = 0; at < width; at += LANES)
-                    store(m.places + at, load(m.places + at) + load(from + i + at));
-        }
-    }
-    const thread_memory first = memory_of(s, workspace, 0);
-    for (int thread = 1; thread < threads; thread++)
-        for (ptrdiff_t i = 0; i < sums; i++) first.d_projection[i] += first.d_projection[thread * stride + i];
+    work w = {.s = s, .z = sizes_of(s), .images = images, .dx = dx, .workspace = workspace};
+    const sizes z = w.z;
+    w.parts = parts(s, &z);
+    const ptrdiff_t pieces = (ptrdiff_t)s->threads * w.parts;
+    real *all = sums_at(s, &z, workspace);
+    const real *all_places = all + z.length * z.dim;
+    share_out(s->threads, pieces, gradient_pieces, &w);
+    add_sums(s->threads, (sums){all, sums_reals(&z), sums_reals(&z), pieces});
     for (ptrdiff_t i = 0; i < z.dim; i++)
-        for (ptrdiff_t p = 0; p < z.length; p++) d_projection[i * z.length + p] = first.d_projection[p * z.dim + i];
+        for (ptrdiff_t p = 0; p < z.length; p++) d_projection[i * z.length + p] = all[p * z.dim + i];
     memset(d_bias, 0, (size_t)z.dim * sizeof(real));
     for (ptrdiff_t token = 0; token < z.tokens; token++)
-        for (ptrdiff_t i = 0; i < z.dim; i++) d_bias[i] += first.places[token * z.dim + i];
-    if (d_places) memcpy(d_places, first.places, (size_t)width * sizeof(real));
+        for (ptrdiff_t i = 0; i < z.dim; i++) d_bias[i] += all_places[token * z.dim + i];
+    if (d_places) memcpy(d_places, all_places, (size_t)(z.tokens * z.dim) * sizeof(real));
 }

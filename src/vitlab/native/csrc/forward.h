@@ -8,6 +8,7 @@
 // Rows of the next tile, of an even number that is left: 8 or 6 as far as it goes, since smaller tiles are slower.
 INLINE int tile_rows(const plan *p, ptrdiff_t rest) {
     if (WITH_AMX) return rest < p->height ? (int)rest : p->height;
+    if (PAIR == 1) return rest < TILE_ROWS ? (int)rest : TILE_ROWS;  // a product cuts them as it likes
     const ptrdiff_t over = rest % TILE_ROWS;
     return rest < TILE_ROWS ? (int)rest : over == 0 || over == 6 ? TILE_ROWS : 6;
 }
@@ -18,9 +19,10 @@ INLINE void multiply_tile(const plan *p, real *to, int rows, ptrdiff_t columns, 
     multiply(to, p->tile, WITH_AMX ? p->height : rows, columns, a, b, b_width, steps, add);
 }
 
-// Row-major halves as left factor: sums over their columns.
-INLINE left by_rows(const half *rows, ptrdiff_t width, ptrdiff_t row) {
-    return (left){(const pair *)(rows + row * width), width / 2, 1};
+// Row-major halves as left factor: sums over their columns. Without pairs they are where the row pairs are, in ``lines``.
+INLINE left by_rows(const half *rows, ptrdiff_t width, const pair *lines, ptrdiff_t line_width, ptrdiff_t row) {
+    if (PAIR == 1) return (left){lines + row * line_width, line_width, 1};
+    return (left){(const pair *)(rows + row * width), width / PAIR, 1};
 }
 
 // Row pairs as left factor, transposed: sums over their rows, one row of the product for each column.
@@ -31,8 +33,8 @@ INLINE left by_columns(const pair *pairs, ptrdiff_t width, ptrdiff_t column) {
 // Fetches rows [row, row + rows) of the next image's row pairs into the second-level cache. What is saved passes
 // through each core once a call, so it is never there by itself, neither to be read nor to be written.
 INLINE void look_ahead(const plan *p, const pair *pairs, ptrdiff_t width, int row, int rows) {
-    const char *from = (const char *)(pairs + (p->row_pairs + row / 2) * width);
-    const ptrdiff_t bytes = rows / 2 * width * (ptrdiff_t)sizeof(pair);
+    const char *from = (const char *)(pairs + (p->row_pairs + row / PAIR) * width);
+    const ptrdiff_t bytes = rows / PAIR * width * (ptrdiff_t)sizeof(pair);
     for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
     keep_awake();
 }
@@ -41,7 +43,7 @@ INLINE void look_ahead(const plan *p, const pair *pairs, ptrdiff_t width, int ro
 static void transpose_head(const plan *p, const scratch *c, const pair *pairs, ptrdiff_t width) {
     keep_awake();
     column_pairs(c->columns, p->keys, pairs, width, p->row_pairs, p->head_pairs);
-    if (p->s.head_dim % 2) drop_seconds(c->columns + (p->head_pairs - 1) * p->keys, (int)p->keys);
+    if (p->s.head_dim % PAIR) drop_seconds(c->columns + (p->head_pairs - 1) * p->keys, (int)p->keys);
 }
 
 static void attention_weights(const plan *p, scratch *c, const packed *w, const kept *k) {
@@ -54,9 +56,9 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
             transpose_head(p, c, k->mix + p->key_at + at, p->mix);
         for (int row = 0, rows; row < p->rows; row += rows) {
             rows = tile_rows(p, p->rows - row);
-            left queries = by_rows(c->q_rows + at, p->out, row);
+            left queries = by_rows(c->q_rows + at, p->out, k->mix + at, p->mix, row);
             multiply_tile(p, c->tile, rows, p->s.tokens, queries, c->columns, p->keys, p->head_pairs, 0);
-            look_ahead(p, k->p + place / 2, p->keys, row, rows);
+            look_ahead(p, k->p + place / PAIR, p->keys, row, rows);
             softmax(p, c, row, rows, w->table, place, c->p_rows, k->p);
         }
     }
@@ -65,9 +67,10 @@ static void attention_weights(const plan *p, scratch *c, const packed *w, const 
 // x += proj(softmax(q k^T) v); c->n_rows and k->n1 hold the normed x, and ``next`` receives the norm of the sum.
 static void attention_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     const int merged = p->s.attention == MERGED;
+    const pair *met = p->s.attn_dropout > 0 ? (const pair *)c->p_rows : k->p;  // what meets the values, without pairs
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left tokens = by_rows(c->n_rows, p->dim, row);
+        left tokens = by_rows(c->n_rows, p->dim, k->n1, p->dim, row);
         multiply_tile(p, c->tile, rows, p->mix, tokens, w->mix.forward, p->mix, p->dim_pairs, 0);
         look_ahead(p, k->mix, p->mix, row, rows);
         keep_tile(p, c, row, rows, p->mix, w->mix.bias, p->mix_tail, c->q_rows, p->out, k->mix);
@@ -77,7 +80,8 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
         rows = tile_rows(p, p->rows - row);
         for (int head = 0; head < p->s.heads; head++) {  // in order: a head's last vector spoils the next's columns
             const ptrdiff_t at = head * p->s.head_dim, width = merged ? p->dim : p->mix;
-            left weights = by_rows(c->p_rows + head * p->rows * p->keys, p->keys, row);
+            const ptrdiff_t place = head * p->rows * p->keys;
+            left weights = by_rows(c->p_rows + place, p->keys, met + place / PAIR, p->keys, row);
             const pair *values = merged ? k->n1 : k->mix + p->value_at + at;
             multiply_tile(p, c->tile + at, rows, p->s.head_dim, weights, values, width, p->row_pairs, 0);
         }
@@ -86,7 +90,7 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left mixed = by_rows(c->u_rows, p->out, row);
+        left mixed = by_rows(c->u_rows, p->out, k->u, p->out, row);
         multiply_tile(p, c->tile, rows, p->dim, mixed, w->proj.forward, p->dim, p->out_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         residual(p, c, row, rows, w->proj.bias, next);
@@ -97,14 +101,14 @@ static void attention_forward(const plan *p, scratch *c, const packed *w, const 
 static void mlp_forward(const plan *p, scratch *c, const packed *w, const kept *k, const normed *next) {
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left tokens = by_rows(c->n_rows, p->dim, row);
+        left tokens = by_rows(c->n_rows, p->dim, k->n2, p->dim, row);
         multiply_tile(p, c->tile, rows, p->hidden, tokens, w->fc1.forward, p->hidden, p->dim_pairs, 0);
         look_ahead(p, k->z, p->hidden, row, rows);
         activate(p, c, row, rows, w->fc1.bias, k->z);
     }
     for (int row = 0, rows; row < p->rows; row += rows) {
         rows = tile_rows(p, p->rows - row);
-        left units = by_rows(c->a_rows, p->hidden, row);
+        left units = by_rows(c->a_rows, p->hidden, (const pair *)c->a_rows, p->hidden, row);
         multiply_tile(p, c->tile, rows, p->dim, units, w->fc2.forward, p->dim, p->hidden_pairs, 0);
         if (next->rows) look_ahead(p, next->pairs, p->dim, row, rows);
         if (p->s.last_gelu) look_ahead(p, k->y, p->dim, row, rows);

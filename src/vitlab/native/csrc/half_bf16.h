@@ -5,6 +5,7 @@
 //   row-major  [rows][columns] halves: pairs of columns, for products that sum over columns;
 //   row pairs  [rows / 2][columns] pairs: two rows interleaved, for products that sum over rows;
 //   column pairs [columns / 2][rows] pairs: the transpose of row-major, 32 bits at a time, as the right factor.
+// half_plain.h has the same without pairs (PAIR is 1), half_pairs.h with pairs of full width.
 
 #ifndef VITLAB_HALF_H
 #define VITLAB_HALF_H
@@ -14,13 +15,15 @@
 typedef uint16_t half;
 // Pairs begin at any column, also an odd one.
 typedef uint32_t pair __attribute__((aligned(2), may_alias));
+enum { PAIR = 2 };  // numbers in one
 
 typedef struct {
     vec first, second;
 } two_rows;
 
 // 16 pairs as float: a bf16 number is the upper half of a float.
-INLINE two_rows get_pairs(const pair *from) {
+INLINE two_rows get_pairs(const pair *from, ptrdiff_t width) {
+    (void)width;
     __m512i pairs = _mm512_loadu_si512(from);
     return (two_rows){(vec)_mm512_slli_epi32(pairs, 16), (vec)_mm512_and_si512(pairs, _mm512_set1_epi32(-65536))};
 }
@@ -31,7 +34,8 @@ INLINE __m512i interleave(void) {
                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
 }
 
-INLINE void put_pairs(pair *to, vec first, vec second) {
+INLINE void put_pairs(pair *to, ptrdiff_t width, vec first, vec second) {
+    (void)width;
     __m512i words = (__m512i)_mm512_cvtne2ps_pbh(second, first);
     _mm512_storeu_si512(to, _mm512_permutexvar_epi16(interleave(), words));
 }
@@ -47,9 +51,10 @@ INLINE void put_rows(half *rows, ptrdiff_t width, vec first, vec second) {
 }
 
 // Both layouts for one conversion.
-INLINE void put_both(half *rows, ptrdiff_t width, pair *pairs, vec first, vec second) {
+INLINE void put_both(half *rows, ptrdiff_t row_width, pair *pairs, ptrdiff_t width, vec first, vec second) {
     __m512i words = (__m512i)_mm512_cvtne2ps_pbh(second, first);
-    put_row_words(rows, width, words);
+    (void)width;
+    put_row_words(rows, row_width, words);
     _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(interleave(), words));
 }
 

@@ -6,16 +6,25 @@
 //
 // Matrices are padded with zeros to multiples of 16, which all rounds leave zero.
 
+#include "pool.h"
+
 #include <math.h>
-#include <omp.h>
 #include <stddef.h>
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
+// Sums of a tile stay in registers: 32 of them, or 16 with AVX2.
+#if defined __AVX512F__
 enum { LANES = 16, TILE_ROWS = 8, TILE_VECS = 3 };
-typedef float lanes __attribute__((vector_size(64), aligned(4)));
+#elif defined __AVX__
+enum { LANES = 8, TILE_ROWS = 4, TILE_VECS = 3 };
+#else
+enum { LANES = 4, TILE_ROWS = 8, TILE_VECS = 3 };
+#endif
+enum { MULTIPLE = 16 };
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     int rows, columns;  // of the weights; the rounds work on the matrix lying down
@@ -30,10 +39,10 @@ typedef struct {
     int rounds, threads;
 } vitlab_muon_settings;
 
-INLINE int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE int padded(int n) { return (n + MULTIPLE - 1) / MULTIPLE * MULTIPLE; }
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-// c = alpha a b + beta d for one tile of 8 rows and ``vecs`` vectors.
+// c = alpha a b + beta d for one tile of TILE_ROWS rows and ``vecs`` vectors.
 INLINE void tile(int vecs, float *c, const float *a, const float *b, const float *d, int columns, int depth, float alpha,
                  float beta) {
     lanes sum[TILE_ROWS][TILE_VECS] = {0};
@@ -126,8 +135,20 @@ API size_t vitlab_muon_floats(const vitlab_matrix *matrices, int count) {
     return most;
 }
 
+typedef struct {
+    const vitlab_matrix *matrices;
+    const vitlab_muon_settings *settings;
+    float *workspace;
+    size_t each;
+} work;
+
+static void take_steps(void *context, int thread, job *pieces) {
+    const work *w = context;
+    float *memory = w->workspace + w->each * (size_t)thread;
+    for (ptrdiff_t i; (i = next_piece(pieces)) >= 0;) step(&w->matrices[i], w->settings, memory);
+}
+
 API void vitlab_muon(const vitlab_matrix *matrices, int count, const vitlab_muon_settings *settings, float *workspace) {
-    const size_t each = vitlab_muon_floats(matrices, count);
-#pragma omp parallel for schedule(dynamic) num_threads(settings->threads)
-    for (int i = 0; i < count; i++) step(&matrices[i], settings, workspace + each * (size_t)omp_get_thread_num());
+    work w = {matrices, settings, workspace, vitlab_muon_floats(matrices, count)};
+    share_out(settings->threads, count, take_steps, &w);
 }

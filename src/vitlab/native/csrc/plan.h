@@ -46,6 +46,7 @@ typedef struct {
 } plan;
 
 INLINE ptrdiff_t whole_vectors(ptrdiff_t columns) { return (columns + LANES - 1) / LANES * LANES; }
+INLINE int pairs_of(int count) { return (count + PAIR - 1) / PAIR; }
 INLINE ptrdiff_t widest(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
 // A group's activations should stay in the second-level cache. But if the sums of all weight gradients do not, they pass
@@ -75,8 +76,8 @@ static plan make_plan(const vitlab_shape *shape) {
     p.key_at = width, p.value_at = 2 * width;
     p.dim = whole_vectors(s->dim), p.hidden = whole_vectors(s->hidden);
     p.mix = whole_vectors(p.mix_used), p.out = whole_vectors(p.out_used);
-    p.dim_pairs = (s->dim + 1) / 2, p.hidden_pairs = (s->hidden + 1) / 2, p.head_pairs = (s->head_dim + 1) / 2;
-    p.mix_pairs = (p.mix_used + 1) / 2, p.out_pairs = (p.out_used + 1) / 2, p.row_pairs = (int)(p.rows / 2);
+    p.dim_pairs = pairs_of(s->dim), p.hidden_pairs = pairs_of(s->hidden), p.head_pairs = pairs_of(s->head_dim);
+    p.mix_pairs = pairs_of(p.mix_used), p.out_pairs = pairs_of(p.out_used), p.row_pairs = pairs_of((int)p.rows);
     p.tile = widest(widest(widest(p.dim, p.mix), widest(p.hidden, p.keys)), p.out) + LANES;
     const size_t row_bytes = sizeof(real) * (size_t)p.dim + sizeof(half) * (size_t)(4 * p.dim + 2 * p.hidden + p.mix);
     choose_group(&p, (size_t)p.rows * row_bytes);
@@ -96,7 +97,7 @@ typedef struct {
 // ``count`` numbers of ``size`` bytes. A vector more may be read behind them: a head's columns can end anywhere.
 static void *take(arena *memory, ptrdiff_t count, size_t size) {
     uintptr_t start = (memory->at + 63) / 64 * 64;
-    memory->at = start + (size_t)count * size + LANES * sizeof(pair);
+    memory->at = start + (size_t)count * size + LANES * 2 * sizeof(half);
     return (void *)start;
 }
 
@@ -151,7 +152,7 @@ typedef struct {
 } packed;
 
 static dense take_dense(arena *memory, ptrdiff_t out, ptrdiff_t in) {
-    dense d = {.forward = take(memory, (in / 2 + 8) * out, sizeof(pair))};
+    dense d = {.forward = take(memory, (in / PAIR + 8) * out, sizeof(pair))};
     d.backward = d.forward;  // a call needs only one of them, and they are of one size
     d.bias = take(memory, out, sizeof(real));
     return d;
@@ -213,16 +214,17 @@ typedef struct {
 
 static scratch take_scratch(arena *memory, const plan *p) {
     const ptrdiff_t heads = p->s.heads, group = p->group;
+    const ptrdiff_t copied = PAIR == 1 ? 0 : p->rows;  // rows that lie row-major as well as in pairs
     scratch c = {.own_x = take(memory, group * p->rows * p->dim, sizeof(real))};
     c.tile = take(memory, TILE_ROWS * p->tile, sizeof(real));
-    c.n_rows = take(memory, p->rows * p->dim, sizeof(half));
-    c.q_rows = take(memory, p->rows * p->out, sizeof(half));
-    c.u_rows = c.du_rows = take(memory, p->rows * p->out, sizeof(half));
+    c.n_rows = take(memory, copied * p->dim, sizeof(half));
+    c.q_rows = take(memory, copied * p->out, sizeof(half));
+    c.u_rows = c.du_rows = take(memory, copied * p->out, sizeof(half));
     c.a_rows = c.dz_rows = take(memory, p->rows * p->hidden, sizeof(half));
-    c.p_rows = take(memory, heads * p->rows * p->keys, sizeof(half));
+    c.p_rows = take(memory, heads * (p->s.attn_dropout > 0 ? p->rows : copied) * p->keys, sizeof(half));
     c.columns = take(memory, (p->head_pairs + 7) * p->keys, sizeof(pair));
-    c.dy_rows = take(memory, group * p->rows * p->dim, sizeof(half));
-    c.dmix_rows = take(memory, p->rows * p->mix, sizeof(half));
+    c.dy_rows = take(memory, group * copied * p->dim, sizeof(half));
+    c.dmix_rows = take(memory, copied * p->mix, sizeof(half));
     c.du_pairs = take(memory, p->row_pairs * p->out, sizeof(pair));
     c.ds_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));
     c.dy_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
@@ -231,7 +233,7 @@ static scratch take_scratch(arena *memory, const plan *p) {
     c.dx_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
     c.dmix_pairs = take(memory, group * p->row_pairs * p->mix, sizeof(pair));
     if (p->changes_output) {
-        c.branch_rows = take(memory, p->rows * p->dim, sizeof(half));
+        c.branch_rows = take(memory, copied * p->dim, sizeof(half));
         c.branch_pairs = take(memory, group * p->row_pairs * p->dim, sizeof(pair));
     }
     if (p->s.attn_dropout > 0) c.dropped_pairs = take(memory, heads * p->row_pairs * p->keys, sizeof(pair));

@@ -7,6 +7,11 @@
 #include "vec.h"
 
 typedef uint32_t words __attribute__((vector_size(LANES * sizeof(uint32_t))));
+#if WITH_AVX512 || defined VITLAB_PAIRS
+#define FIRST_WORDS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#else
+#define FIRST_WORDS 0, 1, 2, 3, 4, 5, 6, 7
+#endif
 
 // What is dropped at one place of the network for one image. Numbers below ``threshold`` of 65536 are; 0: none.
 typedef struct {
@@ -35,13 +40,13 @@ static drops open_drops(double rate, uint32_t seed, int block, int place, ptrdif
     return d;
 }
 
-// Words ``at`` and the 15 behind it; each decides on two numbers, by its halves.
+// Words ``at`` and those behind it, a vector of them; each decides on two numbers, by its halves.
 INLINE words draw_words(const drops *d, ptrdiff_t at) {
-    const words lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const words lanes = {FIRST_WORDS};
     return mix_all((lanes + (uint32_t)at) * d->stride + d->offset);
 }
 
-// Drops from pair ``at`` and the 15 behind it: the lower half of a word decides on the first row, the upper half on
+// Drops from pair ``at`` and those behind it, a vector of them: the lower half of a word decides on the first row, the upper half on
 // the second.
 INLINE void drop_pairs(const drops *d, ptrdiff_t at, vec *first, vec *second) {
     const words drawn = draw_words(d, at);

@@ -5,9 +5,8 @@
 //
 // Letters: N tokens, D numbers of a token, a multiple of 16; W = N D, the length of an image's vector; K classes.
 
-#include "vec.h"
+#include "sums.h"
 
-#include <omp.h>
 #include <string.h>
 
 #define API __attribute__((visibility("default")))
@@ -19,7 +18,7 @@ typedef struct {
     int batch, tokens, dim, classes, rms, threads;
 } vitlab_readout_shape;
 
-// Memory of a thread: normed tokens and vectors of a group, and the sums of its images' gradients.
+// Memory of a thread: normed tokens and vectors of a group; and the sums of the gradients of the piece at work.
 typedef struct {
     real *normed, *vectors, *rstd, *d_weight, *d_bias, *d_gain, *d_offset;
 } thread_memory;
@@ -32,22 +31,29 @@ static ptrdiff_t sums_of(const vitlab_readout_shape *s) {
 }
 
 static ptrdiff_t thread_reals(const vitlab_readout_shape *s) {
-    return 2 * GROUP * width_of(s) + whole_lines(s->tokens + ROWS) * GROUP + sums_of(s);
+    return 2 * GROUP * width_of(s) + whole_lines(s->tokens + ROWS) * GROUP;
 }
+
+static int parts(const vitlab_readout_shape *s) { return parts_of(s->threads, (size_t)sums_of(s) * sizeof(real)); }
+static ptrdiff_t pieces_of(const vitlab_readout_shape *s) { return (ptrdiff_t)s->threads * parts(s); }
 
 static thread_memory memory_of(const vitlab_readout_shape *s, real *workspace, int thread) {
     thread_memory m = {.normed = workspace + thread * thread_reals(s)};
     m.vectors = m.normed + GROUP * width_of(s);
     m.rstd = m.vectors + GROUP * width_of(s);
-    m.d_weight = m.rstd + whole_lines(s->tokens + ROWS) * GROUP;
-    m.d_bias = m.d_weight + s->classes * width_of(s);
-    m.d_gain = m.d_bias + whole_lines(s->classes);
-    m.d_offset = m.d_gain + s->dim;
     return m;
 }
 
+// Where a piece's sums lie: behind all threads' memory.
+static void point_at_sums(const vitlab_readout_shape *s, real *workspace, ptrdiff_t piece, thread_memory *m) {
+    m->d_weight = workspace + s->threads * thread_reals(s) + piece * sums_of(s);
+    m->d_bias = m->d_weight + s->classes * width_of(s);
+    m->d_gain = m->d_bias + whole_lines(s->classes);
+    m->d_offset = m->d_gain + s->dim;
+}
+
 API size_t vitlab_readout_bytes(const vitlab_readout_shape *s) {
-    return (size_t)(s->threads * thread_reals(s)) * sizeof(real);
+    return (size_t)(s->threads * thread_reals(s) + pieces_of(s) * sums_of(s)) * sizeof(real);
 }
 
 // Rows [row, row + rows) of x, rows at most 8: less their means, times 1 / their spreads, which are kept.
@@ -102,38 +108,58 @@ INLINE void vectors_of(const vitlab_readout_shape *s, const real *x, const real 
     for (int i = images; i < GROUP; i++) y[i] = y[0];
 }
 
+typedef struct {
+    const vitlab_readout_shape *s;
+    const real *x, *gain, *offset, *weight, *bias, *d_logits;
+    real *logits, *dx, *workspace;
+} work;
+
+static range images_of(const work *w, ptrdiff_t piece) {
+    return range_of(w->s->batch, w->s->threads, parts(w->s), GROUP, piece);
+}
+
+// The logits of up to four images.
+static void logits_of(const work *w, ptrdiff_t image, int images, const thread_memory *m) {
+    const vitlab_readout_shape *s = w->s;
+    const ptrdiff_t width = width_of(s);
+    const real *y[GROUP];
+    vectors_of(s, w->x, w->gain, w->offset, m, image, images, y);
+    for (int k = 0; k < s->classes; k += 2) {
+        const int other = k + 1 < s->classes ? k + 1 : k;
+        const real *u = w->weight + k * width, *v = w->weight + other * width;
+        vec sums[2 * GROUP] = {0};
+        for (ptrdiff_t at = 0; at < width; at += LANES) {
+            UNROLL for (int i = 0; i < GROUP; i++) {
+                sums[i] += load(u + at) * load(y[i] + at);
+                sums[GROUP + i] += load(v + at) * load(y[i] + at);
+            }
+        }
+        real added[LANES];
+        store(added, sum_rows(sums));
+        for (int i = 0; i < images; i++) {
+            real *to = w->logits + (image + i) * s->classes;
+            to[k] = added[i] + w->bias[k];
+            to[other] = added[GROUP * (other - k) + i] + w->bias[other];
+        }
+    }
+}
+
+static void readout_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const thread_memory m = memory_of(w->s, w->workspace, thread);
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range r = images_of(w, piece);
+        for (ptrdiff_t image = r.first; image < r.end; image += GROUP)
+            logits_of(w, image, r.end - image < GROUP ? (int)(r.end - image) : GROUP, &m);
+    }
+}
+
 // logits [batch][K] = weight [K][W] times each image's vector, plus bias [K].
 API void vitlab_readout(const vitlab_readout_shape *s, const real *x, const real *gain, const real *offset,
                         const real *weight, const real *bias, real *logits, real *workspace) {
-    const ptrdiff_t width = width_of(s);
-#pragma omp parallel num_threads(s->threads)
-    {
-        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
-#pragma omp for schedule(static)
-        for (ptrdiff_t group = 0; group < (s->batch + GROUP - 1) / GROUP; group++) {
-            const ptrdiff_t image = group * GROUP;
-            const int images = s->batch - image < GROUP ? (int)(s->batch - image) : GROUP;
-            const real *y[GROUP];
-            vectors_of(s, x, gain, offset, &m, image, images, y);
-            for (int k = 0; k < s->classes; k += 2) {
-                const int other = k + 1 < s->classes ? k + 1 : k;
-                const real *w = weight + k * width, *v = weight + other * width;
-                vec sums[2 * GROUP] = {0};
-                for (ptrdiff_t at = 0; at < width; at += LANES) {
-                    UNROLL for (int i = 0; i < GROUP; i++) {
-                        sums[i] += load(w + at) * load(y[i] + at);
-                        sums[GROUP + i] += load(v + at) * load(y[i] + at);
-                    }
-                }
-                real added[LANES];
-                store(added, sum_rows(sums));
-                for (int i = 0; i < images; i++) {
-                    logits[(image + i) * s->classes + k] = added[i] + bias[k];
-                    logits[(image + i) * s->classes + other] = added[GROUP * (other - k) + i] + bias[other];
-                }
-            }
-        }
-    }
+    work w = {.s = s, .x = x, .gain = gain, .offset = offset, .weight = weight, .bias = bias};
+    w.logits = logits, w.workspace = workspace;
+    share_out(s->threads, pieces_of(s), readout_pieces, &w);
 }
 
 // Of a group's vectors: dy into ``dy`` [GROUP][W], and what they add to the dense layer's gradients.
@@ -181,43 +207,50 @@ INLINE void norm_gradients(const vitlab_readout_shape *s, const real *gain, cons
         }
 }
 
+// dx of up to four images, and what they add to the sums.
+static void gradients_of(const work *w, ptrdiff_t image, int images, const thread_memory *m) {
+    const vitlab_readout_shape *s = w->s;
+    const ptrdiff_t width = width_of(s);
+    const real *y[GROUP];
+    real dl[s->classes][GROUP];
+    vectors_of(s, w->x, w->gain, w->offset, m, image, images, y);
+    for (int k = 0; k < s->classes; k++)
+        for (int i = 0; i < GROUP; i++) dl[k][i] = i < images ? w->d_logits[(image + i) * s->classes + k] : 0;
+    dense_gradients(s, w->weight, (const real(*)[GROUP])dl, y, m->vectors, m);
+    for (int i = 0; i < images; i++)
+        for (int row = 0; row < s->tokens; row += ROWS) {
+            const int rows = s->tokens - row < ROWS ? s->tokens - row : ROWS;
+            const ptrdiff_t at = i * width + (ptrdiff_t)row * s->dim;
+            norm_gradients(s, w->gain, m->normed + at, m->rstd + i * whole_lines(s->tokens + ROWS) + row,
+                           m->vectors + at, rows, w->dx + image * width + at, m);
+        }
+}
+
+static void gradient_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    thread_memory m = memory_of(w->s, w->workspace, thread);
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const range r = images_of(w, piece);
+        point_at_sums(w->s, w->workspace, piece, &m);
+        memset(m.d_weight, 0, (size_t)sums_of(w->s) * sizeof(real));
+        for (ptrdiff_t image = r.first; image < r.end; image += GROUP)
+            gradients_of(w, image, r.end - image < GROUP ? (int)(r.end - image) : GROUP, &m);
+    }
+}
+
 // dx and the gradients of all weights (gain's and offset's: unless NULL) from d_logits [batch][K]. K is at most 1024.
 API void vitlab_readout_gradients(const vitlab_readout_shape *s, const real *x, const real *gain, const real *offset,
                                   const real *weight, const real *d_logits, real *dx, real *d_gain, real *d_offset,
                                   real *d_weight, real *d_bias, real *workspace) {
-    const ptrdiff_t width = width_of(s), stride = thread_reals(s);
-    int threads = 1;
-#pragma omp parallel num_threads(s->threads)
-    {
-        const thread_memory m = memory_of(s, workspace, omp_get_thread_num());
-        memset(m.d_weight, 0, (size_t)sums_of(s) * sizeof(real));
-#pragma omp single
-        threads = omp_get_num_threads();
-#pragma omp for schedule(static)
-        for (ptrdiff_t group = 0; group < (s->batch + GROUP - 1) / GROUP; group++) {
-            const ptrdiff_t image = group * GROUP;
-            const int images = s->batch - image < GROUP ? (int)(s->batch - image) : GROUP;
-            const real *y[GROUP];
-            real dl[s->classes][GROUP];
-            vectors_of(s, x, gain, offset, &m, image, images, y);
-            for (int k = 0; k < s->classes; k++)
-                for (int i = 0; i < GROUP; i++) dl[k][i] = i < images ? d_logits[(image + i) * s->classes + k] : 0;
-            dense_gradients(s, weight, (const real(*)[GROUP])dl, y, m.vectors, &m);
-            for (int i = 0; i < images; i++)
-                for (int row = 0; row < s->tokens; row += ROWS) {
-                    const int rows = s->tokens - row < ROWS ? s->tokens - row : ROWS;
-                    const ptrdiff_t at = i * width + (ptrdiff_t)row * s->dim;
-                    norm_gradients(s, gain, m.normed + at, m.rstd + i * whole_lines(s->tokens + ROWS) + row,
-                                   m.vectors + at, rows, dx + image * width + at, &m);
-                }
-        }
-    }
-    const thread_memory first = memory_of(s, workspace, 0);
-    for (int thread = 1; thread < threads; thread++)
-        for (ptrdiff_t i = 0; i < sums_of(s); i++) first.d_weight[i] += first.d_weight[thread * stride + i];
-    memcpy(d_weight, first.d_weight, (size_t)(s->classes * width) * sizeof(real));
-    memcpy(d_bias, first.d_bias, (size_t)s->classes * sizeof(real));
+    work w = {.s = s, .x = x, .gain = gain, .offset = offset, .weight = weight, .d_logits = d_logits};
+    w.dx = dx, w.workspace = workspace;
+    thread_memory all = {0};
+    point_at_sums(s, workspace, 0, &all);
+    share_out(s->threads, pieces_of(s), gradient_pieces, &w);
+    add_sums(s->threads, (sums){all.d_weight, sums_of(s), sums_of(s), pieces_of(s)});
+    memcpy(d_weight, all.d_weight, (size_t)(s->classes * width_of(s)) * sizeof(real));
+    memcpy(d_bias, all.d_bias, (size_t)s->classes * sizeof(real));
     if (!gain) return;
-    memcpy(d_gain, first.d_gain, (size_t)s->dim * sizeof(real));
-    memcpy(d_offset, first.d_offset, (size_t)s->dim * sizeof(real));
+    memcpy(d_gain, all.d_gain, (size_t)s->dim * sizeof(real));
+    memcpy(d_offset, all.d_offset, (size_t)s->dim * sizeof(real));
 }

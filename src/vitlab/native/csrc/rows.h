@@ -57,7 +57,7 @@ INLINE void norm_tile(const int vecs, const plan *p, const real *x, int row, int
     for (int r = 0; r < rows; r += 2) {
         if (r % 8 == 0) keep_awake();
         half *to_rows = to->rows + (row + r) * p->dim;
-        pair *pairs = to->pairs + (row + r) / 2 * p->dim;
+        pair *pairs = to->pairs + (row + r) / PAIR * p->dim;
         to->rstd[row + r] = rstd[r], to->rstd[row + r + 1] = rstd[r + 1];
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             vec a = load(x + r * p->dim + v * LANES), b = load(x + (r + 1) * p->dim + v * LANES);
@@ -65,7 +65,7 @@ INLINE void norm_tile(const int vecs, const plan *p, const real *x, int row, int
                 a -= mean[r], b -= mean[r + 1];
                 if (v == vecs - 1) a = keep(a, p->dim_tail), b = keep(b, p->dim_tail);
             }
-            put_both(to_rows + v * LANES, p->dim, pairs + v * LANES, a * rstd[r], b * rstd[r + 1]);
+            put_both(to_rows + v * LANES, p->dim, pairs + v * LANES, p->dim, a * rstd[r], b * rstd[r + 1]);
         }
     }
 }
@@ -104,7 +104,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
         if (r % 8 == 0) keep_awake();
         vec dot0 = zeros(), dot1 = zeros(), sum0 = zeros(), sum1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
+            two_rows x = get_pairs(n + (row + r) / PAIR * p->dim + v * LANES, p->dim);
             vec a = load(c->tile + r * p->tile + v * LANES), b = load(c->tile + (r + 1) * p->tile + v * LANES);
             dot0 += a * x.first, dot1 += b * x.second;
             if (!p->s.rms) sum0 += a, sum1 += b;
@@ -119,7 +119,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
         const ptrdiff_t at = (row + r) * p->dim;
         real *g = dx + at;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows x = get_pairs(n + (row + r) / 2 * p->dim + v * LANES);
+            two_rows x = get_pairs(n + (row + r) / PAIR * p->dim + v * LANES, p->dim);
             vec a = load(c->tile + r * p->tile + v * LANES), b = load(c->tile + (r + 1) * p->tile + v * LANES);
             a -= x.first * dots[r], b -= x.second * dots[r + 1];
             if (!p->s.rms) {
@@ -128,7 +128,7 @@ INLINE void norm_gradient_tile(const int vecs, const plan *p, const scratch *c, 
             }
             a = load(g + v * LANES) + a * r0, b = load(g + p->dim + v * LANES) + b * r1;
             store(g + v * LANES, a), store(g + p->dim + v * LANES, b);
-            put_both(to_rows + at + v * LANES, p->dim, to_pairs + at / 2 + v * LANES, a, b);
+            put_both(to_rows + at + v * LANES, p->dim, to_pairs + at / PAIR + v * LANES, p->dim, a, b);
         }
     }
 }
@@ -183,11 +183,11 @@ INLINE void softmax_tile(const int vecs, const plan *p, const scratch *c, int ro
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
             vec a = load(tile + v * LANES) * stat[r], b = load(tile + p->tile + v * LANES) * stat[r + 1];
             if (p->s.attn_dropout > 0) {
-                put_pairs(to_pairs + at / 2 + v * LANES, a, b);
+                put_pairs(to_pairs + at / PAIR + v * LANES, p->keys, a, b);
                 drop_pairs(c->drop + DROP_WEIGHTS, at / 2 + v * LANES, &a, &b);
                 put_rows(to_rows + at + v * LANES, p->keys, a, b);
             } else {
-                put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / 2 + v * LANES, a, b);
+                put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / PAIR + v * LANES, p->keys, a, b);
             }
         }
     }
@@ -212,17 +212,17 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     for (int r = 0; r < rows; r += 2) {
         if (r % 8 == 0) keep_awake();
         real *tile = c->tile + r * p->tile;
-        const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
+        const ptrdiff_t at = place + (row + r) * p->keys;
         vec dot0 = zeros(), dot1 = zeros();
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows w = get_pairs(weights + at + v * LANES);
+            two_rows w = get_pairs(weights + at / PAIR + v * LANES, p->keys);
             vec a = load(tile + v * LANES), b = load(tile + p->tile + v * LANES);
             if (v == vecs - 1) a = keep(a, p->key_tail), b = keep(b, p->key_tail);
             if (p->s.attn_dropout > 0) {
                 vec kept0 = w.first, kept1 = w.second;
-                drop_pairs(c->drop + DROP_WEIGHTS, at + v * LANES, &kept0, &kept1);
-                put_pairs(c->dropped_pairs + at + v * LANES, kept0, kept1);
-                drop_pairs(c->drop + DROP_WEIGHTS, at + v * LANES, &a, &b);
+                drop_pairs(c->drop + DROP_WEIGHTS, at / 2 + v * LANES, &kept0, &kept1);
+                put_pairs(c->dropped_pairs + at / PAIR + v * LANES, p->keys, kept0, kept1);
+                drop_pairs(c->drop + DROP_WEIGHTS, at / 2 + v * LANES, &a, &b);
                 store(tile + v * LANES, a), store(tile + p->tile + v * LANES, b);
             }
             dot0 += a * w.first, dot1 += b * w.second;
@@ -233,15 +233,15 @@ INLINE void softmax_gradient_tile(const int vecs, const plan *p, const scratch *
     for (int r = 0; r < rows; r += 2) {
         if (r % 8 == 0) keep_awake();
         const real *tile = c->tile + r * p->tile;
-        const ptrdiff_t at = (place + (row + r) * p->keys) / 2;
+        const ptrdiff_t at = place + (row + r) * p->keys;
         UNROLL_VECS for (int v = 0; v < vecs; v++) {
-            two_rows w = get_pairs(weights + at + v * LANES);
+            two_rows w = get_pairs(weights + at / PAIR + v * LANES, p->keys);
             vec a = (load(tile + v * LANES) - dots[r]) * w.first;
             vec b = (load(tile + p->tile + v * LANES) - dots[r + 1]) * w.second;
             if (v == vecs - 1) a = keep(a, p->key_tail), b = keep(b, p->key_tail);
-            put_both(to_rows + 2 * at + v * LANES, p->keys, to_pairs + at + v * LANES, a, b);
+            put_both(to_rows + at + v * LANES, p->keys, to_pairs + at / PAIR + v * LANES, p->keys, a, b);
             if (table) {
-                real *t = table + 2 * at + v * LANES;
+                real *t = table + at + v * LANES;
                 store(t, load(t) + a), store(t + p->keys, load(t + p->keys) + b);
             }
         }

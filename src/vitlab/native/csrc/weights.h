@@ -80,10 +80,10 @@ static void pack_forward(const layer *l, dense *to, pair *memory) {
     const ptrdiff_t out = whole_vectors(l->out), in = whole_vectors(l->in);
     for (int row = 0; row < out; row += 2) {
         for (ptrdiff_t i = 0; i < in; i += LANES) {
-            put_pairs(memory + row / 2 * in + i, folded(l, row, i, 1), folded(l, row + 1, i, 1));
+            put_pairs(memory + row / PAIR * in + i, in, folded(l, row, i, 1), folded(l, row + 1, i, 1));
         }
     }
-    column_pairs(to->forward, out, memory, in, (int)out / 2, (l->in + 1) / 2);
+    column_pairs(to->forward, out, memory, in, pairs_of((int)out), pairs_of(l->in));
     for (int row = 0; row < out; row++) to->bias[row] = row < l->out ? shifted_bias(l, row) * row_scale(l, row) : 0;
 }
 
@@ -92,7 +92,7 @@ static void pack_backward(const layer *l, dense *to, real factor) {
     const ptrdiff_t out = whole_vectors(l->out), in = whole_vectors(l->in);
     for (int row = 0; row < out; row += 2) {
         for (ptrdiff_t i = 0; i < in; i += LANES) {
-            put_pairs(to->backward + row / 2 * in + i, folded(l, row, i, factor), folded(l, row + 1, i, factor));
+            put_pairs(to->backward + row / PAIR * in + i, in, folded(l, row, i, factor), folded(l, row + 1, i, factor));
         }
     }
 }

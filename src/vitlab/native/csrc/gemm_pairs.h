@@ -1,4 +1,4 @@
-// The innermost product in plain C, for float and double.
+// The innermost product of pairs in plain C, for tests.
 //
 // A vector of interleaved pairs (a.first, a.second, a.first, ...) times the right factor's pairs as they lie in memory
 // gives the two halves of each sum in neighbouring lanes; they are added once, at the end.
@@ -6,7 +6,7 @@
 #ifndef VITLAB_GEMM_H
 #define VITLAB_GEMM_H
 
-#include "half_generic.h"
+#include "half_pairs.h"
 
 typedef struct {
     const pair *first;

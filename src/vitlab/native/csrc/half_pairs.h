@@ -1,4 +1,4 @@
-// The same storage and layouts as half_bf16.h with numbers of full width, in plain C: see there for what they are.
+// The layouts of half_bf16.h with numbers of full width, in plain C: tests of those layouts use it on any processor.
 
 #ifndef VITLAB_HALF_H
 #define VITLAB_HALF_H
@@ -9,18 +9,21 @@ typedef real half;
 typedef struct {
     real first, second;
 } pair;
+enum { PAIR = 2 };
 
 typedef struct {
     vec first, second;
 } two_rows;
 
-INLINE two_rows get_pairs(const pair *from) {
+INLINE two_rows get_pairs(const pair *from, ptrdiff_t width) {
+    (void)width;
     two_rows x;
     for (int i = 0; i < LANES; i++) x.first[i] = from[i].first, x.second[i] = from[i].second;
     return x;
 }
 
-INLINE void put_pairs(pair *to, vec first, vec second) {
+INLINE void put_pairs(pair *to, ptrdiff_t width, vec first, vec second) {
+    (void)width;
     for (int i = 0; i < LANES; i++) to[i] = (pair){first[i], second[i]};
 }
 
@@ -29,9 +32,9 @@ INLINE void put_rows(half *rows, ptrdiff_t width, vec first, vec second) {
     store(rows + width, second);
 }
 
-INLINE void put_both(half *rows, ptrdiff_t width, pair *pairs, vec first, vec second) {
-    put_rows(rows, width, first, second);
-    put_pairs(pairs, first, second);
+INLINE void put_both(half *rows, ptrdiff_t row_width, pair *pairs, ptrdiff_t width, vec first, vec second) {
+    put_rows(rows, row_width, first, second);
+    put_pairs(pairs, width, first, second);
 }
 
 static void column_pairs(pair *to, ptrdiff_t to_width, const pair *from, ptrdiff_t width, int row_pairs, int count) {
