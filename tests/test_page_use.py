@@ -110,7 +110,7 @@ def test_a_link_restores_everything(page: Page, base: str) -> None:
     assert bars(page) == said
     assert page.is_hidden("#turn"), "the strokes are kept"
     assert page.inner_text("#attention-whose") == "from patch 9"
-    assert page.locator(".patch.gone").count() == 2
+    assert page.locator("#patches .patch.gone").count() == 2
     assert [page.input_value(f"#range-{kind}") for kind in ("rotate", "shift", "noise")] == ["20", "-2", "0.2"]
     strokes(page)
     assert page.url == link

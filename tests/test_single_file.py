@@ -63,7 +63,7 @@ def test_it_reads_as_python_does_and_asks_for_nothing(chromium: Browser, run: Pa
             page.goto(f"{folder}/page.html#test={index}")
             settle(page)
             assert page.evaluate("Array.from(window.last.logits)") == pytest.approx(logits[index].tolist(), abs=1e-4)
-        assert "10 of 10 known images" in page.inner_text("#selftest")
+        assert "10 of 10 known pictures" in page.inner_text("#selftest")
         page.click("#train-step")
         page.wait_for_selector("#train-shown:visible")
         assert {url for url in asked if not url.startswith("blob:")} == {f"{folder}/page.html"}

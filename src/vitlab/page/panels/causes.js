@@ -42,11 +42,11 @@ export function createCauses(store, find = byId) {
     setText(find("causes-say"), model && !cuts.length ? NO_PARTS : switches ? SAY : SAY_ONLY);
     const known = model && causes && !empty ? causes : null;
     setText(find("causes-finding"), known ? finding(known, /** @type {Loaded} */ (model)) : "");
-    find("causes-finding").classList.toggle("waiting", !fresh);
+    find("causes-finding").classList.toggle("again", !fresh);
     setText(find("causes-now"), now(view));
     find("causes-all").hidden = state.cuts.length === 0;
     setText(find("causes-key"), known && cuts.length ? key(known, /** @type {Loaded} */ (model)) : "");
-    parts.classList.toggle("waiting", !fresh);
+    parts.classList.toggle("again", !fresh);
     const groups = model ? groupsOf(cuts) : [];
     keep(parts, groups.length, () => el("section", { class: "cause-group" }, el("h3"), el("ul"))).forEach((box, i) => {
       const [title, list] = childrenOf(box);

@@ -41,7 +41,7 @@ export function createNeeds(store, find = byId) {
     }
     const falls = deletion ?? new Float32Array(patches);
     paintMap(needed, falls, fallColour, painting);
-    needed.classList.toggle("waiting", !fresh);
+    needed.classList.toggle("again", !fresh);
     setText(find("needed-what"), cell(model));
     setText(find("needed-most"), fresh ? most(falls, cell(model)) : "Measuring again ...");
   };
