@@ -172,7 +172,6 @@ def unchanged_process() -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = tf32
-        torch.set_flush_denormal(flushes)  # of the calling thread, once more: what came in between may have changed it
 
 
 def use_threads(wanted: int, flush_denormals: bool | None = None) -> int:
