@@ -196,7 +196,7 @@ def test_a_huge_network_in_config_json_allocates_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"channels": 2}, "2 channels and 3 classes are impossible"),
+        ({"channels": 17}, "17 channels and 3 classes are impossible"),
         ({"classes": ["one"]}, "1 channels and 1 classes are impossible"),
         ({"classes": ["a", "b", "c", "d"]}, "does not match"),
         ({"preprocess": {"image_size": 9, "mean": [0.5], "std": [0.5]}}, "its image_size or crop is not that"),

@@ -46,7 +46,7 @@ PLANTS = (
           "        for old in self.checkpoints():\n            files.remove(old)\n"
           "        files.write_bytes(folder / name, data)\n"),
     Plant("the digest of the weights is not compared", "flips", "runs/folder.py",
-          "if files.sha256(data) != result.model_sha256:", "if not data:"),
+          "if digest is not None and found != digest:", "if not data:"),
     Plant("the digest of a checkpoint is not compared", "flips", "runs/folder.py",
           'if path.name.split("-")[2] != f"{files.sha256(data)[:32]}.safetensors":', "if not data:"),
     Plant("the order of the images comes from global random state", "crash", "training/loop.py",
