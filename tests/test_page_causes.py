@@ -88,7 +88,8 @@ def test_a_patch_is_opened_by_mouse_and_keyboard(page: Page, base: str) -> None:
     assert titles[-1] == "8 · The token after block 3"
     page.wait_for_url(re.compile("&block=3&head=2$"), timeout=10_000)
     page.locator(".opened-step summary").nth(3).click()
-    page.wait_for_function("document.querySelectorAll('.taken li').length === 5")
+    page.wait_for_selector(".taken li:nth-child(5)")
+    assert page.locator(".taken li").count() == 5
     cells = page.locator(".opened-step >> nth=1").locator(".cells").first
     cells.focus()
     page.keyboard.press("ArrowRight")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
+from tests.reader import base as base
+from tests.reader import page as page
 from tests.reader import settle, visit, write_json
 from vitlab.config import ModelConfig
 from vitlab.export import map as export_map
@@ -25,7 +25,7 @@ from vitlab.predict import Classifier
 from vitlab.randomness import numpy_generator
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 IMAGES = 61
 VIT = ModelConfig(image_size=28, patch_size=7, embed_dim=22, depth=2, num_heads=2, pool="flatten")
@@ -71,21 +71,6 @@ def site(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPathFa
     entries = [dict(id=name, name=name, test_top1=0.5, train_seconds=1.0, map=True) for name in classifiers]
     write_json(folder / "models.json", dict(format=1, models=entries, study=None))
     return folder
-
-
-@pytest.fixture(scope="module")
-def base(site: Path) -> Iterator[str]:
-    with serve_folder(site) as address:
-        yield address
-
-
-@pytest.fixture
-def page(chromium: Browser, base: str) -> Iterator[Page]:
-    """A browser's page; at the end it must have reported no problem."""
-    options: dict[str, Any] = dict(viewport=dict(width=1280, height=900), reduced_motion="reduce")
-    with watched(chromium, base, **options) as (page, complaints):
-        yield page
-        assert complaints == []
 
 
 @pytest.mark.parametrize("name", ["plain", "cnn"])

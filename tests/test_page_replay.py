@@ -3,16 +3,17 @@ loaded only when somebody asks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-from tests.browser import serve_folder, watched
+from tests.browser import watched
 from tests.page import page_folder
+from tests.reader import base as base
+from tests.reader import page as page
 from tests.reader import settle, visit
 from tests.tiny import tiny_config, write_npz
 from vitlab import Classifier, RunFolder, train_run
@@ -51,24 +52,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the page and that run."""
-    site = page_folder(tmp_path_factory.mktemp("served") / "page", {})
+def site(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with that run."""
+    folder = page_folder(tmp_path_factory.mktemp("served") / "page", {})
     _, content = gather([Classifier.load(run)], None, run, lambda note: None, lesson=False)
     for name, data in content.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).write_bytes(data)
-    with serve_folder(site) as address:
-        yield address
-
-
-@pytest.fixture
-def page(chromium: Browser, base: str) -> Iterator[Page]:
-    """A browser's page; at the end it must have reported no problem."""
-    options: dict[str, Any] = dict(viewport=dict(width=1280, height=900), reduced_motion="reduce")
-    with watched(chromium, base, **options) as (page, complaints):
-        yield page
-        assert complaints == []
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def shown(page: Page) -> str:

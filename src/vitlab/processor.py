@@ -66,7 +66,7 @@ def limited_cores(root: Path = ROOT) -> tuple[int, str]:
 
 
 def _processors() -> set[int]:
-    """The system's numbers of the processors that this process may use; hyper-threads are processors of their own."""
+    """The system's numbers of the processors that this process may use; each hyper-thread counts as one."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0)) | bound_processors()
     return set(range(os.cpu_count() or 1))

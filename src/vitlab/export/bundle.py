@@ -1,7 +1,7 @@
 """The page's modules joined: one script, one script for each worker, one style sheet, so that it loads in few requests.
 
 A browser needs a request for each module, and learns of the next ones only when it has read the previous ones. This
-joins them in the order of their imports, each in a function of its own, without comments and indentation. It knows the
+joins them in the order of their imports, each in a separate function, without comments and indentation. It knows the
 style that biome enforces in ``page/`` and the few forms of import and export that the page uses; for anything else it
 raises ExportError, which names the line.
 """

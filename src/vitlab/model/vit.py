@@ -230,7 +230,7 @@ def _initialize_mimetic(attn: Attention) -> None:
         attn.proj.weight.copy_(near_identity(dim, *MIMETIC_VO))
         return
     queries, keys, values = attn.qkv.weight.view(3, heads, width, dim).unbind(0)
-    for query, key in zip(queries, keys, strict=True):  # each head has the largest parts of a matrix of its own
+    for query, key in zip(queries, keys, strict=True):  # each head gets the largest parts of another random matrix
         left, right = halves(near_identity(dim, *MIMETIC_QK), width)
         query.copy_(left.T)
         key.copy_(right)

@@ -17,7 +17,7 @@ import { createVector, number } from "./vector.js";
 const MOST_NUMBERS = 81; // in a patch whose pixels are shown as a square of numbers
 const MAP = 168; // pixels
 const KEY =
-  "Green: above 0, violet: below; the darkest cell is the number of its own row that is furthest from 0. Shares have the " +
+  "Green: above 0, violet: below; the darkest cell of each row is the number furthest from 0. Shares have the " +
   "colours of Attention.";
 const TOP = 5; // tokens in the list of what is taken most
 

@@ -102,7 +102,7 @@ export function createStory(store) {
     card.classList.toggle("left", box !== undefined && box.left + box.right > window.innerWidth); // of a low screen
   }
 
-  // Scrolls so that the panel in the light is not under the story, if it has room beside it.
+  // Scrolls until the story no longer covers the lit panel, where there is room for both.
   function bring() {
     if (lit === null) return;
     const [panel, own] = [lit.getBoundingClientRect(), card.getBoundingClientRect()];

@@ -1,4 +1,4 @@
-// A vector as a strip of cells, coloured by sign: the number under the pointer or the arrow keys is shown beside it.
+// A vector as a strip of cells, coloured by sign: next to it, the number that the pointer or the arrow keys have chosen.
 
 import { cssColour, signColour } from "../colour.js";
 import { css, el, setAttribute, setText, surface } from "../dom.js";
