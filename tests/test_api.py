@@ -383,8 +383,8 @@ def test_drawings_are_normalised_in_a_batch_as_they_are_alone(tmp_path: Path) ->
 
 def test_a_network_refuses_pixels_and_says_what_to_do(run: vitlab.Run) -> None:
     images = torch.from_numpy(MANY.images[:2])
-    for arch in ("vit", "cnn", "mixer"):
-        sizes: dict[str, Any] = {} if arch != "cnn" else {"cnn_channels": (3,)}
+    for arch in ("vit", "cnn", "mixer", "resnet"):
+        sizes: dict[str, Any] = {"cnn_channels": (3,)} if arch in ("cnn", "resnet") else {}
         model = build_model(tiny_config("mnist", arch=arch, **sizes).model, 1, 3)
         with pytest.raises(TypeError, match=r"not uint8 \[2, 1, 8, 8\]: call model\(preprocess\(images\)\)"):
             model(images.permute(0, 3, 1, 2))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_model_config
+from vitlab.errors import ConfigError
 from vitlab.model import ViT
 
 D, HEADS, WIDTH, HIDDEN = 44, 3, 17, 66
@@ -130,3 +131,29 @@ def test_mimetic_weights_also_fit_heads_that_are_wider_together_than_the_network
     model = vit(init="mimetic")  # 3 heads of 17 in 44
     product = model.blocks[0].attn.proj.weight @ model.blocks[0].attn.qkv.weight[-51:]
     assert product.diag().mean().item() == pytest.approx(-0.4, abs=0.06)
+
+
+def test_local_heads_average_around_a_neighbour_as_a_convolution_does() -> None:
+    """Four heads on 7 x 7 patches: right, below, left and above in the first block, the diagonals in the second. With
+    equal queries and keys, the attention of the middle token is a Gaussian around that place, whose mean it must be."""
+    model = vit(init="zero", image_size=35, embed_dim=44, num_heads=4, head_dim=11, attn_bias=True, locality=2.0)
+    weights_h77 = [block.attn.bias.softmax(dim=-1)[:, 24].view(4, 7, 7) for block in list(model.blocks)[:2]]
+    rows, columns = torch.meshgrid(torch.arange(7) - 3, torch.arange(7) - 3, indexing="ij")
+    first, second = (
+        [((w * rows).sum().item(), (w * columns).sum().item()) for w in weights_h77[block]] for block in (0, 1)
+    )
+    half = 0.5**0.5
+    expected = [[(0, 1), (1, 0), (0, -1), (-1, 0)], [(half, half), (half, -half), (-half, -half), (-half, half)]]
+    for means, places in zip((first, second), expected, strict=True):
+        for mean, place in zip(means, places, strict=True):
+            assert mean == pytest.approx(place, abs=0.03)
+
+
+def test_locality_leaves_the_class_token_alone_and_needs_a_bias() -> None:
+    model = vit(pool="cls", attn_bias=True, locality=1.0)
+    for block in model.blocks:
+        assert not block.attn.bias[:, 0].any()
+        assert not block.attn.bias[:, :, 0].any()
+        assert block.attn.bias[:, 1:, 1:].any()
+    with pytest.raises(ConfigError, match="attn_bias"):
+        tiny_model_config(locality=1.0)

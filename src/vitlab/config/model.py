@@ -14,8 +14,10 @@ from vitlab.errors import ConfigError
 class ModelConfig:
     """The network. Names follow timm and the ViT paper (Dosovitskiy et al. 2021)."""
 
-    arch: Literal["vit", "cnn", "mixer"] = knob(
-        "vit", "Kind of network: a Vision Transformer, the small CNN of keras.io, or an MLP-Mixer."
+    arch: Literal["vit", "cnn", "mixer", "resnet"] = knob(
+        "vit",
+        "Kind of network: a Vision Transformer, the small CNN of keras.io, an MLP-Mixer, or a small residual CNN for "
+        "colour images.",
     )
     image_size: int = count(
         28,
@@ -68,6 +70,14 @@ class ModelConfig:
     attn_bias: bool = knob(
         False, "Add a learned number to the attention score of each pair of positions, separately for each head."
     )
+    locality: float = knob(
+        0.0,
+        "How strongly each head looks at a neighbouring patch when training starts (needs attn_bias): head 1 of 4 to "
+        "the right, head 2 below, and so on. 0: at all patches equally.",
+        at_least=0.0,
+        at_most=100.0,
+        inert=0.0,
+    )
     norm: Literal["layer", "rms"] = knob(
         "layer",
         "Normalisation of tokens: layer norm, or RMS norm (divides by the root mean square), which is cheaper.",
@@ -110,7 +120,10 @@ class ModelConfig:
         "limits, which the seed presets need.",
     )
     cnn_channels: tuple[int, ...] = knob(
-        (32, 64), "Channels of the CNN's convolutions, one number per layer.", at_least=1, at_most=100_000
+        (32, 64),
+        "Channels of a CNN: one number per convolution; for resnet, of the first convolution and then per stage.",
+        at_least=1,
+        at_most=100_000,
     )
     token_mlp_ratio: float = knob(
         0.5,
@@ -136,6 +149,15 @@ class ModelConfig:
                 f"followed by 2 x 2 pooling; use fewer cnn_channels or a larger image_size"
             )
 
+    def _check_stages(self) -> None:
+        if not self.cnn_channels:
+            raise ConfigError("cnn_channels is empty; a resnet needs at least one number, for example 16 32 64 128")
+        if self.input_side >> (len(self.cnn_channels) - 1) < 1:
+            raise ConfigError(
+                f"{self._whole} is too small for {len(self.cnn_channels) - 1} stages, each of which halves its side; "
+                f"use fewer cnn_channels or a larger image_size"
+            )
+
     def _check_patches(self) -> None:
         if self.patch_size > self.inner_side:
             side = next((p for p in (7, 4, 2) if 2 * p <= self.inner_side), 1)
@@ -153,6 +175,8 @@ class ModelConfig:
     def _check_heads(self) -> None:
         if self.attn_form == "merged" and self.num_heads != 1:
             raise ConfigError(f"attn_form merged has one head, not {self.num_heads}; use --num-heads 1, or qkv")
+        if self.locality and not self.attn_bias:
+            raise ConfigError("locality is what attn_bias starts from, which is off; add --attn-bias, or locality 0")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
             near = sorted(divisors, key=lambda n: abs(n - self.num_heads))[:3]
@@ -228,6 +252,7 @@ CHECKS: dict[str, tuple[Callable[[ModelConfig], None], ...]] = {
     "vit": (ModelConfig._check_patches, ModelConfig._check_heads, ModelConfig._check_widths, ModelConfig._check_places),
     "cnn": (ModelConfig._check_layers,),
     "mixer": (ModelConfig._check_patches, ModelConfig._check_widths, ModelConfig._check_mixing),
+    "resnet": (ModelConfig._check_stages,),
 }
 
 

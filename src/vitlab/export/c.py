@@ -80,12 +80,13 @@ def export_c(classifier: Classifier, out: Path, int8: Gate | None = None) -> dic
 
     Before the files are kept they are compiled, if a C compiler is there, and their answers are compared with torch's.
     With ``int8``, matrices are stored as int8 with a scale for each row, what that costs is measured, and the network
-    with these weights is what the code is compared with. ConfigError if ``out`` exists; ExportError for an MLP-Mixer,
-    if int8 costs too much, or if the compiled code's answers differ.
+    with these weights is what the code is compared with. ConfigError if ``out`` exists; ExportError for other
+    networks than ViT and CNN, if int8 costs too much, or if the compiled code's answers differ.
     """
     check_new(out, folder=True)
     if not isinstance(classifier.model, ViT | CNN):
-        raise ExportError(f"{classifier.path} is an MLP-Mixer, which cannot be written as C; use --to onnx")
+        arch = classifier.config.model.arch
+        raise ExportError(f"{classifier.path}: a network of arch {arch} cannot be written as C; use --to onnx")
     if classifier.bits == 16:
         raise ExportError(f"{classifier.path}: its images have 16 bits, and the code in C takes bytes; use --to onnx")
     code, flash, memory = source(classifier, int8 is not None)

@@ -8,6 +8,7 @@ from vitlab.config import ModelConfig
 from vitlab.model.cnn import CNN
 from vitlab.model.description import VIEWS, Description, Squares
 from vitlab.model.mixer import Mixer
+from vitlab.model.resnet import ResNet
 from vitlab.model.vit import ViT
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Description",
     "Mixer",
     "Network",
+    "ResNet",
     "Squares",
     "ViT",
     "build_model",
@@ -23,8 +25,8 @@ __all__ = [
     "parameters_by_part",
 ]
 
-Network = ViT | CNN | Mixer
-NETWORKS: dict[str, type[Network]] = {"vit": ViT, "cnn": CNN, "mixer": Mixer}
+Network = ViT | CNN | Mixer | ResNet
+NETWORKS: dict[str, type[Network]] = {"vit": ViT, "cnn": CNN, "mixer": Mixer, "resnet": ResNet}
 
 
 def build_model(config: ModelConfig, in_channels: int, num_classes: int) -> Network:

@@ -20,6 +20,7 @@ from vitlab.text import few, listed
 
 EMBEDDING = ("patch_embed", "pos_embed", "cls_token")
 WORDS = {"patch_embed": "patch embedding", "pos_embed": "positions", "cls_token": "class token", "norm": "last norm"}
+STACKS = {"blocks": "block", "convs": "convolution", "stages": "stage"}
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,14 @@ def in_words(names: Collection[str]) -> str:
     numbers: dict[str, set[int]] = {}
     for name in names:
         first, *rest = name.split(".")
-        if first in ("blocks", "convs") and rest[1:] != ["attn", "bias"]:
+        if first in STACKS and rest[1:] != ["attn", "bias"]:
             numbers.setdefault(first, set()).add(int(rest[0]) + 1)
-        elif first not in ("blocks", "convs"):
+        elif first not in STACKS:
             parts[WORDS.get(first, first)] = None
     alone = {int(name.split(".")[1]) + 1 for name in names if name.endswith(".attn.bias")}
     if alone - numbers.get("blocks", set()):
         parts["attention bias"] = None
-    words = {"blocks": "block", "convs": "convolution"}
-    return few([*parts, *(spans(words[kind], found) for kind, found in numbers.items())], most=5)
+    return few([*parts, *(spans(STACKS[kind], found) for kind, found in numbers.items())], most=5)
 
 
 def spans(word: str, numbers: set[int]) -> str:
@@ -118,7 +118,7 @@ def transfer(
             kind = done.taken
         kind.append(name)
     done.left.extend(name for name in weights if name not in fresh)
-    if not any(name.startswith(("blocks.", "convs.")) for name in done.taken + done.adapted):
+    if not any(name.startswith(("blocks.", "convs.", "stages.")) for name in done.taken + done.adapted):
         changed = [
             f"{name} {getattr(old.config, name)} became {getattr(new.config, name)}"
             for name in ("embed_dim", "num_heads", "head_dim", "mlp_ratio", "attn_form", "cnn_channels")
@@ -146,7 +146,7 @@ def fitted(name: str, given: Tensor | None, own: Tensor, old: Shape, new: Shape)
         return None  # the same numbers would be cut into other heads
     elif name.endswith(".attn.bias"):
         value = resize_tokens(resize_tokens(given, 1, grids(a), grids(b)), 2, grids(a), grids(b))
-    elif name == "convs.0.weight":
+    elif name in ("convs.0.weight", "stages.0.conv.weight"):
         value = adapt_channels(given, 1, new.channels)
     elif first == "head":
         return fitted_head(name, given, own, old, new)
@@ -160,7 +160,7 @@ def fitted_head(name: str, given: Tensor, own: Tensor, old: Shape, new: Shape) -
     a, b = old.config, new.config
     if a.head_hidden != b.head_hidden or a.pool != b.pool:
         return None
-    if name == "head.1.weight" and b.pool == "flatten" and b.arch != "cnn" and a.grid != b.grid:
+    if name == "head.1.weight" and b.pool == "flatten" and b.arch in ("vit", "mixer") and a.grid != b.grid:
         if a.embed_dim != b.embed_dim:
             return None
         table = given.unflatten(1, (a.grid**2, a.embed_dim))
@@ -262,7 +262,7 @@ def frozen_parameters(model: nn.Module, freeze: str) -> frozenset[str]:
             raise ConfigError("freeze patches: this network has no patch embedding; use blocks:N or all-but-head")
         return frozenset(embedding)
     count = int(freeze.removeprefix("blocks:"))
-    numbers = {name: int(found[2]) for name in names if (found := re.match(r"(blocks|convs)\.(\d+)\.", name))}
+    numbers = {name: int(found[2]) for name in names if (found := re.match(rf"({'|'.join(STACKS)})\.(\d+)\.", name))}
     if count > max(numbers.values()) + 1:
         raise ConfigError(f"freeze {freeze}: this network has only {max(numbers.values()) + 1} blocks; use fewer")
     return frozenset(embedding + [name for name, number in numbers.items() if number < count])

@@ -193,9 +193,11 @@ def initialize(model: ViT, config: ModelConfig) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for block in model.blocks:
+    for number, block in enumerate(model.blocks):
         if block.attn is not None:
             _initialize_attention(block.attn, config)  # type: ignore[arg-type]
+            if config.locality:
+                _initialize_bias(cast(Attention, block.attn), config, number)
         if config.init in ("zero", "mimetic"):
             nn.init.zeros_(block.mlp.fc2.weight)  # type: ignore[union-attr, arg-type]
     _initialize_positions(model, config)
@@ -237,6 +239,26 @@ def _initialize_mimetic(attn: Attention) -> None:
     left, right = halves(near_identity(dim, *MIMETIC_VO), heads * width)
     values.copy_(right.view(heads, width, dim))
     attn.proj.weight.copy_(left)
+
+
+@torch.no_grad()
+def _initialize_bias(attn: Attention, config: ModelConfig, block: int) -> None:
+    """Let each head start by looking at a neighbour: bias = -locality x (squared distance from it, in patches).
+
+    Attention that starts like this is a convolution (Cordonnier et al. 2020, "On the Relationship between
+    Self-Attention and Convolutional Layers", eq. 9; d'Ascoli et al. 2021, "ConViT", eq. 7). The neighbours of the heads
+    lie on a circle of one patch around the token; a single head looks at the token itself. In every second block the
+    circle is turned by half the angle between two heads, so that four heads see all eight neighbours in turn.
+    """
+    heads, grid, bias_hNN = config.num_heads, config.grid, cast(Tensor, attn.bias)
+    angles_h = (torch.arange(heads) + 0.5 * (block % 2)) * (2 * math.pi / heads)
+    radius = 0.0 if heads == 1 else 1.0
+    steps = torch.arange(grid)
+    places_N2 = torch.cartesian_prod(steps, steps).float()  # row and column
+    offsets_NN2 = places_N2[None] - places_N2[:, None]  # from the token that looks to the one that is looked at
+    neighbours_h2 = radius * torch.stack([angles_h.sin(), angles_h.cos()], dim=1)
+    distances_hNN = (offsets_NN2 - neighbours_h2[:, None, None]).square().sum(dim=-1)
+    bias_hNN[:, -(grid**2) :, -(grid**2) :] = -config.locality * distances_hNN  # a class token comes first
 
 
 def near_identity(dim: int, noise: float, identity: float) -> Tensor:

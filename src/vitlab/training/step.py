@@ -152,6 +152,8 @@ def update_ema(state: State, decay: float) -> None:
         weights: list[Tensor] = list(state.average.parameters())
         share = 1.0 - decay if state.counters.step else 1.0
         torch._foreach_lerp_(weights, list(state.model.parameters()), share)
+        for own, latest in zip(state.average.buffers(), state.model.buffers(), strict=True):
+            own.copy_(latest)  # batch norm's, which are averages already
 
 
 def forward_backward_step(state: State, task: Task, batch: Batch, augmented: bool) -> bool:
