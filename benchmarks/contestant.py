@@ -3,9 +3,10 @@
     python -m benchmarks.contestant small --seed 3 [--data mnist] [--knobs epochs=2 depth=1]
 
 Prints JSON lines: first the environment, then {"epoch", "train_seconds", "test_top1"} for each epoch (`train_seconds`
-counts training steps only), then the final accuracy with and without test-time shifts. Before the clock starts, a copy
-of the network takes two steps on random pixels and labels, which makes the libraries load what they need. The first
-line records how long that and the imports took. benchmarks/keras_programs.py prints the same names.
+counts training steps only), then the final accuracy: as it is, with test-time shifts and flips, and with the mean
+attention in place of each image's (benchmarks/fixed_attention.py). Before the clock starts, a copy of the network takes
+two steps on random pixels and labels, which makes the libraries load what they need. The first line records how long
+that and the imports took. benchmarks/keras_programs.py prints the same names.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 
+from benchmarks.fixed_attention import top1_with_mean  # noqa: E402
 from benchmarks.timing import parse_assignment  # noqa: E402
 from vitlab import RunConfig, preset_config  # noqa: E402
 from vitlab.data.batches import DeviceSplit, to_device  # noqa: E402
 from vitlab.machine import environment  # noqa: E402
-from vitlab.model import parameters_by_part  # noqa: E402
+from vitlab.model import ViT, parameters_by_part  # noqa: E402
 from vitlab.runs.prepare import Prepared, prepare  # noqa: E402
 from vitlab.runs.session import origin  # noqa: E402
 from vitlab.training.evaluate import predict_logits, top_k  # noqa: E402
@@ -75,12 +77,21 @@ def compete(config: RunConfig) -> None:
     # No validation: nothing is selected by it, and the clock would not count it anyway.
     outcome = fit(prepared.model, replace(prepared.task, val=None), Hooks(on_epoch=on_epoch))
     prepared.model.load_state_dict(outcome.weights)
+    further = {}
+    if isinstance(prepared.model, ViT) and "attention" not in prepared.model.describe().missing:
+        task, size = prepared.task, config.train.eval_batch_size
+        further["test_top1_mean_attention"] = top1_with_mean(
+            prepared.model, task.train, test, task.preprocess, task.machine, size
+        )
     say(
         status=outcome.status,
         train_seconds=round(outcome.counters.train_seconds, 3),
         test_top1=top_k(logits_of(prepared, test), test.labels, 1),
         test_top1_shifts=top_k(logits_of(prepared, test, shifts=1), test.labels, 1),
+        test_top1_flips=top_k(logits_of(prepared, test, flips=True), test.labels, 1),
+        test_top1_shifts_flips=top_k(logits_of(prepared, test, shifts=1, flips=True), test.labels, 1),
         process_seconds=round(time.time() - STARTED, 2),
+        **further,
     )
 
 
@@ -102,11 +113,11 @@ def warm_up(prepared: Prepared) -> float:
     return time.time() - started
 
 
-def logits_of(prepared: Prepared, split: DeviceSplit, shifts: int = 0) -> torch.Tensor:
-    """The network's logits; with ``shifts``, averaged over the image and four copies moved by that many pixels."""
+def logits_of(prepared: Prepared, split: DeviceSplit, shifts: int = 0, flips: bool = False) -> torch.Tensor:
+    """The network's logits; with ``shifts`` or ``flips`` averaged over moved or mirrored copies (`predict_logits`)."""
     task = prepared.task
     size = task.config.train.eval_batch_size
-    return predict_logits(prepared.model, split, task.preprocess, task.machine, size, shifts)
+    return predict_logits(prepared.model, split, task.preprocess, task.machine, size, shifts, flips)
 
 
 def say(**values: Any) -> None:

@@ -12,6 +12,7 @@ from vitlab.text import counted
 
 Run = dict[str, Any]
 BARS = (0.98, 0.99, 0.995)
+FLIPPED = "with shifts and flips"  # a column that is left out where no contestant trains on mirrored images
 
 
 def seconds_to(run: Run, bar: float) -> float | None:
@@ -54,7 +55,7 @@ def table(runs: list[Run], against: str) -> str:
     names = list(dict.fromkeys(run["contestant"] for run in runs))
     theirs = [run for run in runs if run["contestant"] == against]
     rows = [cells(name, [run for run in runs if run["contestant"] == name], theirs, against) for name in names]
-    head = tuple(rows[0])
+    head = tuple(column for column in rows[0] if column != FLIPPED or any(row[column] for row in rows))
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     lines += ["| " + " | ".join(row[column] for column in head) + " |" for row in rows]
     counts = {len([run for run in runs if run["contestant"] == name]) for name in names}
@@ -87,6 +88,7 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
     """One line of the table, by column."""
     top1 = [100 * run["epochs"][-1]["test_top1"] for run in own]
     shifted = [100 * run["end"]["test_top1_shifts"] for run in own if "test_top1_shifts" in run["end"]]
+    flipped = [100 * run["end"]["test_top1_shifts_flips"] for run in own if mirrors(run)]
     bars = {run["seed"]: 100 * run["epochs"][-1]["test_top1"] for run in theirs}
     pairs = [x - bars[run["seed"]] for x, run in zip(top1, own, strict=True) if run["seed"] in bars]
     about = own[0]["about"]
@@ -101,6 +103,7 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
         "test top-1 %": mean_sd(top1),
         "more accurate": "" if name == against else difference(pairs),
         "with shifts": mean_sd(shifted) if shifted else "",
+        FLIPPED: mean_sd(flipped) if flipped else "",
         "lowest": f"{min(top1):.2f}",
         "p (mean ≤ 99.0)": f"{exceeds(top1, 99.0):.1g}" if len(own) > 2 else "",
         "training s": f"{statistics.median(run['epochs'][-1]['train_seconds'] for run in own):.1f}",
@@ -108,6 +111,11 @@ def cells(name: str, own: list[Run], theirs: list[Run], against: str) -> dict[st
         **{f"s to {100 * bar:g} %": reached([seconds_to(run, bar) for run in own]) for bar in BARS},
         **(dict.fromkeys(FASTER, "") if name == against else faster(own, theirs)),
     }
+
+
+def mirrors(run: Run) -> bool:
+    """Whether a run trained on mirrored images, so that mirroring the test images makes sense."""
+    return "test_top1_shifts_flips" in run["end"] and bool(run["about"]["config"]["augment"]["flip"])
 
 
 def images_per_second(run: Run) -> float:
