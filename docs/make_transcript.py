@@ -32,7 +32,7 @@ TYPED = {
         *("train --pretrained", "train --epoch 3", "study --vary projection_dim=32,64"),
     ),
     "A value that cannot be": (
-        *("train --device gpu", "train --device mps", "train --precision fp16", "train --optimizer adam"),
+        *("train --device gpu", "train --precision fp16", "train --optimizer adam"),
         *("train --lr=1e-3,1e-2", "train --num-heads 5", "train --patch-size 40"),
     ),
     "A word in the wrong place, or none": (

@@ -156,4 +156,4 @@ def test_locality_leaves_the_class_token_alone_and_needs_a_bias() -> None:
         assert not block.attn.bias[:, :, 0].any()
         assert block.attn.bias[:, 1:, 1:].any()
     with pytest.raises(ConfigError, match="attn_bias"):
-        tiny_model_config(locality=1.0)
+        vit(locality=1.0)

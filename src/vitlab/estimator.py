@@ -91,7 +91,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - ``class_weight``: None, "balanced", or the weight of each label, ``{label: weight}``; labels that it lacks weigh
       1. ``knobs={"sampling": "balanced"}`` shows each class equally often instead.
     - ``random_state``: an int repeats a training bit for bit on a CPU; None, or a RandomState, draws the seed.
-    - ``device``: "auto", "cpu" or "cuda".
+    - ``device``: "auto", "cpu", "cuda" or "mps" (Apple's GPU, untested).
     - ``threads``: CPU threads in `fit`; None takes as many as torch would, which is joblib's share in its workers.
     - ``verbose``: whether `fit` shows its progress, on standard error or in a notebook's cell.
 

@@ -1,6 +1,6 @@
 """The hardware: device, precision, threads, clocks and generators, chosen once per process.
 
-The words cuda, bfloat16, manual_seed, synchronize and perf_counter occur only here.
+The words cuda, mps, bfloat16, manual_seed, synchronize and perf_counter occur only here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ MATH_VARIABLES = (
     *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
 )
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+CHOSEN: set[str] = set()  # the kinds of devices that this process has chosen
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ class Machine:
     def generator(self, seed: int, purpose: str, *counters: int) -> torch.Generator:
         """A generator on the device that depends only on its arguments."""
         return generator_on(self.device, seed, purpose, *counters)
+
+    @property
+    def needs_self_test(self) -> bool:
+        """Whether nobody has tested vitlab on this kind of device."""
+        return self.device.type == "mps"
+
+    @property
+    def sums(self) -> torch.dtype:
+        """The type in which losses are added up: float64, where the device has it."""
+        return torch.float64 if has_float64(self.device) else torch.float32
 
     @property
     def records(self) -> bool:
@@ -131,11 +142,7 @@ def choose_machine(config: MachineConfig) -> Machine:
 
     Nothing is timed, so that the same machine always makes the same choice, however busy it is.
     """
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
-        raise ConfigError("torch finds no CUDA GPU for --device cuda; use --device cpu or auto")
-    device = torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
-    reason = "as asked" if config.device != "auto" else "CUDA GPU found" if device.type == "cuda" else "no CUDA GPU"
+    device, reason = choose_device(config)
     allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
     # fp32 means float32, also after a caller's wish for faster products
     if torch.get_float32_matmul_precision() != "highest":
@@ -155,6 +162,33 @@ def choose_machine(config: MachineConfig) -> Machine:
     return Machine(
         *(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason, flush)
     )
+
+
+def choose_device(config: MachineConfig) -> tuple[torch.device, str]:
+    """The device and why; ConfigError for a GPU that does not exist. Apple's GPU is never chosen unless asked for."""
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ConfigError("torch finds no CUDA GPU for --device cuda; use --device cpu or auto")
+    if config.device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("torch finds no Apple GPU for --device mps; use --device cpu or auto")
+    if config.device == "mps" and config.precision == "bf16":
+        raise ConfigError("--precision bf16 is not supported on Apple's GPU; use fp32")
+    if config.device == "auto":
+        chosen, reason = ("cuda", "CUDA GPU found") if has_gpu else ("cpu", "no CUDA GPU")
+    else:
+        chosen, reason = config.device, "as asked"
+    CHOSEN.add(chosen)
+    return torch.device(chosen), reason
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether ``device`` computes in double precision."""
+    return device.type != "mps"
+
+
+def where_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` where it can be computed with in float64: on its device, or copied to the host."""
+    return tensor if has_float64(tensor.device) else tensor.cpu()
 
 
 @contextmanager
@@ -199,6 +233,8 @@ def has_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return False
     limited = torch.backends.cpu.get_cpu_capability() == "AVX2"  # ATEN_CPU_CAPABILITY: the processor has more
     return multiplies_bf16() and not limited and torch.backends.mkldnn.is_available()
 
@@ -222,6 +258,8 @@ def seed_torch(seed: int, purpose: str, *counters: int) -> None:
     torch.default_generator.manual_seed(value)  # torch.manual_seed checks every kind of device each time
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(value)
+    if "mps" in CHOSEN:
+        torch.mps.manual_seed(value)
 
 
 def reseed(generator: torch.Generator, seed: int, purpose: str, *counters: int) -> None:
@@ -232,8 +270,11 @@ def reseed(generator: torch.Generator, seed: int, purpose: str, *counters: int) 
 @contextmanager
 def private_randomness(device: torch.device) -> Iterator[None]:
     """Afterwards, restore the caller's global random state on the CPU and on ``device``."""
+    state = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+    if state is not None:
+        torch.mps.set_rng_state(state)
 
 
 def generator_on(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:
@@ -277,6 +318,8 @@ class Stopwatch:
     def _wait(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
 
 
 def environment(machine: Machine) -> dict[str, Any]:
@@ -289,7 +332,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device_name": device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **{name: getattr(machine, name) for name in chosen},
         "allocator": machine.allocator,
@@ -298,6 +341,13 @@ def environment(machine: Machine) -> dict[str, Any]:
         "kernels_multiply_by": machine.kernels_multiply_by,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"GPU of {cpu_name()}" if device.type == "mps" else cpu_name()
 
 
 def gemm_gflops(machine: Machine, size: int = 1024, seconds: float = 0.5) -> float:

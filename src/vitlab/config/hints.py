@@ -82,11 +82,7 @@ ABSENT = {
 # (knob, another program's value) -> what to use, or why there is no such value.
 VALUES = {
     **{("device", word): "use cuda, for an NVIDIA GPU" for word in ("gpu", "cuda:0", "nvidia", "rocm", "hip")},
-    **{
-        ("device", word): "Apple's GPU is not supported: vitlab is tested on CPUs and NVIDIA GPUs only, and networks "
-        "this small train in seconds to minutes on a CPU; use cpu"
-        for word in ("mps", "metal")
-    },
+    ("device", "metal"): "use mps, for Apple's GPU",
     **{("device", word): "TPUs are not supported; use cpu" for word in ("tpu", "xla")},
     **{
         ("precision", word): "use bf16, which needs no loss scaling"

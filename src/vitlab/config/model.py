@@ -175,8 +175,6 @@ class ModelConfig:
     def _check_heads(self) -> None:
         if self.attn_form == "merged" and self.num_heads != 1:
             raise ConfigError(f"attn_form merged has one head, not {self.num_heads}; use --num-heads 1, or qkv")
-        if self.locality and not self.attn_bias:
-            raise ConfigError("locality is what attn_bias starts from, which is off; add --attn-bias, or locality 0")
         if self.head_dim is None and self.embed_dim % self.num_heads:
             divisors = [n for n in range(1, self.embed_dim + 1) if self.embed_dim % n == 0]
             near = sorted(divisors, key=lambda n: abs(n - self.num_heads))[:3]

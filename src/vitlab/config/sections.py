@@ -296,8 +296,11 @@ class TrainConfig:
 class MachineConfig:
     """Where and how to compute. These knobs change speed and rounding, but not what is computed."""
 
-    device: Literal["auto", "cpu", "cuda"] = knob(
-        "auto", "Where to compute; auto uses a CUDA GPU if there is one.", essential=True
+    device: Literal["auto", "cpu", "cuda", "mps"] = knob(
+        "auto",
+        "Where to compute; auto uses a CUDA GPU if there is one. mps is Apple's GPU: nobody has tested vitlab on it, "
+        "so a short test compares its numbers with the CPU's first.",
+        essential=True,
     )
     precision: Literal["auto", "fp32", "bf16"] = knob(
         "auto",

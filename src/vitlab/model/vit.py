@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
+from vitlab.errors import ConfigError
 from vitlab.model.block import Attention, Block, make_norm
 from vitlab.model.description import Description, Squares, head_multiply_adds
 from vitlab.model.patches import check_preprocessed, patch_length, patchify
@@ -250,7 +251,9 @@ def _initialize_bias(attn: Attention, config: ModelConfig, block: int) -> None:
     lie on a circle of one patch around the token; a single head looks at the token itself. In every second block the
     circle is turned by half the angle between two heads, so that four heads see all eight neighbours in turn.
     """
-    heads, grid, bias_hNN = config.num_heads, config.grid, cast(Tensor, attn.bias)
+    if attn.bias is None:
+        raise ConfigError("locality is what attn_bias starts from, which is off; add --attn-bias, or use locality 0")
+    heads, grid, bias_hNN = config.num_heads, config.grid, attn.bias
     angles_h = (torch.arange(heads) + 0.5 * (block % 2)) * (2 * math.pi / heads)
     radius = 0.0 if heads == 1 else 1.0
     steps = torch.arange(grid)

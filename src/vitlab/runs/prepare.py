@@ -28,6 +28,7 @@ from vitlab.runs.start import Source, Start, start_from, validation_cut
 from vitlab.text import counted, few, percent
 from vitlab.training.augment import check_flip
 from vitlab.training.preprocess import Preprocess
+from vitlab.training.selftest import check_device
 from vitlab.training.step import Task
 
 
@@ -95,7 +96,10 @@ def prepare(
     train = to_device(weighed, machine.device)
     preprocess = start.preprocess if start is not None else make_preprocess(config, dataset)
     task = Task(config, train, val, preprocess, machine, kernels, start.old if start is not None else frozenset())
-    return Prepared(config, dataset, task, model.to(machine.device), drawing, start, rehearsal)
+    model = model.to(machine.device)
+    if machine.needs_self_test:
+        check_device(model, task, note)
+    return Prepared(config, dataset, task, model, drawing, start, rehearsal)
 
 
 def with_rehearsal(

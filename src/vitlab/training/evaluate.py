@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.data.batches import DeviceSplit
-from vitlab.machine import Machine
+from vitlab.machine import Machine, where_float64
 from vitlab.training.preprocess import Preprocess
 
 View = Callable[[Tensor], Tensor]
@@ -117,9 +117,9 @@ def top_k(logits_NK: Tensor, labels_N: Tensor, k: int) -> float:
 
 
 def confusion(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """How many images of each class (row) were classified as each class (column): int64 [K, K]."""
+    """How many images of each class (row) were classified as each class (column): int64 [K, K], on the CPU."""
     classes = logits_NK.shape[1]
-    pairs_N = labels_N * classes + logits_NK.argmax(dim=1)
+    pairs_N = (labels_N * classes + logits_NK.argmax(dim=1)).cpu()
     return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
 
 
@@ -163,6 +163,7 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, bins: int = 15) -> Reliabil
     (Naeini et al. 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On
     Calibration of Modern Neural Networks", eq. 3).
     """
+    logits_NK, labels_N = where_float64(logits_NK), where_float64(labels_N)
     confidence_N, guesses_N = logits_NK.double().softmax(dim=1).max(dim=1)
     right_N = (guesses_N == labels_N).double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits_NK.device)
@@ -183,7 +184,7 @@ def guess_top1(labels_N: Tensor) -> float:
 
 def guess_loss(labels_N: Tensor) -> float:
     """The mean cross-entropy in nats of always answering with the classes' shares: the entropy of the labels."""
-    shares_K = torch.bincount(labels_N).double() / len(labels_N)
+    shares_K = torch.bincount(labels_N).cpu().double() / len(labels_N)
     return float(torch.special.entr(shares_K).sum())
 
 

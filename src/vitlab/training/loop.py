@@ -104,7 +104,7 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
         parameter.requires_grad_(name not in frozen)
     average = deepcopy(model) if optim.ema_decay else None
     optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels, task.old)
-    sums = torch.zeros(2, dtype=torch.float64, device=machine.device)
+    sums = torch.zeros(2, dtype=machine.sums, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
     draws = machine.generator(task.config.train.seed, "augment", 0)
     state = State(model, optimizers, sums, draws, average, {}, Counters(), *clocks)
@@ -197,7 +197,7 @@ def restore(state: State, task: Task, checkpoint: Checkpoint) -> None:
         state.average.load_state_dict(parts["average"])
     state.best = parts["best"]
     state.counters = Counters(**checkpoint.counters)
-    state.sums.copy_(torch.tensor([state.counters.loss_sum, state.counters.correct_sum], dtype=torch.float64))
+    state.sums.copy_(torch.tensor([state.counters.loss_sum, state.counters.correct_sum], dtype=task.machine.sums))
     state.clock = task.machine.stopwatch(state.counters.train_seconds)
     state.wall = task.machine.stopwatch(state.counters.wall_seconds)
 

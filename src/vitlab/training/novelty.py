@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.data.batches import DeviceSplit
+from vitlab.machine import where_float64
 from vitlab.model import Network
 from vitlab.randomness import numpy_generator
 from vitlab.training.evaluate import at_once, evaluating
@@ -186,7 +187,8 @@ def traits_of(model: Network, images_NHWC: Tensor, preprocess: Preprocess, batch
         for images in images_NHWC.split(at_once(batch_size, images_NHWC, preprocess)):
             inputs_BCSS = preprocess(images)
             features_BF = model.features(inputs_BCSS)
-            found.append(traits(model, preprocess, inputs_BCSS, features_BF, model.head(features_BF)).cpu())
+            parts = map(where_float64, (inputs_BCSS, features_BF, model.head(features_BF)))
+            found.append(traits(model, preprocess, *parts).cpu())
     return torch.cat(found)
 
 

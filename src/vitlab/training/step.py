@@ -178,7 +178,7 @@ def forward_backward_step(state: State, task: Task, batch: Batch, augmented: boo
     for optimizer in state.optimizers:
         optimizer.step()
     correct = (logits.detach().argmax(dim=1) == larger_part(labels, share_B)).sum()
-    state.sums += torch.stack([loss.detach().double() * len(labels), correct.double()])
+    state.sums += torch.stack([loss.detach().to(state.sums) * len(labels), correct.to(state.sums)])
     return True
 
 
