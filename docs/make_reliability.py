@@ -30,7 +30,8 @@ NOT_COVERED = """
 - **GPUs**: everything here ran on a CPU. A run on a GPU resumes too, but its bits can differ
   ([why](../reference/run-folder.md)).
 - **Network file systems**, on which locks and renames may behave differently.
-- **Several machines**: studies on a Ray cluster are tested elsewhere (`tests/test_study_ray.py`), without attacks.
+- **Several machines**: studies on clusters are attacked by `python -m benchmarks.cluster`, on nodes that are processes
+  of one machine ([what came of it](../do/studies.md#on-a-cluster)).
 - **A decoder that crashes** ends `vitlab serve`, because it runs in a thread of the server.
 - **Raw bandwidth**: a client with a faster line than yours can fill it. Put a proxy in front of a public server.
 - **Pictures made to fool a network** (adversarial examples). They can fool every classifier, including these.

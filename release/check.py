@@ -38,7 +38,7 @@ NEEDED = (
     "vitlab/zoo/mnist/model.safetensors",
 )  # fmt: skip
 ABOUT = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
-UNWANTED = ("pytest", "mypy", "ruff", "hypothesis", "onnx", "ray", "optuna", "tensorboard", "mlflow")
+UNWANTED = ("pytest", "mypy", "ruff", "hypothesis", "onnx", "ray", "submitit", "optuna", "tensorboard", "mlflow")
 RELATIVE = re.compile(r"\]\((?!https?:)[^)]*\)|<img [^>]*src=\"(?!https?:)")
 INSIDE = """
 import importlib.util, json, sys

@@ -9,7 +9,10 @@ import torch
 from tests.browser import chromium as chromium
 
 # Files that take longest, to begin with: at the end, one of them would keep one process busy and the other waiting.
-LONG = ("study_ray", "study_command", "executors", "report", "page_use", "resume", "export_files", "signals", "page")
+LONG = (
+    *("study_ray", "study_slurm", "study_command", "executors", "report", "page_use", "resume", "export_files"),
+    *("signals", "page"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from vitlab.config import RunConfig
 from vitlab.files import make_folder, write_json
 from vitlab.studies.grid import Cell, Study, make_cells
-from vitlab.studies.unit import Ending, Unit
+from vitlab.studies.unit import Ending, Unit, Whereabouts
 
 TIMES = ("train_seconds", "wall_seconds", "images_per_second", "ended_utc", "attempts", "beside")
 
@@ -73,6 +73,9 @@ class Pretender:
     def trained_on(self, unit: Unit) -> str | None:
         """The digest of the images that it pretends to have used."""
         return unit.data_sha256
+
+    def where(self) -> dict[str, Whereabouts]:
+        return {}
 
     def stop(self) -> None:
         self.running, self.stopped = [], self.stopped + 1

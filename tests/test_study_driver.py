@@ -11,9 +11,11 @@ from filelock import FileLock
 
 from tests.studies import Pretender, a_study, cells, timeless
 from vitlab.errors import RunError, RunInUseError
+from vitlab.files import make_folder
 from vitlab.studies import driver
 from vitlab.studies.driver import Driver, Progress, read_rows, read_study
 from vitlab.studies.grid import Study
+from vitlab.studies.unit import Ending
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +246,40 @@ def test_progress_counts_and_estimates(tmp_path: Path) -> None:
     progress = Progress(10, rows=[{"status": "done"}] * 4, seconds=[3.0, 5.0], slots=2)
     assert progress.seconds_left == 6 * 4.0 / 2
     assert Progress(10).seconds_left is None
+
+
+class Cluster(Pretender):
+    """Loses the place of (1, 0) ``losses`` times; ``brings``: each time after another checkpoint."""
+
+    def __init__(self, losses: int, brings: bool) -> None:
+        super().__init__()
+        self.losses, self.brings = losses, brings
+
+    def ended(self, seconds: float) -> list[Ending]:
+        unit = self.running[0]
+        if self.began[-1] != (1, 0) or not self.losses:
+            return super().ended(seconds)
+        self.running, self.losses = [], self.losses - 1
+        if self.brings:
+            name = f"step-{100 - self.losses:09d}-{'ab' * 16}.safetensors"
+            make_folder(unit.folder / "checkpoints")
+            (unit.folder / "checkpoints" / name).touch()
+        return [Ending(unit, 1, "its node n1 is lost")]
+
+
+def test_a_run_that_loses_its_place_goes_on_at_once_and_uses_up_no_attempt(tmp_path: Path) -> None:
+    notes, executor = list[str](), Cluster(losses=23, brings=True)
+    rows, complete = drive(tmp_path, executor, note=notes.append)
+    assert complete
+    assert [(row["status"], row["attempts"]) for row in rows] == [("done", 1)] * 4
+    assert executor.began == [(1, 0)] * 24 + [(2, 0), (1, 1), (2, 1)]
+    assert notes[0] == "depth 1, seed 0: its node n1 is lost; it continues from its checkpoint of step 78"
+    assert len(notes) == 23
+
+
+def test_a_run_that_never_gets_anywhere_is_given_up(tmp_path: Path) -> None:
+    notes, executor = list[str](), Cluster(losses=10**6, brings=False)
+    rows, _ = drive(tmp_path, executor, a_study(1, seeds=1), note=notes.append)
+    assert [row["status"] for row in rows] == ["crashed"]
+    assert notes[0] == "depth 1, seed 0: its node n1 is lost; it has no checkpoint yet and begins again"
+    assert len(executor.began) == driver.MOST_LOSSES + 2

@@ -1,11 +1,8 @@
-"""A study on a Ray cluster of two nodes, one of which goes away in the middle, against the same study on this machine.
-
-python -m tests.test_study_ray      prints how much faster two workers are than one
-"""
+"""A study on a Ray cluster of two nodes, one of which goes away in the middle, against runs in this process."""
 
 from __future__ import annotations
 
-import tempfile
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +10,26 @@ from typing import Any
 
 import pytest
 
+from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
+from vitlab import files
 from vitlab.errors import ConfigError
-from vitlab.studies.driver import Driver, Executor, Progress
-from vitlab.studies.executors.local import LocalExecutor
+from vitlab.files import read_json, sha256
+from vitlab.progress import Lines
+from vitlab.runs.session import train_run
+from vitlab.studies.driver import Driver, Progress
+from vitlab.studies.executors.follow import newest_checkpoint
 from vitlab.studies.executors.ray import RayExecutor
 from vitlab.studies.grid import Study, make_cells
+from vitlab.studies.unit import Unit, begin_or_continue
 
 pytest.importorskip("ray")
-RESULTS = ("cell", "seed", "status", "test_top1", "val_top1", "params", "run")
+PATIENCE_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes of one core, of which the first test leaves one: starting them takes much longer than what they do."""
+    """Two nodes of one core, of which the second test leaves one: starting them takes much longer than what they do."""
     from ray.cluster_utils import Cluster
 
     # Connected at once, and so to the head: a node that the driver is connected to cannot be removed.
@@ -36,53 +39,109 @@ def cluster() -> Iterator[Any]:
     made.shutdown()  # type: ignore[no-untyped-call]
 
 
-def small_study(folder: Path, epochs: int = 2, seeds: int = 3) -> Study:
-    base = tiny_config(write_npz(folder / "glyphs.npz"), epochs=epochs, threads=1, checkpoint_seconds=60.0)
-    return Study("small", make_cells(base, [{"depth": 1}, {"depth": 2}], {}), tuple(range(seeds)))
+@pytest.fixture(scope="module")
+def executor(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
+    """One for all tests. The nodes' cache is a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        made = RayExecutor(cluster.address, cpus=1, gpus=0)
+        yield made
+        made.stop()
 
 
-def run(study: Study, folder: Path, executor: Executor, show: Any = lambda progress: None) -> list[Any]:
-    try:
-        rows, complete = Driver(study, folder / "study", folder / "runs", executor, show=show).run()
-    finally:
-        executor.stop()
-    assert complete
-    return rows
+def small_study(data: Path, epochs: int) -> Study:
+    base = tiny_config(data, epochs=epochs, checkpoint_seconds=0.2)
+    return Study("small", make_cells(base, [{"depth": 1}, {"depth": 2}], {}), (0,))
 
 
-def test_a_node_that_goes_away_costs_nothing_but_time(cluster: Any, tmp_path: Path) -> None:
-    study = small_study(tmp_path)
+def test_nodes_that_are_too_small_or_other_or_do_not_see_the_storage_are_refused(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "cpus", 99)
+        with pytest.raises(ConfigError, match=r"needs 99 CPU and 0 GPU on one node, but the Ray .* at most 1 CPU"):
+            executor.check_size()
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "here", executor.here | {"torch": "2.3.5"})
+        with pytest.raises(ConfigError, match=r"^node \S+ has torch 2\.\d+\.\d+, but this machine has torch 2\.3\.5: "):
+            executor.survey()
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "storage", tmp_path / "shared")
+        executor.survey()
+        patch.setattr(files, "write_bytes", lambda path, data: None)  # the file to look for
+        with pytest.raises(ConfigError, match=r"does not see \S+shared; .*storage.* takes a folder that all"):
+            executor.survey()
+
+
+def test_a_node_that_goes_away_costs_nothing_but_time(
+    cluster: Any, executor: RayExecutor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run on the node that dies continues on the other one from the last checkpoint that has arrived."""
+    study = small_study(write_npz(tmp_path / "glyphs.npz"), epochs=150)
     second = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
-    removed: list[int] = []
+    (mark,) = (
+        f"({one['NodeID'][:4]})" for one in executor.nodes() if one["RayletSocketName"] == second.raylet_socket_name
+    )
+    lines, lost = Lines(), list[str]()
+    assert executor.slots == 2
 
-    def remove(progress: Progress) -> None:
-        if len(progress.rows) >= 2 and not removed:
-            removed.append(len(progress.rows))
+    def watch(progress: Progress) -> None:
+        lines.show(progress)
+        there = [name for name, place in progress.where.items() if place.node.endswith(mark)]
+        if not lost and there and all(newest_checkpoint(folder) for folder in (tmp_path / "runs").iterdir()):
+            lost.append(there[0])
             cluster.remove_node(second, allow_graceful=False)
 
-    executor = RayExecutor(cluster.address, cpus=1, gpus=0)
-    assert executor.slots == 2
-    far = run(study, tmp_path / "ray", executor, remove)
-    near = run(study, tmp_path / "local", LocalExecutor(slots=2, cores=2))
-    assert removed == [2] or removed == [3]
-    assert len(far) == 6
-    assert [[row[name] for name in RESULTS] for row in far] == [[row[name] for name in RESULTS] for row in near]
-    for row in far:  # whole run folders have come back
-        own, other = (tmp_path / place / "runs" / row["run"] for place in ("ray", "local"))
-        assert (own / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    notes = list[str]()
+    driver = Driver(study, tmp_path / "study", tmp_path / "runs", executor, note=notes.append, show=watch)
+    rows, complete = driver.run()
+    assert complete
+    assert [(row["status"], row["attempts"]) for row in rows] == [("done", 1)] * 2
+    (note,) = notes
+    assert note.startswith(f"{lost[0]}: its node")
+    assert "it continues from its checkpoint of step" in note
+    resumed = 0
+    for job, row in zip(study.order, rows, strict=True):  # whole run folders have come back
+        train_run(job.config, tmp_path / "here" / job.digest)
+        assert trace(tmp_path / "runs" / row["run"]) == trace(tmp_path / "here" / job.digest)
+        resumed += len(read_json(tmp_path / "runs" / row["run"] / "environment.json")["resumed"])
+    assert resumed == 1
+    assert executor.slots == 1
+    out, shown = capsys.readouterr()
+    assert out == ""
+    assert len(set(re.findall(r"depth \d, seed 0: on \S+ \(\w+\)", shown))) == 3  # one run has been on both nodes
+    assert "epochs done" in shown
 
 
-def test_what_fails_there_is_a_row_here(cluster: Any, tmp_path: Path) -> None:
-    study = small_study(tmp_path, seeds=1)
-    (tmp_path / "glyphs.npz").unlink()
-    rows = run(study, tmp_path, RayExecutor(cluster.address, cpus=1, gpus=0))
-    assert [row["status"] for row in rows] == ["crashed", "crashed"]
-    assert "glyphs.npz" in rows[0]["log"][-1]
-
-
-def test_more_than_the_cluster_has(cluster: Any) -> None:
-    with pytest.raises(ConfigError, match=r"needs 99 CPU and 0 GPU, but the Ray cluster has [12] CPU"):
-        RayExecutor(cluster.address, cpus=99, gpus=0)
+def test_images_go_where_there_are_none_and_a_stopped_study_keeps_its_state(
+    executor: RayExecutor, tmp_path: Path
+) -> None:
+    data = write_npz(tmp_path / "glyphs.npz")
+    study, content, executor.storage = small_study(data, epochs=60), data.read_bytes(), tmp_path / "shared"
+    first, second = study.order
+    units = [
+        Unit(job.digest, job.config.to_dict(), tmp_path / "runs" / job.digest, tmp_path / "log", sha256(content))
+        for job in (first, second)
+    ]
+    assert executor.pieces(units[0])  # packed before they vanish here, and so on the node
+    data.unlink()
+    executor.begin(units[0])
+    endings, until = [], time.monotonic() + PATIENCE_SECONDS
+    while not endings and time.monotonic() < until:
+        endings = executor.ended(1.0)
+    assert [(ending.unit.name, ending.code) for ending in endings] == [(first.digest, 0)]
+    assert (files.user_cache() / "shipped" / sha256(content)[:32] / "glyphs.npz").read_bytes() == content
+    assert not (tmp_path / "shared" / first.digest).exists()
+    executor.begin(units[1])
+    while not newest_checkpoint(tmp_path / "shared" / second.digest) and time.monotonic() < until:
+        executor.ended(0.1)
+    executor.stop()
+    assert read_json(units[1].folder / "result.json")["status"] == "interrupted"
+    data.write_bytes(content)
+    begin_or_continue(second.config, units[1].folder, sha256(content))
+    for job, unit in zip((first, second), units, strict=True):
+        train_run(job.config, tmp_path / "here" / job.digest)
+        assert trace(unit.folder) == trace(tmp_path / "here" / job.digest)
 
 
 def test_an_address_that_does_not_answer() -> None:
@@ -90,24 +149,3 @@ def test_an_address_that_does_not_answer() -> None:
     with pytest.raises(ConfigError, match=r"no Ray cluster answers at address=.127\.0\.0\.1:9."):
         RayExecutor("127.0.0.1:9", cpus=1, gpus=0)
     assert time.monotonic() - began < 10
-
-
-def main() -> None:
-    """Efficiency of two workers against one: the same runs, on clusters of one and of two cores."""
-    from ray.cluster_utils import Cluster
-
-    seconds = {}
-    for cores in (1, 2):
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cores, "include_dashboard": False})
-        with tempfile.TemporaryDirectory() as name:
-            executor = RayExecutor(cluster.address, cpus=1, gpus=0)
-            began = time.monotonic()
-            run(small_study(Path(name), epochs=200), Path(name), executor)
-            seconds[cores] = time.monotonic() - began
-        cluster.shutdown()  # type: ignore[no-untyped-call]
-    print(f"8 runs: {seconds[1]:.1f} s with one worker, {seconds[2]:.1f} s with two: ", end="")
-    print(f"efficiency {seconds[1] / seconds[2] / 2:.0%}")
-
-
-if __name__ == "__main__":
-    main()

@@ -25,6 +25,7 @@ from vitlab.runs.session import Reporter
 from vitlab.studies.driver import Progress
 from vitlab.studies.driver import Row as StudyRow
 from vitlab.studies.summary import accuracy_of, split_of
+from vitlab.studies.unit import Whereabouts
 from vitlab.text import counted, duration, percent, printable, say
 from vitlab.training.step import Counters, Row, Task
 
@@ -32,6 +33,7 @@ REFRESH_SECONDS = 0.2
 WIDE, NARROW = 88, 60  # columns: what all numbers need, and what a few need
 NOTEBOOK_SECONDS = 0.5  # between two updates of a cell's output, each of which is a message to the browser
 MONITORED = {"val_balanced_accuracy": "balanced", "val_macro_f1": "macro F1"}  # short, in the line of an epoch
+TOLD_SECONDS = 60.0  # between two reports of what runs where, line by line
 LAST_ROWS = 8  # of a study that a live table shows
 
 
@@ -191,7 +193,7 @@ class StudyBoard:
         if not progress.total:
             return []
         ended = [["" if row["status"] == "done" else "failed", row_line(row, progress.split)] for row in progress.rows]
-        lines = ended[-LAST_ROWS:] + [["running", name] for name in progress.running]
+        lines = ended[-LAST_ROWS:] + [["running", running_line(progress, name)] for name in progress.running]
         rows = [[html.text(line), html.text(state)] for state, line in lines]
         return [bar_of(len(progress.rows), progress.total, study_line(progress)), html.table([], rows, 2)]
 
@@ -288,10 +290,13 @@ def choose_watch(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[
 
 
 class Lines:
-    """Prints each run of a study once, when it has ended."""
+    """Prints each run of a study when it has ended. On a cluster, it also says to which node a run has come, and once a
+    minute how far it is."""
 
     def __init__(self) -> None:
         self.printed: set[tuple[str, int]] | None = None  # cells and seeds
+        self.nodes: dict[str, str] = {}
+        self.told_at = time.monotonic()
 
     def show(self, progress: Progress) -> None:
         """A line for what has ended since the last call; at the start, one for what was done before."""
@@ -301,6 +306,30 @@ class Lines:
         for job in ended.keys() - (ended.keys() if self.printed is None else self.printed):
             say(f"{study_line(progress)}: {row_line(ended[job], progress.split)}")
         self.printed = set(ended)
+        self.show_nodes(progress)
+
+    def show_nodes(self, progress: Progress) -> None:
+        """A line for each run that has come to another node."""
+        for name, place in progress.where.items():
+            if place.node and place.node != self.nodes.get(name):
+                say(f"{printable(name)}: {place_line(place)}")
+        self.nodes = {name: place.node for name, place in progress.where.items()}
+        if progress.where and time.monotonic() - self.told_at >= TOLD_SECONDS:
+            self.told_at = time.monotonic()
+            for name, place in progress.where.items():
+                say(f"{printable(name)}: {place_line(place)}")
+
+
+def place_line(place: Whereabouts) -> str:
+    """Where a run of a study is, and how far: on gpu-7, 3 epochs done."""
+    if not place.node:
+        return f"waits for {place.waits_for}"
+    return f"on {printable(place.node)}, {counted(place.epochs, 'epoch')} done"
+
+
+def running_line(progress: Progress, name: str) -> str:
+    """A run in progress."""
+    return printable(name) + (f": {place_line(progress.where[name])}" if name in progress.where else "")
 
 
 def study_line(progress: Progress) -> str:
@@ -327,5 +356,5 @@ def live_table(progress: Progress) -> Table:
     for row in progress.rows[-LAST_ROWS:]:
         table.add_row("done" if row["status"] == "done" else "[red]failed[/red]", Text(row_line(row, progress.split)))
     for name in progress.running:
-        table.add_row("running", Text(printable(name)))
+        table.add_row("running", Text(running_line(progress, name)))
     return table

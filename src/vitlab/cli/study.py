@@ -62,12 +62,17 @@ def add_options(parser: flags.OneLineParser) -> None:
     add("--out", metavar="DIR", type=flags.path, help="folder of the study [runs/studies/NAME-DIGEST]")
     flags.add_runs(parser)
     add("--workers", metavar="N", type=flags.count, help="number of runs at a time; they share the cores [1]")
-    add("--executor", choices=("local", "ray"), default="local", help="compute here or on a Ray cluster [local]")
+    executors = ("local", "ray", "slurm")
+    add("--executor", choices=executors, default="local", help="compute here, on a Ray cluster or by Slurm [local]")
     add("--address", metavar="A", default="auto", help="address of the Ray cluster, HOST:PORT [auto]")
+    storage = "folder that all nodes of the Ray cluster share, for runs in progress [they travel]"
+    add("--storage", metavar="DIR", type=flags.path, help=storage)
+    slurm = "options of sbatch: partition, account, mem, gres ...; time is in minutes [60]"
+    add("--slurm", metavar="NAME=VALUE", nargs="+", action="extend", help=slurm)
     add("--retry-failed", action="store_true", help="try failed runs again")
     flags.add_output(parser)
     flags.add_knobs(parser)
-    flags.hide(parser, "zip", "config", "objective", "runs", "executor", "address", "retry_failed")
+    flags.hide(parser, "zip", "config", "objective", "runs", "executor", "address", "storage", "slurm", "retry_failed")
 
 
 def study(arguments: argparse.Namespace) -> int:
@@ -202,17 +207,26 @@ def carry_out(
 
     folder, runs = arguments.out or default_folder(chosen), arguments.runs or flags.RUNS
     place = Place(folder, runs, arguments.retry_failed, may_be_elsewhere=arguments.executor == "ray")
-    executor = choose_executor(arguments, (search.config if search else chosen.cells[0].config))
+    executor = choose_executor(arguments, (search.config if search else chosen.cells[0].config), folder)
     chosen, rows = run_study(chosen, place, executor, choose_watch(arguments.quiet), search)
     return chosen, folder, rows
 
 
-def choose_executor(arguments: argparse.Namespace, config: RunConfig) -> Executor:
-    """Processes on this machine, or a Ray cluster."""
+def choose_executor(arguments: argparse.Namespace, config: RunConfig, folder: Path) -> Executor:
+    """Processes on this machine, a Ray cluster, or Slurm. ``folder`` is the study's."""
+    for option, owner in (("storage", "ray"), ("slurm", "slurm")):
+        if getattr(arguments, option) is not None and arguments.executor != owner:
+            raise ConfigError(f"--{option} is for --executor {owner}; leave it out, or add that")
+    cpus, gpus = config.machine.threads or 1, int(config.machine.wants_gpu)
     if arguments.executor == "ray":
         from vitlab.studies.executors.ray import RayExecutor
 
-        return RayExecutor(arguments.address, config.machine.threads or 1, int(config.machine.wants_gpu))
+        return RayExecutor(arguments.address, cpus, gpus, arguments.storage)
+    if arguments.executor == "slurm":
+        from vitlab.studies.executors.slurm import IN_QUEUE, SlurmExecutor, parse_options
+
+        options = parse_options(arguments.slurm or [])
+        return SlurmExecutor(options, cpus, gpus, arguments.workers or IN_QUEUE, folder / "logs" / "submitit")
     from vitlab.processor import available_cores
     from vitlab.studies.executors.local import LocalExecutor
 

@@ -87,12 +87,14 @@ def train_run(
     reporter: Reporter = SILENT,
     *,
     data_sha256: str | None = None,
+    data: str | None = None,
     log: str | Iterable[str] = (),
 ) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result, also if it was interrupted or diverged
     (its ``status`` says so). Nothing is written if data or knobs are wrong, or if the images do not have the digest
     ``data_sha256``: DataError. `train` is the same for people: with progress, a folder chosen for you, and a `Run`.
 
+    ``data`` says where the images are, if not where ``config`` says.
     ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"].
 
     >>> import tempfile
@@ -105,7 +107,7 @@ def train_run(
     check_empty(path)
     with memory_errors("preparing the run"):
         source = None if config.train.init_from is None else find_source(config.train.init_from)
-        prepared = prepare(config, reporter.note, start=source)
+        prepared = prepare(config, reporter.note, data, start=source)
     if data_sha256 not in (None, prepared.dataset.digest):
         raise DataError(f"{config.data.data} has changed since the study began (another SHA-256); run the study again")
     check_free_space(path, prepared)

@@ -27,14 +27,16 @@ from vitlab.errors import ConfigError, DataError, DivergedError, OutOfMemoryErro
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.result import KINDS, METRICS
 from vitlab.runs.session import utc_now
+from vitlab.studies.executors.follow import newest_checkpoint
 from vitlab.studies.grid import Job, Study
 from vitlab.studies.images import Images, digest_in
-from vitlab.studies.unit import Ending, Unit, tail
+from vitlab.studies.unit import Ending, Unit, Whereabouts, tail
 from vitlab.text import counted
 
 Row = dict[str, Any]
 
 MOST_ATTEMPTS = 3
+MOST_LOSSES = 10  # of a run's place in a row, without a new checkpoint
 WAIT_SECONDS = 0.5  # between two looks at what is running
 # What a row takes over from the run's result.json.
 RESULTS = (
@@ -74,15 +76,21 @@ DATA_DIGITS = 12  # of the digest of the data, in the name of a run folder
 
 
 class Executor(Protocol):
-    """Computes up to ``slots`` units at a time. When it reports that one has ended, its run folder is on this disk."""
+    """Computes up to ``slots`` units at a time, each from the last checkpoint in its run folder. When it reports that
+    one has ended, that folder is on this disk."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many it computes at a time; on a cluster, that may change."""
 
     def begin(self, unit: Unit) -> None:
         """Start a unit; call only while fewer than ``slots`` are running."""
 
     def ended(self, seconds: float) -> list[Ending]:
         """The units that have ended since the last call; waits at most ``seconds`` for the first."""
+
+    def where(self) -> dict[str, Whereabouts]:
+        """Where the running units are, by their names, if not on this machine."""
 
     def stop(self) -> None:
         """Make all running units save their state and end, and wait for them."""
@@ -95,6 +103,7 @@ class Progress:
     total: int
     rows: list[Row] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
+    where: dict[str, Whereabouts] = field(default_factory=dict)  # those of ``running`` that are on a cluster
     seconds: list[float] = field(default_factory=list)  # of each run that this driver has finished
     slots: int = 1
     split: str = "test"  # the accuracy to show
@@ -118,6 +127,15 @@ class Running:
 
     jobs: list[Job]
     began: float
+    checkpoint: str | None = None  # the newest one when it began
+
+
+@dataclass
+class Tries:
+    """How often a run has begun, and how often in a row it has lost its place without a new checkpoint."""
+
+    attempts: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,37 +229,55 @@ class Driver:
     def work_off(self, todo: list[Job], progress: Progress) -> Iterator[tuple[Job, Row]]:
         """Rows as their runs end. A run that crashes is tried three times, one that diverges once."""
         waiting, running = deque(todo), dict[str, Running]()
-        attempts = dict.fromkeys((job.digest for job in todo), 0)
+        tries = {job.digest: Tries() for job in todo}
         while (waiting or running) and not self.should_stop():
-            self.fill_slots(waiting, running, attempts)
+            self.fill_slots(waiting, running, tries)
             progress.running = [one.jobs[0].name for one in running.values()]
+            there = self.executor.where()
+            progress.where = {one.jobs[0].name: there[name] for name, one in running.items() if name in there}
+            progress.slots = self.executor.slots
             self.show(progress)
             for ending in self.executor.ended(WAIT_SECONDS):
-                one, tries = running.pop(ending.unit.name), attempts[ending.unit.name]
+                one, tried = running.pop(ending.unit.name), tries[ending.unit.name]
                 progress.running.remove(one.jobs[0].name)
                 if ending.code == RunInUseError.exit_code:  # by a killed driver's last run, or by another study
-                    attempts[ending.unit.name] -= 1
+                    tried.attempts -= 1
                     waiting.extend(one.jobs)
                     time.sleep(WAIT_SECONDS)
-                elif ending.code in FINAL or tries >= MOST_ATTEMPTS:
+                elif ending.lost and self.may_go_on(one, ending, tried):
+                    waiting.extendleft(reversed(one.jobs))
+                elif ending.code in FINAL or tried.attempts >= MOST_ATTEMPTS:
                     progress.seconds.append(time.monotonic() - one.began)
-                    yield from ((job, self.end_of(job, ending, tries)) for job in one.jobs)
+                    yield from ((job, self.end_of(job, ending, tried.attempts)) for job in one.jobs)
                 else:
                     self.note(f"{one.jobs[0].name} ended with exit code {ending.code}; trying again")
                     waiting.extendleft(reversed(one.jobs))
 
-    def fill_slots(self, waiting: deque[Job], running: dict[str, Running], attempts: dict[str, int]) -> None:
+    def may_go_on(self, one: Running, ending: Ending, tried: Tries) -> bool:
+        """Whether a run that has lost its place begins again without counting as an attempt; a line about it."""
+        newest = newest_checkpoint(ending.unit.folder)
+        tried.losses = tried.losses + 1 if newest == one.checkpoint else 1
+        if tried.losses >= MOST_LOSSES:
+            return False
+        tried.attempts -= 1
+        how = "it has no checkpoint yet and begins again"
+        if newest:
+            how = f"it continues from its checkpoint of step {int(newest.split('-')[1]):,}"
+        self.note(f"{one.jobs[0].name}: {ending.lost}; {how}")
+        return True
+
+    def fill_slots(self, waiting: deque[Job], running: dict[str, Running], tries: dict[str, Tries]) -> None:
         """Start jobs while there are free slots. Two cells with the same configuration share a run."""
         while waiting and (len(running) < self.executor.slots or waiting[0].digest in running):
             job = waiting.popleft()
             if job.digest in running:
                 running[job.digest].jobs.append(job)
                 continue
-            running[job.digest] = Running([job], time.monotonic())
-            attempts[job.digest] += 1
+            tries[job.digest].attempts += 1
             log = self.folder / "logs" / f"{job.digest}.txt"
             digest = self.images.digest(job.config.data.data)
             folder = self.runs / self.run_name(job)
+            running[job.digest] = Running([job], time.monotonic(), newest_checkpoint(folder))
             self.executor.begin(Unit(job.digest, job.config.to_dict(), folder, log, digest))
 
     def row_of(self, job: Job, folder: Path) -> Row | None:

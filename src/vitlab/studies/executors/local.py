@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from vitlab import files
 from vitlab.errors import storage_error
-from vitlab.studies.unit import Ending, Unit, start
+from vitlab.studies.unit import Ending, Unit, Whereabouts, start
 
 POLL_SECONDS = 0.05
 STOP_SECONDS = 60.0  # for a unit to save its state after SIGTERM
@@ -38,6 +38,10 @@ class LocalExecutor:
                 self.running = [pair for pair in self.running if pair not in found]
                 return [Ending(unit, close(process)) for unit, process in found]
             time.sleep(POLL_SECONDS)
+
+    def where(self) -> dict[str, Whereabouts]:
+        """Nothing: all units are here."""
+        return {}
 
     def stop(self) -> None:
         """Send SIGTERM to all, so that they save their state, and SIGKILL to those still running a minute later."""
