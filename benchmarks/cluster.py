@@ -2,12 +2,13 @@
 
     python -m benchmarks.cluster --out benchmarks/results/cluster-NAME.json
     python -m benchmarks.cluster --show benchmarks/results/cluster-NAME.json
+    python -m benchmarks.cluster --only ray slurm --out ...      some of the parts ray, slurm and scale
 
 All nodes are processes of this machine, each with one core. Ray: 12 runs on three nodes, two of which are killed and
 replaced at random; every row, and the weights of every run, must be those of the same study in local processes, and no
-run may begin anew once one of its checkpoints has arrived. Then the same four longer runs on one node and on two, and
-in one and two local processes, which says what the machine itself allows. Slurm: submitit's own executor starts six
-runs, and one of them is preempted. --quick makes all runs short, to try the script.
+run may begin anew once one of its checkpoints has arrived. Slurm: submitit's own executor starts six runs,
+and one of them is preempted. Scale: the same longer runs on one Ray node and on two, and in one and two local
+processes, which says what the machine itself allows. --quick makes all runs short, to try the script.
 """
 
 from __future__ import annotations
@@ -41,18 +42,19 @@ from vitlab.studies.executors.slurm import SlurmExecutor
 from vitlab.studies.grid import Study, make_cells
 
 SAME = ("cell", "seed", "status", "test_top1", "test_loss", "val_top1", "params", "run", "attempts")
-ATTACK_SECONDS, LONG_SECONDS, SLURM_SECONDS = 15.0, 35.0, 10.0  # of a run on an idle core
+PARTS = ("ray", "slurm", "scale")
+ATTACK_SECONDS, LONG_SECONDS, SLURM_SECONDS = 10.0, 35.0, 6.0  # of a run on an idle core
 QUICK = 10  # times shorter
-PAUSE_SECONDS = (3.0, 9.0)  # between two attacks, drawn evenly
+PAUSE_SECONDS = (10.0, 30.0)  # between two attacks, drawn evenly: a node and a run take seconds to start
 CHECKPOINT_SECONDS = 2.0
 NODES = 3
 CALIBRATION_EPOCHS = 5
 
 
-def study_of(epochs: float, seeds: int, **knobs: Any) -> Study:
-    """Two cells with these seeds; each run takes one thread."""
-    base = config_of(epochs).with_knobs(**knobs)
-    return Study("cluster", make_cells(base, [{"depth": 1}, {"depth": 2}], {}), tuple(range(seeds)))
+def study_of(epochs: float, seeds: int, *depths: int) -> Study:
+    """A cell for each depth, with these seeds; each run takes one thread."""
+    cells = make_cells(config_of(epochs), [{"depth": depth} for depth in depths], {})
+    return Study("cluster", cells, tuple(range(seeds)))
 
 
 def config_of(epochs: float) -> RunConfig:
@@ -91,7 +93,6 @@ class Attack:
     cluster: Any
     runs: Path
     draw: random.Random
-    pause: float
     others: list[Any]
     due: float = 0.0
     removed: int = 0
@@ -106,7 +107,7 @@ class Attack:
         if self.due and time.monotonic() >= self.due:
             self.change()
         if not self.due or time.monotonic() >= self.due:
-            self.due = time.monotonic() + self.pause * self.draw.uniform(*PAUSE_SECONDS)
+            self.due = time.monotonic() + self.draw.uniform(*PAUSE_SECONDS)
 
     def look_at(self, folder: Path) -> None:
         """Count a run that began at another time than before although it had a checkpoint."""
@@ -137,12 +138,12 @@ def ray_cluster(nodes: int) -> tuple[Any, list[Any]]:
     return made, [made.add_node(num_cpus=1) for _ in range(nodes - 1)]
 
 
-def attack_ray(study: Study, place: Path, shorter: float) -> dict[str, Any]:
+def attack_ray(study: Study, place: Path) -> dict[str, Any]:
     """The study on nodes that come and go, and in local processes."""
     near = carried_out(study, place / "local", LocalExecutor(2, 2))
     cluster, others = ray_cluster(NODES)
     try:
-        attack = Attack(cluster, place / "ray" / "runs", random.Random(7), 1 / shorter, others)
+        attack = Attack(cluster, place / "ray" / "runs", random.Random(7), others)
         far = carried_out(study, place / "ray", RayExecutor(cluster.address, 1, 0), attack)
     finally:
         cluster.shutdown()
@@ -209,56 +210,62 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All parts."""
     machine, shorter = choose_machine(MachineConfig(threads=1)), QUICK if arguments.quick else 1
     epoch = epoch_seconds()
-    attacked, long, queued = (
-        study_of(math.ceil(seconds / shorter / epoch), seeds)
-        for seconds, seeds in ((ATTACK_SECONDS, 6), (LONG_SECONDS, 2), (SLURM_SECONDS, 3))
+    attacked, queued, long = (
+        math.ceil(seconds / shorter / epoch) for seconds in (ATTACK_SECONDS, SLURM_SECONDS, LONG_SECONDS)
     )
+    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "ray": lambda place: attack_ray(study_of(attacked, 6, 1, 2), place),
+        "slurm": lambda place: preempt(study_of(queued, 3, 1, 2), place),
+        "scale": lambda place: scale(study_of(long, 4, 2), place),
+    }
     found: dict[str, Any] = {"environment": environment(machine) | origin(), "cores": os.cpu_count()}
-    with tempfile.TemporaryDirectory() as place:
-        found["ray"] = attack_ray(attacked, Path(place) / "attack", shorter)
-        print(json.dumps(found["ray"]), flush=True)
-        found["slurm"] = preempt(queued, Path(place) / "slurm")
-        print(json.dumps(found["slurm"]), flush=True)
-        found["scale"] = scale(long, Path(place) / "scale")
-        print(json.dumps(found["scale"]), flush=True)
+    for name in arguments.only:
+        with tempfile.TemporaryDirectory() as place:
+            found[name] = parts[name](Path(place))
+        print(name, json.dumps(found[name]), flush=True)
     return found
 
 
 def report(measured: dict[str, Any]) -> str:
     """What was attacked and what became of it, in a table."""
-    ray, slurm, scaled, environ = (measured[name] for name in ("ray", "slurm", "scale", "environment"))
-    equal = {True: "all", False: "NOT ALL"}
-    rows = [
-        [
+    rows, equal, environ = [], {True: "all", False: "NOT ALL"}, measured["environment"]
+    if ray := measured.get("ray"):
+        rows.append([
             f"Ray, three nodes: {ray['nodes_removed']} killed, {ray['nodes_added']} added",
             f"{ray['runs']}",
             equal[ray["equal"]],
             f"{ray['places_lost']}: {ray['continued']} continued, {ray['without_checkpoint']} had no checkpoint yet",
             f"{ray['anew_with_checkpoint']}",
-        ],
-        [
+        ])  # fmt: skip
+    if slurm := measured.get("slurm"):
+        rows.append([
             f"Slurm's array by submitit: {slurm['preempted']} preempted",
             f"{slurm['runs']}",
             equal[slurm["equal"]],
             f"{slurm['preempted']}: {slurm['continued']} continued",
             f"{slurm['preempted'] - slurm['continued']}",
-        ],
-    ]
+        ])  # fmt: skip
     head = ["attack", "runs", "rows and weights as local", "runs that lost their place", "anew despite a checkpoint"]
+    where = f"{environ['device_name']}, {measured['cores']} cores, torch {environ['torch']}"
+    where += f", {environ['started_utc'][:10]}, commit {environ['git_commit']}."
+    table = f"{markdown(head, rows)}\n\n" if rows else ""
+    scaled = measured.get("scale")
+    if scaled is None:
+        return table + where
     efficiency = [f"{scaled[f'efficiency_{kind}']:.0%}" for kind in ("ray", "local")]
     return (
-        f"{markdown(head, rows)}\n\nOf {scaled['runs']} runs of {scaled['shortest_run']:.0f} s and more, two Ray nodes "
+        f"{table}Of {scaled['runs']} runs of {scaled['shortest_run']:.0f} s and more, two Ray nodes "
         f"of one core do {scaled['ray_1'] / scaled['ray_2']:.2f} times as many in the same time as one, an efficiency "
         f"of {efficiency[0]}; local processes reach {efficiency[1]} (one worker {scaled['ray_1']:.0f} s and "
-        f"{scaled['local_1']:.0f} s, two workers {scaled['ray_2']:.0f} s and {scaled['local_2']:.0f} s). "
-        f"{environ['device_name']}, {measured['cores']} cores, torch {environ['torch']}, "
-        f"{environ['started_utc'][:10]}, commit {environ['git_commit']}."
+        f"{scaled['local_1']:.0f} s, two workers {scaled['ray_2']:.0f} s and {scaled['local_2']:.0f} s). {where}"
     )
 
 
 def main() -> int:
     """Measure and save, or show a saved measurement."""
-    arguments = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure [all]")
+    arguments = parser.parse_args()
     return carry_out(arguments, partial(measure, arguments), report)
 
 

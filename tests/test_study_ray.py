@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def executor(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
-    """One for all tests. The nodes' cache is a folder of its own."""
+    """One for all tests. Nodes have an empty cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         made = RayExecutor(cluster.address, cpus=1, gpus=0)

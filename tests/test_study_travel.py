@@ -1,8 +1,9 @@
-"""Run folders and images on their way between machines."""
+"""Run folders and images on their way between machines, and the lines about them."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.tiny import write_npz
+from vitlab import progress
 from vitlab.data import CATALOGUE, load_dataset
+from vitlab.studies.driver import Progress
 from vitlab.studies.executors import shipping
 from vitlab.studies.executors.follow import changes, epochs_done, follow, newest_checkpoint
 from vitlab.studies.executors.shipping import is_here, pack, shipped, unpack
+from vitlab.studies.unit import Whereabouts
 
 OLD, NEW = (f"checkpoints/step-00000000{step}-{'ab' * 16}.safetensors" for step in (3, 7))
 
@@ -140,3 +144,27 @@ def test_of_two_that_bring_the_same_images_the_second_waits(cache: Path, monkeyp
     unpack("x.npz", "2" * 64, [[("x.npz", b"images")]])
     assert len(waited) == 1
     assert shipped("x.npz", "2" * 64)
+
+
+def test_lines_say_what_runs_where_and_how_far(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, now = progress.Lines(), [time.monotonic()]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def told(**places: Whereabouts) -> list[str]:
+        lines.show(Progress(2, running=list(places), where=places))
+        return capsys.readouterr().err.splitlines()
+
+    assert told(a=Whereabouts("", "a node"), b=Whereabouts("n1")) == ["2 runs", "b: on n1, 0 epochs done"]
+    assert told(a=Whereabouts("n2"), b=Whereabouts("n1", epochs=1)) == ["a: on n2, 0 epochs done"]
+    assert told(a=Whereabouts("", "a node", 3), b=Whereabouts("n1", epochs=2)) == []
+    assert told(a=Whereabouts("n\x1b2", epochs=3)) == [r"a: on n\x1b2, 3 epochs done"]
+    now[0] += progress.TOLD_SECONDS
+    assert told(a=Whereabouts("", "Slurm", 5), b=Whereabouts("n1", epochs=1)) == [
+        "b: on n1, 1 epoch done",
+        "a: waits for Slurm",
+        "b: on n1, 1 epoch done",
+    ]
+    live = progress.live_table(Progress(1, running=["a", "here"], where={"a": Whereabouts("n1", epochs=7)}))
+    assert [str(cell) for cell in live.columns[1].cells] == ["a: on n1, 7 epochs done", "here"]

@@ -1,7 +1,7 @@
 """What happens on a node of a cluster, whichever engine has brought it there: a run in a process, from its last
 checkpoint if there is one.
 
-Neither Ray nor submitit is imported here, except for what submitit itself calls.
+A node's own process loads neither torch nor, for itself, Ray or submitit: it is called by one of these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module, metadata
@@ -21,9 +21,10 @@ from types import FrameType
 from typing import Any
 
 from vitlab import __version__, files
+from vitlab.config import RunConfig
 from vitlab.errors import VitlabError
 from vitlab.studies.executors.follow import Marks, changes, epochs_done, follow, marks
-from vitlab.studies.executors.shipping import Piece, is_here, shipped, unpack
+from vitlab.studies.executors.shipping import is_here, shipped, unpack
 from vitlab.studies.unit import start
 
 NEWS_SECONDS = 1.0  # between two reports of a run
@@ -48,14 +49,33 @@ def versions() -> Versions:
 def difference(node: str, there: Versions, here: Versions) -> str:
     """What a node has other than the study's machine, in a line; empty if nothing."""
     other = [name for name in here if here[name] != there.get(name)]
-    has, is_here = (" and ".join(f"{name} {found.get(name)}" for name in other) for found in (there, here))
+    theirs, ours = (" and ".join(f"{name} {found.get(name)}" for name in other) for found in (there, here))
     advice = "install the same on all nodes; finished runs are kept"
-    return f"node {node} has {has}, but this machine has {is_here}: {advice}" if other else ""
+    return f"node {node} has {theirs}, but this machine has {ours}: {advice}" if other else ""
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run that starts from another working folder."""
+    from vitlab.runs.session import absolute, absolute_rehearsal  # torch, which a node's own process does not need
+
+    made = RunConfig.from_dict(config)
+    return made.with_knobs(data=absolute(made.data.data), rehearse=absolute_rehearsal(made)).to_dict()
 
 
 def node_name() -> str:
     """What this node is called in the lines of a study."""
     return socket.gethostname().split(".")[0]
+
+
+def ray_node_name() -> str:
+    """The same with the start of the node's id in its Ray cluster, because a machine may hold several nodes."""
+    ray: Any = import_module("ray")
+    return f"{node_name()} ({ray.get_runtime_context().get_node_id()[:4]})"
+
+
+def look_around(marker: str | None) -> tuple[Versions, bool]:
+    """This node's versions, and whether it sees a file of the study's machine."""
+    return versions(), marker is None or os.path.exists(marker)
 
 
 def save(process: subprocess.Popen[bytes]) -> int:
@@ -72,15 +92,15 @@ def save(process: subprocess.Popen[bytes]) -> int:
 
 
 class Station:
-    """One run on a node that reports how far it is. Every method answers with news, as a dict:
+    """An actor of Ray: one run on a node, that reports how far it is. Every method answers with news, as a dict:
 
     ``refused``: why this node cannot be used; ``wants``: whether it needs the images, which `bring` brings; ``node``:
     its name; ``code``: how the run has ended, or None; ``output``: all that it has said, at its end; ``epochs`` that
     are done; ``changed`` and ``names``: the files of its run folder for `follow`, unless all machines share the folder.
     """
 
-    def __init__(self, name_node: Callable[[], str]) -> None:
-        self.name = name_node()
+    def __init__(self) -> None:
+        self.name = ray_node_name()
         self.process: subprocess.Popen[bytes] | None = None
         self.temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -111,11 +131,12 @@ class Station:
             return {"wants": True}
         return self.start()
 
-    def bring(self, pieces: Iterable[Piece] | None) -> News:
-        """Take the images that the node lacks (None: the study's machine has none either), and start the run."""
-        if pieces is not None and self.data_sha256 is not None:
-            data = self.config["data"]["data"]
-            unpack(data, self.data_sha256, pieces, again=self.place is not None)
+    def bring(self, references: list[Any]) -> News:
+        """Take the images that the node lacks, by Ray's references to their pieces (none: the study's machine lacks
+        them too), and start the run."""
+        if references and self.data_sha256 is not None:
+            data, get = self.config["data"]["data"], import_module("ray").get
+            unpack(data, self.data_sha256, map(get, references), again=self.place is not None)
             self.place = shipped(data, self.data_sha256)
         return self.start()
 

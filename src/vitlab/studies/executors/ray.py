@@ -1,6 +1,6 @@
 """Runs on a Ray cluster: a configuration and the state of a run go to a node, the files of its run folder come back.
 
-The only file that imports ray. While a run trains, each of its checkpoints arrives here (or stays in a folder that all
+While a run trains, each of its checkpoints arrives here (or stays in a folder that all
 machines share), so when a node dies, its runs continue elsewhere from their last ones. On this machine the driver
 remains the only writer. Ray has no authentication: use it only in networks that you trust.
 """
@@ -29,10 +29,16 @@ from vitlab.errors import (
     import_optional,
     pip_install,
 )
-from vitlab.runs.folder import RunFolder
-from vitlab.runs.session import absolute
 from vitlab.studies.executors.follow import changes, epochs_done, follow, newest_checkpoint
-from vitlab.studies.executors.node import SAVE_SECONDS, News, Station, Versions, difference, node_name, versions
+from vitlab.studies.executors.node import (
+    SAVE_SECONDS,
+    News,
+    Station,
+    difference,
+    look_around,
+    versions,
+    with_absolute_paths,
+)
 from vitlab.studies.executors.shipping import is_here, pack
 from vitlab.studies.unit import Ending, Unit, Whereabouts
 
@@ -144,18 +150,17 @@ class RayExecutor:
         held = ExitStack()
         try:
             files.make_folder(unit.folder)
-            held.enter_context(RunFolder(unit.folder).locked())
+            held.enter_context(files.locked(unit.folder, f"{unit.folder} is in use"))
         except RunInUseError:
             self.busy.append(unit)
             return
-        data = unit.config["data"] | {"data": absolute(unit.config["data"]["data"])}
-        actor, shared = self.kind.remote(name_here), self.storage and self.storage / unit.folder.name
+        actor, shared = self.kind.remote(), self.storage and self.storage / unit.folder.name
         state, _ = changes(unit.folder, {})
         if shared:
             if (newest_checkpoint(unit.folder) or "") > (newest_checkpoint(shared) or ""):
                 follow(shared, state, state)
             state = {}
-        config, place = unit.config | {"data": data}, shared and str(shared)
+        config, place = with_absolute_paths(unit.config), shared and str(shared)
         asked = actor.begin.remote(config, self.cpus, unit.data_sha256, self.here, place, state)
         self.posts.append(Post(unit, actor, asked, held))
 
@@ -204,7 +209,7 @@ class RayExecutor:
     def bring(self, post: Post) -> None:
         """Send images to a node that has none, or others."""
         post.has_images = True
-        post.asked = post.actor.bring.remote(self.pieces(post.unit) or None)
+        post.asked = post.actor.bring.remote(self.pieces(post.unit))
 
     def pieces(self, unit: Unit) -> list[Any]:
         """References to the images of a unit, for whoever asks; none if this machine does not have them."""
@@ -266,17 +271,6 @@ class RayExecutor:
                     self.fetch(post.unit, self.storage / post.unit.folder.name)
         self.posts = []
         self.ray.shutdown()
-
-
-def look_around(marker: str | None) -> tuple[Versions, bool]:
-    """On a node: its versions, and whether it sees a file of this machine."""
-    return versions(), marker is None or os.path.exists(marker)
-
-
-def name_here() -> str:
-    """On a node: its name, with the start of its id in the cluster, because a machine may hold several nodes."""
-    ray: Any = import_module("ray")
-    return f"{node_name()} ({ray.get_runtime_context().get_node_id()[:4]})"
 
 
 def connect(address: str) -> Any:

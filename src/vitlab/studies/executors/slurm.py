@@ -1,7 +1,7 @@
 """Runs as array jobs of Slurm, through submitit. All nodes share the files of this machine, as clusters with Slurm do.
 
-The only file that imports submitit, but for what that calls on a node. It pickles the call of a function with plain
-arguments into files of its own, and what the function returns; vitlab reads neither itself. Slurm's queue outlives the
+The only file that imports submitit, but for what that calls on a node. It keeps the call of a function with plain
+arguments, and what that returns, in pickles in its folder, which it alone writes and reads. Slurm's queue outlives the
 study: jobs that a killed study has left are taken over by the next one.
 """
 
@@ -25,17 +25,15 @@ from vitlab.errors import (
     import_optional,
     pip_install,
 )
-from vitlab.runs.folder import RunFolder
-from vitlab.runs.session import absolute
 from vitlab.studies.executors.follow import epochs_done
-from vitlab.studies.executors.node import News, node_file, train_there, versions
+from vitlab.studies.executors.node import News, node_file, train_there, versions, with_absolute_paths
 from vitlab.studies.unit import Ending, Unit, Whereabouts, tail
 
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 60.0
 IN_QUEUE = 64  # runs at a time, if --workers does not say
 MINUTES = 60  # of a job, if --slurm names no time: a run that needs longer continues in another one
-SIGNAL_SECONDS = 90  # before the end of a job's time, it is told to save
+SIGNAL_SECONDS = 90  # before the end of a job's time, it has to save
 MOST_TIMEOUTS = 10_000  # each job brings its run further, however short its time is
 OPTION = re.compile(r"([a-z][a-z-]*)=([^\x00-\x1f\x7f]+)")
 # What the executor itself tells sbatch.
@@ -136,9 +134,8 @@ class SlurmExecutor:
 
     def arguments(self, unit: Unit) -> tuple[Any, ...]:
         """What `train_there` takes: paths that are valid in any working folder."""
-        data = unit.config["data"] | {"data": absolute(unit.config["data"]["data"])}
         folder, log = str(unit.folder.absolute()), str(unit.log.absolute())
-        return unit.config | {"data": data}, folder, log, self.cpus, unit.data_sha256, self.here
+        return with_absolute_paths(unit.config), folder, log, self.cpus, unit.data_sha256, self.here
 
     def ended(self, seconds: float) -> list[Ending]:
         """The units that have ended since the last call; waits at most ``seconds`` for the first. ConfigError if one
@@ -226,7 +223,7 @@ def is_written(folder: Path) -> bool:
     """Whether a process is writing the run folder."""
     try:
         if folder.is_dir():
-            with RunFolder(folder).locked():
+            with files.locked(folder, f"{folder} is in use"):
                 pass
     except RunInUseError:
         return True
