@@ -183,15 +183,15 @@ class RayExecutor:
 
     def receive(self, post: Post) -> Ending | None:
         """Take what a node answers, and ask again; the ending if the unit has ended."""
-        unit, refusal = post.unit, self.ray.exceptions
+        unit, errors = post.unit, self.ray.exceptions
         try:
             news: News = self.ray.get(post.asked)
-        except refusal.RayTaskError as error:  # raised there
+        except errors.RayTaskError as error:  # raised there
             code = getattr(error.cause, "exit_code", VitlabError.exit_code)
             return self.finish(post, Ending(unit, code), str(error.cause).encode())
-        except refusal.OutOfMemoryError as error:
+        except errors.OutOfMemoryError as error:
             return self.finish(post, Ending(unit, OutOfMemoryError.exit_code), str(error).encode())
-        except refusal.RayError as error:
+        except errors.RayError as error:
             lost = f"its node {post.node} is lost" if post.node else "its node is lost"
             return self.finish(post, Ending(unit, VitlabError.exit_code, lost), f"Ray: {error}".encode())
         if "refused" in news:
