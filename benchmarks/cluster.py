@@ -187,8 +187,8 @@ def preempt(study: Study, place: Path) -> dict[str, Any]:
 
     def show(progress: Progress) -> None:
         last = executor.queued[-1] if executor.queued else None
-        step = last and last.job and newest_checkpoint(last.unit.folder)
-        if step and not preempted:
+        step = newest_checkpoint(last.unit.folder) if last and last.job else None
+        if last and step and not preempted:
             preempted.append(str(step))
             os.kill(child_of(int(last.job.job_id)), signal.SIGUSR2)
 

@@ -21,7 +21,7 @@ from vitlab.studies.driver import Driver, Progress
 from vitlab.studies.executors.follow import newest_checkpoint
 from vitlab.studies.executors.ray import RayExecutor
 from vitlab.studies.grid import Study, make_cells
-from vitlab.studies.unit import Unit, begin_or_continue
+from vitlab.studies.unit import Ending, Unit, begin_or_continue
 
 pytest.importorskip("ray")
 PATIENCE_SECONDS = 90.0
@@ -126,7 +126,7 @@ def test_images_go_where_there_are_none_and_a_stopped_study_keeps_its_state(
     assert executor.pieces(units[0])  # packed before they vanish here, and so on the node
     data.unlink()
     executor.begin(units[0])
-    endings, until = [], time.monotonic() + PATIENCE_SECONDS
+    endings, until = list[Ending](), time.monotonic() + PATIENCE_SECONDS
     while not endings and time.monotonic() < until:
         endings = executor.ended(1.0)
     assert [(ending.unit.name, ending.code) for ending in endings] == [(first.digest, 0)]

@@ -139,7 +139,7 @@ def test_of_two_that_bring_the_same_images_the_second_waits(cache: Path, monkeyp
         waited.append(seconds)
         lock.release()
 
-    monkeypatch.setattr(shipping.time, "sleep", wait)
+    monkeypatch.setattr(time, "sleep", wait)
     lock.acquire()
     unpack("x.npz", "2" * 64, [[("x.npz", b"images")]])
     assert len(waited) == 1
@@ -150,7 +150,7 @@ def test_lines_say_what_runs_where_and_how_far(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, now = progress.Lines(), [time.monotonic()]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def told(**places: Whereabouts) -> list[str]:
         lines.show(Progress(2, running=list(places), where=places))

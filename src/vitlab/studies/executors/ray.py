@@ -197,13 +197,15 @@ class RayExecutor:
         if "refused" in news:
             raise ConfigError(news["refused"])
         if "wants" in news:
-            return self.bring(post)
+            self.bring(post)
+            return None
         self.take(post, news)
         if news["code"] is None:
             post.asked = post.actor.news.remote()
             return None
         if news["code"] == DataError.exit_code and not post.has_images and self.pieces(unit):
-            return self.bring(post)
+            self.bring(post)
+            return None
         return self.finish(post, Ending(unit, news["code"]), news["output"])
 
     def bring(self, post: Post) -> None:
