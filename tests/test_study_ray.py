@@ -28,25 +28,26 @@ PATIENCE_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one core, of which the second test leaves one: starting them takes much longer than what they do."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two nodes of one core with an empty cache, of which the second test leaves one: starting them takes much longer
+    than what they do."""
     from ray.cluster_utils import Cluster
 
-    # Connected at once, and so to the head: a node that the driver is connected to cannot be removed.
-    made = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # Connected at once, and so to the head: a node that the driver is connected to cannot be removed.
+        made = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
-def executor(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
-    """One for all tests. Nodes have an empty cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        made = RayExecutor(cluster.address, cpus=1, gpus=0)
-        yield made
-        made.stop()
+def executor(cluster: Any) -> Iterator[RayExecutor]:
+    """One for all tests."""
+    made = RayExecutor(cluster.address, cpus=1, gpus=0)
+    yield made
+    made.stop()
 
 
 def small_study(data: Path, epochs: int) -> Study:
