@@ -123,7 +123,7 @@ def middle(page: Page, selector: str) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10)])
+@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10), ("mixer", 10)])
 def test_every_network_has_its_own_story(page: Page, base: str, network: str, steps: int) -> None:
     visit(page, base, f"model={network}")
     page.click("#story-open")
@@ -135,6 +135,7 @@ def test_every_network_has_its_own_story(page: Page, base: str, network: str, st
     whole = " ".join(told)
     assert page.is_hidden("#story")
     assert ("patches of" in whole) == (network != "cnn")
-    assert ("ink" in whole) == (network == "alone")
+    assert ("ink" in whole) == (network in ("alone", "mixer"))
     assert ("digit" in whole) == (network != "colour")
     assert ("softmax)" in whole) == (network == "colour"), "attention"
+    assert ("MLP-Mixer" in whole) == ("are mixed" in whole) == (network == "mixer")

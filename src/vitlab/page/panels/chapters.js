@@ -12,8 +12,9 @@ import { capital, cell, words } from "../words.js";
  * Something to try: button and undo are what the button says before and after.
  * @typedef {{ ask: string, button?: string, undo?: string, changes?: Partial<State> }} Act
  *
- * panels: where it is to be seen, as selectors; the first one that is on the page is meant.
- * @typedef {{ title: string, say: string, panels: string[], act: Act }} Chapter
+ * panels: where it is to be seen, as selectors; the first one that is on the page is meant. shows: what is chosen while
+ * the step lasts.
+ * @typedef {{ title: string, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
  *
  * What the chapters are about. one: the patch that mattered most, if it has been measured, else the one with most ink.
  * @typedef {object} Subject
@@ -97,7 +98,7 @@ function patches({ model, reading, one }) {
   const inked = words(model.config).draws ? `; ${withInk(reading.image, model.squares)} of yours contain ink` : "";
   return {
     title: "Cut into patches",
-    say: `A Vision Transformer cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels, as words make up a sentence${inked}.`,
+    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels, as words make up a sentence${inked}.`,
     panels: ["#patches"],
     act: {
       ask: `Follow patch ${one + 1}: every panel frames it.`,
@@ -126,6 +127,7 @@ function tokens({ model, one }) {
   };
 }
 
+const MIXED = "so the next step has learned weights for each place: the network need not be told where a patch was";
 const ADDED = {
   learned: "so numbers learned for each place are added to each token",
   sincos: "so waves of sine and cosine, different for each place, are added to each token",
@@ -134,9 +136,10 @@ const ADDED = {
 
 /** @param {Subject} subject @returns {Chapter} */
 function position({ model, thing, answer }) {
+  const mixes = model.views.mixing;
   return {
-    title: "Its position is added",
-    say: `Tokens have no order, and a line at the top means something else than one at the bottom, ${ADDED[model.config.model.pos_embed]}.`,
+    title: mixes ? "Every place counts" : "Its position is added",
+    say: `Tokens have no order, and a line at the top means something else than one at the bottom, ${mixes ? MIXED : ADDED[model.config.model.pos_embed]}.`,
     panels: ["#patches"],
     act: {
       ask: `Move your ${thing} by 4 pixels, into other patches: is it still ${read(answer)}?`,
@@ -148,8 +151,10 @@ function position({ model, thing, answer }) {
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function attention({ model, one }) {
+function attention(subject) {
+  const { model, one } = subject;
   const { num_heads: heads } = model.config.model;
+  if (model.views.mixing) return mixing(subject);
   if (!model.views.attention) {
     return {
       title: "No attention",
@@ -177,6 +182,21 @@ function attention({ model, one }) {
 }
 
 /** @param {Subject} subject @returns {Chapter} */
+function mixing({ model, answer }) {
+  return {
+    title: "Tokens are mixed",
+    say: `Each token takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number. How much of which was learned for every pair of places; unlike attention, it does not depend on what you draw.`,
+    panels: ["#causes", "#attention"],
+    act: {
+      ask: `Let no token know of the others in block 1: is it still ${read(answer)}?`,
+      button: "Switch mixing off",
+      undo: "Switch it on again",
+      changes: { cuts: ["t1"] },
+    },
+  };
+}
+
+/** @param {Subject} subject @returns {Chapter} */
 function blocks({ model, reading }) {
   const { depth } = model.config.model;
   const { classes } = model.config;
@@ -185,7 +205,7 @@ function blocks({ model, reading }) {
   const many = depth === 1 ? "The network has one block" : `${depth} such blocks follow each other`;
   return {
     title: "Block after block",
-    say: `After attention, a small network reworks each token alone, and both results are added to the token; that is a block. ${many}${way}.`,
+    say: `After ${model.views.mixing ? "the mixing" : "attention"}, a small network reworks each token alone, and both results are added to the token; that is a block. ${many}${way}.`,
     panels: ["#lens-card", "#decide"],
     act: {
       ask: "Turn it by 40°: does it change its mind, and in which block?",
@@ -245,9 +265,12 @@ function needed({ model, answer, one, fall }) {
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {
   const now = model.squares.grid ** 2;
+  const pairs = model.views.attention
+    ? `, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}`
+    : "";
   return {
     title: "Size and number of patches",
-    say: `Patches half as wide show finer detail, but there are ${count(4 * now)} instead of ${now}, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}: usually more exact, always slower.`,
+    say: `Patches half as wide show finer detail, but there are ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
     panels: [TRAIN, "#decide"],
     act: {
       ask: "Choose a patch size and press Train: image by image, every number of its matrices moves a little towards the right answers. The page is yours.",
