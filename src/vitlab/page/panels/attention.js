@@ -75,7 +75,7 @@ export function createAttention(store, find = byId) {
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
         const words = off ? "switched off" : `spread over about ${over} patches`;
         setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: ${words}`);
-        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `≈ ${over} patches`}`;
+        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `over ≈ ${over} patches`}`;
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });

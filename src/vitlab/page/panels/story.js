@@ -190,7 +190,9 @@ export function createStory(store) {
     chapters = chaptersOf(view, needs);
     byId("story-open").hidden = !chapters.length;
     begins(view);
+    const before = lit;
     show();
+    if (before !== null && lit !== before) bring(); // what the step shows has been read
   };
 }
 
