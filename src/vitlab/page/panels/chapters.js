@@ -127,7 +127,7 @@ function tokens({ model, reading, one }) {
   const around = overlap ? " and its neighbours, which see its edge" : "";
   return {
     title: "Each patch becomes a token",
-    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} numbers${first}. Each is a sum of them all, times weights that were learned from examples (a matrix). These ${width} numbers are the token.`,
+    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} others${first}. Each is the sum of all pixels, each times a weight that was learned from examples (a matrix of weights). These ${width} numbers, e in the panel, are the token.`,
     panels: [OPENED],
     shows: { query: one },
     act: {
@@ -190,7 +190,7 @@ function attention(subject) {
   const times = many || (each && `The block has ${each}.`);
   return {
     title: "Tokens look at each other",
-    say: `Each token, here that of patch ${one + 1} (framed), ${asks}. The matches become shares of 100 % (softmax), and it takes in that share of each token: much of a red patch, little of a blue one. ${times}`,
+    say: `Each token (here that of the framed patch) ${asks}. The matches become shares of 100 % (softmax), and it takes in that share of each token: much of a red patch, little of a blue one. ${times}`,
     panels: ["#attention"],
     shows: { query: one },
     act: {

@@ -19,8 +19,7 @@ const ABOVE_EACH = 30; // and over each of several
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
 const ROW = "The patches in a row: the tokens.";
-const LINKED =
-  "The patches in a row: the tokens. Arcs join those that take most from each other (attention, last block).";
+const LINKED = "The patches in a row: the tokens. Arcs: what they take from each other in the last block (attention).";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createTokens(store, find = byId) {
