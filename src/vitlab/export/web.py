@@ -74,6 +74,9 @@ def export_web(
     """
     if single or (out / START).exists() or not out.is_dir():
         check_new(out, folder=not single)
+    for classifier in classifiers:
+        if why_not := classifier.model.describe().missing.get("page"):
+            raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
     models, content = gather(classifiers, study, runs, note, lesson, with_map, own_images)
     first = next(iter(models), None)
@@ -283,7 +286,8 @@ def model_of(cell: str, rows: list[Row], runs: Path, note: Note) -> Classifier |
     """The model of a cell's first finished seed; None, with a note, if the page cannot have it."""
     row = next(row for row in rows if row["cell"] == cell and row["status"] == "done")
     try:
-        classifier, why_not = Classifier.load(runs / row["run"]), ""
+        classifier = Classifier.load(runs / row["run"])
+        why_not = classifier.model.describe().missing.get("page")
         if row["data_sha256"] not in (None, digest_in(classifier.path)):
             why_not = "its run was trained on other images since"
     except RunError as error:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 # What can be shown of a network, or done with it, beyond training and prediction.
-VIEWS = ("patches", "attention", "filters", "positions", "lens")
+VIEWS = ("patches", "attention", "filters", "positions", "lens", "page")
 
 
 class Squares(NamedTuple):
