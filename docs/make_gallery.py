@@ -53,7 +53,8 @@ def main(run: Path, other: Path) -> None:
     facts = (
         f"The run: {preset_phrase(subject.config)}. {head.number} {head.sentence} Trained for "
         f"{duration(result['train_seconds'])} on {subject.machine_line}, {about['started_utc'][:10]}, commit "
-        f"{about['git_commit']}. {head.comparisons[-1]}"
+        f"{about['git_commit']}. {head.comparisons[-1]} "
+        "Times include what else the machine was doing."
     )
     made = "Made by `python docs/make_gallery.py RUN OTHER`."
     FOLDER.mkdir(exist_ok=True)

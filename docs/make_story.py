@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DIGIT = "4"
 SCREENS = {"desktop": dict(width=1280, height=800), "phone": dict(width=390, height=844)}
-SETTLED = "() => document.body.classList.contains('settled')"
+SETTLED = "body.settled"
 
 
 def photograph(browser: Browser, base: str, out: Path, screen: str) -> None:
@@ -27,17 +27,17 @@ def photograph(browser: Browser, base: str, out: Path, screen: str) -> None:
     options = dict(viewport=SCREENS[screen], reduced_motion="reduce")
     with watched(browser, base, newcomer=True, **options) as (page, complaints):
         page.goto(f"{base}/index.html")
-        page.wait_for_function(SETTLED)
+        page.wait_for_selector(SETTLED)
         page.keyboard.press(DIGIT)
         page.wait_for_selector("#story:visible", timeout=60_000)  # by itself, since this is a first visit
         steps = int(page.inner_text("#story-place").split()[-1])
         for step in range(1, steps + 1):
-            page.wait_for_function(SETTLED)
+            page.wait_for_selector(SETTLED)
             page.screenshot(path=out / f"{screen}-{step:02d}.png")
             if page.is_visible("#story-act"):
                 page.click("#story-act")
                 page.wait_for_timeout(100)
-                page.wait_for_function(SETTLED)
+                page.wait_for_selector(SETTLED)
                 page.screenshot(path=out / f"{screen}-{step:02d}-tried.png")
             page.click("#story-next")
         assert page.is_hidden("#story")

@@ -9,7 +9,8 @@ import vitlab
 from vitlab.cli.show import network_line
 from vitlab.config.presets import preset_config
 from vitlab.data import CATALOGUE
-from vitlab.runs.zoo import FILES, ZOO, names
+from vitlab.runs.epochs import kept_epochs
+from vitlab.runs.zoo import ZOO, files_of, names
 from vitlab.text import between, counted, duration, listed, percent
 
 PAGE = Path(__file__).parent / "reference" / "zoo.md"
@@ -63,6 +64,8 @@ def card(name: str, level: str = "#") -> str:
     assert result.test_top1_interval is not None
     about, changed = run.folder.environment(), config.changed_knobs(preset_config(config.preset or ""))
     assert not changed, f"{name} is not the preset {config.preset}: {changed}"
+    kept = len(kept_epochs(run.folder))
+    epochs = f", of which {counted(kept, 'moment')} of its training, for the page's slider" if kept else ""
     images = [f"{result.train_images:,} for training", f"{result.val_images:,} for validation"]
     rows = {
         "accuracy": f"{percent(result.test_top1)} of {result.test_images:,} test images (95 % interval "
@@ -75,7 +78,7 @@ def card(name: str, level: str = "#") -> str:
         f"{counted(result.threads or 0, 'thread')} on a busy machine, {duration(result.train_seconds or 0.0)}",
         "made by": f"vitlab {about['vitlab']}, commit {about['git_commit']}, torch {about['torch']}, "
         f"{about['device_name']}",
-        "size": f"{sum((ZOO / name / file).stat().st_size for file in FILES) / 1e6:.2f} MB",
+        "size": f"{sum((ZOO / name / file).stat().st_size for file in files_of(ZOO / name)) / 1e6:.2f} MB{epochs}",
         "weights": f"`model.safetensors`, SHA-256 `{result.model_sha256}`",
     }
     table = "\n".join(f"| {label} | {text} |" for label, text in rows.items())

@@ -27,6 +27,7 @@ NETWORKS: dict[str, tuple[ModelConfig, int, int]] = {  # configuration, channels
     "cnn": (ModelConfig(arch="cnn", image_size=28, cnn_channels=(3, 5)), 1, 10),
     "alone": (replace(VIT, attn_form="none"), 1, 10),
     "colour": (replace(VIT, pool="cls", image_size=29), 3, 17),
+    "mixer": (ModelConfig(arch="mixer", image_size=28, patch_size=7, embed_dim=13, depth=2), 1, 10),
 }
 
 

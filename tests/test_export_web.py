@@ -214,12 +214,42 @@ def test_the_examples_of_a_model_are_images_of_its_own_data(tmp_path: Path) -> N
     write_npz(path, train=89, test=29)
     train_run(config.with_knobs(lr=1e-3), tmp_path / "after")
     runs = [Classifier.load(tmp_path / name) for name in ("after", "before")]
-    _, content = web.gather(runs, None, tmp_path, lambda note: None)
+    _, content = web.gather(runs, None, tmp_path, lambda note: None, own_images=True)
     labels = {name: json.loads(content[f"models/{name}/examples.json"])["labels"] for name in ("after", "before")}
     assert len(labels["after"]) == 29
     assert set(labels["before"]) == {None}  # other images, whose classes are not the network's
     entries = json.loads(content["models.json"])["models"]
     assert len({entry["on"] for entry in entries}) == 2  # so the page does not compare them
+
+
+def test_own_images_are_shown_to_everybody_only_if_their_owner_says_so(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "family.npz", train=101, test=29)
+    train_run(tiny_config(path, epochs=1, checkpoint_seconds=60.0), tmp_path / "run")
+    classifier, notes = Classifier.load(tmp_path / "run"), list[str]()
+
+    def shows(**wanted: Any) -> tuple[set[str], str]:
+        """What has images of the family, and what is said about it."""
+        notes.clear()
+        _, content = web.gather([classifier], None, tmp_path, notes.append, **wanted)
+        labels = json.loads(content["models/run/examples.json"])["labels"]
+        has_map = any(name.startswith("maps/") for name in content)
+        assert has_map == ("models/run/map.json" in content)
+        assert has_map == ("map" in json.loads(content["models.json"])["models"][0])
+        lesson = "lesson.json" in content and json.loads(content["lesson.json"])["data"] == "family"
+        found = {"examples": labels != [None] * len(labels), "map": has_map, "lesson": lesson}
+        (said,) = [note for note in notes if "family" in note]
+        return {name for name, is_in in found.items() if is_in}, said
+
+    assert shows()[0] == set()
+    assert "no images of family; --own-images adds them" in shows()[1]
+    everything, said = shows(own_images=True)
+    assert everything == {"examples", "map", "lesson"}
+    assert "everybody who opens the page can see images of family: up to 100 to try, a map" in said
+    assert shows(own_images=True, lesson=False, with_map=False)[0] == {"examples"}
+    assert "train on" not in shows(own_images=True, lesson=False)[1]
+    only_map, said = shows(with_map=True)
+    assert only_map == {"map"}
+    assert "but those on the map" in said
 
 
 def test_a_run_that_has_been_trained_on_other_images_since_is_left_out(tmp_path: Path, page: Path) -> None:

@@ -51,6 +51,16 @@ def test_switches_change_the_answer_and_stay_through_every_click_and_a_reload(pa
     page.wait_for_url(re.compile("&off=b1&"), timeout=10_000)
 
 
+def test_a_cleared_drawing_leaves_switches_and_no_empty_bars(page: Page, base: str) -> None:
+    visit(page, base)
+    settle(page, "settled")
+    assert page.locator("#causes-parts .stays:visible").count() == PARTS
+    page.click("#clear")
+    page.wait_for_selector("#causes-say:has-text('Nothing is drawn')")
+    assert page.locator("#causes-parts .stays:visible").count() == 0
+    assert page.locator("#causes-parts input:visible").count() == PARTS
+
+
 def test_the_chart_says_what_becomes_of_the_answer(page: Page, base: str) -> None:
     visit(page, base)
     settle(page, "settled")
@@ -109,10 +119,10 @@ def test_a_part_of_the_picture_opens_its_panel(page: Page, base: str) -> None:
     assert page.evaluate("document.activeElement.id") == "inside"
 
 
-@pytest.mark.parametrize("network", ["cnn", "alone", "colour"])
+@pytest.mark.parametrize("network", ["cnn", "alone", "colour", "mixer"])
 def test_other_networks_show_what_they_have(page: Page, base: str, network: str) -> None:
     visit(page, base, f"model={network}&patch=2&off=h1.1-b2")
-    switches, steps = {"cnn": (0, 0), "alone": (4, 4), "colour": (PARTS, 8)}[network]
+    switches, steps = {"cnn": (0, 0), "alone": (4, 4), "colour": (PARTS, 8), "mixer": (4, 5)}[network]
     assert page.locator("#causes-parts input").count() == switches
     assert page.locator(".opened-step:visible").count() == steps
     assert page.locator("#network .part").count() >= 3

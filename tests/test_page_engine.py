@@ -21,7 +21,7 @@ from vitlab.config import ModelConfig
 from vitlab.look.attention import black, patch_deletion
 from vitlab.look.inside import logit_lens
 from vitlab.look.robustness import mapped
-from vitlab.model import Squares
+from vitlab.model import Mixer, Squares
 from vitlab.predict import Classifier
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ def vit(**knobs: Any) -> ModelConfig:
     return ModelConfig(**(base | knobs))
 
 
+def mixer(**knobs: Any) -> ModelConfig:
+    base: dict[str, Any] = dict(arch="mixer", image_size=28, patch_size=5, embed_dim=14, depth=3, token_mlp_ratio=0.8)
+    return ModelConfig(**(base | knobs))
+
+
 # name -> configuration, channels, classes, side of the stored images
 NETWORKS: dict[str, tuple[ModelConfig, int, int, int]] = {
     "small": (preset_config("small").model, 1, 10, 28),
@@ -51,6 +56,11 @@ NETWORKS: dict[str, tuple[ModelConfig, int, int, int]] = {
     "beyond-margin": (vit(crop=26, patch_size=5, patch_overlap=3, pos_embed="none"), 1, 10, 28),
     "resized": (vit(image_size=33, crop=20, patch_size=5, patch_overlap=2), 3, 10, 23),
     "merged-layer": (vit(attn_form="merged", num_heads=1, embed_dim=13, pool="mean"), 1, 10, 28),
+    "mixer-rgb-crop": (
+        mixer(image_size=31, crop=29, patch_overlap=1, pool="flatten", mlp_last_gelu=True, head_hidden=(17,)),
+        *(3, 7, 31),
+    ),
+    "mixer-rms": (mixer(patch_size=4, embed_dim=13, depth=2, norm="rms", act="relu2"), 1, 10, 28),
     "cnn-rgb-crop": (ModelConfig(arch="cnn", image_size=29, crop=27, cnn_channels=(5, 7)), 3, 10, 29),
     "cnn-deep": (ModelConfig(arch="cnn", image_size=37, cnn_channels=(3, 11, 5)), 1, 3, 41),
 }
@@ -170,7 +180,11 @@ def check_distances(classifier: Classifier, images: Tensor, result: dict[str, An
 
 
 def check_inside(classifier: Classifier, inputs: Tensor, readings: list[dict[str, Any]]) -> None:
-    """Attention and logit lens of a ViT; a CNN has neither."""
+    """Attention and logit lens of a ViT; a CNN has neither, a Mixer no attention."""
+    if isinstance(classifier.model, Mixer):
+        assert all(reading["attention"] == [] for reading in readings)
+        assert_close([reading["lens"] for reading in readings], mixer_lens(classifier.model, inputs))
+        return
     if not isinstance(classifier.model, ViT):
         assert all(reading["attention"] == [] and reading["lens"] == [] for reading in readings)
         return
@@ -185,6 +199,15 @@ def check_inside(classifier: Classifier, inputs: Tensor, readings: list[dict[str
         assert [(layer["heads"], layer["tokens"]) for layer in reading["attention"]] == [(heads, tokens)] * depth
     got = [[layer["weights"] for layer in reading["attention"]] for reading in readings]
     assert_close(got, weights.transpose(0, 1).reshape(count, depth, heads, tokens, tokens))
+
+
+def mixer_lens(model: Mixer, inputs: Tensor) -> Tensor:
+    """[B, depth + 1, K]: the head's probabilities after the embedding and after each block."""
+    x, rows = model.tokens(inputs), []
+    for block in (*model.blocks, None):
+        rows.append(model.head(model.pool(model.norm(x))).softmax(dim=1))
+        x = x if block is None else block(x)
+    return torch.stack(rows, dim=1)
 
 
 DISTURBED = """async ([model, index, job]) => {

@@ -139,7 +139,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a run's own": (lambda config: (config.pop("format"), config.update(optim={})), "vitlab export"),
     "no model": (lambda config: config.pop("model"), "model is missing"),
     "unknown attention": (lambda config: config["model"].update(attn_form="flash"), "attn_form must be one of"),
-    "unknown kind": (lambda config: config["model"].update(arch="mixer"), 'of kind "mixer"; it knows vit and cnn'),
+    "unknown kind": (lambda config: config["model"].update(arch="rnn"), 'of kind "rnn"; it knows vit, cnn and mixer'),
     "no kind": (lambda config: config["model"].pop("arch"), "of kind undefined"),
     "wider": (lambda config: config["model"].update(embed_dim=18), "blocks.0.norm1.weight is 14, not 18"),
     "deeper": (lambda config: config["model"].update(depth=4), "blocks.3.norm1.weight is missing"),
@@ -255,7 +255,7 @@ def test_an_answer_that_is_not_a_number_is_reported(page: Page, tmp_path: Path, 
 
 # Knobs with which the page computes nothing: for training only, those that show in the shapes of the weights, and
 # those of networks that the page refuses.
-UNUSED = {"mlp_ratio", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "token_mlp_ratio"}
+UNUSED = {"mlp_ratio", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "locality", "token_mlp_ratio"}
 
 
 def test_the_page_knows_every_knob_of_the_network() -> None:

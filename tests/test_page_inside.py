@@ -17,6 +17,7 @@ from tests.browser import serve_folder, watched
 from tests.page import page_folder, random_images, untrained
 from vitlab import Split, ViT
 from vitlab.config import ModelConfig
+from vitlab.model import Mixer
 from vitlab.model.patches import patchify
 from vitlab.predict import Classifier
 
@@ -41,6 +42,10 @@ NETWORKS: dict[str, tuple[ModelConfig, int, int, int, tuple[int, int, int]]] = {
         *(3, 11, 31, (7, 0, 2)),
     ),
     "placeless": (vit(pos_embed="none", pool="mean", linear_bias=False, norm="rms", depth=1), 1, 10, 28, (0, 0, 0)),
+    "mixer": (
+        ModelConfig(arch="mixer", image_size=29, patch_size=5, embed_dim=14, depth=2, token_mlp_ratio=0.8),
+        *(1, 7, 29, (13, 1, 0)),
+    ),
     "cnn": (ModelConfig(arch="cnn", image_size=28, cnn_channels=(3, 5)), 1, 10, 28, (0, 0, 0)),
 }
 
@@ -89,9 +94,9 @@ def page(
 
 
 class ByHand:
-    """A ViT's forward pass, written out for one image; ``cuts`` as the page names them."""
+    """The forward pass of a ViT or a Mixer, written out for one image; ``cuts`` as the page names them."""
 
-    def __init__(self, model: ViT, cuts: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: ViT | Mixer, cuts: tuple[str, ...] = ()) -> None:
         self.config, self.cuts = model.config, cuts
         self.w = dict(model.named_parameters()) | dict(model.named_buffers())
         self.seen: dict[tuple[int, str], Tensor] = {}  # (block, what) -> one row a token
@@ -113,14 +118,15 @@ class ByHand:
         x = embedded = self.linear(pixels, "patch_embed")
         if cls:
             x = torch.cat([self.w["cls_token"][None], x])
-        if "pos" not in self.cuts and config.pos_embed != "none":
+        if "pos" not in self.cuts and has_positions(config):
             self.see(-1, position=self.w["pos_embed"][int(cls) :])
             x = x + self.w["pos_embed"]
         self.see(-1, pixels=pixels, embedded=embedded, start=x[int(cls) :])
         for block in range(config.depth):
             self.see(block, before=x)
             if f"b{block + 1}" not in self.cuts:
-                x = self.mlp(self.attention(x, block), block)
+                mixed = self.mixing(x, block) if config.arch == "mixer" else self.attention(x, block)
+                x = self.mlp(mixed, block)
         x = self.norm(x, "norm")
         x = x[0] if cls else x.mean(0) if config.pool == "mean" else x.flatten()
         names = sorted({name.rsplit(".", 1)[0] for name in self.w if name.startswith("head.")})
@@ -155,6 +161,13 @@ class ByHand:
         self.see(block, attention_normed=normed, attention_added=added, attention_after=x + added)
         return x + added
 
+    def mixing(self, x: Tensor, block: int) -> Tensor:
+        name, normed = f"blocks.{block}", self.norm(x, f"blocks.{block}.norm1")
+        added = self.linear(F.gelu(self.linear(normed.T, f"{name}.tokens.fc1")), f"{name}.tokens.fc2").T
+        added = added * (f"t{block + 1}" not in self.cuts)
+        self.see(block, mixing_normed=normed, mixing_added=added, mixing_after=x + added)
+        return x + added
+
     def mlp(self, x: Tensor, block: int) -> Tensor:
         normed = self.norm(x, f"blocks.{block}.norm2")
         hidden = self.linear(normed, f"blocks.{block}.mlp.fc1")
@@ -171,14 +184,20 @@ def close(values: object, expected: Tensor) -> None:
     torch.testing.assert_close(got.reshape(expected.shape), expected.float(), rtol=0.0, atol=WITHIN)
 
 
+def has_positions(config: ModelConfig) -> bool:
+    return config.arch == "vit" and config.pos_embed != "none"
+
+
 def all_cuts(config: ModelConfig) -> list[str]:
     """Everything that the page should be able to switch off."""
     found = []
     for block in range(1, config.depth + 1):
         found.append(f"b{block}")
-        if config.attn_form != "none":
+        if config.arch == "mixer":
+            found.append(f"t{block}")
+        elif config.attn_form != "none":
             found += [f"m{block}", *(f"h{block}.{head + 1}" for head in range(config.num_heads))]
-    return found + ["pos"] * (config.pos_embed != "none")
+    return found + ["pos"] * has_positions(config)
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "cnn"])
@@ -189,7 +208,7 @@ def test_parts_that_are_switched_off_and_a_patch_that_is_opened(
     classifier, images = models[name]
     config, place = NETWORKS[name][0], NETWORKS[name][4]
     model = classifier.model
-    assert isinstance(model, ViT)
+    assert isinstance(model, (ViT, Mixer))
     image = classifier.preprocess(torch.from_numpy(images.images[1:2]))[0]
     torch.testing.assert_close(ByHand(model).logits(image), model(image[None])[0], rtol=0.0, atol=1e-5)
 
@@ -227,10 +246,16 @@ def check_opened(opened: dict[str, Any], by_hand: ByHand, place: tuple[int, int,
     close(opened["before"], by_hand.seen[block, "before"][token])
     assert (opened["mlp"] is None) == skipped
     if skipped:
-        assert opened["attention"] is None
+        assert opened["attention"] is opened["mixing"] is None
         return
     for what in ("normed", "hidden", "added", "after"):
         close(opened["mlp"][what], by_hand.seen[block, f"mlp_{what}"][token])
+    if by_hand.config.arch == "mixer":
+        assert opened["attention"] is None
+        for what in ("normed", "added", "after"):
+            close(opened["mixing"][what], by_hand.seen[block, f"mixing_{what}"][token])
+        return
+    assert opened["mixing"] is None
     if by_hand.config.attn_form == "none":
         assert opened["attention"] is None
         return

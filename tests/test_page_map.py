@@ -146,19 +146,6 @@ def test_steps_on_the_map_go_where_the_arrows_point(page: Page, base: str) -> No
     assert steps == [[1, 2, 3, 4], 3, [1, 2]]
 
 
-def test_own_images_are_shown_to_everybody_only_if_their_owner_says_so(classifiers: dict[str, Classifier]) -> None:
-    classifier, notes = classifiers["vit"], list[str]()
-    private = replace(classifier, config=classifier.config.with_knobs(data="family.npz"))
-    images = random_images(31, 28)
-    assert map_files(private, images, None, notes.append) == {}
-    assert "--map adds it" in notes[0]
-    assert sorted(map_files(private, images, True, notes.append))[0] == "map.json"
-    assert "to everybody who opens the page" in notes[1]
-    assert sorted(map_files(classifier, images, None, notes.append))[0] == "map.json"
-    assert map_files(classifier, images, False, notes.append) == {}
-    assert len(notes) == 2
-
-
 def test_without_the_runs_images_there_are_scikit_learns_digits(
     classifiers: dict[str, Classifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,13 +117,37 @@ def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Pa
     assert "rotate=5" in page.url
 
 
+def test_a_step_shows_what_it_speaks_of_and_takes_it_back(page: Page, base: str) -> None:
+    visit(page, base)
+    page.keyboard.press("7")
+    settle(page, "settled")
+    page.click("#story-open")
+    for _ in range(3):
+        page.click("#story-next")
+    page.wait_for_selector("#inside > .lit .pixel:visible")
+    opened = int(page.input_value("#inside-patch")) + 1
+    first = page.inner_text("#inside-steps .vectors >> nth=1").split(": ")[1].split(", ")[0]
+    page.wait_for_selector(f"#story-say:has-text('Patch {opened}, for example')")
+    page.wait_for_selector(f"#story-say:has-text('({first}, ')")
+    page.click("#story-next")
+    page.wait_for_selector(".opened-step.lit")
+    box = page.locator(".opened-step.lit").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 500, "it was scrolled into view when it had been read"
+    page.click("#story-next")
+    page.wait_for_selector(f"#attention-whose:text('from patch {opened}')")
+    page.keyboard.press("Escape")
+    settle(page)
+    assert page.input_value("#inside-patch") == ""
+
+
 def middle(page: Page, selector: str) -> tuple[float, float]:
     box = page.locator(selector).bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10)])
+@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10), ("mixer", 10)])
 def test_every_network_has_its_own_story(page: Page, base: str, network: str, steps: int) -> None:
     visit(page, base, f"model={network}")
     page.click("#story-open")
@@ -135,6 +159,7 @@ def test_every_network_has_its_own_story(page: Page, base: str, network: str, st
     whole = " ".join(told)
     assert page.is_hidden("#story")
     assert ("patches of" in whole) == (network != "cnn")
-    assert ("ink" in whole) == (network == "alone")
+    assert ("ink" in whole) == (network in ("alone", "mixer"))
     assert ("digit" in whole) == (network != "colour")
     assert ("softmax)" in whole) == (network == "colour"), "attention"
+    assert ("MLP-Mixer" in whole) == ("are mixed" in whole) == (network == "mixer")

@@ -362,13 +362,14 @@ def test_a_network_that_does_not_load_leaves_the_one_before(page: Page, base: st
 
 def test_a_network_of_an_unknown_kind_is_refused_by_name(page: Page, base: str, site: Path) -> None:
     config = json.loads((site / "models" / "finer" / "config.json").read_text())
-    mixer = {"arch": "mixer", "image_size": 28, "patch_size": 4, "token_dim": 19}  # knobs that the page does not know
-    page.route("**/models/finer/config.json", lambda route: route.fulfill(json=config | {"model": mixer}))
+    other = {"arch": "perceiver", "image_size": 28, "patch_size": 4, "latents": 19}  # knobs that the page does not know
+    page.route("**/models/finer/config.json", lambda route: route.fulfill(json=config | {"model": other}))
     visit(page, base)
     before = bars(page)
     page.select_option("#model", "finer")
     page.wait_for_selector("#notice:visible")
-    assert page.inner_text("#notice") == 'This page cannot run a network of kind "mixer"; it knows vit and cnn.'
+    why = 'This page cannot run a network of kind "perceiver"; it knows vit, cnn and mixer.'
+    assert page.inner_text("#notice") == why
     settle(page)
     assert page.input_value("#model") == "vit", "the one before"
     assert bars(page) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,13 @@ from tests.made_runs import make_run
 from tests.serving import Running, ask, assert_refused, counts, pictures, running, tiny_classifier
 from tests.studies import a_study
 from vitlab.errors import ConfigError, RunError
+from vitlab.export import map as export_map
 from vitlab.export.bundle import bundled
 from vitlab.export.web import page_files as read_page
 from vitlab.files import write_json_lines
 from vitlab.predict import Classifier
-from vitlab.serve.content import File, Later, load, page_files
+from vitlab.runs.zoo import ZOO
+from vitlab.serve.content import File, Later, LaterFile, load, page_files
 from vitlab.studies.driver import write_study
 
 
@@ -243,7 +246,26 @@ def test_what_few_need_is_made_once_and_when_it_is_asked_for() -> None:
     assert made == []
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(later.named, ("a.json", "b.png"))
+    assert one is not None
+    assert other is not None
     assert (one.data, other.data, len(made)) == (b"{}", b"png", 1)
+    assert later.named("c.json") is None
+
+
+def test_a_map_is_made_when_somebody_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_map, "MOST_IMAGES", 23)
+    _, files = load([ZOO / "mnist-fast"], tmp_path, print)
+    drawn, menu = files["/models/mnist-fast/map.json"], files["/models.json"]
+    assert isinstance(drawn, LaterFile)
+    assert isinstance(menu, File)
+    assert b'"map": true' in menu.data
+    assert drawn.group.made == {}
+    made = drawn.group.named("map.json")
+    assert made is not None
+    sprite = files[f"/{json.loads(made.data)['sprite']}"]
+    assert isinstance(sprite, LaterFile)
+    assert sprite.group is drawn.group
+    assert sprite.name in drawn.group.made
 
 
 def test_runs_and_a_study_become_models_and_files(tmp_path: Path) -> None:

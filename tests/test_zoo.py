@@ -57,9 +57,9 @@ def test_there_are_these_networks() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_is_whole_small_and_says_nothing_about_where_it_was_made(name: str) -> None:
     folder = zoo.ZOO / name
-    assert {path.name for path in folder.iterdir()} == {*zoo.FILES, "README.md"}
+    assert {path.name for path in folder.iterdir()} - {"epochs"} == {*zoo.FILES, "README.md"}
     assert [one for one in check_run(folder) if one.state != "ok"] == []
-    assert 100_000 < sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
+    assert 100_000 < sum(path.stat().st_size for path in folder.rglob("*")) < 4_500_000
     text = "".join((folder / file).read_text() for file in [*zoo.FILES[:5], "README.md"])
     assert not any(word in text for word in ("/home", "/tmp", "/work", "/root", os.uname().nodename))
     commit = json.loads((folder / "environment.json").read_text())["git_commit"]
@@ -191,6 +191,15 @@ def test_what_must_be_written_goes_into_a_copy(work: Path, sealed: None) -> None
     with pytest.raises(RunError, match="holds another run than the network mnist-fast; delete or rename"):
         zoo.writable(zoo.ZOO / "mnist-fast")
     assert zoo.writable(work) == work
+
+
+def test_the_epochs_that_a_network_kept_are_copied_with_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(zoo.ZOO, work / "zoo")
+    monkeypatch.setattr(zoo, "ZOO", work / "zoo")
+    kept = Path("epochs", "epoch-000003.safetensors")
+    (work / "zoo" / "mnist" / kept).parent.mkdir(exist_ok=True)
+    (work / "zoo" / "mnist" / kept).write_bytes(b"weights")
+    assert (zoo.writable(work / "zoo" / "mnist") / kept).read_bytes() == b"weights"
 
 
 def test_the_cards_are_up_to_date() -> None:

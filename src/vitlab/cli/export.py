@@ -45,6 +45,8 @@ def declare(children: flags.Children) -> None:
     add("--most-loss", metavar="POINTS", type=flags.number(0, 100), help=loss)
     add("--data", metavar="PLACE", help="int8: where the run's images are now, if they have moved")
     add("--study", metavar="DIR", type=flags.path, help="web: add a study's table and its models")
+    own = "web: show images of your own data set too: to try, on a map, to train on [only those of public data sets]"
+    add("--own-images", action="store_true", help=own)
     add("--no-lesson", action="store_true", help="web: leave out the images that the page can train a network on")
     shown = "web: a map of test images [only of data sets that anybody can download]"
     add("--map", action=argparse.BooleanOptionalAction, default=None, help=shown)
@@ -84,6 +86,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         "int8": (("onnx", "c"), arguments.int8),
         "study": (("web",), arguments.study),
         "no-lesson": (("web",), arguments.no_lesson),
+        "own-images": (("web",), arguments.own_images),
         "map": (("web",), arguments.map is not None),
         "single-file": (("web",), arguments.single_file),
         "address": (("web",), arguments.address),
@@ -121,7 +124,7 @@ def export_to(arguments: argparse.Namespace, classifiers: list[Classifier], out:
         from vitlab.export.web import export_web
 
         notes, runs = flags.notes(arguments.quiet), arguments.by or flags.RUNS
-        wanted = {"lesson": not arguments.no_lesson, "with_map": arguments.map}
+        wanted = {"lesson": not arguments.no_lesson, "with_map": arguments.map, "own_images": arguments.own_images}
         wanted |= {"single": arguments.single_file, "address": arguments.address}
         return export_web(classifiers, out, arguments.study, runs, notes, **wanted)
     if arguments.to in ("transformers", "timm"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from vitlab import files
-from vitlab.data import CATALOGUE, Split, load_dataset
+from vitlab.data import Split, load_dataset
 from vitlab.data.images import resize
 from vitlab.export.own import own_data
 from vitlab.predict import Classifier
@@ -47,15 +46,10 @@ class Lesson:
     held: Split
 
 
-def lesson_files(classifier: Classifier | None, note: Callable[[str], None] = lambda line: None) -> dict[str, bytes]:
-    """lesson.json and lesson.png for a page whose first network is ``classifier``; ``note`` gets a line if they show
-    images that are nobody's but the user's."""
+def lesson_files(classifier: Classifier | None) -> dict[str, bytes]:
+    """lesson.json and lesson.png for a page whose first network is ``classifier``; None: no images of its data set."""
     own = None if classifier is None else own_lesson(classifier)
     lesson = own or digits_lesson()
-    if own is not None and classifier is not None and classifier.config.data.data not in CATALOGUE:
-        count = f"{len(own.train) + len(own.held):,}"
-        public = "to everybody who opens the page; --no-lesson leaves them out"
-        note(f"lesson.png shows {count} training images of {own.data} {public}")
     images = np.concatenate([lesson.train.images, lesson.held.images])
     labels = np.concatenate([lesson.train.labels, lesson.held.labels])
     mean = lesson.train.images.mean(axis=(0, 1, 2)) / 255

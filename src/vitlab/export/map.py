@@ -7,7 +7,6 @@ the same mean and axes. map.json and the sprite are loaded only when a visitor o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from vitlab import files
-from vitlab.data import CATALOGUE, Split
+from vitlab.data import Split
 from vitlab.export.lesson import COLUMNS, digits_lesson, sprite
 from vitlab.export.own import stored_images
 from vitlab.predict import Classifier
@@ -45,31 +44,17 @@ class Plane:
         return (features_NF - self.mean) @ self.axes.T
 
 
-def map_files(
-    classifier: Classifier,
-    examples: Split | None,
-    wanted: bool | None = None,
-    note: Callable[[str], None] = lambda line: None,
-) -> dict[str, bytes]:
-    """map.json, and the sprite by its address in the page; {} if there is none.
+def map_files(classifier: Classifier, examples: Split | None, sprite_at: str | None = None) -> dict[str, bytes]:
+    """map.json, and the sprite by its address in the page, which is ``sprite_at`` or follows from its content; {} if
+    there is none.
 
-    ``examples`` are images of the run's own data set, None if they are not here; then scikit-learn's digits are used
-    for a network that reads drawings of digits. ``wanted`` None: only images that anybody can download, with a line to
-    ``note`` about others; True: any; False: no map.
+    ``examples`` are images of the run's own data set; None: scikit-learn's digits are used for a network that reads
+    drawings of digits.
     """
-    name = classifier.config.data.data
-    if wanted is False:
+    shown = images_for(classifier, examples)
+    if shown is None:
         return {}
-    if examples is not None and name not in CATALOGUE:
-        if wanted is None:
-            note(f"the page has no map, because it would show images of {name} to everybody; --map adds it")
-            return {}
-        note(f"the page's map shows up to {MOST_IMAGES:,} images of {name} to everybody who opens the page")
-    data = classifier.data_name
-    if examples is None:
-        examples, data = digits_for(classifier), digits_lesson().data
-    if examples is None or len(examples) < LEAST_IMAGES:
-        return {}
+    examples, data = shown
     order = numpy_generator(0, "map").permutation(len(examples))
     first = stored_images(classifier, examples.take(order[:1].tolist()))
     chosen = examples.take(order[: min(MOST_IMAGES, MOST_NUMBERS // first.size)].tolist())
@@ -79,7 +64,7 @@ def map_files(
         return {}
     plane = principal_plane(features)
     png = sprite(images)
-    address = f"maps/{files.sha256(png)[:16]}.png"  # shared by the networks of one data set
+    address = sprite_at or f"maps/{files.sha256(png)[:16]}.png"  # shared by the networks of one data set
     facts: dict[str, Any] = {
         "format": 1,
         "data": data,
@@ -97,11 +82,13 @@ def map_files(
     return {"map.json": (files.to_json(facts, indent=None) + "\n").encode(), address: png}
 
 
-def digits_for(classifier: Classifier) -> Split | None:
-    """Images for a network that reads bright digits, if its own are not here."""
+def images_for(classifier: Classifier, examples: Split | None) -> tuple[Split, str] | None:
+    """The images of a map and what their data set is called; None if there are too few."""
+    if examples is not None:
+        return (examples, classifier.data_name) if len(examples) >= LEAST_IMAGES else None
     lesson = digits_lesson()
     fits = classifier.drawing == lesson.drawing and classifier.classes == lesson.classes
-    return lesson.train if fits else None
+    return (lesson.train, lesson.data) if fits else None
 
 
 def features_of(classifier: Classifier, images: npt.NDArray[np.uint8]) -> tuple[Array, Array]:

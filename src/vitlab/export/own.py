@@ -31,6 +31,12 @@ def own_data(classifier: Classifier) -> Dataset | None:
     return dataset if same else None
 
 
+def is_public(classifier: Classifier) -> bool:
+    """Whether anybody can download the data set that a run was trained on. Images of other data sets are nobody's but
+    the user's."""
+    return classifier.config.data.data in CATALOGUE
+
+
 def stored_images(classifier: Classifier, split: Split) -> Pixels:
     """Images as the page carries them, uint8 [N, side, side, C]: with their own side if they are square and fit the
     network's channels, else with the network's."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -16,13 +17,13 @@ import torch
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.data import CATALOGUE, Split, load_dataset
+from vitlab.data import Split, load_dataset
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
-from vitlab.export.map import map_files
-from vitlab.export.own import own_data, stored_images
+from vitlab.export.map import MOST_IMAGES, images_for, map_files
+from vitlab.export.own import is_public, own_data, stored_images
 from vitlab.export.preview import PREVIEW, head, preview
 from vitlab.export.replay import replay_files
 from vitlab.export.single import single_file
@@ -36,8 +37,10 @@ from vitlab.studies.driver import AGAIN, Row, read_rows, read_study
 from vitlab.studies.grid import Cell
 from vitlab.studies.images import digest_in, short_name
 from vitlab.studies.summary import Line, summarize, with_digests
+from vitlab.text import listed
 
 Note = Callable[[str], None]
+Make = Callable[[], dict[str, bytes]]  # files by name
 Point = tuple[Line, Classifier | None]  # a cell of a study, with the model of its first seed if its run exists
 
 FORMAT = 1
@@ -56,6 +59,7 @@ def export_web(
     page: Traversable | None = None,
     lesson: bool = True,
     with_map: bool | None = None,
+    own_images: bool = False,
     single: bool = False,
     address: str | None = None,
 ) -> dict[str, Any]:
@@ -63,10 +67,10 @@ def export_web(
     ``single``, to the new file ``out``.
 
     ``study``: a study's folder, whose cells become the menu; those whose run is in ``runs`` come with their models.
-    ``page`` replaces the page's own files; without ``lesson`` the page has no images to train on; ``with_map`` is
-    `map_files`' ``wanted``; ``address``: where the page will be, for the picture that links to it show. ConfigError if
-    it is none, or if ``out`` is neither empty nor what a killed export of the same page has left; ExportError if there
-    is no page; RunError for a network that the page cannot compute.
+    ``page`` replaces the page's own files; ``lesson``, ``with_map``, ``own_images``: see `gather`; ``address``: where
+    the page will be, for the picture that links to it show. ConfigError if it is none, or if ``out`` is neither empty
+    nor what a killed export of the same page has left; ExportError if there is no page; RunError for a network that the
+    page cannot compute.
     """
     if single or (out / START).exists() or not out.is_dir():
         check_new(out, folder=not single)
@@ -74,7 +78,7 @@ def export_web(
         if why_not := classifier.model.describe().missing.get("page"):
             raise RunError(f"{classifier.path}: {why_not}; leave this run out, or use --to onnx or torch")
     shown = page_files(page)
-    models, content = gather(classifiers, study, runs, note, lesson, with_map)
+    models, content = gather(classifiers, study, runs, note, lesson, with_map, own_images)
     first = next(iter(models), None)
     if first is not None:
         config, examples = (json.loads(content[f"models/{first}/{name}.json"]) for name in ("config", "examples"))
@@ -102,15 +106,24 @@ def gather(
     note: Note,
     lesson: bool = True,
     with_map: bool | None = None,
+    own_images: bool = False,
+    later: dict[str, Make] | None = None,
 ) -> tuple[dict[str, Classifier], dict[str, bytes]]:
     """The models by id, those of ``classifiers`` first, and the files that the page reads: models.json, models/ID/,
-    lesson.json and lesson.png, maps/."""
+    lesson.json and lesson.png, maps/.
+
+    Images of data sets that not anybody can download are in none of them, unless ``own_images``; a line to ``note``
+    says which. Without ``lesson`` there are no images to train on; ``with_map`` False: no map, True: a map even of the
+    user's own images. ``later`` gets, by model, what makes the files of its map, and then these are not made now.
+    """
     points = [] if study is None else study_points(study, runs, note)
     own = named(classifiers, note)
     models = own | named([classifier for _, classifier in points if classifier is not None], taken=own)
+    first = next(iter(models), None)
     content: dict[str, bytes] = {}
     known: dict[str, Split | None] = {}
     examples: dict[str, Split | None] = {}
+    shown = {model_id: own_images or is_public(classifier) for model_id, classifier in models.items()}
     for model_id, classifier in models.items():
         if why_not := for_browsers(classifier):
             raise RunError(f"{classifier.path}: {why_not}; use vitlab predict, or vitlab export --to onnx or torch")
@@ -119,22 +132,23 @@ def gather(
         data = files.to_json([vars(classifier.config.data), classifier.config.train.seed, images])
         if data not in known:
             known[data] = own_examples(classifier)
-            if known[data] is not None and classifier.config.data.data not in CATALOGUE:
-                note(f"the page's files include up to {MOST_EXAMPLES} images of {classifier.config.data.data}")
+            if known[data] is not None and not is_public(classifier):
+                note(about_own(classifier, own_images, lesson and model_id == first, with_map))
         examples[model_id] = known[data]
-        parts = bundle(classifier, known[data])
+        parts = bundle(classifier, known[data] if shown[model_id] else None)
         content |= {f"models/{model_id}/{name}": part for name, part in parts.items()}
     if lesson:
-        content |= lesson_files(next(iter(models.values()), None), note)
+        content |= lesson_files(models[first] if first is not None and shown[first] else None)
     menu = index(models, points, None if study is None else str(read_study(study)["name"]))
     for entry in menu["models"]:
         if entry["id"] in own:  # not for those of a study, of which there may be many
-            more, further = extras(own[entry["id"]], examples[entry["id"]], with_map, note)
-            entry |= more
-            content |= {
-                name if name.startswith("maps/") else f"models/{entry['id']}/{name}": part
-                for name, part in further.items()
-            }
+            model_id, one = entry["id"], own[entry["id"]]
+            replay, kept = replay_files(one, note)
+            on_map = examples[model_id] if shown[model_id] or with_map else None
+            drawn = {} if with_map is False else map_of(model_id, one, on_map, later)
+            has_map = bool(drawn) or (later is not None and model_id in later)
+            entry |= ({} if replay is None else {"replay": replay}) | ({"map": True} if has_map else {})
+            content |= {f"models/{model_id}/{name}": part for name, part in kept.items()} | drawn
     content["models.json"] = as_json(menu)
     return models, content
 
@@ -159,15 +173,30 @@ def walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def extras(
-    classifier: Classifier, examples: Split | None, with_map: bool | None, note: Note
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What models.json says of a network beyond the usual, and files that the page loads only when they are asked for:
-    the weights after some epochs (`replay`) and a map of images."""
-    replay, kept = replay_files(classifier, note)
-    drawn = map_files(classifier, examples, with_map, note)
-    said = ({} if replay is None else {"replay": replay}) | ({"map": True} if drawn else {})
-    return said, kept | drawn
+def map_of(
+    model_id: str, classifier: Classifier, examples: Split | None, later: dict[str, Make] | None
+) -> dict[str, bytes]:
+    """The files of a network's map by address; {} if there is none, or if it is in ``later`` now."""
+    if later is None:
+        drawn = map_files(classifier, examples)
+        return {f"models/{model_id}/{name}" if name == "map.json" else name: part for name, part in drawn.items()}
+    if images_for(classifier, examples) is not None:
+        later[model_id] = partial(map_files, classifier, examples, f"models/{model_id}/map.png")
+    return {}
+
+
+def about_own(classifier: Classifier, included: bool, lesson: bool, with_map: bool | None) -> str:
+    """A sentence about images that are nobody's but the user's: what the page shows of them, or would show."""
+    known = f"up to {MOST_EXAMPLES} to try"
+    on_map = "" if with_map is False else f"a map of up to {MOST_IMAGES:,}"
+    learned = "up to 5,000 to train on" if lesson else ""
+    data = classifier.data_name
+    if included:
+        what = listed([part for part in (known, on_map, learned) if part])
+        return f"everybody who opens the page can see images of {data}: {what}"
+    what = listed([part for part in (known, "" if with_map else on_map, learned) if part])
+    only = f" but those on the map (up to {MOST_IMAGES:,})" if with_map else ""
+    return f"the page shows no images of {data}{only}; --own-images adds them for everybody who opens it: {what}"
 
 
 # --- models.json: what the page can load

@@ -115,6 +115,5 @@ class Mixer(nn.Module):
             missing={
                 "attention": "an MLP-Mixer has no attention",
                 "positions": "an MLP-Mixer has no position embeddings",
-                "page": "the page cannot compute an MLP-Mixer",
             },
         )

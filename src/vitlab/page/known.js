@@ -70,7 +70,9 @@ export function createKnown(store, slate, loaded, notice) {
       const known = kind !== "strokes" && !strokes.length && typeof label === "string";
       byId("truth").hidden = !known;
       if (known) setText(byId("truth"), `Known label: ${label}`);
-      setText(byId("random"), `Random test ${words(model?.config ?? null).thing}`);
+      const { thing } = words(model?.config ?? null);
+      const own = model?.examples?.labels.some((one) => one !== null) ?? true; // else they are of another data set
+      setText(byId("random"), own ? `Random test ${thing}` : `A ${thing} to try`);
     },
   };
 }

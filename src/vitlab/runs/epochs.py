@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vitlab import files
 from vitlab.errors import RunError
 from vitlab.files import AGAIN
-from vitlab.runs.folder import EPOCHS, KEPT_EPOCH, RunFolder, check_finite, check_shapes, most_bytes, pack, unpack
+from vitlab.runs.folder import KEPT_EPOCH, RunFolder, check_finite, check_shapes, most_bytes, pack, unpack
+from vitlab.runs.zoo import EPOCHS
 from vitlab.training.evaluate import predict_logits, top_k
 from vitlab.training.step import Counters, Task
 

@@ -41,7 +41,7 @@ from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
 from vitlab.runs.seal import SEAL, check_seal, seal
-from vitlab.runs.zoo import similar
+from vitlab.runs.zoo import EPOCHS, similar
 from vitlab.text import quoted
 from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
 from vitlab.training.novelty import Novelty, from_parts, to_facts
@@ -50,7 +50,6 @@ from vitlab.training.step import Checkpoint
 CHECKPOINT_NAME = re.compile(r"step-(\d{9})-([0-9a-f]{32})\.safetensors")
 CHECKPOINT_FORMAT = "3"  # raise it when Counters or the tensors' names change
 KEPT_CHECKPOINTS = 2
-EPOCHS = "epochs"  # the folder
 KEPT_EPOCH = re.compile(r"(epochs/)?epoch-\d{6}\.safetensors")
 SUMS = "SHA256SUMS"  # `vitlab export` writes it into its folders; no run has one
 # What a process that is killed while it creates the folder may leave behind; config.json is written last.

@@ -19,11 +19,12 @@ ZOO = Path(__file__).parents[1] / "zoo"
 DEFAULT = "mnist"  # what the page shows to people who have trained nothing yet
 RUNS, COPIES = Path("runs"), Path("runs/zoo")
 REPAIR = "install vitlab again"
-# The files that a network here has; a run's checkpoints and its lock are left out.
+# The files that a network here has, with those of its epochs (`files_of`); a run's checkpoints and lock are left out.
 FILES = (
     *("config.json", "data.json", "environment.json", "history.jsonl", "result.json"),
     *("model.safetensors", "novelty.safetensors"),
 )
+EPOCHS = "epochs"  # the folder of what a run kept of its training (epochs.py)
 # A folder with one of these is somebody's run, study or export. Any other, such as a data set's, hides no network.
 MARKS = ("config.json", "result.json", "environment.json", "model.safetensors", "study.json", "models.json")
 
@@ -60,6 +61,11 @@ def place(run: str | os.PathLike[str], note: Callable[[str], None] = lambda line
     return found[0] if found and not files.exists(path) else path
 
 
+def files_of(run: Path) -> list[str]:
+    """The files to copy of a finished run: FILES, and the weights after each epoch if it kept them."""
+    return [*FILES, *(f"{EPOCHS}/{name}" for name in files.names_in(run / EPOCHS))]
+
+
 def similar(path: Path) -> str:
     """The end of a message about a run folder that does not exist: the network with a similar name, if there is one."""
     return "" if files.exists(path) else did_you_mean(path.name, names())
@@ -94,7 +100,10 @@ def writable(run: Path, note: Callable[[str], None] = lambda line: None) -> Path
         return run
     copy = COPIES / run.name
     files.make_folder(copy)
-    for name in FILES:
+    names = files_of(run)
+    if len(names) > len(FILES):
+        files.inner_folder(copy / EPOCHS)
+    for name in names:
         data, kept = files.read_bytes(run / name, advice=REPAIR), copy / name
         if not files.exists(kept):
             files.write_bytes(kept, data)

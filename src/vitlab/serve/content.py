@@ -12,13 +12,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.bundle import bundled
 from vitlab.export.lesson import LESSON, lesson_files
-from vitlab.export.web import gather
+from vitlab.export.web import Make, gather
 from vitlab.export.web import page_files as read_page
 from vitlab.files import sha256
 from vitlab.predict import Classifier
@@ -78,12 +78,12 @@ class Later:
         self.make, self.lock = make, Lock()
         self.made: dict[str, File] = {}
 
-    def named(self, name: str) -> File:
-        """The file ``name``. Two requests at once make the files once."""
+    def named(self, name: str) -> File | None:
+        """The file ``name``, None if there is none after all. Two requests at once make the files once."""
         with self.lock:
             if not self.made:
                 self.made = {other: File.of(other, data) for other, data in self.make().items()}
-        return self.made[name]
+        return self.made.get(name)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,11 @@ class LaterFile:
     group: Later
 
     def answer(self, request: Request) -> Response:
-        """As `File.answer`."""
-        return self.group.named(self.name).answer(request)
+        """As `File.answer`; 404 if the file could not be made."""
+        file = self.group.named(self.name)
+        if file is None:
+            raise HTTPException(404)
+        return file.answer(request)
 
 
 Files = Mapping[str, File | LaterFile]  # by address
@@ -126,9 +129,9 @@ def load(folders: Sequence[Path], runs: Path, note: Callable[[str], None]) -> tu
     classifiers = [Classifier.load(folder) for folder in folders if folder not in studies]
     study = studies[0] if studies else None
     quietly = (lambda line: None) if study is None else note
-    models, content = gather(
-        classifiers, study, runs, quietly, lesson=False, with_map=True
-    )  # nothing is published here
+    later: dict[str, Make] = {}
+    # Nothing is published here: who may open the page is the user's decision (--host, --token).
+    models, content = gather(classifiers, study, runs, quietly, lesson=False, own_images=True, later=later)
     if not models:
         raise RunError(
             f"{study} has no model to serve: none of its runs is in {runs}; name the right folder with --runs"
@@ -136,7 +139,11 @@ def load(folders: Sequence[Path], runs: Path, note: Callable[[str], None]) -> tu
     found: dict[str, File | LaterFile] = {**page_files()}
     found |= {f"/{name}": File.of(name, data) for name, data in content.items()}
     lesson = Later(lambda: lesson_files(next(iter(models.values()))))
-    return models, found | {f"/{name}": LaterFile(name, lesson) for name in LESSON}
+    found |= {f"/{name}": LaterFile(name, lesson) for name in LESSON}
+    for name, make in later.items():
+        drawn, sprite = Later(make), f"models/{name}/map.png"
+        found |= {f"/models/{name}/map.json": LaterFile("map.json", drawn), f"/{sprite}": LaterFile(sprite, drawn)}
+    return models, found
 
 
 def page_files(folder: Traversable | None = None) -> dict[str, File]:

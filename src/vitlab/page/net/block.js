@@ -1,4 +1,5 @@
-// The pre-norm transformer block, as vitlab/model defines it: attention, MLP, their norms, and the residual stream.
+// The pre-norm transformer block, as vitlab/model defines it: attention or, in an MLP-Mixer, dense layers across tokens;
+// MLP, their norms, and the residual stream.
 // Letters: N tokens, D embed_dim, h heads, d width of a head, H hidden width of the MLP. Arrays are stored row by row.
 
 import { gelu } from "./gelu.js";
@@ -12,6 +13,7 @@ import { add, dots, layerNorm, linear, matrix, relu2, rmsNorm, softmax } from ".
  * Gain and offset [D]; null for the root mean square, which has none.
  * @typedef {{ gain: Float32Array, offset: Float32Array } | null} Norm
  * @typedef {NonNullable<ReturnType<typeof takeAttention>>} Attention
+ * @typedef {ReturnType<typeof takeMixing>} Mixing
  * @typedef {ReturnType<typeof takeBlock>} Block
  * @typedef {ReturnType<typeof blockSpace>} Space
  */
@@ -23,11 +25,13 @@ import { add, dots, layerNorm, linear, matrix, relu2, rmsNorm, softmax } from ".
 export function takeBlock(shelf, model, index, tokens) {
   const name = `blocks.${index}`;
   const dim = model.embed_dim;
-  const bias = model.linear_bias;
+  const { linear_bias: bias, attn_form: form } = model;
   const [hidden = 0] = shelf.shapeOf(`${name}.mlp.fc1.weight`); // round(embed_dim * mlp_ratio), computed in Python
+  const attends = form === "qkv" || form === "merged";
   return {
-    norm1: model.attn_form === "none" ? null : takeNorm(shelf, model, `${name}.norm1`),
-    attention: model.attn_form === "none" ? null : takeAttention(shelf, model, `${name}.attn`, tokens),
+    norm1: form === "none" ? null : takeNorm(shelf, model, `${name}.norm1`),
+    attention: attends ? takeAttention(shelf, model, `${name}.attn`, tokens) : null,
+    mixing: form === "mixing" ? takeMixing(shelf, `${name}.tokens`, tokens) : null,
     norm2: takeNorm(shelf, model, `${name}.norm2`),
     fc1: shelf.takeLinear(`${name}.mlp.fc1`, dim, hidden, bias),
     fc2: shelf.takeLinear(`${name}.mlp.fc2`, hidden, dim, bias),
@@ -66,19 +70,33 @@ function takeAttention(shelf, model, name, tokens) {
 }
 
 /**
+ * Two dense layers along the tokens, the same for every number of a token.
+ * @param {Shelf} shelf @param {string} name @param {number} tokens
+ */
+function takeMixing(shelf, name, tokens) {
+  const [hidden = 0] = shelf.shapeOf(`${name}.fc1.weight`); // round(embed_dim * token_mlp_ratio), computed in Python
+  return {
+    fc1: shelf.takeLinear(`${name}.fc1`, tokens, hidden),
+    fc2: shelf.takeLinear(`${name}.fc2`, hidden, tokens),
+  };
+}
+
+/**
  * Working space that all blocks share.
  * @param {ModelKnobs} model @param {number} tokens @param {Block[]} blocks
  */
 export function blockSpace(model, tokens, blocks) {
   const dim = model.embed_dim;
   const inner = Math.max(dim, ...blocks.map(({ attention }) => (attention ? attention.heads * attention.width : 0)));
-  const hidden = Math.max(...blocks.map(({ fc1 }) => fc1.outs));
+  const hidden = Math.max(
+    ...blocks.map(({ fc1, mixing }) => Math.max(tokens * fc1.outs, dim * (mixing?.fc1.outs ?? 0))),
+  );
   return {
     normed: new Float32Array(tokens * dim),
-    mixed: new Float32Array(tokens * 3 * inner), // q, k and v of every head
-    values: new Float32Array(inner * tokens), // v of one head, [d, N]
+    mixed: new Float32Array(tokens * 3 * inner), // q, k and v of every head; or what mixing adds, [D, N]
+    values: new Float32Array(inner * tokens), // v of one head, [d, N]; or what mixing reads, [D, N]
     carried: new Float32Array(tokens * inner),
-    hidden: new Float32Array(tokens * hidden),
+    hidden: new Float32Array(hidden),
     out: new Float32Array(tokens * dim),
   };
 }
@@ -95,6 +113,7 @@ export function runBlock(x, block, model, tokens, weights, space, cut) {
     return;
   }
   runAttention(x, block, model, tokens, weights, space, cut);
+  runMixing(x, block, model, tokens, space, cut);
   runMlp(x, block, model, tokens, space);
 }
 
@@ -115,6 +134,35 @@ export function runAttention(x, block, model, tokens, weights, space, cut) {
 }
 
 /**
+ * The first half of a Mixer's block: x += mixed(norm(x)), for each of the D numbers along all tokens. It leaves norm(x) in
+ * space.normed and what is added in space.out.
+ * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens
+ * @param {Space} space @param {BlockCut} cut
+ */
+export function runMixing(x, { mixing, norm1 }, model, tokens, space, cut) {
+  if (mixing === null) {
+    return;
+  }
+  const dim = model.embed_dim;
+  normalise(x, norm1, space.normed, tokens, dim);
+  if (cut.mixing) {
+    space.out.fill(0);
+    return;
+  }
+  transpose(matrix(space.normed, dim), space.values, tokens, dim);
+  linear(space.values, mixing.fc1, space.hidden, dim);
+  activate(space.hidden, model, dim * mixing.fc1.outs);
+  linear(space.hidden, mixing.fc2, space.mixed, dim);
+  transpose(matrix(space.mixed, tokens), space.out, dim, tokens);
+  add(x, space.out, tokens * dim);
+}
+
+/** @param {Float32Array} x @param {ModelKnobs} model @param {number} count */
+function activate(x, model, count) {
+  (model.act === "relu2" ? relu2 : gelu)(x, count);
+}
+
+/**
  * The second half: x += MLP(norm(x)). It leaves norm(x) in space.normed, the hidden numbers in space.hidden, and what is
  * added in space.out.
  * @param {Float32Array} x @param {Block} block @param {ModelKnobs} model @param {number} tokens @param {Space} space
@@ -123,7 +171,7 @@ export function runMlp(x, block, model, tokens, space) {
   const dim = model.embed_dim;
   normalise(x, block.norm2, space.normed, tokens, dim);
   linear(space.normed, block.fc1, space.hidden, tokens);
-  (model.act === "relu2" ? relu2 : gelu)(space.hidden, tokens * block.fc1.outs);
+  activate(space.hidden, model, tokens * block.fc1.outs);
   linear(space.hidden, block.fc2, space.out, tokens);
   if (model.mlp_last_gelu) {
     gelu(space.out, tokens * dim);

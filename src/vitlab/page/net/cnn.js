@@ -75,7 +75,7 @@ export function build(config, tensors) {
     return traitsOf(input, config, features, places, last.channels, at, logits);
   }
 
-  return { run, trace, traits, open: () => null, cuts: [], views: { tokens: false, attention: false } };
+  return { run, trace, traits, open: () => null, cuts: [], views: { tokens: false, attention: false, mixing: false } };
 }
 
 /**

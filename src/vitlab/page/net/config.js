@@ -4,7 +4,7 @@ import { ModelError } from "./weights.js";
 
 /** @import { Squares } from "./model.js" */
 /**
- * The knobs that the page uses; their meaning: vitlab/config.
+ * The knobs that the page uses; their meaning: vitlab/config. attn_form "mixing" is only here (mixer.js).
  * @typedef {object} ModelKnobs
  * @property {string} arch
  * @property {number} image_size
@@ -15,7 +15,7 @@ import { ModelError } from "./weights.js";
  * @property {number} depth
  * @property {number} num_heads
  * @property {number | null} head_dim
- * @property {"qkv" | "merged" | "none"} attn_form
+ * @property {"qkv" | "merged" | "none" | "mixing"} attn_form
  * @property {boolean} attn_bias
  * @property {boolean} linear_bias
  * @property {boolean} mlp_last_gelu

@@ -2,6 +2,7 @@
 
 import * as cnn from "./cnn.js";
 import { checkConfig, checkFormat, checkPreprocess } from "./config.js";
+import * as mixer from "./mixer.js";
 import { openNovelty } from "./novelty.js";
 import { parseSafetensors } from "./safetensors.js";
 import * as vit from "./vit.js";
@@ -24,8 +25,8 @@ import { ModelError } from "./weights.js";
  * @property {Layer[]} attention
  * @property {Float32Array[]} lens
  *
- * What there is to see inside: patches that become tokens, and attention between them.
- * @typedef {{ tokens: boolean, attention: boolean }} Views
+ * What there is to see inside: patches that become tokens, and attention between them or dense layers that mix them.
+ * @typedef {{ tokens: boolean, attention: boolean, mixing: boolean }} Views
  *
  * run: input [C, S, S], preprocessed -> logits [K], valid until the next run; allocates nothing. cuts: names of what is
  * switched off (cuts.js); the property of that name lists all that can be.
@@ -57,8 +58,12 @@ function kindOf(arch) {
       return vit;
     case "cnn":
       return cnn;
+    case "mixer":
+      return mixer;
     default:
-      throw new ModelError(`This page cannot run a network of kind ${JSON.stringify(arch)}; it knows vit and cnn.`);
+      throw new ModelError(
+        `This page cannot run a network of kind ${JSON.stringify(arch)}; it knows vit, cnn and mixer.`,
+      );
   }
 }
 

@@ -1,7 +1,7 @@
 // What happens to one token, number by number: from the pixels of its patch to the token after one block.
 // Letters: P numbers of a patch, N tokens, D embed_dim, d width of a head, H hidden width of the MLP.
 
-import { headRows, runAttention, runMlp } from "./block.js";
+import { headRows, runAttention, runMixing, runMlp } from "./block.js";
 import { dots, linear, matrix } from "./tensor.js";
 
 /** @import { Attention, Space } from "./block.js" */
@@ -17,14 +17,18 @@ import { dots, linear, matrix } from "./tensor.js";
  * @typedef {{ normed: Float32Array, q: Float32Array, k: Float32Array, v: Float32Array, scores: Float32Array,
  *   weights: Float32Array, carried: Float32Array, added: Float32Array, after: Float32Array }} OpenedAttention
  *
+ * Mixing in an MLP-Mixer, seen from the token: normed, added, after as above, [D].
+ * @typedef {{ normed: Float32Array, added: Float32Array, after: Float32Array }} OpenedMixing
+ *
  * normed [D], hidden [H] after the activation, added [D], after [D]: the token after the block.
  * @typedef {{ normed: Float32Array, hidden: Float32Array, added: Float32Array, after: Float32Array }} OpenedMlp
  *
  * pixels [P]: row, column, channel, as they go in, `across` pixels a side. embedded [D]: their projection. position [D]:
  * what is added for the place, null if nothing is. start [D]: the sum. before [D]: the token when it reaches the block.
- * attention is null in a network without, and both halves are null in a block that is skipped.
+ * attention and mixing are null in a network without, and both halves are null in a block that is skipped.
  * @typedef {{ pixels: Float32Array, across: number, embedded: Float32Array, position: Float32Array | null,
- *   start: Float32Array, before: Float32Array, attention: OpenedAttention | null, mlp: OpenedMlp | null }} Opened
+ *   start: Float32Array, before: Float32Array, attention: OpenedAttention | null, mixing: OpenedMixing | null,
+ *   mlp: OpenedMlp | null }} Opened
  */
 
 /**
@@ -53,6 +57,7 @@ export function openToken(model, plan, weights, space, cuts, patch, block, head)
     start: row(space.states[0], token, dim),
     before: row(space.states[block], token, dim),
     attention: null,
+    mixing: null,
     mlp: null,
   };
   return cuts.blocks[block].skip ? opened : { ...opened, ...halves() };
@@ -65,15 +70,18 @@ export function openToken(model, plan, weights, space, cuts, patch, block, head)
     const attention =
       parameters.attention &&
       readAttention(x, parameters.attention, space.attention[block], space.block, plan.tokens, dim, token, head);
-    runMlp(x, parameters, model, plan.tokens, space.block);
+    runMixing(x, parameters, model, plan.tokens, space.block, cuts.blocks[block]);
     const { normed, hidden, out } = space.block;
+    const whole = { normed: row(normed, token, dim), added: row(out, token, dim), after: row(x, token, dim) };
+    const mixing = parameters.mixing && whole;
+    runMlp(x, parameters, model, plan.tokens, space.block);
     const mlp = {
       normed: row(normed, token, dim),
       hidden: row(hidden, token, parameters.fc1.outs),
       added: row(out, token, dim),
       after: row(x, token, dim),
     };
-    return { attention, mlp };
+    return { attention, mixing, mlp };
   }
 }
 

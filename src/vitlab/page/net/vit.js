@@ -30,13 +30,21 @@ const MOST_TOKENS = 1024; // keeps attention's N x N weights within a browser's 
  */
 export function checkKnobs(model) {
   const { embed_dim: dim, num_heads: heads } = model;
+  checkPatches(model);
+  must(model.head_dim !== null || dim % heads === 0, `embed_dim ${dim} is not divisible by num_heads ${heads}`);
+  must(model.attn_form !== "merged" || heads === 1, `attn_form merged has 1 head, not ${heads}`);
+  must(model.pos_embed !== "sincos" || dim % 4 === 0, "pos_embed sincos needs an embed_dim divisible by 4");
+}
+
+/**
+ * ModelError if there are no patches, or too many for a page.
+ * @param {ModelKnobs} model
+ */
+export function checkPatches(model) {
   must(model.patch_size <= (model.crop ?? model.image_size), "patch_size is larger than the image");
   if (squaresOf(model).grid ** 2 >= MOST_TOKENS) {
     throw new ModelError(`The model is too large for this page, which reads fewer than ${MOST_TOKENS} patches.`);
   }
-  must(model.head_dim !== null || dim % heads === 0, `embed_dim ${dim} is not divisible by num_heads ${heads}`);
-  must(model.attn_form !== "merged" || heads === 1, `attn_form merged has 1 head, not ${heads}`);
-  must(model.pos_embed !== "sincos" || dim % 4 === 0, "pos_embed sincos needs an embed_dim divisible by 4");
 }
 
 /**
@@ -63,7 +71,8 @@ export function build(config, tensors) {
   const weights = takeWeights(shelf, config, plan);
   shelf.finish();
   const space = spaceFor(model, plan, weights);
-  const hasAttention = model.attn_form !== "none";
+  const hasAttention = model.attn_form === "qkv" || model.attn_form === "merged";
+  const views = { tokens: true, attention: hasAttention, mixing: model.attn_form === "mixing" };
 
   const whole = openCuts([], model);
   let last = whole; // what was switched off in the last run
@@ -136,7 +145,7 @@ export function build(config, tensors) {
   /** @param {number} patch @param {number} block @param {number} head */
   const open = (patch, block, head) => openToken(model, plan, weights, space, last, patch, block, head);
 
-  return { run, trace, traits, open, cuts: cutsOf(model), views: { tokens: true, attention: hasAttention } };
+  return { run, trace, traits, open, cuts: cutsOf(model), views };
 }
 
 /**
@@ -224,7 +233,7 @@ function takeHead(shelf, model, tokens, classes) {
  */
 function spaceFor(model, plan, weights) {
   const size = plan.tokens * model.embed_dim;
-  const heads = model.attn_form === "none" ? 0 : model.num_heads;
+  const heads = model.attn_form === "none" || model.attn_form === "mixing" ? 0 : model.num_heads;
   /** @type {(count: number, length: number) => Float32Array[]} */
   const many = (count, length) => Array.from({ length: count }, () => new Float32Array(length));
   const states = many(model.depth + 1, size); // after the embedding, after block 1, ...

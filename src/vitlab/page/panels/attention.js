@@ -23,6 +23,9 @@ const NO_TOKENS =
   "Choose a Vision Transformer to see attention.";
 const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
+const MIXES =
+  "An MLP-Mixer has no attention: in each block, dense layers mix all tokens with learned weights for each place, the " +
+  "same for every drawing. So there are no shares to show here. Open a patch to see what it takes.";
 const LEGEND = "b.h ≈ n: block b, head h, spread over about n patches";
 const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
@@ -72,7 +75,7 @@ export function createAttention(store, find = byId) {
         paintMap(canvas, shares, (share) => attentionColour(share, patches), { ...painting, side });
         const words = off ? "switched off" : `spread over about ${over} patches`;
         setAttribute(canvas, "aria-label", `Block ${depth + 1}, head ${head + 1}: ${words}`);
-        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `≈ ${over} patches`}`;
+        const long = `block ${depth + 1}, head ${head + 1}\n${off ? "off" : `over ≈ ${over} patches`}`;
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
@@ -84,6 +87,7 @@ export function createAttention(store, find = byId) {
 function say(model) {
   if (!model) return "";
   if (!model.views.tokens) return NO_TOKENS;
+  if (model.views.mixing) return MIXES;
   return model.views.attention ? EXPLAINED : NO_ATTENTION;
 }
 

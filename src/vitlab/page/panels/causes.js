@@ -11,10 +11,10 @@ import { argmax, percent } from "../net/numbers.js";
 
 const NO_PARTS =
   "A CNN has no heads and no attention that could be switched off. Choose a Vision Transformer to see causes.";
-const SAY =
-  "Attention shows where a network looks; only switching a part off shows what it needs. Each line: the answer's " +
-  "probability if this part alone is off. Use the switches to take parts out yourself; the whole page follows.";
-const SAY_ONLY = "Each line: the answer's probability if this part alone is off.";
+const NOTHING = "Nothing is drawn, so there is no answer that could need a part.";
+const ATTENDS = "Attention shows where a network looks; only switching a part off shows what it needs.";
+const EACH = "Each line: the answer's probability if this part alone is off.";
+const SWITCHES = "Use the switches to take parts out yourself; the whole page follows.";
 
 /**
  * The second network's has no switches: they are for the first.
@@ -39,7 +39,7 @@ export function createCauses(store, find = byId) {
       const who = state.compare ? "these networks need" : "this network needs";
       setText(byId("causes-title"), model ? `What ${who} for this ${thing(model)}` : "What it needs");
     }
-    setText(find("causes-say"), model && !cuts.length ? NO_PARTS : switches ? SAY : SAY_ONLY);
+    setText(find("causes-say"), model ? say(model, empty, switches) : "");
     const known = model && causes && !empty ? causes : null;
     setText(find("causes-finding"), known ? finding(known, /** @type {Loaded} */ (model)) : "");
     find("causes-finding").classList.toggle("again", !fresh);
@@ -47,6 +47,7 @@ export function createCauses(store, find = byId) {
     find("causes-all").hidden = state.cuts.length === 0;
     setText(find("causes-key"), known && cuts.length ? key(known, /** @type {Loaded} */ (model)) : "");
     parts.classList.toggle("again", !fresh);
+    parts.classList.toggle("unmeasured", known === null); // then bars would say 0 %
     const groups = model ? groupsOf(cuts) : [];
     keep(parts, groups.length, () => el("section", { class: "cause-group" }, el("h3"), el("ul"))).forEach((box, i) => {
       const [title, list] = childrenOf(box);
@@ -128,6 +129,7 @@ function short(name) {
   const cut = readCut(name);
   if (cut?.kind === "head") return `head ${cut.head + 1}`;
   if (cut?.kind === "mean") return "choice of attention";
+  if (cut?.kind === "mixing") return "mixing of tokens";
   return cut?.kind === "skip" ? "the whole block" : "positions";
 }
 
@@ -139,7 +141,16 @@ export function full(name) {
   const cut = readCut(name);
   if (cut?.kind === "head") return `head ${cut.head + 1} of block ${cut.block + 1}`;
   if (cut?.kind === "mean") return `the choice of attention in block ${cut.block + 1}`;
+  if (cut?.kind === "mixing") return `the mixing of tokens in block ${cut.block + 1}`;
   return cut?.kind === "skip" ? `block ${cut.block + 1}` : "the positions";
+}
+
+/** @param {Loaded} model @param {boolean} empty @param {boolean} switches */
+function say({ cuts, views }, empty, switches) {
+  if (!cuts.length) return NO_PARTS;
+  if (empty) return NOTHING;
+  if (!switches) return EACH;
+  return [views.attention ? ATTENDS : "", EACH, SWITCHES].join(" ").trim();
 }
 
 /** @param {Loaded} model */

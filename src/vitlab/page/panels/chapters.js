@@ -3,6 +3,7 @@
 import { brightest, withInk } from "../ink.js";
 import { argmax, percent } from "../net/numbers.js";
 import { capital, cell, words } from "../words.js";
+import { number } from "./vector.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Shown } from "../reader.js" */
@@ -12,8 +13,9 @@ import { capital, cell, words } from "../words.js";
  * Something to try: button and undo are what the button says before and after.
  * @typedef {{ ask: string, button?: string, undo?: string, changes?: Partial<State> }} Act
  *
- * panels: where it is to be seen, as selectors; the first one that is on the page is meant.
- * @typedef {{ title: string, say: string, panels: string[], act: Act }} Chapter
+ * panels: where it is to be seen, as selectors; the first one that is on the page is meant. shows: what is chosen while
+ * the step lasts.
+ * @typedef {{ title: string, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
  *
  * What the chapters are about. one: the patch that mattered most, if it has been measured, else the one with most ink.
  * @typedef {object} Subject
@@ -26,6 +28,8 @@ import { capital, cell, words } from "../words.js";
  */
 
 const TRAIN = "#train > .card";
+const OPENED = "#inside > .card";
+const VECTOR = "#inside-steps:not([hidden]) > :nth-child(2)"; // of an opened patch
 
 /**
  * needs: the patch whose loss cost this drawing's answer most, once that has been measured, and how much.
@@ -57,10 +61,11 @@ function picture({ model, thing }) {
   const { size } = model.squares;
   const colours = model.config.channels;
   const many = `${size} × ${size}${colours > 1 ? ` × ${colours}` : ""}`;
-  const what = colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is";
+  const what =
+    colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is, from 0 for black to 1 for white";
   return {
     title: `Your ${thing}`,
-    say: `You see a ${thing}; the network gets ${many} = ${count(size * size * colours)} numbers, ${what}, and nothing else.`,
+    say: `You see a ${thing}. The network gets only numbers, ${many} = ${count(size * size * colours)} of them: ${what}.`,
     panels: ["#draw-card"],
     act: { ask: thing === "picture" ? "Open another one, or draw over it." : "Draw another one: the answer follows." },
   };
@@ -97,7 +102,7 @@ function patches({ model, reading, one }) {
   const inked = words(model.config).draws ? `; ${withInk(reading.image, model.squares)} of yours contain ink` : "";
   return {
     title: "Cut into patches",
-    say: `A Vision Transformer cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels, as words make up a sentence${inked}.`,
+    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels, as words make up a sentence${inked}.`,
     panels: ["#patches"],
     act: {
       ask: `Follow patch ${one + 1}: every panel frames it.`,
@@ -109,35 +114,48 @@ function patches({ model, reading, one }) {
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function tokens({ model, one }) {
+function tokens({ model, reading, one }) {
   const { squares, config } = model;
   const { patch_overlap: overlap, embed_dim: width } = config.model;
   const pixels = (squares.side + 2 * overlap) ** 2 * config.channels;
+  const opened = reading.place?.patch === one ? reading.opened : null;
+  const own = `its ${squares.side} × ${squares.side} pixels`;
+  const from = overlap
+    ? `${own} and ${overlap} more on every side, ${count(pixels)} numbers,`
+    : `${own}, ${count(pixels)} numbers,`;
+  const first = opened ? ` (${Array.from(opened.embedded).slice(0, 3).map(number).join(", ")}, …)` : "";
+  const around = overlap ? " and its neighbours, which see its edge" : "";
   return {
     title: "Each patch becomes a token",
-    say: `The ${count(pixels)} numbers of a patch${overlap ? " and its edges" : ""}, multiplied by a matrix that was learned from examples, become ${width} numbers that say what is in it: the token.`,
-    panels: ["#inside > .card", "#patches"],
+    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} others${first}. Each is the sum of all pixels, each times a weight that was learned from examples (a matrix of weights). These ${width} numbers, e in the panel, are the token.`,
+    panels: [OPENED],
+    shows: { query: one },
     act: {
-      ask: `Take patch ${one + 1} and draw through it: its token changes, the others stay.`,
-      button: `Take patch ${one + 1}`,
-      undo: "Let it go",
-      changes: { query: one },
+      ask: `Turn patch ${one + 1} black: its token changes${around}; all others stay.`,
+      button: `Turn patch ${one + 1} black`,
+      undo: "Show it again",
+      changes: { hidden: [one] },
     },
   };
 }
 
+const MIXED = "So the next step has learned weights for each place, and nothing is added to the tokens.";
 const ADDED = {
-  learned: "so numbers learned for each place are added to each token",
-  sincos: "so waves of sine and cosine, different for each place, are added to each token",
-  none: "and this network adds nothing that says where a patch was, so it must do without",
+  learned: "So the network adds numbers to each token that it has learned for that place",
+  sincos: "So the network adds waves of sine and cosine to each token, different ones for each place",
+  none: "This network adds nothing that says where a patch was, so it must do without.",
 };
 
 /** @param {Subject} subject @returns {Chapter} */
-function position({ model, thing, answer }) {
+function position({ model, thing, answer, one }) {
+  const form = model.config.model.pos_embed;
+  const sum = `: e + position ${one + 1} = x.`;
+  const how = model.views.mixing ? MIXED : ADDED[form] + (form === "none" ? "" : sum);
   return {
-    title: "Its position is added",
-    say: `Tokens have no order, and a line at the top means something else than one at the bottom, ${ADDED[model.config.model.pos_embed]}.`,
-    panels: ["#patches"],
+    title: model.views.mixing ? "Every place counts" : "Its position is added",
+    say: `A token does not say where its patch was, but a line at the top means something else than one at the bottom. ${how}`,
+    panels: [VECTOR, "#patches"],
+    shows: { query: one },
     act: {
       ask: `Move your ${thing} by 4 pixels, into other patches: is it still ${read(answer)}?`,
       button: "Move it",
@@ -148,8 +166,10 @@ function position({ model, thing, answer }) {
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function attention({ model, one }) {
+function attention(subject) {
+  const { model, one } = subject;
   const { num_heads: heads } = model.config.model;
+  if (model.views.mixing) return mixing(subject);
   if (!model.views.attention) {
     return {
       title: "No attention",
@@ -158,20 +178,41 @@ function attention({ model, one }) {
       act: { ask: "Choose another network above to see attention." },
     };
   }
+  const { depth, attn_form: form } = model.config.model;
+  const all = model.squares.grid ** 2;
+  const other = one === all - 1 ? 0 : all - 1;
   const asks =
-    model.config.model.attn_form === "qkv"
-      ? "asks a question (its query), compares it with what every token offers (its key)"
-      : "compares itself with every other";
-  const each = heads > 1 ? `; each of the ${heads} heads asks for something else` : "";
+    form === "qkv"
+      ? "asks a question (its query) and compares it with what every token offers (its key)"
+      : "compares itself with every token";
+  const each = heads > 1 ? `${heads} heads, which ask for different things` : "";
+  const many = depth > 1 ? `This happens in ${depth} blocks, one after the other${each && `, each with ${each}`}.` : "";
+  const times = many || (each && `The block has ${each}.`);
   return {
     title: "Tokens look at each other",
-    say: `Every token ${asks}, turns the matches into shares of 100 % (softmax), and takes in that share of each${each}. Red is much, blue is little.`,
+    say: `Each token (here that of the framed patch) ${asks}. The matches become shares of 100 % (softmax), and it takes in that share of each token: much of a red patch, little of a blue one. ${times}`,
     panels: ["#attention"],
+    shows: { query: one },
     act: {
-      ask: `Where does patch ${one + 1} look?`,
-      button: `Look from patch ${one + 1}`,
-      undo: "Show all again",
-      changes: { query: one },
+      ask: `And patch ${other + 1}, in the corner: where does it look?`,
+      button: `Look from patch ${other + 1}`,
+      undo: `Look from patch ${one + 1} again`,
+      changes: { query: other },
+    },
+  };
+}
+
+/** @param {Subject} subject @returns {Chapter} */
+function mixing({ model, answer }) {
+  return {
+    title: "Tokens are mixed",
+    say: `Each token takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number. How much of which was learned for every pair of places; unlike attention, it does not depend on what you draw.`,
+    panels: ["#causes", "#attention"],
+    act: {
+      ask: `Let no token know of the others in block 1: is it still ${read(answer)}?`,
+      button: "Switch mixing off",
+      undo: "Switch it on again",
+      changes: { cuts: ["t1"] },
     },
   };
 }
@@ -180,12 +221,14 @@ function attention({ model, one }) {
 function blocks({ model, reading }) {
   const { depth } = model.config.model;
   const { classes } = model.config;
-  const stages = reading.lens.map((probabilities) => classes[argmax(probabilities)]);
-  const way = stages.length ? `, and stopped after each it would say: ${stages.join(", ")}` : "";
-  const many = depth === 1 ? "The network has one block" : `${depth} such blocks follow each other`;
+  const [start, ...after] = reading.lens.map((probabilities) => classes[argmax(probabilities)]);
+  const way = after.length
+    ? ` Stopped before ${depth === 1 ? "it" : "the first"}, the network would say ${start}; after ${depth === 1 ? "it" : "each of them"}: ${after.join(", ")}.`
+    : "";
+  const many = depth === 1 ? "This network has one block." : `${depth} such blocks follow each other.`;
   return {
     title: "Block after block",
-    say: `After attention, a small network reworks each token alone, and both results are added to the token; that is a block. ${many}${way}.`,
+    say: `After ${model.views.mixing ? "the mixing" : "attention"}, a small network reworks each token alone, and both results are added to the token: that is a block. ${many}${way}`,
     panels: ["#lens-card", "#decide"],
     act: {
       ask: "Turn it by 40°: does it change its mind, and in which block?",
@@ -197,19 +240,19 @@ function blocks({ model, reading }) {
 }
 
 const POOLED = {
-  cls: "One extra token, which has collected what matters,",
-  mean: "The average of all tokens",
-  flatten: "All tokens together",
+  cls: "one extra token, which has collected what matters",
+  mean: "the average of all tokens",
+  flatten: "all tokens together",
 };
 
 /** @param {Subject} subject @returns {Chapter} */
 function head({ model, reading, answer }) {
   const { classes } = model.config;
-  const from = model.views.tokens ? POOLED[model.config.model.pool] : "What the filters found";
+  const from = model.views.tokens ? POOLED[model.config.model.pool] : "what the filters found";
   const sure = percent(Math.max(...reading.probabilities));
   return {
     title: "The head decides",
-    say: `${from} times a last learned matrix gives a score for each of ${classes.length} classes, and softmax makes probabilities of the scores: ${sure} for ${read(answer)}.`,
+    say: `From ${from}, a last matrix of learned weights computes a score for each of ${classes.length} classes, and softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.`,
     panels: ["#answer-card", "#decide"],
     act: {
       ask: "Demand 95 % certainty: does it still dare to answer?",
@@ -225,13 +268,11 @@ function needed({ model, answer, one, fall }) {
   const name = cell(model);
   const points = Math.round(100 * (fall ?? 0));
   const worst =
-    points > 0 ? `: most without ${name} ${one + 1}, by ${points} ${points === 1 ? "point" : "points"}` : "";
-  const looked = model.views.attention
-    ? "Where it looked is not yet what it needed; that shows"
-    : "What did it need? That shows";
+    points > 0 ? `, most without ${name} ${one + 1}, by ${points} ${points === 1 ? "point" : "points"}` : "";
+  const looked = model.views.attention ? "Where it looked is not yet what it needed. To" : "What did it need? To";
   return {
     title: "What it needed",
-    say: `${looked} when each ${name} in turn is hidden and the probability of ${read(answer)} falls${worst}.`,
+    say: `${looked} find that, each ${name} alone is turned black: the probability of ${read(answer)} falls (red)${worst}.`,
     panels: ["#needs"],
     act: {
       ask: `Hide ${name} ${one + 1}: is it still ${read(answer)}?`,
@@ -245,9 +286,12 @@ function needed({ model, answer, one, fall }) {
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {
   const now = model.squares.grid ** 2;
+  const pairs = model.views.attention
+    ? `, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}`
+    : "";
   return {
     title: "Size and number of patches",
-    say: `Patches half as wide show finer detail, but there are ${count(4 * now)} instead of ${now}, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}: usually more exact, always slower.`,
+    say: `Patches half as wide show finer detail, but there are ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
     panels: [TRAIN, "#decide"],
     act: {
       ask: "Choose a patch size and press Train: image by image, every number of its matrices moves a little towards the right answers. The page is yours.",

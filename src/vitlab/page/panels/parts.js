@@ -96,14 +96,14 @@ function partsOfTokens(model, count) {
  * @param {Loaded} model @param {Count} count @param {number} block @param {number} tokens
  * @returns {Part[]}
  */
-function partsOfBlock({ config, shapes }, count, block, tokens) {
+function partsOfBlock({ config, shapes, views }, count, block, tokens) {
   const { embed_dim: dim, num_heads: heads, head_dim: own, attn_form: form } = config.model;
   const name = `blocks.${block}.`;
   const group = `Block ${block + 1}`;
   const [hidden] = shapes[`${name}mlp.fc1.weight`];
   const width = form === "merged" ? dim : (own ?? dim / heads);
   const attention = count(`${name}attn.`, `${name}norm1.`);
-  const parts = Array.from({ length: form === "none" ? 0 : heads }, (_, head) => ({
+  const parts = Array.from({ length: views.attention ? heads : 0 }, (_, head) => ({
     name: `Head ${head + 1}`,
     says: `compares ${tokens} × ${tokens} tokens`,
     ...{ group, opens: "inside", block, head },
@@ -125,7 +125,25 @@ function partsOfBlock({ config, shapes }, count, block, tokens) {
     ],
     parameters: count(`${name}mlp.`, `${name}norm2.`),
   };
-  return [...parts, mlp];
+  if (!views.mixing) return [...parts, mlp];
+  const [across] = shapes[`${name}tokens.fc1.weight`];
+  const mixing = {
+    ...{
+      name: "Mixing",
+      says: `each number alone: ${tokens} → ${across} → ${tokens} tokens`,
+      group,
+      opens: "inside",
+      block,
+    },
+    shapes: [
+      weights(across, tokens, "V₁"),
+      values(across, dim, "hidden"),
+      weights(across, tokens, "V₂"),
+      values(dim, tokens, "c"),
+    ],
+    parameters: count(`${name}tokens.`, `${name}norm1.`),
+  };
+  return [mixing, mlp];
 }
 
 /**

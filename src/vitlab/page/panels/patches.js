@@ -110,14 +110,16 @@ const whereIs = (patch, { grid }) => `row ${Math.floor(patch / grid) + 1}, colum
 function say(model) {
   if (!model) return "";
   const { squares, views } = model;
-  const { patch_overlap: overlap, embed_dim: width } = model.config.model;
+  const knobs = model.config.model;
+  const { patch_overlap: overlap, embed_dim: width } = knobs;
   const count = squares.grid ** 2;
   if (!views.tokens) {
     return `A CNN has no patches: it slides small filters over all pixels. Use these ${count} squares to hide parts of it.`;
   }
   const more = overlap ? ` (and sees ${overlap} more on every side)` : "";
   const each = `Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token`;
-  return `The input is cut into ${count} patches. ${each}: a list of ${width} numbers that also holds its position.`;
+  const place = views.mixing || knobs.pos_embed === "none" ? "" : " that also holds its position";
+  return `The input is cut into ${count} patches. ${each}: a list of ${width} numbers${place}.`;
 }
 
 /** @param {State} state @param {number | null} mark @param {Loaded} model */

@@ -35,6 +35,7 @@ export function renderInvitation({ model }, empty) {
 function kind(model) {
   if (!model) return "network";
   if (!model.views.tokens) return "convolutional network";
+  if (model.views.mixing) return "MLP-Mixer";
   return model.views.attention ? "Vision Transformer" : "network";
 }
 

@@ -19,7 +19,7 @@ import { counted, number } from "./vector.js";
  */
 
 /** @type {((opened: Opened, setting: Setting) => Step | null)[]} */
-export const STEPS = [pixels, vector, queryKeyValue, weights, carried, afterAttention, mlp, afterBlock];
+export const STEPS = [pixels, vector, queryKeyValue, weights, carried, afterAttention, mixed, mlp, afterBlock];
 
 /**
  * @param {Opened} opened @param {Setting} setting
@@ -45,9 +45,11 @@ function pixels({ pixels: numbers, across }, { model, patch }) {
  * @param {Opened} opened @param {Setting} setting
  * @returns {Step}
  */
-function vector({ pixels: from, embedded, position, start }, { patch }) {
+function vector({ pixels: from, embedded, position, start }, { model, patch }) {
   const size = `W has ${counted(embedded.length)} × ${counted(from.length)} learned numbers, the same for every patch.`;
-  const nothing = "Nothing is added for its place here.";
+  const nothing = model.views.mixing
+    ? "Nothing is added for its place: mixing knows the places."
+    : "Nothing is added for its place here.";
   const place = "What is added says where the patch lies; without it, all places would look the same.";
   /** @type {[string, Float32Array][]} */
   const vectors =
@@ -146,12 +148,39 @@ function afterAttention({ attention }, { model }) {
  * @param {Opened} opened @param {Setting} setting
  * @returns {Step | null}
  */
-function mlp({ attention, mlp: half }, { model }) {
+function mixed({ before, mixing }, { model, patch, block }) {
+  if (mixing === null) return null;
+  const tokens = model.squares.grid ** 2;
+  const act = model.config.model.act === "relu2" ? "relu²" : "gelu";
+  return {
+    title: `3 · What it takes from all patches in block ${block + 1}`,
+    formula: `n = norm(x)      c = row ${patch + 1} of V₂ ${act}(V₁ N + c₁) + c₂      x′ = x + c`,
+    say:
+      `N holds n of all ${counted(tokens)} tokens, one in each row. V₁ and V₂ mix the rows, each column alone, with learned ` +
+      "weights for each place, which are the same for every drawing.",
+    vectors: [
+      [block ? `x, as it leaves block ${block}` : "x", before],
+      ["n", mixing.normed],
+      ["c, what is added", mixing.added],
+      ["x′", mixing.after],
+    ],
+  };
+}
+
+/** @param {Opened} opened how many steps come before the MLP */
+const stepsBefore = ({ attention, mixing }) => (attention ? 6 : mixing ? 3 : 2);
+
+/**
+ * @param {Opened} opened @param {Setting} setting
+ * @returns {Step | null}
+ */
+function mlp(opened, { model }) {
+  const { attention, mixing, mlp: half } = opened;
   if (half === null) return null;
   const { act, mlp_last_gelu: last } = model.config.model;
-  const inner = `W₂ ${act === "relu2" ? "relu²" : "gelu"}(W₁ norm(${attention ? "x′" : "x"}) + b₁) + b₂`;
+  const inner = `W₂ ${act === "relu2" ? "relu²" : "gelu"}(W₁ norm(${attention || mixing ? "x′" : "x"}) + b₁) + b₂`;
   return {
-    title: `${attention ? 7 : 3} · The MLP`,
+    title: `${stepsBefore(opened) + 1} · The MLP`,
     formula: last ? `m = gelu(${inner})` : `m = ${inner}`,
     say: `The token alone: to ${counted(half.hidden.length)} numbers and back to ${counted(half.added.length)}.`,
     vectors: [
@@ -165,15 +194,16 @@ function mlp({ attention, mlp: half }, { model }) {
  * @param {Opened} opened @param {Setting} setting
  * @returns {Step | null}
  */
-function afterBlock({ attention, mlp: half }, { model, block }) {
+function afterBlock(opened, { model, block }) {
+  const { attention, mixing, mlp: half } = opened;
   if (half === null) return null;
   const { depth } = model.config.model;
   const next =
     block + 1 < depth ? `It goes on to block ${block + 2}.` : "It was the last block: on to the head, which decides.";
   const largest = half.after.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return {
-    title: `${attention ? 8 : 4} · The token after block ${block + 1}`,
-    formula: attention ? "x″ = x′ + m" : "x″ = x + m",
+    title: `${stepsBefore(opened) + 2} · The token after block ${block + 1}`,
+    formula: attention || mixing ? "x″ = x′ + m" : "x″ = x + m",
     say: `${next} Its largest number is ${number(largest)} from 0.`,
     vectors: [["x″", half.after]],
   };

@@ -10,7 +10,9 @@ import { chaptersOf } from "./chapters.js";
 /** @import { Act, Chapter } from "./chapters.js" */
 /** @import { Loaded } from "../net/worker.js" */
 /**
- * @typedef {{ act: Act, before: Partial<State>, read: string }} Tried
+ * Something chosen for a step, and what was chosen before.
+ * @typedef {{ changes: Partial<State>, before: Partial<State> }} Taken
+ * @typedef {Taken & { act: Act, read: string }} Tried
  * @typedef {{ model: Loaded | null, drawing: State["drawing"], one: number, fall: number }} Needs
  */
 
@@ -29,6 +31,8 @@ export function createStory(store) {
   let place = 0;
   /** @type {Tried | null} */
   let tried = null;
+  /** @type {Taken | null} */
+  let shown = null;
   /** @type {Element | null} */
   let lit = null;
   /** @type {Needs | null} */
@@ -39,7 +43,7 @@ export function createStory(store) {
     remember();
     card.hidden = false;
     document.body.classList.add("telling");
-    show();
+    enter();
     if (!asked) return;
     bring();
     next.focus({ preventScroll: true });
@@ -48,7 +52,7 @@ export function createStory(store) {
   function close() {
     if (card.hidden) return;
     const had = card.contains(document.activeElement);
-    undo();
+    leave();
     remember();
     card.hidden = true;
     document.body.classList.remove("telling");
@@ -68,10 +72,26 @@ export function createStory(store) {
   function go(by) {
     const to = place + by;
     if (to < 0 || to >= chapters.length) return;
-    undo();
+    leave();
     place = to;
-    show();
+    enter();
     bring();
+  }
+
+  // What a step shows is chosen, and taken back when it ends.
+  function enter() {
+    const { shows } = chapters[place] ?? {};
+    if (shows) {
+      shown = { changes: shows, before: chosen(shows) };
+      store.set(shows);
+    }
+    show();
+  }
+
+  function leave() {
+    undo();
+    if (shown) giveBack(shown);
+    shown = null;
   }
 
   function show() {
@@ -117,22 +137,37 @@ export function createStory(store) {
     if (tried) return undo();
     const offered = chapters[place].act;
     if (!offered.changes) return;
-    const state = store.get();
-    const names = /** @type {(keyof State)[]} */ (Object.keys(offered.changes));
-    tried = { act: offered, before: Object.fromEntries(names.map((name) => [name, state[name]])), read: reads() };
+    tried = { changes: offered.changes, before: chosen(offered.changes), act: offered, read: reads() };
     store.set(offered.changes);
   }
 
-  // Takes back what was tried, except for what the user has changed since.
   function undo() {
     if (!tried) return;
-    const { act: done, before } = tried;
+    const done = tried;
+    tried = null;
+    giveBack(done);
+    show();
+  }
+
+  /**
+   * What is chosen now of all that `changes` would change.
+   * @param {Partial<State>} changes
+   */
+  function chosen(changes) {
+    const state = store.get();
+    const names = /** @type {(keyof State)[]} */ (Object.keys(changes));
+    return Object.fromEntries(names.map((name) => [name, state[name]]));
+  }
+
+  /**
+   * Takes it back, except for what the user has changed since.
+   * @param {Taken} taken
+   */
+  function giveBack({ changes, before }) {
     const state = store.get();
     const names = /** @type {(keyof State)[]} */ (Object.keys(before));
-    const ours = names.filter((name) => state[name] === done.changes?.[name]);
-    tried = null;
+    const ours = names.filter((name) => state[name] === changes[name]);
     store.set(Object.fromEntries(ours.map((name) => [name, before[name]])));
-    show();
   }
 
   back.addEventListener("click", () => go(-1));
@@ -155,7 +190,9 @@ export function createStory(store) {
     chapters = chaptersOf(view, needs);
     byId("story-open").hidden = !chapters.length;
     begins(view);
+    const before = lit;
     show();
+    if (before !== null && lit !== before) bring(); // what the step shows has been read
   };
 }
 

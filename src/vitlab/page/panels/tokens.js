@@ -2,7 +2,7 @@
 
 import { meanOfHeads } from "../attend.js";
 import { ATTENTION_LINE } from "../colour.js";
-import { byId, css, drawPatch, picture, surface } from "../dom.js";
+import { byId, css, drawPatch, picture, setText, surface } from "../dom.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Layer, Squares } from "../net/model.js" */
@@ -18,6 +18,8 @@ const ABOVE = 58; // room for the links over one row
 const ABOVE_EACH = 30; // and over each of several
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
+const ROW = "The patches in a row: the tokens.";
+const LINKED = "The patches in a row: the tokens. Arcs: what they take from each other in the last block (attention).";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createTokens(store, find = byId) {
@@ -37,6 +39,7 @@ export function createTokens(store, find = byId) {
   /** @param {View} view */
   return function render({ mark, state, model, reading }) {
     canvas.hidden = !model?.views.tokens || !reading;
+    setText(find("tokens-say"), canvas.hidden ? "" : reading?.attention.length ? LINKED : ROW);
     if (!model?.views.tokens || !reading) return;
     const { squares, config } = model;
     patches = squares.grid ** 2;
