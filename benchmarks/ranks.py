@@ -9,8 +9,8 @@ Speed: training steps of one process with all threads, and of ``--ranks`` proces
 start anew each time, and the first steps do not count. Differences: the weights after some steps, in fp32, and whether
 two trainings of the same seed and ranks have the same bits.
 
-``--kill N``: a rank is killed with SIGKILL at a random moment, N times, in turn under torchrun, which starts all of them
-again, and under `vitlab train --ranks`, after which `vitlab train --resume` goes on. Counts: all processes of the
+``--kill N``: a rank is killed with SIGKILL at a random moment, N times, in turn under torchrun, which starts all of
+them again, and under `vitlab train --ranks`, after which `vitlab train --resume` goes on. Counts: all processes of the
 training have ended within ten seconds, and weights, history and accuracy are those of the unbroken run, bit for bit.
 """
 
@@ -214,8 +214,8 @@ def kill_all(count: int, ranks: int, seed: int, folder: Path) -> dict[str, Any]:
 def kill_once(
     kind: str, config: Path, run: Path, ranks: int, draw: random.Random, duration: float
 ) -> dict[str, Any] | None:
-    """Kill one rank of a training at a random moment; how long the others lived, what was said, and whether the training
-    came to its end. None if it was too late."""
+    """Kill one rank of a training at a random moment; how long the others lived, what was said, and whether the
+    training came to its end. None if it was too late."""
     subprocess.run(["rm", "-rf", str(run)], check=True)
     options = ["--quiet", "--config", str(config), "--out", str(run)]
     if kind == "torchrun":
@@ -255,7 +255,7 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def workers_of(process: subprocess.Popen[bytes], ranks: int) -> list[int]:
+def workers_of(process: subprocess.Popen[Any], ranks: int) -> list[int]:
     """The processes of the ranks, as soon as all are there (Linux)."""
     until = time.monotonic() + PATIENCE_SECONDS
     while process.poll() is None and time.monotonic() < until:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +26,22 @@ from tests.command import finish, snapshot, vitlab
 from tests.command import start as begin
 from tests.test_train import copy, equal, make_model, make_task, timeless
 from tests.tiny import tiny_config, write_npz
-from vitlab import train_run
+from vitlab import RunConfig, train_run
 from vitlab.data.batches import epoch_batches
 from vitlab.errors import ConfigError
 from vitlab.files import to_json
 from vitlab.ranks import ALONE, Ranks, check_count, from_environment
+from vitlab.runs import session
 from vitlab.runs.folder import RunFolder
+from vitlab.runs.prepare import Prepared, prepare
 from vitlab.training.loop import Hooks, Outcome, fit, start
 from vitlab.training.mixing import mix, mixes
 from vitlab.training.optim import shared_out
 from vitlab.training.part import Draws
 from vitlab.training.step import Checkpoint, Task, train_step, training_inputs
 
-PLAIN: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0)
+# Without a large epsilon, AdamW would make steps of the rounding errors of weights whose gradient is zero.
+PLAIN: dict[str, Any] = dict(dropout=0.0, attn_dropout=0.0, drop_path=0.0, adam_eps=1e-3)
 ALL_CHANGES: dict[str, Any] = dict(
     rotate=9.0, zoom=0.1, shear=3.0, elastic=1.0, flip=True, force_flip=True, erase=0.5, brightness=0.2, contrast=0.2,
     mixup=0.4, cutmix=1.0,
@@ -78,7 +84,10 @@ def run_all(task: Task, count: int, hooks: Sequence[Hooks], resume: Checkpoint |
     """What each rank found."""
     models = [make_model(task) for _ in range(count)]
     with ThreadPoolExecutor(count) as pool:
-        jobs = [pool.submit(fit, models[n], as_rank(task, n, count), hooks[n], resume) for n in range(count)]
+        jobs = [
+            pool.submit(fit, models[n], as_rank(task, n, count), hooks[n], resume and copy(resume))
+            for n in range(count)
+        ]
         return [job.result() for job in jobs]
 
 
@@ -233,7 +242,7 @@ def test_what_torchrun_says_is_read_and_checked() -> None:
 
 def test_one_process_cannot_be_two_ranks(tmp_path: Path) -> None:
     config = tiny_config(write_npz(tmp_path / "glyphs.npz"), ranks=2)
-    with pytest.raises(ConfigError, match="`vitlab train --ranks 2` starts them"):
+    with pytest.raises(ConfigError, match="`vitlab train --ranks 2` in a terminal starts them"):
         train_run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -250,18 +259,38 @@ def wait_for(what: Callable[[], object], seconds: float = 60.0) -> float:
     return time.monotonic() - began
 
 
-def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(tmp_path: Path) -> None:
-    """Both ranks are real processes with dropout; then the process that has started them is killed."""
-    data, run, whole = write_npz(tmp_path / "glyphs.npz"), tmp_path / "run", tmp_path / "whole"
-    config = tiny_config(data, optimizer="muon", epochs=60, checkpoint_seconds=0.1, threads=2)
-    (tmp_path / "config.json").write_text(to_json(config.to_dict()))
-    words = f"train --quiet --config {tmp_path / 'config.json'} --ranks 2 --out"
-    assert finish(begin(f"{words} {whole}")).code == 0
-    assert RunFolder(whole).environment()["ranks"] == 2
-    assert RunFolder(whole).environment()["threads"] == 1
+def train_in_threads(config: RunConfig, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of two ranks, without new processes."""
+    one_at_a_time = threading.Lock()
 
-    process = begin(f"{words} {run}")
-    workers = workers_of(process, 2)  # type: ignore[arg-type]
+    def in_turn(*arguments: Any, **options: Any) -> Prepared:
+        with one_at_a_time:  # torch's generator, from which initial weights come, is the process's
+            return prepare(*arguments, **options)
+
+    monkeypatch.setattr(session, "prepare", in_turn)
+    monkeypatch.setattr(session, "joined", lambda *ranks: nullcontext())
+    with ThreadPoolExecutor(2) as pool:
+        places = (path, path.with_name("nothing"))
+        jobs = [pool.submit(train_run, config, places[n], ranks=Ranks(n, 2, n, 2)) for n in range(2)]
+        assert [job.result().status for job in jobs] == ["done"] * 2
+    assert not places[1].exists()
+    monkeypatch.undo()
+
+
+def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(
+    tmp_path: Path, in_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unbroken run is that of two threads."""
+    data, run, whole = write_npz(tmp_path / "glyphs.npz"), tmp_path / "run", tmp_path / "whole"
+    config = tiny_config(data, optimizer="muon", epochs=30, threads=2, device="cpu", **PLAIN)
+    (tmp_path / "config.json").write_text(to_json(config.to_dict()))
+    in_threads(2)
+    train_in_threads(config, whole, monkeypatch)
+    about = RunFolder(whole).environment()
+    assert (about["ranks"], about["threads"]) == (2, 1)
+
+    process = begin(f"train --quiet --config {tmp_path / 'config.json'} --ranks 2 --out {run}")
+    workers = workers_of(process, 2)
     wait_for(lambda: RunFolder(run).checkpoints())
     os.kill(workers[1], signal.SIGKILL)
     assert wait_for(lambda: not any(map(alive, workers))) < 10
@@ -277,15 +306,22 @@ def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(tmp_path: Path) 
     assert "ranks was 2, is now 1: the resumed run would not be bit-exact; --allow-drift" in answer.error
     assert snapshot(run) == before
 
-    newest = RunFolder(run).checkpoints()[0]
-    process = begin(f"train --quiet --resume {run}")
-    workers = workers_of(process, 2)  # type: ignore[arg-type]
-    wait_for(lambda: RunFolder(run).checkpoints()[0] != newest)
-    process.kill()
-    assert wait_for(lambda: not any(map(alive, workers))) < 10
-    finish(process)
     assert finish(begin(f"train --quiet --resume {run}")).code == 0
     assert killing.trace(run) == killing.trace(whole)
+
+
+def test_a_rank_ends_with_the_process_that_has_started_it() -> None:
+    child = (
+        "import os, time; from vitlab.ranks import end_with_parent; end_with_parent(); print(os.getpid(), flush=True)"
+    )
+    words = [sys.executable, "-c", f"{child}; time.sleep(60)"]
+    parent = f"import subprocess; subprocess.run({words!r})"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        assert alive(number)
+        process.kill()
+        assert wait_for(lambda: not alive(number)) < 10
 
 
 def test_a_training_that_torchrun_starts_again_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,8 @@ def resume_run(
         result = folder.result()
         if result is not None and result.status == "done":
             reporter.note(f"{path} is finished; there is nothing left to do")
-            track_finished(folder, trackers, reporter.note)
+            if not ranks.rank:
+                track_finished(folder, trackers, reporter.note)
             return result
         if result is not None and result.status == "diverged":
             lr = f"{config.optim.lr:g}"
