@@ -63,7 +63,7 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             return seen
 
         def add_up(self: Ranks, tensor: Tensor) -> None:
-            tensor.copy_(sum(one for (one,) in show(self.rank, [tensor])))
+            tensor.copy_(torch.stack([one for (one,) in show(self.rank, [tensor])]).sum(dim=0))
 
         def exchange(self: Ranks, parts: Sequence[Sequence[Tensor]]) -> None:
             for part, found in zip(parts, show(self.rank, parts[self.rank]), strict=True):

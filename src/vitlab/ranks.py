@@ -109,7 +109,9 @@ def joined(ranks: Ranks, place: device) -> Iterator[None]:
         return
     import torch.distributed as dist
 
-    store = None if STORE not in os.environ else dist.FileStore(os.environ[STORE], ranks.count)
+    place_to_meet, store = os.environ.get(STORE), None
+    if place_to_meet is not None:
+        store = dist.FileStore(place_to_meet, ranks.count)  # type: ignore[attr-defined]
     backend = "nccl" if place.type == "cuda" else "gloo"
     with others_alive():
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count)

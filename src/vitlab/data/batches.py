@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,12 +78,12 @@ class DeviceSplit:
 
     def part(self, rows: range) -> DeviceSplit:
         """Consecutive images; those on the disk stay there."""
-        place, images = slice(rows.start, rows.stop), self.images
+        place, images = slice(rows.start, rows.stop), cast(Any, self.images)
         if isinstance(images, DiskImages):
-            images = DiskImages(images.stored.take(np.arange(rows.start, rows.stop)), images.device)
+            some = cast(Any, DiskImages(images.stored.take(np.arange(rows.start, rows.stop)), images.device))
         else:
-            images = images[place]
-        return DeviceSplit(images, self.labels[place], None if self.weights is None else self.weights[place])
+            some = images[place]
+        return DeviceSplit(some, self.labels[place], None if self.weights is None else self.weights[place])
 
     def at(self, numbers: Any) -> Tensor:
         """The images at ``numbers``, a list or a tensor."""

@@ -66,10 +66,10 @@ def add_up_gradients(ranks: Ranks, model: nn.Module, further: Tensor) -> Tensor:
     gradients = [cast(Tensor, parameter.grad).reshape(-1) for parameter in parameters]
     buffer = torch.cat([*gradients, further.float()])
     ranks.add_up(buffer)
-    *sums, last = buffer.split([*map(len, gradients), len(further)])
-    for parameter, found in zip(parameters, sums, strict=True):
+    sums = buffer.split([*map(len, gradients), len(further)])
+    for parameter, found in zip(parameters, sums, strict=False):
         parameter.grad = found.view_as(parameter)
-    return last
+    return sums[-1]
 
 
 def gathered(ranks: Ranks, own_NK: Tensor, total: int) -> Tensor:

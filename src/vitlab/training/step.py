@@ -257,7 +257,7 @@ def training_loss(
     return torch.lerp(next_B, own_B, share_B).mean()
 
 
-def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
+def training_inputs(task: Task, images: Tensor, draws: torch.Generator | Draws | None) -> Tensor:
     """The network's input: preprocessed, and augmented with random numbers from ``draws`` unless it is None."""
     if draws is None:
         return task.preprocess(images)
