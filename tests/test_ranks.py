@@ -247,6 +247,13 @@ def test_one_process_cannot_be_two_ranks(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_that_needs_whole_batches_is_refused(tmp_path: Path) -> None:
+    config = tiny_config(write_npz(tmp_path / "glyphs.npz"), arch="resnet", cnn_channels=(5, 7))
+    with pytest.raises(ConfigError, match="normalises over the whole batch"):
+        train_run(config, tmp_path / "run", ranks=Ranks(0, 2))
+    assert not (tmp_path / "run").exists()
+
+
 # --- Real processes
 
 

@@ -81,6 +81,8 @@ def prepare(
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))
+    if ranks.several:
+        refuse_batch_norm(plain)
     frozen_parameters(plain, config.optim.freeze)  # refuses a part that this network does not have
     if isinstance(start, Source):
         start = start_from(start, config, dataset, plain)
@@ -102,6 +104,14 @@ def prepare(
     if machine.needs_self_test:
         check_device(model, task, note)
     return Prepared(config, dataset, task, model, drawing, start, rehearsal)
+
+
+def refuse_batch_norm(model: Network) -> None:
+    """ConfigError for a network that must see whole batches: it keeps averages over them next to its parameters."""
+    if model.state_dict().keys() - dict(model.named_parameters()).keys():
+        raise ConfigError(
+            f"a {model.describe().name} normalises over the whole batch, which several ranks divide; leave out --ranks"
+        )
 
 
 def with_rehearsal(
