@@ -27,8 +27,10 @@ from tests.command import start as begin
 from tests.test_train import copy, equal, make_model, make_task, timeless
 from tests.tiny import tiny_config, write_npz
 from vitlab import RunConfig, train_run
+from vitlab.advice import for_the_command_line
+from vitlab.cli.launch import Ended, conclude
 from vitlab.data.batches import epoch_batches
-from vitlab.errors import ConfigError
+from vitlab.errors import ConfigError, RankError
 from vitlab.files import to_json
 from vitlab.ranks import ALONE, Ranks, check_count, from_environment
 from vitlab.runs import session
@@ -252,6 +254,23 @@ def test_a_network_that_needs_whole_batches_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="normalises over the whole batch"):
         train_run(config, tmp_path / "run", ranks=Ranks(0, 2))
     assert not (tmp_path / "run").exists()
+
+
+def test_one_rank_says_what_happened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first one, whose words are on the terminal already; else the one that failed first, in its words or ours."""
+    lost = RankError.exit_code
+    assert conclude([Ended(1, 0), Ended(0, 0)], "", tmp_path) == 0
+    assert conclude([Ended(0, 130), Ended(1, 0)], "", tmp_path) == 130
+    assert conclude([Ended(2, 3), Ended(1, 3), Ended(0, 3)], "vitlab: no data\nvitlab: no data\n", tmp_path) == 3
+    assert capsys.readouterr().err == ""
+    assert conclude([Ended(2, 5), Ended(0, lost)], "vitlab: no memory\n", tmp_path) == 5
+    assert capsys.readouterr().err == "vitlab: no memory\n"
+    with for_the_command_line():
+        with pytest.raises(RankError, match=r"^rank 2 was killed \(SIGKILL\), .*; start it again$"):
+            conclude([Ended(2, -9), Ended(0, lost)], "", tmp_path)
+        (tmp_path / "config.json").touch()
+        with pytest.raises(RankError, match=r"^rank 0 was killed \(SIGSEGV\), .* `vitlab train --resume "):
+            conclude([Ended(0, -11), Ended(1, lost)], "", tmp_path)
 
 
 # --- Real processes

@@ -29,12 +29,10 @@ GRACE_SECONDS = 4.0  # for the others to end by themselves when one has failed
 
 @dataclass(frozen=True)
 class Ended:
-    """How one of the ranks ended: its exit code, negative if a signal killed it, and what it wrote to standard error,
-    unless that went to the terminal."""
+    """How one of the ranks ended: its exit code, negative if a signal killed it."""
 
     rank: int
     code: int
-    words: str = ""
 
 
 def begin(config: RunConfig, path: Path, options: Sequence[str], count: int) -> int:
@@ -122,12 +120,13 @@ def watch(processes: Sequence[subprocess.Popen[bytes]], asked: Callable[[], int]
 
 def conclude(ended: Sequence[Ended], errors: str, path: Path) -> int:
     """The exit code of the first rank, if it has said what happened; otherwise say it."""
-    codes = {one.rank: one.code for one in ended}
-    if codes.get(0, RankError.exit_code) not in (RankError.exit_code, -signal.SIGKILL) and codes[0] >= 0:
-        return codes[0]
+    first = next((one.code for one in ended if one.rank == 0), RankError.exit_code)
+    if first >= 0 and first != RankError.exit_code:
+        return first
     failed = [one for one in ended if one.code not in (0, RankError.exit_code)]
     if failed and failed[0].code > 0:
-        say(*errors.splitlines())
+        for line in dict.fromkeys(errors.splitlines()):  # several may have failed alike
+            say(line)
         return failed[0].code
     who = "a rank has ended"
     if failed:

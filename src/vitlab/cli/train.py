@@ -134,14 +134,14 @@ def resume(arguments: argparse.Namespace, ranks: Ranks) -> int:
             "--resume continues a run with its own configuration; "
             "leave out --preset, --config, --out and --print-config"
         )
-    knobs, path = flags.given_knobs(arguments), arguments.resume
-    if not ranks.several and exists(path / "config.json"):
-        count = knobs.get("ranks", flags.read_config(path / "config.json").machine.ranks) or 1
-        if count > 1:
-            return launch.go_on(path, arguments.words, count, knobs.get("threads"))
     from vitlab.progress import choose_reporter
+    from vitlab.runs.folder import RunFolder
     from vitlab.runs.session import resume_run
 
+    knobs, path = flags.given_knobs(arguments), arguments.resume
+    count = knobs.get("ranks", RunFolder(path).config().machine.ranks) or 1
+    if count > 1 and not ranks.several:
+        return launch.go_on(path, arguments.words, count, knobs.get("threads"))
     check_count(knobs.pop("ranks", None) if ranks.several else None, ranks)
     options = {"asked": knobs, "allow_drift": arguments.allow_drift, "log": arguments.log, "ranks": ranks}
     result = resume_run(path, choose_reporter(arguments.quiet or ranks.rank > 0), **options)
