@@ -80,7 +80,13 @@ def test_the_check_above_sees_every_form() -> None:
 
 
 # Names of other libraries that are private, or undocumented; pyproject.toml bounds those libraries above.
-PRIVATE = ("torch.optim.adamw.adamw", "torch._foreach_lerp", "torch._foreach_lerp_", "torch._foreach_mul_")
+PRIVATE = (
+    "torch.optim.adamw.adamw",
+    "torch._foreach_lerp",
+    "torch._foreach_lerp_",
+    "torch._foreach_mul_",
+    "torch._foreach_copy_",
+)
 
 
 @pytest.mark.parametrize("name", PRIVATE)

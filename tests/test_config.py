@@ -43,7 +43,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     ),
     "machine": dict(
         device="cpu", precision="fp32", threads=1, attention="fused", kernels="plain", compile=True,
-        allocator="system", flush_denormals=False,
+        allocator="system", flush_denormals=False, ranks=2,
     ),
 }  # fmt: skip
 KNOBS = {name: value for section in OTHER_VALUES.values() for name, value in section.items()}

@@ -19,7 +19,8 @@ OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<same>[^\s,;:
 ELSEWHERE = " in a terminal"
 SWITCHES = ("allow-drift", "flip", "force-flip", "retry-failed", "zip", "compile")
 OTHER_NAMES = {"zip": "zipped"}
-ONLY_THERE = ("resume", "help", "help-all", "status", "search", "print-config")  # no parameters of `train` and `study`
+# No parameters of `train` and `study`:
+ONLY_THERE = ("resume", "help", "help-all", "status", "search", "print-config", "ranks")
 # Commands, and the same in Python; RUN is the first word that is no option.
 CALLS = {
     "train --resume": "vitlab.load({path}).resume()",

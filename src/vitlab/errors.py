@@ -8,6 +8,7 @@
     +-- StorageError         6   disk full, read-only folder, failing disk
     +-- RunInUseError        7   another process is writing this run folder
     +-- RunError             8   a run folder that is missing, damaged, or does not fit the request
+    +-- RankError            9   another process of a training on several has ended
     +-- Interrupted    130/143   Ctrl-C or SIGTERM; the run can be resumed
 
 A message says what happened, why, and what to do, in one line: it is all that the user sees. It is written for the
@@ -81,6 +82,12 @@ class RunError(VitlabError):
     """A run folder is missing, incomplete, damaged, or belongs to another configuration."""
 
     exit_code = 8
+
+
+class RankError(VitlabError):
+    """Another rank of a training on several processes has ended."""
+
+    exit_code = 9
 
 
 class Interrupted(VitlabError):

@@ -35,6 +35,7 @@ from vitlab.machine import environment, private_randomness, unchanged_process
 from vitlab.model import build_model
 from vitlab.processor import available_cores
 from vitlab.progress import choose_reporter
+from vitlab.ranks import ALONE, check_count
 from vitlab.runs.finished import open_run
 from vitlab.runs.folder import RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
@@ -173,6 +174,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
             reporter = choose_reporter(quiet=not self.verbose)
             config, line = self._config(is_table)
+            check_count(config.machine.ranks, ALONE)
             if line and self.preset is None:
                 reporter.note(spoken(line))
             prepared = prepare(config, reporter.note, dataset=dataset)

@@ -22,6 +22,7 @@ from vitlab.config import MachineConfig
 from vitlab.errors import ConfigError
 from vitlab.processor import available_cores, cpu_name, limited_cores, multiplies_bf16
 from vitlab.randomness import derive_seed
+from vitlab.ranks import ALONE, Ranks
 from vitlab.text import counted
 
 # Up to this many tokens, and always in bf16, attention on a CPU uses plain matrix products (docs/understand/log.md).
@@ -41,7 +42,8 @@ class Machine:
     """What was chosen for this process, as it is and not as it was wished; ``reason`` says why in one phrase.
 
     ``kernels_digest`` and ``kernels_multiply_by`` describe the compiled kernels, where they are used.
-    ``torch_threads`` is for torch's own operations, if that differs from ``threads``.
+    ``torch_threads`` is for torch's own operations, if that differs from ``threads``. ``ranks`` says which process of
+    the training this one is, if there are several.
     """
 
     device: torch.device
@@ -56,6 +58,7 @@ class Machine:
     kernels_digest: str | None = None
     kernels_multiply_by: str | None = None
     torch_threads: int | None = None
+    ranks: Ranks = ALONE
 
     @property
     def reads_are_synchronous(self) -> bool:
@@ -92,8 +95,9 @@ class Machine:
 
     @property
     def records(self) -> bool:
-        """Whether whole training steps are recorded and replayed, which keeps a GPU from waiting for Python."""
-        return self.device.type == "cuda"
+        """Whether whole training steps are recorded and replayed, which keeps a GPU from waiting for Python. Exchanges
+        between ranks are not recorded."""
+        return self.device.type == "cuda" and not self.ranks.several
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -134,15 +138,17 @@ class Machine:
     def describe(self) -> str:
         """One line for the start of a run."""
         how = counted(self.threads, "thread") + (", torch.compile" if self.compile else "")
+        how = f"{self.ranks.count} ranks with {how} each" if self.ranks.several else how
         return f"{self.device}, {self.precision}, {how}, torch {torch.__version__} ({self.reason})"
 
 
-def choose_machine(config: MachineConfig) -> Machine:
-    """Set up this process (allocator, threads, denormals); ConfigError for a GPU that does not exist.
+def choose_machine(config: MachineConfig, ranks: Ranks = ALONE) -> Machine:
+    """Set up this process (allocator, threads, denormals); ConfigError for a GPU that does not exist. The ``ranks`` on
+    this machine divide the threads, and each takes a GPU.
 
     Nothing is timed, so that the same machine always makes the same choice, however busy it is.
     """
-    device, reason = choose_device(config)
+    device, reason = choose_device(config, ranks)
     allocator = config.allocator if config.allocator == "system" or keep_freed_memory() else "system"
     # fp32 means float32, also after a caller's wish for faster products
     if torch.get_float32_matmul_precision() != "highest":
@@ -152,7 +158,7 @@ def choose_machine(config: MachineConfig) -> Machine:
     cores, limits = limited_cores()
     if limits and config.threads is None:
         reason = f"{reason}; {limits}"
-    wanted = config.threads or cores
+    wanted = max(1, (config.threads or cores) // ranks.here)
     threads = use_threads(wanted, flush)
     if threads < wanted:
         reason = f"{reason}; {openmp.shortage(threads, wanted)}"
@@ -160,11 +166,12 @@ def choose_machine(config: MachineConfig) -> Machine:
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     return Machine(
-        *(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason, flush)
+        *(device, precision, threads, config.attention, config.kernels, config.compile, allocator, reason, flush),
+        ranks=ranks,
     )
 
 
-def choose_device(config: MachineConfig) -> tuple[torch.device, str]:
+def choose_device(config: MachineConfig, ranks: Ranks) -> tuple[torch.device, str]:
     """The device and why; ConfigError for a GPU that does not exist. Apple's GPU is never chosen unless asked for."""
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
@@ -177,8 +184,10 @@ def choose_device(config: MachineConfig) -> tuple[torch.device, str]:
         chosen, reason = ("cuda", "CUDA GPU found") if has_gpu else ("cpu", "no CUDA GPU")
     else:
         chosen, reason = config.device, "as asked"
+    if chosen == "mps" and ranks.several:
+        raise ConfigError("there is only one Apple GPU, so it takes no ranks; leave out --ranks, or use --device cpu")
     CHOSEN.add(chosen)
-    return torch.device(chosen), reason
+    return own_gpu(ranks) if chosen == "cuda" and ranks.several else torch.device(chosen), reason
 
 
 def has_float64(device: torch.device) -> bool:
@@ -189,6 +198,15 @@ def has_float64(device: torch.device) -> bool:
 def where_float64(tensor: torch.Tensor) -> torch.Tensor:
     """``tensor`` where it can be computed with in float64: on its device, or copied to the host."""
     return tensor if has_float64(tensor.device) else tensor.cpu()
+
+
+def own_gpu(ranks: Ranks) -> torch.device:
+    """The GPU of this rank, made the current one; ConfigError if this machine has fewer GPUs than ranks."""
+    gpus = torch.cuda.device_count()
+    if ranks.here > gpus:
+        raise ConfigError(f"{ranks.here} ranks need as many GPUs, and torch finds {gpus}; use fewer, or --device cpu")
+    torch.cuda.set_device(ranks.local)
+    return torch.device("cuda", ranks.local)
 
 
 @contextmanager
@@ -339,6 +357,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "math_variables": " ".join(settings) or "none",
         "kernels_digest": machine.kernels_digest,
         "kernels_multiply_by": machine.kernels_multiply_by,
+        "ranks": machine.ranks.count if machine.ranks.several else None,
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -53,7 +53,7 @@ EXIT_CODES = (
     "exit codes: 0 success (also of a training that did not learn: its last lines say so); 1 another error, such as a "
     "failed export; 2 wrong option or value; 3 data missing, unreadable or changed; 4 training diverged; 5 out of "
     "memory; 6 disk full, read-only or failing; 7 run folder in use; 8 run folder missing, damaged or unsuitable; "
-    "130 Ctrl-C; 143 SIGTERM."
+    "9 another process of a training on several has ended; 130 Ctrl-C; 143 SIGTERM."
 )
 OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
@@ -111,6 +111,7 @@ def dispatch(words: list[str]) -> int:
     refuse_unknown_command(parser, words, children)
     arguments, unknown = parser.parse_known_args(words)
     children.get(arguments.command, parser).refuse_unknown(unknown)
+    arguments.words = words
     code: int = arguments.call(arguments)
     if sys.stdout is not None:  # as after `>&-`
         sys.stdout.flush()

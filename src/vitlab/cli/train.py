@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitlab.cli import flags
+from vitlab.cli import flags, launch
 from vitlab.cli.evaluate import accuracy_line
-from vitlab.errors import ConfigError
-from vitlab.files import claimed, to_json
+from vitlab.errors import ConfigError, RankError
+from vitlab.files import claimed, exists, to_json
+from vitlab.ranks import MOST_RESTARTS, RESTARTS, STORE, Ranks, check_count, end_with_parent, from_environment
 from vitlab.runs.trackers import TRACKERS
 from vitlab.text import columns, counted, percent, quoted, say, show, wrapped
 
@@ -42,22 +44,63 @@ def declare(children: flags.Children) -> None:
 def train(arguments: argparse.Namespace) -> int:
     """Train a network and write a run folder. Every knob of a preset is an option; brackets show its value in the
     default preset, small."""
+    ranks = from_environment()
+    if not ranks.several:
+        return begin(arguments, ranks)
+    end_with_parent()
+    try:
+        return begin(arguments, ranks)
+    except RankError:
+        if ranks.rank or STORE in os.environ:  # the first rank says it, or the process that has started all
+            return RankError.exit_code
+        raise
+
+
+def begin(arguments: argparse.Namespace, ranks: Ranks) -> int:
+    """Train, as one of the ``ranks``."""
     if arguments.epochs_more is not None:
         arguments = continued(arguments)
     if arguments.resume is not None:
-        return resume(arguments)
+        return resume(arguments, ranks)
     config = chosen_config(arguments)
     if arguments.print_config:
         show(*to_json(config.to_dict()).splitlines())
         return 0
-    from vitlab.progress import choose_reporter
-    from vitlab.runs.folder import default_folders
-    from vitlab.runs.session import train_run
+    with folder_for(arguments.out, config, ranks) as path:
+        if not ranks.several and (config.machine.ranks or 1) > 1:
+            return launch.begin(config, path, passed_on(arguments), config.machine.ranks or 1)
+        from vitlab.progress import choose_reporter
+        from vitlab.runs.session import resume_run, train_run
 
-    # Claimed at once: of several runs that start in the same second, each gets its own folder.
-    with nullcontext(arguments.out) if arguments.out else claimed(default_folders(config)) as path:
-        result = train_run(config, path, choose_reporter(arguments.quiet), log=arguments.log)
-    return conclude(result, path, arguments.json)
+        reporter = choose_reporter(arguments.quiet or ranks.rank > 0)
+        if was_restarted() and exists(path / "config.json"):
+            result = resume_run(path, reporter, asked=flags.given_knobs(arguments), log=arguments.log, ranks=ranks)
+        else:
+            result = train_run(config, path, reporter, log=arguments.log, ranks=ranks)
+    return conclude(result, path, arguments.json, ranks)
+
+
+def folder_for(out: Path | None, config: RunConfig, ranks: Ranks) -> AbstractContextManager[Path]:
+    """The folder of a new run, claimed at once: of several runs that start in the same second, each gets its own."""
+    if out is not None:
+        return nullcontext(out)
+    if int(os.environ.get(MOST_RESTARTS, "0")):
+        raise ConfigError("torchrun can restart a training only if it knows the folder; add --out DIR")
+    from vitlab.runs.folder import default_folders
+
+    folders = default_folders(config)
+    return nullcontext(next(iter(folders))) if ranks.rank else claimed(folders)  # only the first rank writes
+
+
+def was_restarted() -> bool:
+    """Whether torchrun has started this again after a failure."""
+    return int(os.environ.get(RESTARTS, "0")) > 0
+
+
+def passed_on(arguments: argparse.Namespace) -> list[str]:
+    """The options of a new run that are not in its configuration, for each rank."""
+    switches = [f"--{name}" for name in ("quiet", "json") if getattr(arguments, name)]
+    return [*switches, *(word for name in arguments.log for word in ("--log", name))]
 
 
 def continued(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -84,7 +127,7 @@ def chosen_config(arguments: argparse.Namespace) -> RunConfig:
     return initial_config(knobs["init_from"], flags.named_config(arguments.preset, arguments.config), knobs)
 
 
-def resume(arguments: argparse.Namespace) -> int:
+def resume(arguments: argparse.Namespace, ranks: Ranks) -> int:
     """Continue a run with its own configuration."""
     if arguments.preset or arguments.config or arguments.out or arguments.print_config:
         raise ConfigError(
@@ -92,17 +135,25 @@ def resume(arguments: argparse.Namespace) -> int:
             "leave out --preset, --config, --out and --print-config"
         )
     from vitlab.progress import choose_reporter
+    from vitlab.runs.folder import RunFolder
     from vitlab.runs.session import resume_run
 
-    reporter, knobs = choose_reporter(arguments.quiet), flags.given_knobs(arguments)
-    result = resume_run(arguments.resume, reporter, asked=knobs, allow_drift=arguments.allow_drift, log=arguments.log)
-    return conclude(result, arguments.resume, arguments.json)
+    knobs, path = flags.given_knobs(arguments), arguments.resume
+    count = knobs.get("ranks", RunFolder(path).config().machine.ranks) or 1
+    if count > 1 and not ranks.several:
+        return launch.go_on(path, arguments.words, count, knobs.get("threads"))
+    check_count(knobs.pop("ranks", None) if ranks.several else None, ranks)
+    options = {"asked": knobs, "allow_drift": arguments.allow_drift, "log": arguments.log, "ranks": ranks}
+    result = resume_run(path, choose_reporter(arguments.quiet or ranks.rank > 0), **options)
+    return conclude(result, path, arguments.json, ranks)
 
 
-def conclude(result: Result, path: Path, as_json: bool) -> int:
-    """Print how a run ended; raises if it was interrupted or diverged."""
+def conclude(result: Result, path: Path, as_json: bool, ranks: Ranks) -> int:
+    """Print how a run ended; raises if it was interrupted or diverged. Only the first of the ``ranks`` does."""
     from vitlab.runs.session import check_done
 
+    if ranks.rank:
+        return 0
     if as_json:
         flags.print_json(result.to_dict())
         if trouble := result.note():
@@ -127,6 +178,8 @@ def print_result(result: Result, path: Path) -> None:
     if trouble := result.note():
         show(*wrapped(f"note: {trouble}"))
     speed, threads = f"{result['images_per_second']:,.0f} images/s", counted(result["threads"], "thread")
+    if (result.ranks or 1) > 1:
+        threads = f"{result.ranks} ranks with {threads} each"
     show(f"trained in {result['train_seconds']:.1f} s ({speed}, {threads} on {result['device']})")
     show(f"saved in {path}", *next_lines(path))
 

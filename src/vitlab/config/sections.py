@@ -330,6 +330,13 @@ class MachineConfig:
     flush_denormals: bool = knob(
         True, "Treat numbers below 1e-38 (denormals) as 0: on many processors they are a hundred times slower."
     )
+    ranks: int | None = count(
+        None,
+        "Processes that train together: they divide every batch, and the threads or the GPUs of the machine. none: as "
+        "many as torchrun has started, else one.",
+        1024,
+        inert=None,
+    )
 
     @property
     def wants_gpu(self) -> bool:

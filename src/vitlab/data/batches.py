@@ -7,9 +7,9 @@ queue: a batch is one indexed copy, and the order is a permutation drawn for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,6 +76,15 @@ class DeviceSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, rows: range) -> DeviceSplit:
+        """Consecutive images; those on the disk stay there."""
+        place, images = slice(rows.start, rows.stop), cast(Any, self.images)
+        if isinstance(images, DiskImages):
+            some = cast(Any, DiskImages(images.stored.take(np.arange(rows.start, rows.stop)), images.device))
+        else:
+            some = images[place]
+        return DeviceSplit(some, self.labels[place], None if self.weights is None else self.weights[place])
+
     def at(self, numbers: Any) -> Tensor:
         """The images at ``numbers``, a list or a tensor."""
         images: Any = self.images
@@ -106,17 +115,21 @@ def epoch_batches(
     first: int = 0,
     end: int | None = None,
     sampling: str = "all",
+    rows: Callable[[int], Sequence[int]] | None = None,
 ) -> Iterator[Batch]:
     """Batches of as many images as there are, in an order drawn from ``generator``; the last one may be smaller.
     ``sampling`` "all" shows each image once, "balanced" each class equally often (`balanced_order`).
 
-    Of these batches, those from ``first`` up to but not including ``end``.
+    Of these batches, those from ``first`` up to but not including ``end``; and of the images of each, those at the
+    places ``rows(images)``, if that is given.
     """
     if sampling == "balanced":
         order = balanced_order(split.labels, generator)
     else:
         order = torch.randperm(len(split), generator=generator, device=generator.device)
     batches = order.split(batch_size)[first:end]
+    if rows is not None:
+        batches = tuple(batch[torch.tensor(rows(len(batch)), device=batch.device)] for batch in batches)
     images: Any = split.images
     on_disk = images if isinstance(images, DiskImages) else None
     for indices in batches[:AHEAD]:

@@ -64,6 +64,7 @@ FINGERPRINT: dict[str, Any] = {
 LATER: dict[str, Any] = {
     **dict.fromkeys(("math_variables", "kernels_digest", "kernels_multiply_by"), str | None),
     "flush_denormals": bool | None,
+    "ranks": int | None,
 }
 ENVIRONMENT: dict[str, Any] = FINGERPRINT | {
     **LATER,

@@ -24,6 +24,7 @@ from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Network, build_model, parameters_by_part
 from vitlab.model.transfer import frozen_parameters
 from vitlab.native.accelerate import accelerate
+from vitlab.ranks import ALONE, Ranks
 from vitlab.runs.start import Source, Start, start_from, validation_cut
 from vitlab.text import counted, few, percent
 from vitlab.training.augment import check_flip
@@ -54,14 +55,15 @@ def prepare(
     reading: Reading | None = None,
     dataset: Dataset | None = None,
     start: Source | Start | None = None,
+    ranks: Ranks = ALONE,
 ) -> Prepared:
     """Load and split the data, choose the machine, build the network; ``note`` gets a line about each.
 
     ``data`` says where the images are now, if they have moved; ``reading`` how the run has read them, if it is not new;
     ``dataset`` is the data if it is in memory already (`vitlab.data.in_memory`); ``start`` the weights to start from,
-    or how the run has started from them; None for new ones.
+    or how the run has started from them; None for new ones. ``ranks`` says which process of a training this one is.
     """
-    machine = choose_machine(config.machine)
+    machine = choose_machine(config.machine, ranks)
     note(machine.describe())
     whole = dataset or load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
@@ -79,6 +81,8 @@ def prepare(
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))
+    if ranks.several:
+        refuse_batch_norm(plain)
     frozen_parameters(plain, config.optim.freeze)  # refuses a part that this network does not have
     if isinstance(start, Source):
         start = start_from(start, config, dataset, plain)
@@ -100,6 +104,14 @@ def prepare(
     if machine.needs_self_test:
         check_device(model, task, note)
     return Prepared(config, dataset, task, model, drawing, start, rehearsal)
+
+
+def refuse_batch_norm(model: Network) -> None:
+    """ConfigError for a network that must see whole batches: it keeps averages over them next to its parameters."""
+    if model.state_dict().keys() - dict(model.named_parameters()).keys():
+        raise ConfigError(
+            f"a {model.describe().name} normalises over the whole batch, which several ranks divide; leave out --ranks"
+        )
 
 
 def with_rehearsal(

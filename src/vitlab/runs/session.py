@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,7 @@ from vitlab.interrupts import stop_on_signals
 from vitlab.machine import environment, private_randomness
 from vitlab.model import build_model, count_parameters, parameters_by_part
 from vitlab.model.outline import outline
+from vitlab.ranks import ALONE, Ranks, check_count, joined
 from vitlab.runs.epochs import forget_epochs, keep_epoch
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
@@ -76,6 +78,7 @@ class Reporter:
 
 
 SILENT = Reporter()
+ONE_RANK = {"ranks": 1}  # what environment.json does not say
 # Whoever wrote a checkout's configuration must not choose what runs here.
 GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat", "--no-pager")
 GIT_KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES")
@@ -89,13 +92,16 @@ def train_run(
     data_sha256: str | None = None,
     data: str | None = None,
     log: str | Iterable[str] = (),
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Train ``config`` into the new run folder ``path`` and return its result, also if it was interrupted or diverged
     (its ``status`` says so). Nothing is written if data or knobs are wrong, or if the images do not have the digest
     ``data_sha256``: DataError. `train` is the same for people: with progress, a folder chosen for you, and a `Run`.
 
     ``data`` says where the images are, if not where ``config`` says.
-    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"].
+    ``log`` names trackers that receive a copy of the history, such as "tensorboard" or ["mlflow", "wandb"]. ``ranks``
+    says which process this one is, if several call this function to train together: only the first one touches the
+    folder, and the others return what they know.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp()
@@ -103,17 +109,22 @@ def train_run(
     'done'
     """
     path, trackers = Path(path), chosen(log)
+    check_count(config.machine.ranks, ranks)
     config = pinned(config.with_knobs(data=absolute(config.data.data), rehearse=absolute_rehearsal(config)))
+    if ranks.several:
+        config = config.with_knobs(ranks=ranks.count)
     check_empty(path)
     with memory_errors("preparing the run"):
         source = None if config.train.init_from is None else find_source(config.train.init_from)
-        prepared = prepare(config, reporter.note, data, start=source)
+        prepared = prepare(config, reporter.note, data, start=source, ranks=ranks)
     if data_sha256 not in (None, prepared.dataset.digest):
         raise DataError(f"{config.data.data} has changed since the study began (another SHA-256); run the study again")
+    if ranks.rank:
+        return follow(prepared, None)
     check_free_space(path, prepared)
     folder = RunFolder(path)
     files.make_folder(path)
-    with folder.locked():
+    with folder.locked(), joined(ranks, prepared.task.machine.device):
         check_empty(path)  # again: another process may have been faster
         folder.sweep()
         circumstances = {"data_sha256": prepared.dataset.digest, "resumed": []}
@@ -134,13 +145,14 @@ def resume_run(
     asked: dict[str, Any] | None = None,
     allow_drift: bool = False,
     log: str | Iterable[str] = (),
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Continue the run in ``path``; if it is done, only return its result. ``log``: as for `train_run`, also for a run
     that is done.
 
     ``asked`` are knobs that the caller repeats. RunError if they differ from the run's, except for the machine's knobs
-    and ``data``, which may say where the same images are now. Another processor, precision, thread count or torch is
-    refused unless ``allow_drift``.
+    and ``data``, which may say where the same images are now. Another processor, precision, thread count, number of
+    ``ranks`` (as for `train_run`) or torch is refused unless ``allow_drift``.
 
     >>> run = vitlab.train("fast", data="digits", epochs=1, progress=False)
     >>> vitlab.resume_run(run.path) == run.result  # it is done already
@@ -150,32 +162,38 @@ def resume_run(
     folder, asked = RunFolder(path), asked or {}
     config = folder.config()
     refuse_changes(config, asked, path)
-    with folder.locked():
+    with contextlib.nullcontext() if ranks.rank else folder.locked():
         result = folder.result()
         if result is not None and result.status == "done":
             reporter.note(f"{path} is finished; there is nothing left to do")
-            track_finished(folder, trackers, reporter.note)
+            if not ranks.rank:
+                track_finished(folder, trackers, reporter.note)
             return result
         if result is not None and result.status == "diverged":
             lr = f"{config.optim.lr:g}"
             raise RunError(f"{path} diverged and would diverge again; start a new run with a lower lr than {lr}")
         stored = folder.environment()
-        here = {name: stored[name] for name in ("threads", "precision", "kernels")} | machine_knobs(asked)
+        here = {name: stored[name] for name in ("precision", "kernels")} | {"threads": stored["threads"] * ranks.here}
+        here |= machine_knobs(asked)
         with memory_errors("preparing the run"):
             shapes = shapes_in_checkpoint(folder, config)
             checkpoint, damaged = folder.load_checkpoint(config.digest(), *shapes)  # before a network is allocated
             data = folder.data()
             start = stored_start(folder, stored_preprocess(folder, config, data))
             config = config.with_knobs(**here)
-            prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start)
+            prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start, ranks=ranks)
         check_place(folder, prepared.task, checkpoint)
+        drift = check_drift(folder, prepared, allow_drift)
+        if ranks.rank:
+            return follow(prepared, checkpoint)
         for file in damaged:
             reporter.note(f"{file} is damaged (its SHA-256 is not the one in its name), so it is deleted")
         if checkpoint is None and damaged:
             reporter.note("no checkpoint is intact: training starts from the beginning")
-        record_resume(folder, prepared, allow_drift)
-        folder.sweep(damaged)
-        return carry_out(folder, prepared, reporter, checkpoint, trackers)
+        with joined(ranks, prepared.task.machine.device):  # the others have read what now changes
+            record_resume(folder, drift)
+            folder.sweep(damaged)
+            return carry_out(folder, prepared, reporter, checkpoint, trackers)
 
 
 def shapes_in_checkpoint(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -253,17 +271,23 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
             )
 
 
-def record_resume(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> None:
-    """Compare data and machine with those at the start of the run, and add this resume to environment.json."""
+def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> list[str]:
+    """Compare data and machine with those at the start of the run. What of the machine is different: RunError, unless
+    that is allowed."""
     check_same_images(folder, prepared)
     check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
-    stored, now = folder.environment(), environment(prepared.task.machine)
+    stored, now = ONE_RANK | folder.environment(), ONE_RANK | environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
     drift = [f"{key} was {stored[key]}, is now {now.get(key)}" for key in known if stored[key] != now.get(key)]
     if drift and not allow_drift:
         raise RunError(f"{'; '.join(drift)}: the resumed run would not be bit-exact; --allow-drift continues anyway")
-    resumed = [*stored["resumed"], {"utc": utc_now(), "drift": drift}]
-    folder.go_on(stored | {"resumed": resumed})
+    return drift
+
+
+def record_resume(folder: RunFolder, drift: list[str]) -> None:
+    """Add this resume to environment.json."""
+    stored = folder.environment()
+    folder.go_on(stored | {"resumed": [*stored["resumed"], {"utc": utc_now(), "drift": drift}]})
 
 
 def check_done(result: Result, path: Path) -> None:
@@ -278,6 +302,14 @@ def check_done(result: Result, path: Path) -> None:
             f"{kept if result.model_sha256 else f'no epoch was finished before, see {path}'}; "
             f"try a lower --lr, a longer --warmup-epochs or --grad-clip 1"
         )
+
+
+def follow(prepared: Prepared, checkpoint: Checkpoint | None) -> Result:
+    """Train as a rank other than the first, which writes the run; what this one knows of the result."""
+    machine = prepared.task.machine
+    with joined(machine.ranks, machine.device), stop_on_signals() as stop, memory_errors("training"):
+        outcome = fit(prepared.model, prepared.task, Hooks(should_stop=stop), checkpoint)
+    return ended(prepared, outcome)
 
 
 def carry_out(
@@ -312,7 +344,8 @@ def carry_out(
                     outcome = fit(prepared.model, prepared.task, hooks, checkpoint)
                 finally:
                     reporter.end()
-                result = conclude(folder, prepared, outcome, stop.signum)
+                # Perhaps only another rank was sent a signal.
+                result = conclude(folder, prepared, outcome, stop.signum or signal.SIGTERM)
         except VitlabError as error:
             failure = type(error)(f"{error}; to continue: `vitlab train --resume {quoted(folder.path)}`")
             record_failure(folder, prepared, failure)
@@ -402,6 +435,7 @@ def facts(prepared: Prepared, status: str, error: str | None = None) -> Result:
         val_images=0 if prepared.task.val is None else len(prepared.task.val),
         device=machine.device.type,
         threads=machine.threads,
+        ranks=machine.ranks.count,
         precision=machine.precision,
         config_digest=config.digest(),
         data_sha256=prepared.dataset.digest,

@@ -18,6 +18,7 @@ from vitlab.errors import ConfigError
 from vitlab.machine import constant
 from vitlab.native import ops
 from vitlab.native.ops import BEND_POINTS, MOST_SIDE, Kernels
+from vitlab.training.part import Draws, for_each
 from vitlab.training.photometric import photometric
 
 # Range of the erased share of the image's area (Zhong et al. 2020, "Random Erasing", use 0.02 to 0.4;
@@ -26,7 +27,7 @@ ERASE_AREA = (0.02, 0.2)
 
 
 def augment(
-    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None = None
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator | Draws, kernels: Kernels | None = None
 ) -> Tensor:
     """The batch after the changes in ``config``, drawn separately for each image; same shape, float, 0..1."""
     images = images_BCHW
@@ -65,12 +66,12 @@ def flip(images_BCHW: Tensor, which_B: Tensor) -> Tensor:
 
 
 def random_map(
-    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator, kernels: Kernels | None
+    images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator | Draws, kernels: Kernels | None
 ) -> Tensor:
     """Each image sampled through its own map, whose parameters are uniform in their symmetric ranges."""
     limits, batch, device = limits_of(config), len(images_BCHW), images_BCHW.device
     count = len(limits) + (2 * BEND_POINTS**2 if config.elastic else 0)
-    draws = torch.rand(batch, count, generator=generator, device=device)
+    draws = for_each(generator, batch, lambda g, n: torch.rand(n, count, generator=g, device=device))
     sides = images_BCHW.shape[2:]
     if kernels is not None and max(sides) <= MOST_SIDE:
         weights = [bend_weights(side, device) for side in sides]
@@ -145,7 +146,7 @@ def affine(images_BCHW: Tensor, matrix_B23: Tensor, fill: str, bends_B2HW: Tenso
     return F.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
-def erase(images_BCHW: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def erase(images_BCHW: Tensor, probability: float, generator: torch.Generator | Draws) -> Tensor:
     """Blank one random rectangle in each image with ``probability`` (Zhong et al. 2020)."""
     height, width = images_BCHW.shape[-2:]
 
@@ -164,6 +165,6 @@ def erase(images_BCHW: Tensor, probability: float, generator: torch.Generator) -
     return images_BCHW.masked_fill(hole.unsqueeze(1), 0.0)
 
 
-def _uniform(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+def _uniform(images_BCHW: Tensor, generator: torch.Generator | Draws) -> Tensor:
     """One number in 0..1 for each image."""
-    return torch.rand(len(images_BCHW), generator=generator, device=images_BCHW.device)
+    return for_each(generator, len(images_BCHW), lambda g, n: torch.rand(n, generator=g, device=images_BCHW.device))

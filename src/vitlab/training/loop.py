@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from vitlab.config import OptimConfig, TrainConfig
-from vitlab.data.batches import epoch_batches
+from vitlab.data.batches import DeviceSplit, epoch_batches
 from vitlab.machine import private_randomness
 from vitlab.model import Network
 from vitlab.model.transfer import frozen_parameters
 from vitlab.training.evaluate import balanced_accuracy, macro_f1, mean_loss, predict_logits, top_k
 from vitlab.training.optim import build_optimizers, load_optimizer_tensors, lr_at, optimizer_tensors
+from vitlab.training.part import gathered
 from vitlab.training.step import Checkpoint, Counters, Row, State, Task, record_steps, train_step
 
 # Values that a row of the history holds only if they are monitored.
@@ -68,15 +69,17 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
             state.model.train()
             state.clock.start()
             first = epoch * task.steps_per_epoch
-            batches = epoch_batches(
-                task.train, train.batch_size, order, counters.step - first, task.total_steps - first, train.sampling
-            )
+            rows = (lambda count: task.part_of(count).rows) if task.machine.ranks.several else None
+            steps = counters.step - first, task.total_steps - first
+            batches = epoch_batches(task.train, train.batch_size, order, *steps, train.sampling, rows)
             for batch in batches:
                 if not train_step(state, task, *batch):
                     return finish("diverged", state)
                 hooks.on_step(counters, state.sums)
-                stop = hooks.should_stop()
-                if stop or state.wall.seconds - saved_at >= train.checkpoint_seconds:
+                stop, due = hooks.should_stop(), state.wall.seconds - saved_at >= train.checkpoint_seconds
+                if task.machine.ranks.several:
+                    stop, due = agreed(state, stop, due)
+                if stop or due:
                     state.clock.stop()
                     if not is_finite(state.model):
                         return finish("diverged", state)
@@ -96,6 +99,13 @@ def fit(model: nn.Module, task: Task, hooks: Hooks = Hooks(), resume: Checkpoint
     return finish("done", state)
 
 
+def agreed(state: State, stop: bool, due: bool) -> tuple[bool, bool]:
+    """Whether any rank wanted to stop, and whether any wanted a checkpoint, before the last step: the same answer for
+    all. What this one wants now travels with the gradients of the next step."""
+    state.wishes = stop, due and not state.heard[1]  # a checkpoint that is being taken is not due again
+    return state.heard
+
+
 def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     """A new State, or the one in ``resume``."""
     optim, machine = task.config.optim, task.machine
@@ -103,7 +113,8 @@ def start(model: nn.Module, task: Task, resume: Checkpoint | None) -> State:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen)
     average = deepcopy(model) if optim.ema_decay else None
-    optimizers = build_optimizers(model, optim, cast(Network, model).describe().matrices, task.kernels, task.old)
+    matrices = cast(Network, model).describe().matrices
+    optimizers = build_optimizers(model, optim, matrices, task.kernels, task.old, machine.ranks)
     sums = torch.zeros(2, dtype=machine.sums, device=machine.device)
     clocks = machine.stopwatch(), machine.stopwatch()
     draws = machine.generator(task.config.train.seed, "augment", 0)
@@ -132,7 +143,7 @@ def close_epoch(state: State, task: Task) -> Row:
         row["train_loss_weighted"] = True
     state.sums.zero_()
     if task.val is not None:
-        logits = predict_logits(state.evaluated, task.val, task.preprocess, task.machine, config.train.eval_batch_size)
+        logits = validation_logits(state.evaluated, task, task.val)
         loss, top1 = mean_loss(logits, task.val.labels), top_k(logits, task.val.labels, 1)
         # JSON has no NaN, so the loss of a network that has diverged is None.
         row |= {"val_loss": loss if math.isfinite(loss) else None, "val_top1": top1}
@@ -143,6 +154,16 @@ def close_epoch(state: State, task: Task) -> Row:
             if config.train.select == "best":
                 state.best = clone(state.evaluated.state_dict())
     return row | {"train_seconds": state.clock.seconds, "wall_seconds": state.wall.seconds}
+
+
+def validation_logits(model: nn.Module, task: Task, val: DeviceSplit) -> Tensor:
+    """The logits [N, K] of the validation images, which the ranks divide."""
+    ranks, size = task.machine.ranks, task.config.train.eval_batch_size
+    if not ranks.several:
+        return predict_logits(model, val, task.preprocess, task.machine, size)
+    own = ranks.part(len(val)) or range(1)  # as for a batch
+    logits = predict_logits(model, val.part(own), task.preprocess, task.machine, size)
+    return gathered(ranks, logits[: len(ranks.part(len(val)))], len(val))
 
 
 def is_better(row: Row, counters: Counters, monitor: str) -> bool:
@@ -170,10 +191,12 @@ def finish(status: str, state: State) -> Outcome:
 
 
 def take_checkpoint(state: State) -> Checkpoint:
-    """The State as named tensors, not copied, and numbers."""
+    """The State as named tensors, not copied, and numbers. All ranks take it together."""
     counters = state.counters
     counters.train_seconds, counters.wall_seconds = state.clock.seconds, state.wall.seconds
     counters.loss_sum, counters.correct_sum = state.sums.tolist()
+    for optimizer in state.optimizers:
+        optimizer.complete()
     parts = {
         "model": state.model.state_dict(),
         "optim": optimizer_tensors(state.optimizers, state.model),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vitlab.config import AugmentConfig
+from vitlab.training.part import Draws, for_each
 
 TINY = 1e-30  # keeps 0 / 0 out when both gamma draws of a small alpha underflow
 
@@ -19,28 +20,34 @@ def mixes(config: AugmentConfig) -> bool:
     return bool(config.mixup or config.cutmix)
 
 
-def mix(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def mix(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator | Draws) -> tuple[Tensor, Tensor]:
     """The mixed images, and the share [B] of each image itself; the rest is the next image of the batch.
 
-    With both mixup and cutmix on, each image is mixed by one of them, either with probability 1/2.
+    With both mixup and cutmix on, each image is mixed by one of them, either with probability 1/2. Of a part of a batch
+    the last image is mixed wrongly, because the next one is not there.
     """
-    others = images_BCHW.roll(-1, dims=0)
+    others, count, device = images_BCHW.roll(-1, dims=0), len(images_BCHW), images_BCHW.device
     if not config.cutmix:
         return blend(images_BCHW, others, shares(images_BCHW, config.mixup, generator))
     share_B = shares(images_BCHW, config.cutmix, generator)
-    centres_2B = torch.rand(2, len(images_BCHW), generator=generator, device=images_BCHW.device)
+    centres_2B = for_each(generator, count, lambda g, n: torch.rand(2, n, generator=g, device=device), dim=1)
     cut, cut_share_B = paste(images_BCHW, others, share_B, centres_2B)
     if not config.mixup:
         return cut, cut_share_B
     blended, share_B = blend(images_BCHW, others, shares(images_BCHW, config.mixup, generator))
-    cuts_B = torch.rand(len(images_BCHW), generator=generator, device=images_BCHW.device) < 0.5
+    cuts_B = for_each(generator, count, lambda g, n: torch.rand(n, generator=g, device=device)) < 0.5
     return torch.where(cuts_B.view(-1, 1, 1, 1), cut, blended), torch.where(cuts_B, cut_share_B, share_B)
 
 
-def shares(images_BCHW: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
+def shares(images_BCHW: Tensor, alpha: float, generator: torch.Generator | Draws) -> Tensor:
     """One draw [B] from Beta(alpha, alpha) for each image: x / (x + y) with x and y from Gamma(alpha)."""
     # torch.distributions draws from the global generator only; this is the function that it calls.
-    gammas_2B = torch._standard_gamma(images_BCHW.new_full((2, len(images_BCHW)), alpha), generator=generator)
+    gammas_2B = for_each(
+        generator,
+        len(images_BCHW),
+        lambda g, n: torch._standard_gamma(images_BCHW.new_full((2, n), alpha), generator=g),
+        dim=1,
+    )
     return gammas_2B[0] / gammas_2B.sum(dim=0).clamp_min(TINY)
 
 

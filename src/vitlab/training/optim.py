@@ -24,6 +24,7 @@ from torch.optim.adamw import adamw
 from vitlab.config import OptimConfig
 from vitlab.machine import constant
 from vitlab.native.ops import Kernels, Stack, muon_step
+from vitlab.ranks import ALONE, Ranks
 
 UNDECAYED_MATRICES = ("pos_embed", "cls_token", "bias")  # positions and biases, not maps from features to features
 
@@ -52,6 +53,7 @@ def build_optimizers(
     matrices: Mapping[str, int],
     kernels: Kernels | None = None,
     old: Collection[str] = (),
+    ranks: Ranks = ALONE,
 ) -> list[Optimizer]:
     """AdamW, preceded by Muon if ``config`` asks for it. Parameters that need no gradient are frozen: they belong to
     neither, so they do not decay.
@@ -59,6 +61,7 @@ def build_optimizers(
     ``matrices``: the parameters that Muon may train, with the number of matrices stacked in each (see
     `vitlab.model.Description`). Like its authors we leave the first layer, positions and the head to AdamW: they are
     not maps from features to features. ``old``: the names of those that were trained before, with `init_lr_scale`.
+    ``ranks`` divide Muon's work; AdamW's, a pass over the other weights, each of them does.
     """
     parameters = dict(model.named_parameters())
     frozen = {name for name, parameter in parameters.items() if not parameter.requires_grad}
@@ -74,7 +77,7 @@ def build_optimizers(
     optimizers: list[Optimizer] = [AdamW(groups, config)]
     if muon:
         stacked = {parameters[name]: (count, scales[name]) for name, count in muon.items()}
-        optimizers.insert(0, Muon(stacked, config, kernels))
+        optimizers.insert(0, Muon(stacked, config, kernels, ranks))
     return optimizers
 
 
@@ -114,6 +117,9 @@ class AdamW:
                 **self.settings,
             )
 
+    def complete(self) -> None:
+        """Every rank has the whole memory already."""
+
     def memory_of(self, parameter: Tensor) -> dict[str, Tensor]:
         """Running means of its gradient and squared gradient, and the steps taken; zeros before the first step."""
         memory = self.state[parameter]
@@ -131,9 +137,14 @@ class Muon:
     """
 
     def __init__(
-        self, matrices: Mapping[nn.Parameter, tuple[int, float]], config: OptimConfig, kernels: Kernels | None
+        self,
+        matrices: Mapping[nn.Parameter, tuple[int, float]],
+        config: OptimConfig,
+        kernels: Kernels | None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """``matrices``: the parameters, each with the number of matrices stacked in it and a factor on its rate."""
+        """``matrices``: the parameters, each with the number of matrices stacked in it and a factor on its rate. Each
+        of the ``ranks`` takes the steps of a share of them, and gets the others' new weights."""
         groups: dict[tuple[float, int], dict[str, Any]] = {}
         for matrix, (count, scale) in matrices.items():
             rows, columns = len(matrix) // count, matrix[0].numel()
@@ -146,14 +157,29 @@ class Muon:
         self.param_groups = list(groups.values())
         self.state: Memory = defaultdict(dict)
         self.momentum, self.decay = config.muon_momentum, config.muon_weight_decay
-        self.kernels = kernels
+        self.kernels, self.ranks = kernels, ranks
+        self.shares = shared_out({matrix: work_of(matrix, count) for matrix, (count, _) in matrices.items()}, ranks)
+        self.own = frozenset(self.shares[ranks.rank])
 
     @torch.no_grad()
     def step(self) -> None:
         """One step of all matrices; each must have a gradient."""
+        self.step_own()
+        if self.ranks.several:
+            self.ranks.exchange(self.shares)
+
+    @torch.no_grad()
+    def complete(self) -> None:
+        """Get the momentum of the matrices whose steps other ranks have taken, for a checkpoint."""
+        if self.ranks.several:
+            self.ranks.exchange([[self.momentum_of(matrix) for matrix in share] for share in self.shares])
+
+    def step_own(self) -> None:
+        """One step of this rank's matrices."""
         if self.kernels is None:
             for group in self.param_groups:
-                self.step_of(self.stacks_of(group), group["lr"])
+                if stacks := self.stacks_of(group):
+                    self.step_of(stacks, group["lr"])
             return
         settings: dict[str, Any] = dict(polynomial=NEWTON_SCHULZ, rounds=NEWTON_SCHULZ_STEPS)
         for lr in dict.fromkeys(group["lr"] for group in self.param_groups):
@@ -161,14 +187,18 @@ class Muon:
             muon_step(stacks, self.kernels, memory=self.momentum, lr=lr, shrink=1.0 - lr * self.decay, **settings)
 
     def stacks_of(self, group: dict[str, Any]) -> list[Stack]:
-        """The group's matrices, each with its momentum, zero before its first step, and its gradient."""
-        for matrix in group["params"]:
-            if not self.state[matrix]:
-                self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
+        """This rank's matrices in the group, each with its momentum and its gradient."""
         return [
-            Stack(matrix, self.state[matrix]["momentum"], cast(Tensor, matrix.grad), *shape)
+            Stack(matrix, self.momentum_of(matrix), cast(Tensor, matrix.grad), *shape)
             for matrix, shape in zip(group["params"], group["shapes"], strict=True)
+            if matrix in self.own
         ]
+
+    def momentum_of(self, matrix: Tensor) -> Tensor:
+        """Its running mean of gradients, zero before its first step."""
+        if not self.state[matrix]:
+            self.state[matrix]["momentum"] = torch.zeros_like(matrix, memory_format=torch.contiguous_format)
+        return self.state[matrix]["momentum"]
 
     def step_of(self, stacks: list[Stack], lr: float | Tensor) -> None:
         """The definition of a step, in torch, for matrices whose shorter sides are equal.
@@ -191,6 +221,23 @@ class Muon:
 
 
 Optimizer = AdamW | Muon
+
+
+def work_of(matrix: Tensor, count: int) -> int:
+    """Multiply-adds of a round of Newton-Schulz on ``count`` matrices stacked in one, up to a factor."""
+    rows, columns = len(matrix) // count, matrix[0].numel()
+    return count * rows * columns * min(rows, columns)
+
+
+def shared_out(work: Mapping[nn.Parameter, int], ranks: Ranks) -> list[list[nn.Parameter]]:
+    """The matrices of each rank: the largest first, each to the rank that has least to do."""
+    shares: list[list[nn.Parameter]] = [[] for _ in range(ranks.count)]
+    load = [0] * ranks.count
+    for matrix in sorted(work, key=lambda one: -work[one]):  # stable: the same on all ranks
+        least = load.index(min(load))
+        shares[least].append(matrix)
+        load[least] += work[matrix]
+    return shares
 
 
 def places_of(batch_GSL: Tensor, stacks: list[Stack]) -> list[Tensor]:

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from vitlab.config import AugmentConfig
 from vitlab.machine import constant
+from vitlab.training.part import Draws, for_each
 
 # How much red, green and blue count in the grey level (ITU-R Recommendation BT.601), as in Pillow.
 LUMA = (0.299, 0.587, 0.114)
 
 
-def photometric(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def photometric(images_BCHW: Tensor, config: AugmentConfig, generator: torch.Generator | Draws) -> Tensor:
     """The images (pixels in 0..1) after the changes of ``config``, in the order brightness, contrast, saturation."""
     images, device = images_BCHW, images_BCHW.device
     ranges = (config.brightness, config.contrast, config.saturation)
-    draws_3B = torch.rand(3, len(images), generator=generator, device=device) * 2 - 1
+    draws_3B = (
+        for_each(generator, len(images), lambda g, n: torch.rand(3, n, generator=g, device=device), dim=1) * 2 - 1
+    )
     factors = 1 + draws_3B * constant(ranges, device).view(3, 1)
     brightness, contrast, saturation = factors.view(3, -1, 1, 1, 1).unbind(0)
     if config.brightness:

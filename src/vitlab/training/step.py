@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +23,14 @@ from vitlab.native.ops import Kernels
 from vitlab.training.augment import augment, is_active
 from vitlab.training.mixing import mix, mixes
 from vitlab.training.optim import Optimizer, lr_at, optimizer_tensors, set_lr
+from vitlab.training.part import Draws, Part, add_up_gradients, part_of
 from vitlab.training.preprocess import Preprocess
 
 Row = dict[str, Any]
 RecordedStep = Callable[..., None]  # takes the tensors of a batch
 
+# On a GPU, steps between two looks at what the ranks want: a look waits for the device.
+LOOK_STEPS = 16
 # Steps before a recording, in which torch's libraries choose and load their kernels.
 WARM_UP_STEPS = 3
 
@@ -95,6 +99,14 @@ class Task:
         """Whether ``step`` augments its images, and how many it has."""
         return self.augments(step), self.images_in(step + 1) - self.images_in(step)
 
+    def part_of(self, count: int) -> Part:
+        """This rank's part of a batch of ``count`` images."""
+        return part_of(count, self.machine.ranks, mixes(self.config.augment))
+
+    def looks_after(self, step: int) -> bool:
+        """Whether ``step`` reads what all ranks have found and want."""
+        return self.machine.reads_are_synchronous or step % LOOK_STEPS == 0
+
 
 @dataclass
 class State:
@@ -102,7 +114,8 @@ class State:
 
     ``average`` is a network with the running average of the weights, if there is one. ``sums`` are the current epoch's
     loss and correct answers, on the device. ``draws`` provides the random numbers for augmentation. ``recorded`` holds,
-    on a GPU, whole steps by augmentation (on or off) and number of images.
+    on a GPU, whole steps by augmentation (on or off) and number of images. Of several ranks, ``wishes`` says whether
+    this one wants to stop and whether it wants a checkpoint, ``heard`` whether any did when the last step began.
     """
 
     model: nn.Module
@@ -115,6 +128,8 @@ class State:
     clock: Stopwatch
     wall: Stopwatch
     recorded: dict[tuple[bool, int], RecordedStep] = field(default_factory=dict)
+    wishes: tuple[bool, bool] = (False, False)
+    heard: tuple[bool, bool] = (False, False)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -128,7 +143,8 @@ def train_step(state: State, task: Task, *batch: Tensor) -> bool:
     On a GPU, reading the loss would mean waiting; there `fit` checks the weights at the end of the epoch instead.
     """
     step, seed = state.counters.step, task.config.train.seed
-    seed_torch(seed, "dropout", step)
+    ranks = task.machine.ranks
+    seed_torch(seed, "dropout", step, *([ranks.rank] if ranks.several else []))
     reseed(state.draws, seed, "augment", step)
     set_lr(state.optimizers, lr_at(step, task.config.optim, task.total_steps, task.steps_per_epoch))
     augmented = task.augments(step)
@@ -159,32 +175,59 @@ def update_ema(state: State, decay: float) -> None:
 def forward_backward_step(state: State, task: Task, batch: Batch, augmented: bool) -> bool:
     """All that the device computes in a step but the average of the weights; False if the loss is not finite."""
     config, (images, labels, *rest) = task.config.optim, batch
-    inputs = training_inputs(
-        task, images, state.draws if augmented else None
-    )  # in fp32: half precision would move pixels
-    share_B = None
+    part = task.part_of(task.kind_of(state.counters.step)[1]) if task.machine.ranks.several else None
+    draws = state.draws if part is None else Draws(state.draws, part)
+    # in fp32: half precision would move pixels
+    inputs, share_B = training_inputs(task, images, draws if augmented else None), None
     if augmented and mixes(task.config.augment):
-        inputs, share_B = mix(inputs, task.config.augment, state.draws)
+        inputs, share_B = mix(inputs, task.config.augment, draws)
+    if part is not None:  # without the image that was needed only for mixing
+        inputs = inputs[: part.own]
+        if share_B is None:
+            labels, rest = labels[: part.own], [weights[: part.own] for weights in rest]
+        else:
+            share_B = share_B[: part.own]
     with task.machine.autocast():
         logits = state.model(inputs).float()
     loss = training_loss(logits, labels, config.label_smoothing, rest[0] if rest else None, share_B)
-    if task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
+    if part is None and task.machine.reads_are_synchronous and not math.isfinite(loss.item()):
         return False
     for parameter in state.model.parameters():
         parameter.grad = None
-    loss.backward()
+    (loss if part is None else loss * part.weight).backward()
+    correct = (logits.detach().argmax(dim=1) == larger_part(labels, share_B)).sum()
+    sums = torch.stack([loss.detach().to(state.sums) * len(logits), correct.to(state.sums)])
+    if part is not None:
+        sums, is_finite = add_up(state, task, part, sums)
+        if not is_finite:
+            return False
     if config.grad_clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
     for optimizer in state.optimizers:
         optimizer.step()
-    correct = (logits.detach().argmax(dim=1) == larger_part(labels, share_B)).sum()
-    state.sums += torch.stack([loss.detach().to(state.sums) * len(labels), correct.to(state.sums)])
+    state.sums += sums
     return True
 
 
+def add_up(state: State, task: Task, part: Part, sums: Tensor) -> tuple[Tensor, bool]:
+    """Sum gradients, loss and correct answers over the ranks, and hear their wishes: the sums, and whether the loss is
+    finite, as far as that is read."""
+    own = sums if part.weight else torch.zeros_like(sums)
+    found = add_up_gradients(task.machine.ranks, state.model, torch.cat([own, own.new_tensor(state.wishes)]))
+    sums, state.heard = found[:2].to(state.sums), (False, False)
+    if not task.looks_after(state.counters.step):
+        return sums, True
+    loss, _, stop, due = found.tolist()
+    state.heard = stop > 0, due > 0
+    return sums, math.isfinite(loss) or not task.machine.reads_are_synchronous
+
+
 def larger_part(labels_B: Tensor, share_B: Tensor | None) -> Tensor:
-    """The label of what fills most of each mixed image; ``labels_B`` if images are not mixed."""
-    return labels_B if share_B is None else torch.where(share_B >= 0.5, labels_B, labels_B.roll(-1))
+    """The label of what fills most of each mixed image; ``labels_B`` if images are not mixed. There may be one more
+    label, that of the image after the last."""
+    if share_B is None:
+        return labels_B
+    return torch.where(share_B >= 0.5, labels_B[: len(share_B)], labels_B.roll(-1)[: len(share_B)])
 
 
 def training_loss(
@@ -200,19 +243,21 @@ def training_loss(
     images that hardly count must hardly move the network. Weights are 1 on average over the training images, so over
     all of them both are the same. A weight belongs to the image: it also multiplies the smoothed part of its label,
     whereas torch weighs that by each class's weight. Where images are mixed (mixing.py), ``share_B`` is the part of
-    each image itself, and the label and weight of the next image count for the rest.
+    each image itself, and the label and weight of the next image count for the rest: there may be one more of them.
     """
     if weights_B is None and share_B is None:
         return F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing)
-    weights_B = torch.ones_like(logits_BK[:, 0]) if weights_B is None else weights_B
-    own_B = F.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="none") * weights_B
+    count = len(logits_BK)
+    weights_B = torch.ones_like(labels_B, dtype=logits_BK.dtype) if weights_B is None else weights_B
+    entropy = partial(F.cross_entropy, logits_BK, label_smoothing=label_smoothing, reduction="none")
+    own_B = entropy(labels_B[:count]) * weights_B[:count]
     if share_B is None:
         return own_B.mean()
-    next_B = F.cross_entropy(logits_BK, labels_B.roll(-1), label_smoothing=label_smoothing, reduction="none")
-    return torch.lerp(next_B * weights_B.roll(-1), own_B, share_B).mean()
+    next_B = entropy(labels_B.roll(-1)[:count]) * weights_B.roll(-1)[:count]
+    return torch.lerp(next_B, own_B, share_B).mean()
 
 
-def training_inputs(task: Task, images: Tensor, draws: torch.Generator | None) -> Tensor:
+def training_inputs(task: Task, images: Tensor, draws: torch.Generator | Draws | None) -> Tensor:
     """The network's input: preprocessed, and augmented with random numbers from ``draws`` unless it is None."""
     if draws is None:
         return task.preprocess(images)
