@@ -59,8 +59,9 @@ class NativeError(VitlabError):
 # The functions of the C library, without their prefix vitlab_, and the types of their results.
 FUNCTIONS: dict[str, Any] = {
     **dict.fromkeys(("forward", "backward", "embed", "embed_gradients", "readout", "readout_gradients"), None),
-    **dict.fromkeys(("muon", "dropout_mask", "affine"), None),
+    **dict.fromkeys(("muon", "dropout_mask", "affine", "pack", "predict"), None),
     **dict.fromkeys(("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes"), ctypes.c_size_t),
+    **dict.fromkeys(("packed_bytes", "pack_bytes", "predict_bytes"), ctypes.c_size_t),
     **dict.fromkeys(("use_tiles", "lanes"), ctypes.c_int),
     **dict.fromkeys(("interrupt", "use_processors"), None),
 }
@@ -123,8 +124,9 @@ class Library:
         return held
 
 
-def load(kind: Kind, cache: Path) -> Library:
-    """The kernels whose products run in ``kind``, compiled into the folder ``cache`` if they are not there yet.
+def load(kind: Kind, cache: Path, compiles: bool = True) -> Library:
+    """The kernels whose products run in ``kind``, compiled into the folder ``cache`` if they are not there yet (or, if
+    it ``compiles`` nothing, NativeError).
 
     If others can write to that folder or it cannot be used, they are compiled for this process alone. NativeError if
     there is no compiler, if it fails, or if the processor lacks the instructions; another VitlabError if compiling
@@ -138,6 +140,8 @@ def load(kind: Kind, cache: Path) -> Library:
         raise NativeError(f"this processor or {compiler} does not support AVX512-BF16")
     cache = Path(os.path.realpath(cache))  # what is checked is what is loaded, even if someone changes a link
     stem, remarks = f"blocks-{kind}-{_digest(kind, compiler, target)}", list[str]()
+    if not compiles and not any(cache.glob(f"{stem}-*.so")):
+        raise NativeError("they have not been compiled yet")
     try:
         path = _find_or_compile(kind, compiler, cache, stem, remarks)
         return Library(kind, path, instructions, remarks)

@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from vitlab.data.drawn import DARK, LIGHT, SIDE, are_normalised
 from vitlab.data.images import FIRST_DECODING, Depth, ImageError, Pixels, decode, resize, to_grey
 from vitlab.errors import RunError
 from vitlab.model import Network
+from vitlab.native.prediction import Predictor
 from vitlab.predict import drawing
 from vitlab.predict.drawing import BRIGHT
 from vitlab.predict.inputs import many_in, read_ahead, to_pixels
@@ -359,15 +360,17 @@ class Classifier:
 
     def _logits_and_distances(self, inputs_BCSS: Tensor, bounds: Novelty) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            features_BF = self.model.features(inputs_BCSS)
-            logits_BK: Tensor = self.model.head(features_BF).float()
+            logits_BK, features_BF = self._network.with_features(inputs_BCSS)
             return logits_BK, bounds.distance(traits(self.model, self.preprocess, inputs_BCSS, features_BF, logits_BK))
 
     def run_network(self, inputs_BCSS: Tensor) -> Tensor:
         """float32 [B, C, S, S], as `preprocess` gives it -> float32 [B, K]."""
         with torch.inference_mode():
-            logits: Tensor = self.model(inputs_BCSS).float()
-        return logits
+            return self._network(inputs_BCSS)
+
+    @cached_property
+    def _network(self) -> Predictor:
+        return Predictor(self.model, self.config.machine.kernels != "plain")
 
     def check_finite(self, logits_BK: Tensor) -> None:
         """RunError unless all numbers are finite."""

@@ -18,6 +18,7 @@ from starlette.types import Receive
 from torch import Tensor
 
 from vitlab.model import count_parameters
+from vitlab.native.prediction import library_for_predictions
 from vitlab.predict import Classifier, ImageError, Label
 from vitlab.serve.answers import Gone, Refusal
 from vitlab.serve.batching import Batcher
@@ -84,6 +85,7 @@ class Models:
 
     def __init__(self, classifiers: dict[str, Classifier], limits: Limits, metrics: Metrics, threads: int = 1) -> None:
         self.limits = limits
+        library_for_predictions(compiles=True)  # before anyone asks
         self.served: dict[str, Served] = {}
         for name, classifier in classifiers.items():
             side = classifier.preprocess.image_size

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitlab.data.batches import DeviceSplit
 from vitlab.machine import Machine, where_float64
+from vitlab.native.prediction import forward_of
 from vitlab.training.preprocess import Preprocess
 
 View = Callable[[Tensor], Tensor]
@@ -48,12 +49,13 @@ def predict_logits(
     ``batch_size`` images at once, or fewer large ones (`at_once`).
     """
     views = views_of(shifts, flips)
+    forward = forward_of(model, machine)
     with evaluating(model), machine.autocast():
         # The logits go into one tensor: kept between the batches, many small ones would break up the freed memory, and
         # each batch would take more from the system.
         found, done = torch.empty(0, 0), 0
         for images in split.images.split(at_once(batch_size, split.images, preprocess)):
-            logits_BK = mean_prediction([model(preprocess(images, view)).float() for view in views])
+            logits_BK = mean_prediction([forward(preprocess(images, view)).float() for view in views])
             if not done:
                 found = logits_BK.new_empty(len(split), logits_BK.shape[1])
             found[done : done + len(images)] = logits_BK

@@ -65,10 +65,11 @@ static int choose_height(ptrdiff_t rows) {
     return (int)((rows / 2 + tiles - 1) / tiles * 2);
 }
 
-static plan make_plan(const vitlab_shape *shape) {
+// ``pack``: images that count as one.
+static plan plan_of(const vitlab_shape *shape, int pack) {
     plan p = {.s = *shape, .own_tokens = shape->tokens, .all_tokens = (ptrdiff_t)shape->batch * shape->tokens};
     const vitlab_shape *s = &p.s;
-    p.pack = s->attention == NO_ATTENTION || s->tokens > LANES / 2 ? 1 : LANES / s->tokens;
+    p.pack = pack;
     p.s.tokens = p.pack * s->tokens, p.s.batch = (s->batch + p.pack - 1) / p.pack;
     const int width = s->heads * s->head_dim;
     p.rows = (s->tokens + 1) / 2 * 2, p.keys = whole_vectors(s->tokens);
@@ -87,6 +88,10 @@ static plan make_plan(const vitlab_shape *shape) {
     p.dim_tail = tail_mask(s->dim), p.key_tail = tail_mask(s->tokens);
     p.mix_tail = tail_mask(p.mix_used), p.out_tail = tail_mask(p.out_used);
     return p;
+}
+
+static plan make_plan(const vitlab_shape *s) {
+    return plan_of(s, s->attention == NO_ATTENTION || s->tokens > LANES / 2 ? 1 : LANES / s->tokens);
 }
 
 // A piece of memory being cut up; starting from 0 it only measures.

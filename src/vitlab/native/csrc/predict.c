@@ -1,0 +1,380 @@
+// The whole network for prediction, from preprocessed images to logits, in one call: nothing is kept for a backward
+// pass, and weights are packed once for many calls.
+//
+// A thread takes a group of images at a time through patches, blocks and head, so that each of the weights is fetched
+// once for all of them while their activations stay in the second-level cache; attention is computed image by image.
+// Products are in full precision in every variant of the library. An image's logits are the same bits in any company.
+//
+// Letters: N tokens, D numbers of a token, F features (D, or N D with all tokens side by side), K classes.
+
+#if defined VITLAB_PAIRS
+#undef VITLAB_PAIRS
+#define VITLAB_DOUBLE
+#endif
+#undef VITLAB_BF16  // plain rows of full width in all that follows
+#include "gemm_plain.h"
+#include "gelu_plain.h"
+#include "plan.h"
+#include "rows.h"
+#include "weights.h"
+#include "panels.h"
+#include "patches.h"
+#include "pool.h"
+
+#include <string.h>
+
+#define API __attribute__((visibility("default")))
+
+enum { POOL_CLS, POOL_MEAN, POOL_FLATTEN };
+enum { MOST_LAYERS = 8, MOST_GROUP = 8, SPARE_ROWS = 8, GROUP_BYTES = 256 << 10 };  // of the head; images; behind the last token
+
+typedef struct {
+    vitlab_shape blocks;      // batch, threads and dropout mean nothing here
+    vitlab_patches patches;   // neither do batch and threads
+    int pool;                 // POOL_CLS: there is a class token
+    int layers;               // dense layers of the head
+    int widths[MOST_LAYERS];  // of each one's output; the last is K
+} vitlab_network;
+
+// Weights in front of and behind the blocks, in this order, then two for each layer of the head, then the blocks'.
+enum { PATCH, PATCH_BIAS, PLACES, CLS, GAIN, OFFSET, HEAD };
+
+typedef struct {
+    real *panels, *bias;
+} layer_weights;
+
+typedef struct {
+    layer_weights mix, proj, fc1, fc2;
+    real *table;
+} block_weights;
+
+typedef struct {
+    plan p;
+    sizes z;
+    ptrdiff_t first;          // tokens in front of the patches
+    ptrdiff_t features;       // F
+    ptrdiff_t out;            // width of a row of attention's output, with room for a vector that may be spoilt
+    ptrdiff_t group;          // images at a time
+    ptrdiff_t widest;         // of the head's layers, F among them, padded
+} layout;
+
+// What all tokens begin with ([N][D]: bias and places, the class token), the last norm's gain and offset, the head.
+typedef struct {
+    layer_weights embed, head[MOST_LAYERS];
+    real *start, *gain, *offset;
+    int *flags;  // HAS_TABLE, HAS_GAIN
+} ends;
+enum { HAS_TABLE, HAS_GAIN, FLAGS };
+
+static layout layout_of(const vitlab_network *n) {
+    vitlab_shape shape = n->blocks;
+    shape.batch = shape.threads = 1, shape.dropout = shape.attn_dropout = 0;
+    layout l = {.z = sizes_of(&n->patches), .first = n->pool == POOL_CLS};
+    shape.tokens = (int)(l.z.tokens + l.first);
+    l.p = plan_of(&shape, 1);
+    l.features = n->pool == POOL_FLATTEN ? (ptrdiff_t)shape.tokens * shape.dim : shape.dim;
+    l.out = l.p.out + LANES;
+    l.widest = whole_vectors(l.features);
+    for (int i = 0; i < n->layers; i++) l.widest = widest(l.widest, whole_vectors(n->widths[i]));
+    const size_t row_bytes = sizeof(real) * (size_t)(2 * l.p.dim + widest(l.p.mix + l.out, l.p.hidden));
+    l.group = (ptrdiff_t)(GROUP_BYTES / (row_bytes * (size_t)shape.tokens));
+    l.group = l.group < 1 ? 1 : l.group > MOST_GROUP ? MOST_GROUP : l.group;
+    return l;
+}
+
+static layer_weights take_layer(arena *memory, ptrdiff_t out, ptrdiff_t in) {
+    layer_weights w = {.panels = take(memory, in * whole_vectors(out), sizeof(real))};
+    w.bias = take(memory, whole_vectors(out), sizeof(real));
+    return w;
+}
+
+static ends take_ends(arena *memory, const vitlab_network *n, const layout *l) {
+    ends e = {.flags = take(memory, FLAGS, sizeof(int))};
+    e.embed = take_layer(memory, n->blocks.dim, l->z.length);
+    e.start = take(memory, l->p.s.tokens * l->p.dim, sizeof(real));
+    e.gain = take(memory, l->p.dim, sizeof(real)), e.offset = take(memory, l->p.dim, sizeof(real));
+    ptrdiff_t in = l->features;
+    for (int i = 0; i < n->layers; in = n->widths[i++]) e.head[i] = take_layer(memory, n->widths[i], in);
+    return e;
+}
+
+static block_weights take_block(arena *memory, const plan *p) {
+    block_weights b = {0};
+    if (p->s.attention) {
+        b.mix = take_layer(memory, p->mix_used, p->s.dim);
+        b.proj = take_layer(memory, p->s.dim, p->out_used);
+        b.table = take(memory, p->s.heads * p->rows * p->keys, sizeof(real));
+    }
+    b.fc1 = take_layer(memory, p->s.hidden, p->s.dim);
+    b.fc2 = take_layer(memory, p->s.dim, p->s.hidden);
+    return b;
+}
+
+// Bytes of the packed weights.
+API size_t vitlab_packed_bytes(const vitlab_network *n) {
+    const layout l = layout_of(n);
+    arena memory = {0};
+    take_ends(&memory, n, &l);
+    for (int block = 0; block < n->blocks.depth; block++) take_block(&memory, &l.p);
+    return memory.at;
+}
+
+// The memory that packing one layer takes: its rows padded, and its transpose.
+static ptrdiff_t turning_reals(ptrdiff_t out, ptrdiff_t in) {
+    return 2 * (whole_vectors(out) + LANES) * (whole_vectors(in) + LANES);
+}
+
+static ptrdiff_t pack_reals(const vitlab_network *n, const layout *l) {
+    const plan *p = &l->p;
+    ptrdiff_t most = turning_reals(p->s.dim, l->z.length), in = l->features;
+    for (int i = 0; i < n->layers; in = n->widths[i++]) most = widest(most, turning_reals(n->widths[i], in));
+    if (p->s.attention)
+        most = widest(most, widest(turning_reals(p->mix_used, p->s.dim), turning_reals(p->s.dim, p->out_used)));
+    return widest(most, turning_reals(p->s.hidden, p->s.dim));
+}
+
+// Bytes of the workspace of vitlab_pack.
+API size_t vitlab_pack_bytes(const vitlab_network *n) {
+    const layout l = layout_of(n);
+    return (size_t)pack_reals(n, &l) * sizeof(real) + 64;
+}
+
+static void pack_layer(const layer *l, const layer_weights *to, real *memory) {
+    const ptrdiff_t out = whole_vectors(l->out), in = whole_vectors(l->in);
+    dense turned = {.forward = memory + (out + LANES) * (in + LANES), .bias = to->bias};
+    pack_forward(l, &turned, memory);
+    pack_panels(to->panels, turned.forward, l->in, out);
+}
+
+static void pack_row(real *to, const real *from, int count, ptrdiff_t padded) {
+    for (ptrdiff_t i = 0; i < padded; i++) to[i] = i < count && from ? from[i] : 0;
+}
+
+static void pack_ends(const vitlab_network *n, const layout *l, const ends *e, const real *const *w, real *memory) {
+    const int dim = n->blocks.dim;
+    e->flags[HAS_GAIN] = w[GAIN] != NULL;
+    pack_layer(&(layer){.out = dim, .in = (int)l->z.length, .weight = w[PATCH], .scale = 1}, &e->embed, memory);
+    for (ptrdiff_t row = 0; row < l->p.s.tokens; row++) {
+        real *to = e->start + row * l->p.dim;
+        pack_row(to, row < l->first ? w[CLS] : w[PATCH_BIAS], dim, l->p.dim);
+        if (w[PLACES])
+            for (int i = 0; i < dim; i++) to[i] += w[PLACES][row * dim + i];
+    }
+    pack_row(e->gain, w[GAIN], dim, l->p.dim), pack_row(e->offset, w[OFFSET], dim, l->p.dim);
+    int in = (int)l->features;
+    for (int i = 0; i < n->layers; in = n->widths[i++])
+        pack_layer(&(layer){.out = n->widths[i], .in = in, .weight = w[HEAD + 2 * i], .bias = w[HEAD + 2 * i + 1],
+                            .scale = 1}, &e->head[i], memory);
+}
+
+// Packs the weights for vitlab_predict, on the same processor: they are not to be kept in files.
+API void vitlab_pack(const vitlab_network *n, const real *const *weights, void *packed, void *workspace) {
+    const layout l = layout_of(n);
+    real *memory = take(&(arena){(uintptr_t)workspace}, 0, 1);
+    arena at = {(uintptr_t)packed};
+    const ends e = take_ends(&at, n, &l);
+    pack_ends(n, &l, &e, weights, memory);
+    e.flags[HAS_TABLE] = 0;
+    for (int block = 0; block < n->blocks.depth; block++) {
+        const block_weights b = take_block(&at, &l.p);
+        const real *const *w = weights + HEAD + 2 * n->layers + block * WEIGHTS;
+        const layer_weights *to[LAYERS] = {&b.mix, &b.proj, &b.fc1, &b.fc2};
+        for (int which = l.p.s.attention ? LAYER_MIX : LAYER_FC1; which < LAYERS; which++) {
+            const layer one = describe(&l.p, w, which);
+            pack_layer(&one, to[which], memory);
+        }
+        if (!l.p.s.attention || !w[TABLE]) continue;
+        e.flags[HAS_TABLE] = 1;
+        pack_table(&l.p, b.table, w[TABLE]);
+    }
+}
+
+// A thread's memory.
+typedef struct {
+    real *bordered, *patches;          // an image with its border of zeros; its patches
+    real *x, *n, *mix, *u, *hidden;    // of a group
+    real *weights, *rstd, *zeros;      // attention weights of one head; what nobody reads; what a bias may be
+    real *rows[2];                     // of the head, [group][widest]
+    scratch c;
+} memory;
+
+static memory take_memory(arena *from, const vitlab_network *n, const layout *l, ptrdiff_t group) {
+    const plan *p = &l->p;
+    const ptrdiff_t rows = group * p->s.tokens + SPARE_ROWS;
+    memory m = {.bordered = take(from, room(n->patches.channels * l->z.border * l->z.border), sizeof(real))};
+    m.patches = take(from, room(l->z.tokens * l->z.length), sizeof(real));
+    m.x = take(from, rows * p->dim, sizeof(real)), m.n = take(from, rows * p->dim, sizeof(real));
+    m.hidden = take(from, rows * p->hidden, sizeof(real));
+    if (p->s.attention) {
+        m.mix = take(from, rows * p->mix, sizeof(real)), m.u = take(from, rows * l->out, sizeof(real));
+        m.weights = take(from, (p->rows + SPARE_ROWS) * p->keys, sizeof(real));
+        m.c.columns = take(from, (p->head_pairs + 7) * p->keys, sizeof(real));
+        m.c.tile = take(from, TILE_ROWS * p->tile, sizeof(real));
+    }
+    m.rstd = take(from, rows, sizeof(real)), m.zeros = take(from, p->dim, sizeof(real));
+    for (int i = 0; i < 2; i++) m.rows[i] = take(from, group * l->widest, sizeof(real));
+    return m;
+}
+
+static uintptr_t whole_pages(uintptr_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+// Images at a time: no more than a thread's share.
+static ptrdiff_t group_of(const layout *l, ptrdiff_t batch, int threads) {
+    const ptrdiff_t share = (batch + threads - 1) / threads;
+    return share < l->group ? share : l->group;
+}
+
+static size_t thread_bytes(const vitlab_network *n, const layout *l, ptrdiff_t group) {
+    arena one = {0};
+    take_memory(&one, n, l, group);
+    return whole_pages(one.at);
+}
+
+// Bytes of the workspace of vitlab_predict.
+API size_t vitlab_predict_bytes(const vitlab_network *n, int batch, int threads) {
+    const layout l = layout_of(n);
+    return (size_t)threads * thread_bytes(n, &l, group_of(&l, batch, threads)) + 4096;
+}
+
+typedef struct {
+    const vitlab_network *network;
+    layout l;
+    ends e;
+    uintptr_t blocks, workspace;  // where the blocks' weights and the threads' memory begin
+    size_t bytes;                 // of a thread's memory
+    ptrdiff_t batch, group;
+    const real *images;
+    real *features, *logits;      // features may be NULL
+} work;
+
+static void embed_image(const work *w, const memory *m, const real *image, real *x) {
+    const layout *l = &w->l;
+    const ptrdiff_t dim = l->p.dim;
+    memcpy(x, w->e.start, (size_t)(l->p.s.tokens * dim) * sizeof(real));
+    cut_patches(&w->network->patches, &l->z, image, m->bordered, m->patches);
+    multiply_packed(x + l->first * dim, dim, l->z.tokens, dim, m->patches, l->z.length, w->e.embed.panels, l->z.length,
+                    m->zeros, 1);
+}
+
+static void norm_all(const plan *p, const memory *m, ptrdiff_t rows) {
+    const normed to = {NULL, m->n, m->rstd};
+    for (ptrdiff_t row = 0; row < rows; row += TILE_ROWS)
+        norm(p, m->x, (int)row, rows - row < TILE_ROWS ? (int)(rows - row) : TILE_ROWS, &to);
+}
+
+// u [N] = softmax(q k^T) v of one image, whose normed tokens and queries (keys, values) begin at n and mix.
+static void attend(const layout *l, const memory *m, const real *n, const real *mix, const real *table, real *u) {
+    const plan *p = &l->p;
+    const int merged = p->s.attention == MERGED, tokens = p->s.tokens;
+    const ptrdiff_t from = merged ? p->dim : p->mix;
+    for (int head = 0; head < p->s.heads; head++) {
+        const ptrdiff_t at = head * p->s.head_dim;
+        const real *keys = merged ? n : mix + p->key_at + at, *values = merged ? n : mix + p->value_at + at;
+        column_pairs(m->c.columns, p->keys, keys, from, tokens, p->s.head_dim);
+        for (int row = 0; row < tokens; row += TILE_ROWS) {
+            const int rows = tokens - row < TILE_ROWS ? tokens - row : TILE_ROWS;
+            product(m->c.tile, NULL, p->tile, rows, p->keys, mix + at + row * p->mix, p->mix, 1, m->c.columns, p->keys,
+                    p->s.head_dim);
+            softmax(p, &m->c, row, rows, table ? table + head * p->rows * p->keys : NULL, 0, NULL, m->weights);
+        }
+        product(u + at, NULL, l->out, tokens, p->s.head_dim, m->weights, p->keys, 1, values, from, tokens);
+    }
+}
+
+static void activate(real *x, ptrdiff_t count, int relu2) {
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        const vec z = load(x + i), positive = vec_max(zeros(), z);
+        store(x + i, relu2 ? positive * positive : gelu(z).value);
+    }
+}
+
+static void through_block(const layout *l, const memory *m, const block_weights *b, int has_table, ptrdiff_t images) {
+    const plan *p = &l->p;
+    const ptrdiff_t tokens = p->s.tokens, rows = images * tokens;
+    if (p->s.attention) {
+        norm_all(p, m, rows);
+        multiply_packed(m->mix, p->mix, rows, p->mix, m->n, p->dim, b->mix.panels, p->s.dim, b->mix.bias, 0);
+        for (ptrdiff_t at = 0; at < rows; at += tokens)
+            attend(l, m, m->n + at * p->dim, m->mix + at * p->mix, has_table ? b->table : NULL, m->u + at * l->out);
+        multiply_packed(m->x, p->dim, rows, p->dim, m->u, l->out, b->proj.panels, p->out_used, b->proj.bias, 1);
+    }
+    norm_all(p, m, rows);
+    multiply_packed(m->hidden, p->hidden, rows, p->hidden, m->n, p->dim, b->fc1.panels, p->s.dim, b->fc1.bias, 0);
+    activate(m->hidden, rows * p->hidden, p->s.relu2);
+    real *to = p->s.last_gelu ? m->n : m->x;
+    multiply_packed(to, p->dim, rows, p->dim, m->hidden, p->hidden, b->fc2.panels, p->s.hidden, b->fc2.bias, to == m->x);
+    if (!p->s.last_gelu) return;
+    activate(m->n, rows * p->dim, 0);
+    for (ptrdiff_t i = 0; i < rows * p->dim; i += LANES) store(m->x + i, load(m->x + i) + load(m->n + i));
+}
+
+// The features [F] of an image from its tokens, normed, in n.
+static void pool_image(const work *w, const real *n, real *to) {
+    const plan *p = &w->l.p;
+    const int dim = p->s.dim, tokens = w->network->pool == POOL_CLS ? 1 : p->s.tokens;
+    const int mean = w->network->pool == POOL_MEAN;
+    if (mean) memset(to, 0, (size_t)dim * sizeof(real));
+    for (int row = 0; row < tokens; row++, n += p->dim)
+        for (int i = 0; i < dim; i++) {
+            const real y = w->e.flags[HAS_GAIN] ? n[i] * w->e.gain[i] + w->e.offset[i] : n[i];
+            if (mean)
+                to[i] += y;
+            else
+                to[row * dim + i] = y;
+        }
+    for (int i = 0; mean && i < dim; i++) to[i] /= (real)tokens;
+}
+
+static void read_out(const work *w, const memory *m, ptrdiff_t image, ptrdiff_t images) {
+    const layout *l = &w->l;
+    const vitlab_network *n = w->network;
+    norm_all(&l->p, m, images * l->p.s.tokens);
+    for (ptrdiff_t i = 0; i < images; i++) {
+        pool_image(w, m->n + i * l->p.s.tokens * l->p.dim, m->rows[0] + i * l->widest);
+        if (w->features)
+            memcpy(w->features + (image + i) * l->features, m->rows[0] + i * l->widest,
+                   (size_t)l->features * sizeof(real));
+    }
+    ptrdiff_t in = l->features;
+    for (int layer = 0; layer < n->layers; in = n->widths[layer++]) {
+        real *to = m->rows[(layer + 1) % 2];
+        const ptrdiff_t out = whole_vectors(n->widths[layer]);
+        multiply_packed(to, l->widest, images, out, m->rows[layer % 2], l->widest, w->e.head[layer].panels, in,
+                        w->e.head[layer].bias, 0);
+        for (ptrdiff_t i = 0; layer + 1 < n->layers && i < images; i++) activate(to + i * l->widest, out, 0);
+    }
+    for (ptrdiff_t i = 0; i < images; i++)
+        memcpy(w->logits + (image + i) * in, m->rows[n->layers % 2] + i * l->widest, (size_t)in * sizeof(real));
+}
+
+static void predict_pieces(void *context, int thread, job *pieces) {
+    const work *w = context;
+    const vitlab_network *n = w->network;
+    arena own = {w->workspace + (size_t)thread * w->bytes};
+    const memory m = take_memory(&own, n, &w->l, w->group);
+    const ptrdiff_t pixels = (ptrdiff_t)n->patches.channels * n->patches.side * n->patches.side;
+    memset(m.bordered, 0, (size_t)(n->patches.channels * w->l.z.border * w->l.z.border) * sizeof(real));
+    memset(m.zeros, 0, (size_t)w->l.p.dim * sizeof(real));
+    for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
+        const ptrdiff_t image = piece * w->group, rest = w->batch - image, images = rest < w->group ? rest : w->group;
+        for (ptrdiff_t i = 0; i < images; i++)
+            embed_image(w, &m, w->images + (image + i) * pixels, m.x + i * w->l.p.s.tokens * w->l.p.dim);
+        arena at = {w->blocks};
+        for (int block = 0; block < n->blocks.depth; block++) {
+            const block_weights b = take_block(&at, &w->l.p);
+            through_block(&w->l, &m, &b, w->e.flags[HAS_TABLE], images);
+        }
+        read_out(w, &m, image, images);
+    }
+}
+
+// logits [batch][K] and (unless NULL) features [batch][F] of preprocessed images [batch][channels][side][side].
+API void vitlab_predict(const vitlab_network *n, const void *packed, int batch, int threads, const real *images,
+                        real *features, real *logits, void *workspace) {
+    work w = {.network = n, .l = layout_of(n), .batch = batch, .images = images, .features = features, .logits = logits};
+    arena at = {(uintptr_t)packed};
+    w.e = take_ends(&at, n, &w.l);
+    w.blocks = at.at, w.group = group_of(&w.l, batch, threads), w.bytes = thread_bytes(n, &w.l, w.group);
+    w.workspace = whole_pages((uintptr_t)workspace);
+    share_out(threads, (batch + w.group - 1) / w.group, predict_pieces, &w);
+}

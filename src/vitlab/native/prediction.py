@@ -1,0 +1,194 @@
+"""Prediction: the whole network in one call of a C kernel, from weights that were packed once (csrc/predict.c); where
+the kernel cannot compute it, the network as it is.
+
+Letters in names: B images, C channels, S side, D embed_dim, F features, K classes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache, partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.errors import VitlabError
+from vitlab.files import user_cache
+from vitlab.machine import Machine
+from vitlab.model import Network, ViT
+from vitlab.model.block import Block
+from vitlab.native.accelerate import (
+    FASTER_THAN_TORCH,
+    UNRELATED,
+    Known,
+    NativeViT,
+    anything,
+    block_shape,
+    gain_and_offset,
+    weights_of,
+)
+from vitlab.native.build import Library, load
+from vitlab.native.ops import ATTENTION_CODES, PatchesStruct, ShapeStruct, argument, check_tensors
+from vitlab.openmp import bound_processors
+
+MOST_LAYERS = 8  # of the head
+POOL_CODES = {"cls": 0, "mean": 1, "flatten": 2}
+
+
+# What the kernel knows; nothing is dropped when a network predicts.
+NETWORK: dict[str, Known] = {
+    **dict.fromkeys(("image_size", "crop", "patch_size", "patch_overlap", "pos_embed", "pool"), anything),
+    **dict.fromkeys(("embed_dim", "depth", "num_heads", "head_dim", "attn_form", "attn_bias", "norm", "act"), anything),
+    **dict.fromkeys(("linear_bias", "mlp_ratio", "mlp_last_gelu"), anything),
+    **dict.fromkeys(("dropout", "attn_dropout", "head_dropout", "drop_path"), anything),
+    "head_hidden": lambda widths: len(widths) < MOST_LAYERS,
+}
+
+
+class NetworkStruct(ctypes.Structure):
+    """``vitlab_network`` of predict.c."""
+
+    _fields_ = [
+        *(("blocks", ShapeStruct), ("patches", PatchesStruct)),
+        *((name, ctypes.c_int) for name in ("pool", "layers")),
+        ("widths", ctypes.c_int * MOST_LAYERS),
+    ]
+
+
+def network_struct(model: ViT) -> NetworkStruct:
+    """The network as predict.c is told of it."""
+    config, shape = model.config, block_shape(model.config, training=False)
+    blocks = ShapeStruct(
+        *(1, model.num_tokens, shape.dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),
+        *(ATTENTION_CODES[shape.attention], shape.rms, shape.relu2, shape.last_gelu, 1),
+    )
+    window = config.patch_size + 2 * config.patch_overlap
+    channels = model.patch_embed.in_features // window**2
+    patches = PatchesStruct(
+        *(1, channels, config.input_side, config.grid, config.patch_size, config.patch_overlap, config.margin),
+        *(shape.dim, 1),
+    )
+    widths = [layer.out_features for layer in dense_layers(model.head)]
+    return NetworkStruct(blocks, patches, POOL_CODES[config.pool], len(widths), (ctypes.c_int * MOST_LAYERS)(*widths))
+
+
+def dense_layers(head: nn.Module) -> list[nn.Linear]:
+    """The layers of a head that have weights."""
+    return [layer for layer in cast(nn.Sequential, head) if isinstance(layer, nn.Linear)]
+
+
+def weights_for(model: ViT) -> list[Tensor | None]:
+    """All weights of a network in the order of predict.c, None for those that it lacks."""
+    places = None if model.config.pos_embed == "none" else model.pos_embed
+    ends = [model.patch_embed.weight, model.patch_embed.bias, places, model.cls_token, *gain_and_offset(model.norm)]
+    head = [weight for layer in dense_layers(model.head) for weight in (layer.weight, layer.bias)]
+    return [*ends, *head, *(weight for block in model.blocks for weight in weights_of(cast(Block, block)))]
+
+
+class Packed:
+    """A ViT's weights as they are now, packed for prediction; several threads may use it at the same time."""
+
+    def __init__(self, model: ViT, library: Library) -> None:
+        self.library, self.network = library, network_struct(model)
+        self.width, self.classes = dense_layers(model.head)[0].in_features, dense_layers(model.head)[-1].out_features
+        weights = [None if weight is None else weight.detach().contiguous() for weight in weights_for(model)]
+        check_tensors(library.dtype, *weights)
+        c, network = library.c, ctypes.byref(self.network)
+        self.packed = torch.empty(c.vitlab_packed_bytes(network), dtype=torch.uint8)
+        workspace = library.workspace(c.vitlab_pack_bytes(network))
+        c.vitlab_pack(network, *map(argument, (weights, self.packed, workspace)))
+
+    def __call__(self, images_BCSS: Tensor, threads: int) -> Tensor:
+        """Logits [B, K] of preprocessed images, on up to ``threads`` threads; ValueError for those that do not fit."""
+        return self._compute(images_BCSS, None, threads)
+
+    def with_features(self, images_BCSS: Tensor, threads: int) -> tuple[Tensor, Tensor]:
+        """The same, and the features [B, F]."""
+        features_BF = torch.empty(len(images_BCSS), self.width, dtype=self.library.dtype)
+        return self._compute(images_BCSS, features_BF, threads), features_BF
+
+    def _compute(self, images_BCSS: Tensor, features_BF: Tensor | None, threads: int) -> Tensor:
+        library, patches = self.library, self.network.patches
+        images_BCSS = images_BCSS.contiguous()
+        check_tensors(library.dtype, images_BCSS)
+        batch, *size = images_BCSS.shape
+        if size != [patches.channels, patches.side, patches.side]:
+            raise ValueError(f"the network needs images of {patches.channels} x {patches.side} x {patches.side}")
+        logits_BK = torch.empty(batch, self.classes, dtype=library.dtype)
+        if batch:
+            network, threads = ctypes.byref(self.network), max(1, min(threads, batch))
+            workspace = library.workspace(library.c.vitlab_predict_bytes(network, batch, threads))
+            tensors = (images_BCSS, features_BF, logits_BK, workspace)
+            library.c.vitlab_predict(network, argument(self.packed), batch, threads, *map(argument, tensors))
+        return logits_BK
+
+
+# --- Who predicts by the kernel
+
+
+def is_known(model: nn.Module) -> bool:
+    """Whether the kernel can compute a network."""
+    if not isinstance(model, ViT):
+        return False
+    values = {field.name: getattr(model.config, field.name) for field in fields(model.config)}
+    return all(name in UNRELATED or (name in NETWORK and NETWORK[name](value)) for name, value in values.items())
+
+
+def forward_of(model: nn.Module, machine: Machine) -> Callable[[Tensor], Tensor]:
+    """``model``, with the weights that it has now, as a function from preprocessed images to logits for as long as
+    they do not change: packed where kernels compute it in fp32, else ``model`` itself."""
+    if machine.precision != "fp32" or not isinstance(model, NativeViT) or not is_known(model):
+        return model
+    return partial(Packed(model, model.kernels.library), threads=model.kernels.threads)
+
+
+class Predictor:
+    """A plain network in evaluation mode on the CPU, for classifiers: in fp32, with as many threads as torch has where
+    it is called.
+
+    Computed by the kernel where that was measured to be faster than torch, if it has been compiled and ``by_kernel``
+    allows it, else by torch. Weights that were changed in place are packed again.
+    """
+
+    def __init__(self, model: Network, by_kernel: bool = True) -> None:
+        self.model = model
+        self.library = library_for_predictions(compiles=False) if by_kernel and is_known(model) else None
+        self.weights = [] if self.library is None else [w for w in weights_for(cast(ViT, model)) if w is not None]
+        self.packed: tuple[list[tuple[int, int]], Packed] | None = None
+
+    def __call__(self, images_BCSS: Tensor) -> Tensor:
+        """Preprocessed images -> logits [B, K] in float32."""
+        if self.library is None:
+            logits_BK: Tensor = self.model(images_BCSS).float()
+            return logits_BK
+        return self._packed(self.library)(images_BCSS, torch.get_num_threads())
+
+    def with_features(self, images_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and what ``features`` of the network gives, [B, F]."""
+        if self.library is None:
+            features_BF = self.model.features(images_BCSS)
+            return self.model.head(features_BF).float(), features_BF
+        return self._packed(self.library).with_features(images_BCSS, torch.get_num_threads())
+
+    def _packed(self, library: Library) -> Packed:
+        state = [(weight.data_ptr(), weight._version) for weight in self.weights]
+        if self.packed is None or self.packed[0] != state:  # several threads may do this, each the same
+            self.packed = state, Packed(cast(ViT, self.model), library)
+        return self.packed[1]
+
+
+@cache
+def library_for_predictions(compiles: bool) -> Library | None:
+    """Kernels for networks that predict in fp32, where they were measured to be faster than torch; None elsewhere, and
+    where they have not been compiled, unless this ``compiles`` them."""
+    try:
+        found = load("float", user_cache() / "native", compiles)
+    except VitlabError:  # torch computes the same
+        return None
+    if found.instructions not in FASTER_THAN_TORCH:
+        return None
+    found.use_processors(bound_processors())
+    return found
