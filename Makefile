@@ -72,7 +72,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.throughput --out $(RESULTS)/throughput-$(NAME).json
 	$(BIN)/python -m benchmarks.growth --out $(RESULTS)/growth-$(NAME).json --picture $(RESULTS)/growth-$(NAME).png
 	$(BIN)/python -m benchmarks.cold_start fast small --out $(RESULTS)/cold-start-$(NAME).json
-	$(BIN)/python -m benchmarks.inference fast small keras-cnn --out $(RESULTS)/inference-$(NAME).json
+	$(BIN)/python -m benchmarks.inference fast small accurate keras-cnn --out $(RESULTS)/inference-$(NAME).json
 	$(BIN)/python -m benchmarks.duel fast fast/attn_form=none/attn_bias=false cnn-tuned small keras:keras-cnn \
 		--seeds 10 --out $(RESULTS)/duel-$(NAME).json
 	$(BIN)/python -m benchmarks.duel accurate --against accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json

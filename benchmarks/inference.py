@@ -1,12 +1,13 @@
-"""Prediction speed of torch and ONNX Runtime: milliseconds for one image, images per second for many.
+"""Prediction speed of torch, vitlab and ONNX Runtime: milliseconds for one image, images per second for many.
 
     pip install -e '.[bench]'
-    python -m benchmarks.inference fast small keras-cnn --out benchmarks/results/NAME.json
+    python -m benchmarks.inference fast small accurate keras-cnn --out benchmarks/results/NAME.json
     python -m benchmarks.inference --show benchmarks/results/NAME.json
 
 Times only the network in evaluation mode, from preprocessed float32 images to logits. All runtimes take turns in one
-process with the same number of threads: torch in fp32 with plain operations; torch with the precision and kernels that
-vitlab chooses on this machine; ONNX Runtime in fp32, with the network exported by torch for any batch size. Speed does
+process with the same number of threads: torch in fp32 with plain operations; vitlab in fp32, as classifiers predict (by
+torch what the kernels do not know); vitlab as it evaluates in bf16, if it does on this machine; ONNX Runtime in fp32,
+with the network exported by torch for any batch size. Speed does
 not depend on training, so networks are freshly initialised; a little noise on every weight keeps layers that start at
 zero from hiding a difference. Logits of the two fp32 runtimes must agree to 1e-4. A preset can have knobs.
 """
@@ -23,6 +24,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,11 +44,14 @@ from vitlab.config import MachineConfig
 from vitlab.errors import VitlabError
 from vitlab.machine import Machine, choose_machine, environment
 from vitlab.model import build_model, count_parameters
+from vitlab.native.prediction import Predictor, forward_of, library_for_predictions
 from vitlab.runs.prepare import Prepared, prepare
 from vitlab.runs.session import origin
+from vitlab.text import listed
 
 Predict = Callable[[Tensor], Tensor]
-BATCHES = (1, 32, 1000)
+BATCHES = (1, 32, 256)
+OURS, ONNX = "vitlab fp32", "ONNX Runtime fp32"
 AGREE = 1e-4
 NOISE = 0.02  # standard deviation of the noise on every weight
 BENCH_EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -56,6 +61,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure all presets, runtimes and batch sizes in turn."""
     versions = {name: optional(name).__version__ for name in BENCH_EXTRA}
     machine = choose_machine(MachineConfig(device="cpu", threads=arguments.threads))
+    library_for_predictions(compiles=True)
     batches = (1, 8) if arguments.quick else BATCHES
     rounds, turn = (2, 0.02) if arguments.quick else (arguments.rounds, arguments.turn)
     calls: dict[str, Any] = {}
@@ -64,8 +70,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         prepared = prepared_for(name, machine)
         runtimes = runtimes_of(prepared)
         presets[name] = about(prepared) | {"differences": differences(name, prepared, runtimes)}
-        for runtime, predict in runtimes.items():
-            calls |= {f"{name} {runtime} {n}": partial(predict, noise(prepared, n)) for n in batches}
+        for runtime, call in runtimes.items():
+            calls |= {f"{name} {runtime} {n}": partial(call, noise(prepared, n)) for n in batches}
     taken = interleaved(machine, calls, rounds, turn)
     for name, preset in presets.items():
         preset["seconds"] = {
@@ -97,19 +103,21 @@ def runtimes_of(prepared: Prepared) -> dict[str, Predict]:
     card, machine = prepared.dataset.card, prepared.task.machine
     plain = build_model(prepared.config.model, card.channels, len(card.classes)).eval()
     plain.load_state_dict(prepared.model.state_dict())
+    fp32 = replace(machine, precision="fp32")
+    as_evaluated = {"vitlab bf16": partial(predict, forward_of(prepared.model, machine), machine)}
     return {
-        "torch fp32": partial(torch_predict, plain, replace(machine, precision="fp32")),
-        f"torch {machine.precision}, as chosen": partial(torch_predict, prepared.model, machine),
-        "ONNX Runtime fp32": onnx_predict(plain, noise(prepared, 3), machine.threads),
+        "torch fp32": partial(predict, plain, fp32),
+        OURS: partial(predict, Predictor(plain), fp32),
+        **(as_evaluated if machine.precision == "bf16" else {}),
+        ONNX: onnx_predict(plain, noise(prepared, 3), machine.threads),
     }
 
 
 @torch.inference_mode()
-def torch_predict(model: nn.Module, machine: Machine, images: Tensor) -> Tensor:
+def predict(forward: Predict, machine: Machine, images: Tensor) -> Tensor:
     """Logits, computed as `predict_logits` does."""
     with machine.autocast():
-        logits: Tensor = model(images).float()
-    return logits
+        return forward(images).float()
 
 
 def onnx_predict(model: nn.Module, example: Tensor, threads: int) -> Predict:
@@ -146,7 +154,7 @@ def noise(prepared: Prepared, count: int) -> Tensor:
 def differences(name: str, prepared: Prepared, runtimes: dict[str, Predict]) -> dict[str, float]:
     """Largest difference of each runtime's logits from the first's; VitlabError if an fp32 runtime differs too much."""
     images = noise(prepared, 97)
-    logits = {runtime: predict(images) for runtime, predict in runtimes.items()}
+    logits = {runtime: call(images) for runtime, call in runtimes.items()}
     reference = next(iter(logits.values()))
     found = {runtime: float((values - reference).abs().max()) for runtime, values in logits.items()}
     if float(reference.std()) < 100 * AGREE:
@@ -180,13 +188,26 @@ def report(measured: dict[str, Any]) -> str:
             rows.append([f"`{name}`", runtime, *cells])
     environment = measured["environment"]
     extras = ", ".join(f"{name} {environment[name]}" for name in BENCH_EXTRA)
-    return "\n".join([markdown(head, rows), "", f"{circumstances(environment)} {extras}."])
+    return "\n".join([markdown(head, rows), *against_onnx(measured), "", f"{circumstances(environment)} {extras}."])
+
+
+def against_onnx(measured: dict[str, Any]) -> list[str]:
+    """How many times as fast as ONNX Runtime vitlab is in fp32, each round by itself; nothing in older files."""
+    sizes, parts = [str(n) for n in measured["settings"]["batches"]], []
+    for name, preset in measured["presets"].items():
+        seconds = preset["seconds"]
+        if OURS in seconds and ONNX in seconds:
+            ratios = [np.divide(seconds[ONNX][n]["values"], seconds[OURS][n]["values"]) for n in sizes]
+            parts.append(f"`{name}` {listed([f'{np.median(ratio):.2f}' for ratio in ratios])}")
+    if not parts:
+        return []
+    return ["", f"Times as fast as {ONNX}, with {listed(sizes)} at once (medians over rounds): {'; '.join(parts)}."]
 
 
 def main() -> int:
     """Measure and save, or show a saved measurement."""
     parser = options(__doc__)
-    parser.add_argument("presets", nargs="*", default=["fast", "small", "keras-cnn"])
+    parser.add_argument("presets", nargs="*", default=["fast", "small", "accurate", "keras-cnn"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--turn", type=float, default=0.2, metavar="SECONDS", help="about how long each turn takes")
     arguments = parser.parse_args()

@@ -12,7 +12,8 @@ enum { NOTHING, BUFFER, BUFFERS, NUMBER, MATRICES, MOST = 14, GUARD = 64 };
 
 #define ALL(DO)                                                                                                       \
     DO(forward) DO(backward) DO(embed) DO(embed_gradients) DO(readout) DO(readout_gradients) DO(muon) DO(affine)      \
-    DO(muon_floats) DO(embed_bytes) DO(readout_bytes) DO(saved_bytes) DO(workspace_bytes) DO(lanes)
+    DO(muon_floats) DO(embed_bytes) DO(readout_bytes) DO(saved_bytes) DO(workspace_bytes) DO(lanes)                   \
+    DO(pack) DO(predict) DO(packed_bytes) DO(pack_bytes) DO(predict_bytes)
 typedef size_t function(void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *,
                         void *, void *);
 #define DECLARE(NAME) function vitlab_##NAME;

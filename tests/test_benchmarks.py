@@ -281,6 +281,12 @@ def test_the_table_of_inference() -> None:
     lines = inference.report(measured).splitlines()
     assert lines[2] == "| `x` | torch fp32 | 1.000 (1.000 to 1.000) | 8,000 (8,000 to 8,000) | 0 |"
     assert lines[3].endswith("| 2.0e-05 |")
+    assert len(lines) == 6
+    for name, values in ((inference.OURS, [2.0, 1.0, 1.0]), (inference.ONNX, [3.0, 4.0, 2.0])):
+        preset["differences"][name] = 0.0
+        preset["seconds"][name] = {n: one | {"values": values} for n, one in seconds.items()}
+    line = "Times as fast as ONNX Runtime fp32, with 1 and 32 at once (medians over rounds): `x` 2.00 and 2.00."
+    assert inference.report(measured).splitlines()[7] == line
 
 
 def test_page_speed_compares_logits_and_refuses_what_is_apart() -> None:

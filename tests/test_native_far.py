@@ -18,7 +18,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests import test_native, test_native_affine, test_native_dropout, test_native_ends, test_optim
+from tests import (
+    test_native,
+    test_native_affine,
+    test_native_dropout,
+    test_native_ends,
+    test_native_prediction,
+    test_optim,
+)
 from vitlab.native import ops
 from vitlab.native.build import FLAGS, OPTIMIZED, SOURCES, instructions_of
 
@@ -28,6 +35,7 @@ NOTHING, BUFFER, BUFFERS, NUMBER, MATRICES = range(5)
 FUNCTIONS = (
     *("forward", "backward", "embed", "embed_gradients", "readout", "readout_gradients", "muon", "affine"),
     *("muon_floats", "embed_bytes", "readout_bytes", "saved_bytes", "workspace_bytes", "lanes"),
+    *("pack", "predict", "packed_bytes", "pack_bytes", "predict_bytes"),
 )
 
 
@@ -149,6 +157,11 @@ def test_both_ends() -> None:
         test_native_ends.test_the_embedding_is_the_plain_one(embedding, 2, "float", True)
     for readout in test_native_ends.READOUTS:
         test_native_ends.test_the_readout_is_the_plain_one(readout, 2, "float")
+
+
+def test_whole_networks() -> None:
+    for knobs in test_native_prediction.NETWORKS:
+        test_native_prediction.test_the_network_is_the_plain_one(knobs, "float", 3)
 
 
 def test_maps_of_images() -> None:

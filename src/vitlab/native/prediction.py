@@ -20,6 +20,7 @@ from vitlab.files import user_cache
 from vitlab.machine import Machine
 from vitlab.model import Network, ViT
 from vitlab.model.block import Block
+from vitlab.native import ops
 from vitlab.native.accelerate import (
     FASTER_THAN_TORCH,
     UNRELATED,
@@ -31,7 +32,7 @@ from vitlab.native.accelerate import (
     weights_of,
 )
 from vitlab.native.build import Library, load
-from vitlab.native.ops import ATTENTION_CODES, PatchesStruct, ShapeStruct, argument, check_tensors
+from vitlab.native.ops import ATTENTION_CODES, PatchesStruct, ShapeStruct, check_tensors
 from vitlab.openmp import bound_processors
 
 MOST_LAYERS = 8  # of the head
@@ -92,14 +93,15 @@ class Packed:
     """A ViT's weights as they are now, packed for prediction; several threads may use it at the same time."""
 
     def __init__(self, model: ViT, library: Library) -> None:
-        self.library, self.network = library, network_struct(model)
+        self.library, network = library, network_struct(model)
+        self.size = torch.Size((network.patches.channels, network.patches.side, network.patches.side))
         self.width, self.classes = dense_layers(model.head)[0].in_features, dense_layers(model.head)[-1].out_features
         weights = [None if weight is None else weight.detach().contiguous() for weight in weights_for(model)]
         check_tensors(library.dtype, *weights)
-        c, network = library.c, ctypes.byref(self.network)
-        self.packed = torch.empty(c.vitlab_packed_bytes(network), dtype=torch.uint8)
-        workspace = library.workspace(c.vitlab_pack_bytes(network))
-        c.vitlab_pack(network, *map(argument, (weights, self.packed, workspace)))
+        c, shape = library.c, ctypes.byref(network)
+        packed = torch.empty(c.vitlab_packed_bytes(shape), dtype=torch.uint8)
+        c.vitlab_pack(shape, *map(ops.argument, (weights, packed, library.workspace(c.vitlab_pack_bytes(shape)))))
+        self.packed, self.given, self.bytes = packed, (shape, ops.argument(packed)), dict[tuple[int, int], int]()
 
     def __call__(self, images_BCSS: Tensor, threads: int) -> Tensor:
         """Logits [B, K] of preprocessed images, on up to ``threads`` threads; ValueError for those that do not fit."""
@@ -111,18 +113,19 @@ class Packed:
         return self._compute(images_BCSS, features_BF, threads), features_BF
 
     def _compute(self, images_BCSS: Tensor, features_BF: Tensor | None, threads: int) -> Tensor:
-        library, patches = self.library, self.network.patches
-        images_BCSS = images_BCSS.contiguous()
+        library, images_BCSS = self.library, images_BCSS.contiguous()
         check_tensors(library.dtype, images_BCSS)
-        batch, *size = images_BCSS.shape
-        if size != [patches.channels, patches.side, patches.side]:
-            raise ValueError(f"the network needs images of {patches.channels} x {patches.side} x {patches.side}")
+        if images_BCSS.shape[1:] != self.size:
+            raise ValueError(f"the network needs images of {' x '.join(map(str, self.size))}")
+        batch, (network, packed) = len(images_BCSS), self.given
         logits_BK = torch.empty(batch, self.classes, dtype=library.dtype)
-        if batch:
-            network, threads = ctypes.byref(self.network), max(1, min(threads, batch))
-            workspace = library.workspace(library.c.vitlab_predict_bytes(network, batch, threads))
-            tensors = (images_BCSS, features_BF, logits_BK, workspace)
-            library.c.vitlab_predict(network, argument(self.packed), batch, threads, *map(argument, tensors))
+        if not batch:
+            return logits_BK
+        threads = max(1, min(threads, batch))
+        if (size := self.bytes.get((batch, threads))) is None:
+            size = self.bytes[batch, threads] = library.c.vitlab_predict_bytes(network, batch, threads)
+        tensors = (images_BCSS, features_BF, logits_BK, library.workspace(size))
+        library.c.vitlab_predict(network, packed, batch, threads, *map(ops.argument, tensors))
         return logits_BK
 
 
@@ -174,7 +177,7 @@ class Predictor:
         return self._packed(self.library).with_features(images_BCSS, torch.get_num_threads())
 
     def _packed(self, library: Library) -> Packed:
-        state = [(weight.data_ptr(), weight._version) for weight in self.weights]
+        state = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in self.weights]
         if self.packed is None or self.packed[0] != state:  # several threads may do this, each the same
             self.packed = state, Packed(cast(ViT, self.model), library)
         return self.packed[1]

@@ -100,4 +100,54 @@ static void multiply_packed(real *c, ptrdiff_t width, ptrdiff_t rows, ptrdiff_t 
     }
 }
 
+// The same for few columns and many steps, as at the end of a network: even and odd steps have sums of their own, since
+// those of so few columns would wait for each other.
+INLINE void long_tile(const int rows, const int vecs, real *c, ptrdiff_t width, const real *a, ptrdiff_t row,
+                      const real *b, ptrdiff_t steps, const real *bias) {
+    const int units = vecs * UNITS;
+    unit sum[2][2][2 * UNITS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < units; v++) sum[r][0][v] = *(const unit *)(bias + UNIT * v), sum[r][1][v] = (unit){0};
+    }
+    for (ptrdiff_t k = 0; k + 1 < steps; k += 2) {
+        UNROLL for (int odd = 0; odd < 2; odd++) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                const unit left = a[r * row + k + odd] - (unit){0};
+                UNROLL for (int v = 0; v < units; v++)
+                    sum[r][odd][v] += left * *(const unit *)(b + ((k + odd) * vecs * LANES + UNIT * v));
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++, c += width) {
+        UNROLL for (int v = 0; v < units; v++) {
+            if (steps % 2) sum[r][0][v] += a[r * row + steps - 1] * *(const unit *)(b + (steps - 1) * vecs * LANES + UNIT * v);
+            *(unit *)(c + UNIT * v) = sum[r][0][v] + sum[r][1][v];
+        }
+    }
+}
+
+static __attribute__((noinline)) void long_rows(real *c, ptrdiff_t width, ptrdiff_t rows, int vecs, const real *a,
+                                                ptrdiff_t row, const real *b, ptrdiff_t steps, const real *bias) {
+    for (ptrdiff_t at = 0; at < rows; at += 2, c += 2 * width, a += 2 * row) {
+        const int two = at + 1 < rows;
+        if (vecs == 1 && two)
+            long_tile(2, 1, c, width, a, row, b, steps, bias);
+        else if (vecs == 1)
+            long_tile(1, 1, c, width, a, row, b, steps, bias);
+        else if (two)
+            long_tile(2, 2, c, width, a, row, b, steps, bias);
+        else
+            long_tile(1, 2, c, width, a, row, b, steps, bias);
+    }
+}
+
+// c [rows][columns] = bias + a b, as multiply_packed, for a layer of the head.
+static void multiply_rows(real *c, ptrdiff_t width, ptrdiff_t rows, ptrdiff_t columns, const real *a, ptrdiff_t row,
+                          const real *b, ptrdiff_t steps, const real *bias) {
+    if (columns <= 2 * LANES)
+        long_rows(c, width, rows, (int)(columns / LANES), a, row, b, steps, bias);
+    else
+        multiply_packed(c, width, rows, columns, a, row, b, steps, bias, 0);
+}
+
 #endif

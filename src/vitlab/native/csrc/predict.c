@@ -13,7 +13,7 @@
 #endif
 #undef VITLAB_BF16  // plain rows of full width in all that follows
 #include "gemm_plain.h"
-#include "gelu_plain.h"
+#include "gelu_value.h"
 #include "plan.h"
 #include "rows.h"
 #include "weights.h"
@@ -72,9 +72,10 @@ static layout layout_of(const vitlab_network *n) {
     layout l = {.z = sizes_of(&n->patches), .first = n->pool == POOL_CLS};
     shape.tokens = (int)(l.z.tokens + l.first);
     l.p = plan_of(&shape, 1);
+    l.p.tile = l.p.keys;  // as in the table, with which scores begin
     l.features = n->pool == POOL_FLATTEN ? (ptrdiff_t)shape.tokens * shape.dim : shape.dim;
     l.out = l.p.out + LANES;
-    l.widest = whole_vectors(l.features);
+    l.widest = whole_vectors(l.features) + LANES;  // a copy of a row by vectors may spoil as much
     for (int i = 0; i < n->layers; i++) l.widest = widest(l.widest, whole_vectors(n->widths[i]));
     const size_t row_bytes = sizeof(real) * (size_t)(2 * l.p.dim + widest(l.p.mix + l.out, l.p.hidden));
     l.group = (ptrdiff_t)(GROUP_BYTES / (row_bytes * (size_t)shape.tokens));
@@ -116,7 +117,7 @@ API size_t vitlab_packed_bytes(const vitlab_network *n) {
     arena memory = {0};
     take_ends(&memory, n, &l);
     for (int block = 0; block < n->blocks.depth; block++) take_block(&memory, &l.p);
-    return memory.at;
+    return memory.at + 64;
 }
 
 // The memory that packing one layer takes: its rows padded, and its transpose.
@@ -218,10 +219,10 @@ static memory take_memory(arena *from, const vitlab_network *n, const layout *l,
 
 static uintptr_t whole_pages(uintptr_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 
-// Images at a time: no more than a thread's share.
-static ptrdiff_t group_of(const layout *l, ptrdiff_t batch, int threads) {
-    const ptrdiff_t share = (batch + threads - 1) / threads;
-    return share < l->group ? share : l->group;
+// Into how many pieces a batch is cut: of no more than a group, as many for each thread.
+static ptrdiff_t pieces_of(const layout *l, ptrdiff_t batch, int threads) {
+    const ptrdiff_t least = (batch + l->group - 1) / l->group;
+    return (least + threads - 1) / threads * threads;
 }
 
 static size_t thread_bytes(const vitlab_network *n, const layout *l, ptrdiff_t group) {
@@ -233,7 +234,7 @@ static size_t thread_bytes(const vitlab_network *n, const layout *l, ptrdiff_t g
 // Bytes of the workspace of vitlab_predict.
 API size_t vitlab_predict_bytes(const vitlab_network *n, int batch, int threads) {
     const layout l = layout_of(n);
-    return (size_t)threads * thread_bytes(n, &l, group_of(&l, batch, threads)) + 4096;
+    return (size_t)threads * thread_bytes(n, &l, (batch - 1) / pieces_of(&l, batch, threads) + 1) + 4096;
 }
 
 typedef struct {
@@ -242,7 +243,7 @@ typedef struct {
     ends e;
     uintptr_t blocks, workspace;  // where the blocks' weights and the threads' memory begin
     size_t bytes;                 // of a thread's memory
-    ptrdiff_t batch, group;
+    ptrdiff_t batch, pieces, group;  // group: images in the largest piece
     const real *images;
     real *features, *logits;      // features may be NULL
 } work;
@@ -273,9 +274,10 @@ static void attend(const layout *l, const memory *m, const real *n, const real *
         column_pairs(m->c.columns, p->keys, keys, from, tokens, p->s.head_dim);
         for (int row = 0; row < tokens; row += TILE_ROWS) {
             const int rows = tokens - row < TILE_ROWS ? tokens - row : TILE_ROWS;
-            product(m->c.tile, NULL, p->tile, rows, p->keys, mix + at + row * p->mix, p->mix, 1, m->c.columns, p->keys,
+            const real *start = table ? table + (head * p->rows + row) * p->keys : NULL;
+            product(m->c.tile, start, p->tile, rows, p->keys, mix + at + row * p->mix, p->mix, 1, m->c.columns, p->keys,
                     p->s.head_dim);
-            softmax(p, &m->c, row, rows, table ? table + head * p->rows * p->keys : NULL, 0, NULL, m->weights);
+            softmax(p, &m->c, row, rows, NULL, 0, NULL, m->weights);
         }
         product(u + at, NULL, l->out, tokens, p->s.head_dim, m->weights, p->keys, 1, values, from, tokens);
     }
@@ -284,7 +286,7 @@ static void attend(const layout *l, const memory *m, const real *n, const real *
 static void activate(real *x, ptrdiff_t count, int relu2) {
     for (ptrdiff_t i = 0; i < count; i += LANES) {
         const vec z = load(x + i), positive = vec_max(zeros(), z);
-        store(x + i, relu2 ? positive * positive : gelu(z).value);
+        store(x + i, relu2 ? positive * positive : gelu_value(z));
     }
 }
 
@@ -308,27 +310,36 @@ static void through_block(const layout *l, const memory *m, const block_weights 
     for (ptrdiff_t i = 0; i < rows * p->dim; i += LANES) store(m->x + i, load(m->x + i) + load(m->n + i));
 }
 
-// The features [F] of an image from its tokens, normed, in n.
+// Gain and offset of ``rows`` normed tokens, where there are any; the columns that pad a row stay 0.
+static void scale_rows(const work *w, real *n, ptrdiff_t rows) {
+    const ptrdiff_t dim = w->l.p.dim;
+    if (!w->e.flags[HAS_GAIN]) return;
+    for (ptrdiff_t row = 0; row < rows; row++, n += dim)
+        for (ptrdiff_t i = 0; i < dim; i += LANES)
+            store(n + i, load(n + i) * load(w->e.gain + i) + load(w->e.offset + i));
+}
+
+// The features [F] of an image from its tokens n.
 static void pool_image(const work *w, const real *n, real *to) {
     const plan *p = &w->l.p;
-    const int dim = p->s.dim, tokens = w->network->pool == POOL_CLS ? 1 : p->s.tokens;
-    const int mean = w->network->pool == POOL_MEAN;
-    if (mean) memset(to, 0, (size_t)dim * sizeof(real));
-    for (int row = 0; row < tokens; row++, n += p->dim)
-        for (int i = 0; i < dim; i++) {
-            const real y = w->e.flags[HAS_GAIN] ? n[i] * w->e.gain[i] + w->e.offset[i] : n[i];
-            if (mean)
-                to[i] += y;
-            else
-                to[row * dim + i] = y;
+    const int tokens = p->s.tokens, dim = p->s.dim;
+    if (w->network->pool == POOL_MEAN) {
+        for (ptrdiff_t i = 0; i < p->dim; i += LANES) {
+            vec sum = load(n + i);
+            for (ptrdiff_t row = 1; row < tokens; row++) sum += load(n + row * p->dim + i);
+            store(to + i, sum / (real)tokens);
         }
-    for (int i = 0; mean && i < dim; i++) to[i] /= (real)tokens;
+    } else {  // from the first on, in order: what is too much of a row, the next one replaces
+        for (ptrdiff_t row = 0; row < (w->network->pool == POOL_CLS ? 1 : tokens); row++)
+            for (ptrdiff_t i = 0; i < p->dim; i += LANES) store(to + row * dim + i, load(n + row * p->dim + i));
+    }
 }
 
 static void read_out(const work *w, const memory *m, ptrdiff_t image, ptrdiff_t images) {
     const layout *l = &w->l;
     const vitlab_network *n = w->network;
     norm_all(&l->p, m, images * l->p.s.tokens);
+    scale_rows(w, m->n, images * l->p.s.tokens);
     for (ptrdiff_t i = 0; i < images; i++) {
         pool_image(w, m->n + i * l->p.s.tokens * l->p.dim, m->rows[0] + i * l->widest);
         if (w->features)
@@ -339,8 +350,8 @@ static void read_out(const work *w, const memory *m, ptrdiff_t image, ptrdiff_t 
     for (int layer = 0; layer < n->layers; in = n->widths[layer++]) {
         real *to = m->rows[(layer + 1) % 2];
         const ptrdiff_t out = whole_vectors(n->widths[layer]);
-        multiply_packed(to, l->widest, images, out, m->rows[layer % 2], l->widest, w->e.head[layer].panels, in,
-                        w->e.head[layer].bias, 0);
+        multiply_rows(to, l->widest, images, out, m->rows[layer % 2], l->widest, w->e.head[layer].panels, in,
+                      w->e.head[layer].bias);
         for (ptrdiff_t i = 0; layer + 1 < n->layers && i < images; i++) activate(to + i * l->widest, out, 0);
     }
     for (ptrdiff_t i = 0; i < images; i++)
@@ -356,7 +367,7 @@ static void predict_pieces(void *context, int thread, job *pieces) {
     memset(m.bordered, 0, (size_t)(n->patches.channels * w->l.z.border * w->l.z.border) * sizeof(real));
     memset(m.zeros, 0, (size_t)w->l.p.dim * sizeof(real));
     for (ptrdiff_t piece; (piece = next_piece(pieces)) >= 0;) {
-        const ptrdiff_t image = piece * w->group, rest = w->batch - image, images = rest < w->group ? rest : w->group;
+        const ptrdiff_t image = piece * w->batch / w->pieces, images = (piece + 1) * w->batch / w->pieces - image;
         for (ptrdiff_t i = 0; i < images; i++)
             embed_image(w, &m, w->images + (image + i) * pixels, m.x + i * w->l.p.s.tokens * w->l.p.dim);
         arena at = {w->blocks};
@@ -374,7 +385,7 @@ API void vitlab_predict(const vitlab_network *n, const void *packed, int batch, 
     work w = {.network = n, .l = layout_of(n), .batch = batch, .images = images, .features = features, .logits = logits};
     arena at = {(uintptr_t)packed};
     w.e = take_ends(&at, n, &w.l);
-    w.blocks = at.at, w.group = group_of(&w.l, batch, threads), w.bytes = thread_bytes(n, &w.l, w.group);
-    w.workspace = whole_pages((uintptr_t)workspace);
-    share_out(threads, (batch + w.group - 1) / w.group, predict_pieces, &w);
+    w.blocks = at.at, w.pieces = pieces_of(&w.l, batch, threads), w.group = (batch - 1) / w.pieces + 1;
+    w.bytes = thread_bytes(n, &w.l, w.group), w.workspace = whole_pages((uintptr_t)workspace);
+    share_out(threads, w.pieces, predict_pieces, &w);
 }
