@@ -21,7 +21,7 @@ from vitlab.native import prediction
 from vitlab.native.accelerate import UNRELATED, NativeViT
 from vitlab.native.build import Kind, NativeError, load
 from vitlab.native.ops import Kernels
-from vitlab.native.prediction import MOST_LAYERS, NETWORK, Packed, Predictor, forward_of, is_known
+from vitlab.native.prediction import NETWORK, Packed, Predictor, forward_of, is_known
 from vitlab.runs import prepare
 from vitlab.training.evaluate import predict_logits
 
@@ -111,21 +111,30 @@ def test_images_that_do_not_fit_are_refused() -> None:
         packed(images(2, 3, 13).double(), 1)
 
 
+def test_a_head_that_is_large_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = network(dict(pool="flatten"), 1, torch.float32), images(5, 1, 13)
+    logits, features = Packed(model, library("float")).with_features(x, 2)
+    monkeypatch.setattr(prediction, "LARGE_HEAD", 3)
+    packed = Packed(model, library("float"))
+    assert packed.head is model.head
+    assert distance(packed(x, 2), logits) < 5e-6
+    assert torch.equal(packed.with_features(x, 1)[1], features)
+
+
 def test_every_field_of_the_configuration_is_listed() -> None:
     assert {field.name for field in fields(ModelConfig)} == UNRELATED | set(NETWORK)
 
 
 def test_what_the_kernel_does_not_know_is_left_to_torch() -> None:
     machine = replace(choose_machine(MachineConfig(device="cpu", threads=1)), precision="fp32")
-    deep = dict(head_hidden=(3,) * MOST_LAYERS)
-    for model in (build_model(ModelConfig(arch="cnn"), 1, 7).eval(), network(deep, 1, torch.float32)):
-        assert not is_known(model)
-        assert forward_of(model, machine) is model
-        assert Predictor(model).library is None
-        x = images(5, 1, model.config.input_side)
-        with torch.no_grad():
-            assert torch.equal(Predictor(model)(x), model(x))
-            assert torch.equal(Predictor(model).with_features(x)[1], model.features(x))
+    model = build_model(ModelConfig(arch="cnn"), 1, 7).eval()
+    assert not is_known(model)
+    assert forward_of(model, machine) is model
+    assert Predictor(model).library is None
+    x = images(5, 1, model.config.input_side)
+    with torch.no_grad():
+        assert torch.equal(Predictor(model)(x), model(x))
+        assert torch.equal(Predictor(model).with_features(x)[1], model.features(x))
     native = NativeViT(network({}, 1, torch.float32), Kernels(library("float"), 1))
     assert forward_of(native, replace(machine, precision="bf16")) is native
     assert forward_of(native, machine) is not native

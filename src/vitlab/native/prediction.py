@@ -35,7 +35,7 @@ from vitlab.native.build import Library, load
 from vitlab.native.ops import ATTENTION_CODES, PatchesStruct, ShapeStruct, check_tensors
 from vitlab.openmp import bound_processors
 
-MOST_LAYERS = 8  # of the head
+LARGE_HEAD = 2**17  # numbers; more do not stay in a core's cache, and torch takes all images through them at once
 POOL_CODES = {"cls": 0, "mean": 1, "flatten": 2}
 
 
@@ -45,7 +45,7 @@ NETWORK: dict[str, Known] = {
     **dict.fromkeys(("embed_dim", "depth", "num_heads", "head_dim", "attn_form", "attn_bias", "norm", "act"), anything),
     **dict.fromkeys(("linear_bias", "mlp_ratio", "mlp_last_gelu"), anything),
     **dict.fromkeys(("dropout", "attn_dropout", "head_dropout", "drop_path"), anything),
-    "head_hidden": lambda widths: len(widths) < MOST_LAYERS,
+    "head_hidden": anything,  # torch computes a head of several layers
 }
 
 
@@ -54,8 +54,7 @@ class NetworkStruct(ctypes.Structure):
 
     _fields_ = [
         *(("blocks", ShapeStruct), ("patches", PatchesStruct)),
-        *((name, ctypes.c_int) for name in ("pool", "layers")),
-        ("widths", ctypes.c_int * MOST_LAYERS),
+        *((name, ctypes.c_int) for name in ("pool", "classes")),
     ]
 
 
@@ -72,20 +71,22 @@ def network_struct(model: ViT) -> NetworkStruct:
         *(1, channels, config.input_side, config.grid, config.patch_size, config.patch_overlap, config.margin),
         *(shape.dim, 1),
     )
-    widths = [layer.out_features for layer in dense_layers(model.head)]
-    return NetworkStruct(blocks, patches, POOL_CODES[config.pool], len(widths), (ctypes.c_int * MOST_LAYERS)(*widths))
+    dense = small_head(model)
+    return NetworkStruct(blocks, patches, POOL_CODES[config.pool], dense.out_features if dense else 0)
 
 
-def dense_layers(head: nn.Module) -> list[nn.Linear]:
-    """The layers of a head that have weights."""
-    return [layer for layer in cast(nn.Sequential, head) if isinstance(layer, nn.Linear)]
+def small_head(model: ViT) -> nn.Linear | None:
+    """The only dense layer of the head, if the kernel computes it."""
+    dense = cast(nn.Linear, model.head[-1])
+    return None if model.config.head_hidden or dense.weight.numel() > LARGE_HEAD else dense
 
 
 def weights_for(model: ViT) -> list[Tensor | None]:
     """All weights of a network in the order of predict.c, None for those that it lacks."""
     places = None if model.config.pos_embed == "none" else model.pos_embed
     ends = [model.patch_embed.weight, model.patch_embed.bias, places, model.cls_token, *gain_and_offset(model.norm)]
-    head = [weight for layer in dense_layers(model.head) for weight in (layer.weight, layer.bias)]
+    dense = small_head(model)
+    head = [dense.weight, dense.bias] if dense else [None, None]
     return [*ends, *head, *(weight for block in model.blocks for weight in weights_of(cast(Block, block)))]
 
 
@@ -95,24 +96,34 @@ class Packed:
     def __init__(self, model: ViT, library: Library) -> None:
         self.library, network = library, network_struct(model)
         self.size = torch.Size((network.patches.channels, network.patches.side, network.patches.side))
-        self.width, self.classes = dense_layers(model.head)[0].in_features, dense_layers(model.head)[-1].out_features
+        self.width = model.config.embed_dim * (model.num_tokens if model.config.pool == "flatten" else 1)
+        self.classes, self.head = network.classes, None if network.classes else model.head
         weights = [None if weight is None else weight.detach().contiguous() for weight in weights_for(model)]
         check_tensors(library.dtype, *weights)
         c, shape = library.c, ctypes.byref(network)
-        packed = torch.empty(c.vitlab_packed_bytes(shape), dtype=torch.uint8)
-        c.vitlab_pack(shape, *map(ops.argument, (weights, packed, library.workspace(c.vitlab_pack_bytes(shape)))))
+        packed, workspace = (
+            torch.empty(size, dtype=torch.uint8) for size in (c.vitlab_packed_bytes(shape), c.vitlab_pack_bytes(shape))
+        )
+        c.vitlab_pack(shape, *map(ops.argument, (weights, packed, workspace)))
         self.packed, self.given, self.bytes = packed, (shape, ops.argument(packed)), dict[tuple[int, int], int]()
 
     def __call__(self, images_BCSS: Tensor, threads: int) -> Tensor:
         """Logits [B, K] of preprocessed images, on up to ``threads`` threads; ValueError for those that do not fit."""
+        if self.head is not None:
+            return self.with_features(images_BCSS, threads)[0]
         return self._compute(images_BCSS, None, threads)
 
     def with_features(self, images_BCSS: Tensor, threads: int) -> tuple[Tensor, Tensor]:
         """The same, and the features [B, F]."""
         features_BF = torch.empty(len(images_BCSS), self.width, dtype=self.library.dtype)
-        return self._compute(images_BCSS, features_BF, threads), features_BF
+        logits_BK = self._compute(images_BCSS, features_BF, threads)
+        if self.head is not None:
+            with torch.no_grad():
+                logits_BK = self.head(features_BF)
+        return logits_BK, features_BF
 
     def _compute(self, images_BCSS: Tensor, features_BF: Tensor | None, threads: int) -> Tensor:
+        """The logits of a head that is computed here, else nothing; ``features_BF`` receives the features."""
         library, images_BCSS = self.library, images_BCSS.contiguous()
         check_tensors(library.dtype, images_BCSS)
         if images_BCSS.shape[1:] != self.size:

@@ -141,9 +141,9 @@ static __attribute__((noinline)) void long_rows(real *c, ptrdiff_t width, ptrdif
     }
 }
 
-// c [rows][columns] = bias + a b, as multiply_packed, for a layer of the head.
-static void multiply_rows(real *c, ptrdiff_t width, ptrdiff_t rows, ptrdiff_t columns, const real *a, ptrdiff_t row,
-                          const real *b, ptrdiff_t steps, const real *bias) {
+// c [rows][columns] = bias + a b, as multiply_packed, where there are often few columns.
+static void multiply_few(real *c, ptrdiff_t width, ptrdiff_t rows, ptrdiff_t columns, const real *a, ptrdiff_t row,
+                         const real *b, ptrdiff_t steps, const real *bias) {
     if (columns <= 2 * LANES)
         long_rows(c, width, rows, (int)(columns / LANES), a, row, b, steps, bias);
     else

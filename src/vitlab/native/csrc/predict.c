@@ -4,6 +4,7 @@
 // A thread takes a group of images at a time through patches, blocks and head, so that each of the weights is fetched
 // once for all of them while their activations stay in the second-level cache; attention is computed image by image.
 // Products are in full precision in every variant of the library. An image's logits are the same bits in any company.
+// A head that does not fit into that cache is left to the caller, who can take all images through it at once.
 //
 // Letters: N tokens, D numbers of a token, F features (D, or N D with all tokens side by side), K classes.
 
@@ -26,18 +27,18 @@
 #define API __attribute__((visibility("default")))
 
 enum { POOL_CLS, POOL_MEAN, POOL_FLATTEN };
-enum { MOST_LAYERS = 8, MOST_GROUP = 8, SPARE_ROWS = 8, GROUP_BYTES = 256 << 10 };  // of the head; images; behind the last token
+// Images at a time, and what their activations may take; rows behind the last token, which may be read or spoilt.
+enum { MOST_GROUP = 8, GROUP_BYTES = 256 << 10, SPARE_ROWS = 8 };
 
 typedef struct {
     vitlab_shape blocks;      // batch, threads and dropout mean nothing here
     vitlab_patches patches;   // neither do batch and threads
     int pool;                 // POOL_CLS: there is a class token
-    int layers;               // dense layers of the head
-    int widths[MOST_LAYERS];  // of each one's output; the last is K
+    int classes;              // 0: there is no head, only features
 } vitlab_network;
 
-// Weights in front of and behind the blocks, in this order, then two for each layer of the head, then the blocks'.
-enum { PATCH, PATCH_BIAS, PLACES, CLS, GAIN, OFFSET, HEAD };
+// Weights in front of and behind the blocks, in this order, then the blocks'; NULL where there is none.
+enum { PATCH, PATCH_BIAS, PLACES, CLS, GAIN, OFFSET, HEAD, HEAD_BIAS, ENDS };
 
 typedef struct {
     real *panels, *bias;
@@ -55,12 +56,11 @@ typedef struct {
     ptrdiff_t features;       // F
     ptrdiff_t out;            // width of a row of attention's output, with room for a vector that may be spoilt
     ptrdiff_t group;          // images at a time
-    ptrdiff_t widest;         // of the head's layers, F among them, padded
 } layout;
 
 // What all tokens begin with ([N][D]: bias and places, the class token), the last norm's gain and offset, the head.
 typedef struct {
-    layer_weights embed, head[MOST_LAYERS];
+    layer_weights embed, head;
     real *start, *gain, *offset;
     int *flags;  // HAS_TABLE, HAS_GAIN
 } ends;
@@ -75,8 +75,6 @@ static layout layout_of(const vitlab_network *n) {
     l.p.tile = l.p.keys;  // as in the table, with which scores begin
     l.features = n->pool == POOL_FLATTEN ? (ptrdiff_t)shape.tokens * shape.dim : shape.dim;
     l.out = l.p.out + LANES;
-    l.widest = whole_vectors(l.features) + LANES;  // a copy of a row by vectors may spoil as much
-    for (int i = 0; i < n->layers; i++) l.widest = widest(l.widest, whole_vectors(n->widths[i]));
     const size_t row_bytes = sizeof(real) * (size_t)(2 * l.p.dim + widest(l.p.mix + l.out, l.p.hidden));
     l.group = (ptrdiff_t)(GROUP_BYTES / (row_bytes * (size_t)shape.tokens));
     l.group = l.group < 1 ? 1 : l.group > MOST_GROUP ? MOST_GROUP : l.group;
@@ -94,8 +92,7 @@ static ends take_ends(arena *memory, const vitlab_network *n, const layout *l) {
     e.embed = take_layer(memory, n->blocks.dim, l->z.length);
     e.start = take(memory, l->p.s.tokens * l->p.dim, sizeof(real));
     e.gain = take(memory, l->p.dim, sizeof(real)), e.offset = take(memory, l->p.dim, sizeof(real));
-    ptrdiff_t in = l->features;
-    for (int i = 0; i < n->layers; in = n->widths[i++]) e.head[i] = take_layer(memory, n->widths[i], in);
+    if (n->classes) e.head = take_layer(memory, n->classes, l->features);
     return e;
 }
 
@@ -127,8 +124,7 @@ static ptrdiff_t turning_reals(ptrdiff_t out, ptrdiff_t in) {
 
 static ptrdiff_t pack_reals(const vitlab_network *n, const layout *l) {
     const plan *p = &l->p;
-    ptrdiff_t most = turning_reals(p->s.dim, l->z.length), in = l->features;
-    for (int i = 0; i < n->layers; in = n->widths[i++]) most = widest(most, turning_reals(n->widths[i], in));
+    ptrdiff_t most = widest(turning_reals(p->s.dim, l->z.length), turning_reals(n->classes, l->features));
     if (p->s.attention)
         most = widest(most, widest(turning_reals(p->mix_used, p->s.dim), turning_reals(p->s.dim, p->out_used)));
     return widest(most, turning_reals(p->s.hidden, p->s.dim));
@@ -162,10 +158,9 @@ static void pack_ends(const vitlab_network *n, const layout *l, const ends *e, c
             for (int i = 0; i < dim; i++) to[i] += w[PLACES][row * dim + i];
     }
     pack_row(e->gain, w[GAIN], dim, l->p.dim), pack_row(e->offset, w[OFFSET], dim, l->p.dim);
-    int in = (int)l->features;
-    for (int i = 0; i < n->layers; in = n->widths[i++])
-        pack_layer(&(layer){.out = n->widths[i], .in = in, .weight = w[HEAD + 2 * i], .bias = w[HEAD + 2 * i + 1],
-                            .scale = 1}, &e->head[i], memory);
+    const layer head = {
+        .out = n->classes, .in = (int)l->features, .weight = w[HEAD], .bias = w[HEAD_BIAS], .scale = 1};
+    if (n->classes) pack_layer(&head, &e->head, memory);
 }
 
 // Packs the weights for vitlab_predict, on the same processor: they are not to be kept in files.
@@ -178,7 +173,7 @@ API void vitlab_pack(const vitlab_network *n, const real *const *weights, void *
     e.flags[HAS_TABLE] = 0;
     for (int block = 0; block < n->blocks.depth; block++) {
         const block_weights b = take_block(&at, &l.p);
-        const real *const *w = weights + HEAD + 2 * n->layers + block * WEIGHTS;
+        const real *const *w = weights + ENDS + block * WEIGHTS;
         const layer_weights *to[LAYERS] = {&b.mix, &b.proj, &b.fc1, &b.fc2};
         for (int which = l.p.s.attention ? LAYER_MIX : LAYER_FC1; which < LAYERS; which++) {
             const layer one = describe(&l.p, w, which);
@@ -195,7 +190,7 @@ typedef struct {
     real *bordered, *patches;          // an image with its border of zeros; its patches
     real *x, *n, *mix, *u, *hidden;    // of a group
     real *weights, *rstd, *zeros;      // attention weights of one head; what nobody reads; what a bias may be
-    real *rows[2];                     // of the head, [group][widest]
+    real *features, *logits;           // of a group, padded to vectors: features as a whole, logits row by row
     scratch c;
 } memory;
 
@@ -213,7 +208,8 @@ static memory take_memory(arena *from, const vitlab_network *n, const layout *l,
         m.c.tile = take(from, TILE_ROWS * p->tile, sizeof(real));
     }
     m.rstd = take(from, rows, sizeof(real)), m.zeros = take(from, p->dim, sizeof(real));
-    for (int i = 0; i < 2; i++) m.rows[i] = take(from, group * l->widest, sizeof(real));
+    m.features = take(from, group * l->features + LANES, sizeof(real));
+    m.logits = take(from, group * whole_vectors(n->classes), sizeof(real));
     return m;
 }
 
@@ -257,6 +253,7 @@ static void embed_image(const work *w, const memory *m, const real *image, real 
                     m->zeros, 1);
 }
 
+// n = the norm of x, ``rows`` of them.
 static void norm_all(const plan *p, const memory *m, ptrdiff_t rows) {
     const normed to = {NULL, m->n, m->rstd};
     for (ptrdiff_t row = 0; row < rows; row += TILE_ROWS)
@@ -337,25 +334,19 @@ static void pool_image(const work *w, const real *n, real *to) {
 
 static void read_out(const work *w, const memory *m, ptrdiff_t image, ptrdiff_t images) {
     const layout *l = &w->l;
-    const vitlab_network *n = w->network;
+    const int classes = w->network->classes;
     norm_all(&l->p, m, images * l->p.s.tokens);
     scale_rows(w, m->n, images * l->p.s.tokens);
-    for (ptrdiff_t i = 0; i < images; i++) {
-        pool_image(w, m->n + i * l->p.s.tokens * l->p.dim, m->rows[0] + i * l->widest);
-        if (w->features)
-            memcpy(w->features + (image + i) * l->features, m->rows[0] + i * l->widest,
-                   (size_t)l->features * sizeof(real));
-    }
-    ptrdiff_t in = l->features;
-    for (int layer = 0; layer < n->layers; in = n->widths[layer++]) {
-        real *to = m->rows[(layer + 1) % 2];
-        const ptrdiff_t out = whole_vectors(n->widths[layer]);
-        multiply_rows(to, l->widest, images, out, m->rows[layer % 2], l->widest, w->e.head[layer].panels, in,
-                      w->e.head[layer].bias);
-        for (ptrdiff_t i = 0; layer + 1 < n->layers && i < images; i++) activate(to + i * l->widest, out, 0);
-    }
+    for (ptrdiff_t i = 0; i < images; i++)  // in order: what a copy by vectors spoils, the next one replaces
+        pool_image(w, m->n + i * l->p.s.tokens * l->p.dim, m->features + i * l->features);
+    if (w->features)
+        memcpy(w->features + image * l->features, m->features, (size_t)(images * l->features) * sizeof(real));
+    if (!classes) return;
+    const ptrdiff_t width = whole_vectors(classes);
+    multiply_few(m->logits, width, images, width, m->features, l->features, w->e.head.panels, l->features,
+                 w->e.head.bias);
     for (ptrdiff_t i = 0; i < images; i++)
-        memcpy(w->logits + (image + i) * in, m->rows[n->layers % 2] + i * l->widest, (size_t)in * sizeof(real));
+        memcpy(w->logits + (image + i) * classes, m->logits + i * width, (size_t)classes * sizeof(real));
 }
 
 static void predict_pieces(void *context, int thread, job *pieces) {
@@ -379,7 +370,8 @@ static void predict_pieces(void *context, int thread, job *pieces) {
     }
 }
 
-// logits [batch][K] and (unless NULL) features [batch][F] of preprocessed images [batch][channels][side][side].
+// logits [batch][K], unless K is 0, and features [batch][F], unless they are NULL, of preprocessed images
+// [batch][channels][side][side].
 API void vitlab_predict(const vitlab_network *n, const void *packed, int batch, int threads, const real *images,
                         real *features, real *logits, void *workspace) {
     work w = {.network = n, .l = layout_of(n), .batch = batch, .images = images, .features = features, .logits = logits};
