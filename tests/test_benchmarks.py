@@ -271,7 +271,10 @@ def test_knobs_become_options() -> None:
 
 def test_the_table_of_inference() -> None:
     seconds = {name: {"median": value, "q1": value, "q3": value} for name, value in (("1", 1e-3), ("32", 4e-3))}
-    preset = {"differences": {"torch fp32": 0.0, "other": 2e-5}, "seconds": {"torch fp32": seconds, "other": seconds}}
+    preset: dict[str, dict[str, Any]] = {
+        "differences": {"torch fp32": 0.0, "other": 2e-5},
+        "seconds": {"torch fp32": seconds, "other": seconds},
+    }
     versions = dict.fromkeys(inference.BENCH_EXTRA, "1")
     measured = {
         "settings": {"batches": [1, 32]},

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -154,12 +154,12 @@ def test_weights_that_change_are_packed_again(monkeypatch: pytest.MonkeyPatch) -
     kernel = library("float")
     monkeypatch.setattr(prediction, "library_for_predictions", lambda compiles: kernel)
     model, other, x = network({}, 1, torch.float32), network({}, 1, torch.float32, seed=1), images(5, 1, 13)
-    predictor = Predictor(model)
+    predictor, head = Predictor(model), cast(Any, model.head)
     with torch.no_grad():
         for change in (
             lambda: None,
             lambda: model.load_state_dict(other.state_dict()),
-            lambda: model.head[-1].bias.add_(1.0),
+            lambda: head[-1].bias.add_(1.0),
         ):
             change()
             assert distance(predictor(x), model(x)) < 5e-6

@@ -28,6 +28,7 @@ from vitlab.config import ModelConfig
 from vitlab.errors import RunError
 from vitlab.files import sha256
 from vitlab.model import CNN, Mixer, ViT, build_model
+from vitlab.native.prediction import Packed
 from vitlab.runs import session
 from vitlab.training import novelty
 from vitlab.training.novelty import (
@@ -382,12 +383,19 @@ def test_noise_is_unlike_bars_and_other_bars_are_not(classifier: Classifier) -> 
     assert classifier.is_unlike(saved(Image.fromarray(bars[0, ..., 0]))) is False
 
 
-def test_logits_and_verdicts_come_from_one_pass(classifier: Classifier) -> None:
+def test_logits_and_verdicts_come_from_one_pass(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.from_numpy(np.concatenate([noise(3), glyphs(4).images]))
     passes: list[int] = []
     model = classifier.model
     assert isinstance(model, ViT)
     handle = model.patch_embed.register_forward_hook(lambda layer, given, made: passes.append(len(made)))
+    compute = Packed._compute
+
+    def by_kernel(packed: Packed, images: torch.Tensor, *rest: Any) -> torch.Tensor:
+        passes.append(len(images))
+        return compute(packed, images, *rest)
+
+    monkeypatch.setattr(Packed, "_compute", by_kernel)
     logits, unlike = classifier.outputs(classifier.preprocess(images))
     handle.remove()
     assert passes == [7]

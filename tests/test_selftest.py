@@ -102,7 +102,7 @@ class NoFloat64(TorchDispatchMode):
 def test_training_needs_no_float64(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "has_float64", lambda device: False)
     task = replace(prepared.task, val=None)
-    with NoFloat64():
+    with NoFloat64():  # type: ignore[no-untyped-call]
         outcome = fit(prepared.model, task)
         few = DeviceSplit(task.train.images[:5], task.train.labels[:5])
         predict_logits(prepared.model, few, task.preprocess, task.machine, 3)

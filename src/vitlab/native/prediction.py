@@ -104,7 +104,7 @@ class Packed:
         packed, workspace = (
             torch.empty(size, dtype=torch.uint8) for size in (c.vitlab_packed_bytes(shape), c.vitlab_pack_bytes(shape))
         )
-        c.vitlab_pack(shape, *map(ops.argument, (weights, packed, workspace)))
+        c.vitlab_pack(shape, ops.argument(weights), ops.argument(packed), ops.argument(workspace))
         self.packed, self.given, self.bytes = packed, (shape, ops.argument(packed)), dict[tuple[int, int], int]()
 
     def __call__(self, images_BCSS: Tensor, threads: int) -> Tensor:

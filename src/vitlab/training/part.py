@@ -69,7 +69,7 @@ def add_up_gradients(ranks: Ranks, model: nn.Module, further: Tensor) -> Tensor:
     sums = buffer.split([*map(len, gradients), len(further)])
     for parameter, found in zip(parameters, sums, strict=False):
         parameter.grad = found.view_as(parameter)
-    return sums[-1]
+    return cast(Tensor, sums[-1])
 
 
 def gathered(ranks: Ranks, own_NK: Tensor, total: int) -> Tensor:

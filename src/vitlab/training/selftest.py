@@ -48,10 +48,10 @@ def check_device(model: nn.Module, task: Task, note: Callable[[str], None]) -> N
             raise ConfigError(f"--device {device.type}: torch cannot compute {missing} there; use cpu") from None
     for name, value in expected.items():
         other = found[name].cpu()
-        error = ((other - value).norm() / value.norm().clamp_min(1e-12)).item()
-        if not error <= (UPDATE if name.startswith("the step") else GRADIENT):
+        off = ((other - value).norm() / value.norm().clamp_min(1e-12)).item()
+        if not off <= (UPDATE if name.startswith("the step") else GRADIENT):
             raise ConfigError(
-                f"--device {device.type}: this GPU computes wrong numbers ({name} is off by {100 * error:.2g} %); "
+                f"--device {device.type}: this GPU computes wrong numbers ({name} is off by {100 * off:.2g} %); "
                 f"use --device cpu"
             )
     note(f"self-test: {device.type} computes what the CPU does")
