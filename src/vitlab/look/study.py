@@ -82,7 +82,8 @@ def checked_lines(folder: Path, lines: list[Line], rows: list[Row], split: str) 
             raise RunError(f"{folder / 'table.json'} does not fit rows.jsonl; {AGAIN}")
         published = line.published if own.split in ("test", None) else None
         verdict = line.verdict if published and line.done > 1 else None  # earlier versions gave one for a single run
-        facts = {name: getattr(own, name) for name in ("data", "data_sha256", "split", "validation", "metrics")}
+        names = ("data", "data_sha256", "split", "validation", "metrics", "scores")
+        facts = {name: getattr(own, name) for name in names}
         found.append(replace(line, **facts, published=published, verdict=verdict))
     return ranked(found)
 
