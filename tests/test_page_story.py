@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -97,10 +98,12 @@ def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Pa
     for _ in range(8):
         page.click("#story-next")
     asked = page.inner_text("#story-act")
-    assert asked.startswith("Hide patch ")
+    assert re.fullmatch(r"Hide these \d+ patches", asked)
     page.click("#story-act")
     page.wait_for_selector(".patch.gone", state="attached")
     settle(page)
+    assert page.locator(".patch.gone").count() == int(asked.split()[2])
+    assert re.match("It still reads|Now it reads", page.inner_text("#story-ask"))
     assert bars(page) != said
     assert "Before: " in page.inner_text("#story-reads")
     assert strokes(page) == 1
@@ -136,6 +139,14 @@ def test_a_step_shows_what_it_speaks_of_and_takes_it_back(page: Page, base: str)
     assert 0 <= box["y"] < 500, "it was scrolled into view when it had been read"
     page.click("#story-next")
     page.wait_for_selector(f"#attention-whose:text('from patch {opened}')")
+    page.wait_for_selector(f"#story-say:has-text('the query of patch {opened} ')")
+    other = page.inner_text("#story-act").split()[-1]
+    page.evaluate("document.querySelectorAll('.opened-step')[3].open = true")
+    page.click("#story-act")
+    page.wait_for_selector(f"#story-say:has-text('the query of patch {other} ')")
+    page.wait_for_selector(f"#story-ask:has-text('Patch {other} takes most from ')")
+    most, share = page.inner_text(".taken li >> nth=0").split(": ")
+    assert f"from {most} ({share.split(' → ')[1]})" in page.inner_text("#story-ask")
     page.keyboard.press("Escape")
     settle(page)
     assert page.input_value("#inside-patch") == ""
@@ -155,11 +166,12 @@ def test_every_network_has_its_own_story(page: Page, base: str, network: str, st
     for place in range(1, steps + 1):
         assert page.inner_text("#story-place") == f"{place} of {steps}"
         told.append(page.inner_text("#story"))
+        assert page.locator("#story-way [aria-current=step]").count() == (place < steps), "where on the way"
         page.click("#story-next")
     whole = " ".join(told)
     assert page.is_hidden("#story")
     assert ("patches of" in whole) == (network != "cnn")
-    assert ("ink" in whole) == (network in ("alone", "mixer"))
+    assert ("contain ink" in whole) == (network in ("alone", "mixer"))
     assert ("digit" in whole) == (network != "colour")
-    assert ("softmax)" in whole) == (network == "colour"), "attention"
+    assert ("a query" in whole) == ("[ attention" in whole) == (network == "colour"), "attention"
     assert ("MLP-Mixer" in whole) == ("are mixed" in whole) == (network == "mixer")

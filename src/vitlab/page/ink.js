@@ -5,10 +5,11 @@ import { argmax } from "./net/numbers.js";
 /** @import { Squares } from "./net/model.js" */
 
 /**
- * How many patches have a pixel brighter than a tenth.
+ * The patches that have a pixel brighter than a tenth.
  * @param {Float32Array} image @param {Squares} squares
  */
-export const withInk = (image, squares) => sums(image, squares, 1).filter(({ most }) => most > 0.1).length;
+export const withInk = (image, squares) =>
+  sums(image, squares, 1).flatMap(({ most }, patch) => (most > 0.1 ? [patch] : []));
 
 /** @param {Float32Array} image @param {Squares} squares @param {number} channels */
 export const brightest = (image, squares, channels) => argmax(sums(image, squares, channels).map(({ sum }) => sum));

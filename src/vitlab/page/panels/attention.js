@@ -26,11 +26,11 @@ const NO_ATTENTION =
 const MIXES =
   "An MLP-Mixer has no attention: in each block, dense layers mix all tokens with learned weights for each place, the " +
   "same for every drawing. So there are no shares to show here. Open a patch to see what it takes.";
-const LEGEND = "b.h ≈ n: block b, head h, spread over about n patches";
+const LEGEND = "b.h ≈ n: block b, head h, spread as if evenly over n patches";
 const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
   "In each block, every token takes from the others; each head decides in its own way from which. " +
-  "Red: more than an even share; blue: less. Point at a patch to see where it looks.";
+  "Orange to red: more than an even share; blue: less. \u201cOver ≈ n\u201d: spread as if evenly over n patches. Point at a patch to see where it looks.";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createAttention(store, find = byId) {
@@ -79,7 +79,7 @@ export function createAttention(store, find = byId) {
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
-    setText(largest, cutOff(most));
+    setText(largest, `times an even share, 1/${patches}; ${cutOff(most)}`);
   };
 }
 
@@ -109,10 +109,7 @@ function key(largest) {
     const place = share <= 1 ? share / 2 : 0.5 + Math.log(share) / Math.log(EVEN_SHARES) / 2;
     return /** @type {[number, string]} */ ([place, share === 0.5 ? "½" : String(share)]);
   });
-  return [
-    scaleKey((place) => attentionColour(shareAt(place), 1), ticks),
-    el("span", {}, "times an even share; ", largest),
-  ];
+  return [scaleKey((place) => attentionColour(shareAt(place), 1), ticks), largest];
 }
 
 /**

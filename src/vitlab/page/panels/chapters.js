@@ -3,19 +3,37 @@
 import { brightest, withInk } from "../ink.js";
 import { argmax, percent } from "../net/numbers.js";
 import { capital, cell, words } from "../words.js";
+import {
+  firstOf,
+  lensOf,
+  looks,
+  offCentre,
+  otherLens,
+  otherShares,
+  otherToken,
+  outcome,
+  read,
+  withoutMany,
+  withoutPlaces,
+} from "./findings.js";
 import { number } from "./vector.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Shown } from "../reader.js" */
 /** @import { State } from "../state.js" */
 /** @import { Loaded } from "../net/worker.js" */
+/** @import { Place } from "./way.js" */
 /**
- * Something to try: button and undo are what the button says before and after.
- * @typedef {{ ask: string, button?: string, undo?: string, changes?: Partial<State> }} Act
+ * Something to try: button and undo are what the button says before and after; found says what it has shown.
+ * @typedef {{ ask: string, button?: string, undo?: string, changes?: Partial<State>,
+ *   found?: (before: Subject, now: Subject) => string }} Act
  *
- * panels: where it is to be seen, as selectors; the first one that is on the page is meant. shows: what is chosen while
- * the step lasts.
- * @typedef {{ title: string, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
+ * at: the place on the whole way. panels: where it is to be seen, as selectors; the first one that is on the page is
+ * meant. shows: what is chosen while the step lasts.
+ * @typedef {{ title: string, at: Place | null, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
+ *
+ * The patch whose loss costs this drawing's answer most, once that has been measured, how much, and all losses.
+ * @typedef {{ one: number, falls: Float32Array }} Losses
  *
  * What the chapters are about. one: the patch that mattered most, if it has been measured, else the one with most ink.
  * @typedef {object} Subject
@@ -24,26 +42,39 @@ import { number } from "./vector.js";
  * @property {string} thing  what the network's images are called
  * @property {string} answer
  * @property {number} one
- * @property {number | null} fall  of the answer's probability without that patch
+ * @property {Float32Array | null} falls  of the answer's probability without each patch
+ * @property {number[]} least  of the patches that may matter, the half that does least
  */
 
+const AWAY = 6; // pixels
 const TRAIN = "#train > .card";
 const OPENED = "#inside > .card";
 const VECTOR = "#inside-steps:not([hidden]) > :nth-child(2)"; // of an opened patch
 
 /**
- * needs: the patch whose loss cost this drawing's answer most, once that has been measured, and how much.
- * @param {View} view @param {{ one: number, fall: number } | null} needs
+ * losses: as they were before anything was tried. held: the patch that the story already speaks of.
+ * @param {View} view @param {Losses | null} losses @param {number | null} held
+ * @returns {Subject | null}
+ */
+export function subjectOf({ model, reading, deletion, fresh }, losses, held) {
+  if (!model || !reading) return null;
+  const { thing, draws } = words(model.config);
+  const answer = model.config.classes[argmax(reading.probabilities)];
+  const one = held ?? losses?.one ?? brightest(reading.image, model.squares, model.config.channels);
+  const falls = (fresh ? deletion : null) ?? losses?.falls ?? null;
+  const all = Array.from({ length: model.squares.grid ** 2 }, (_, i) => i);
+  const matter = draws ? withInk(reading.image, model.squares) : all;
+  const known = losses?.falls;
+  const ranked = known ? matter.toSorted((a, b) => known[a] - known[b]) : [];
+  const least = ranked.slice(0, Math.ceil(ranked.length / 2));
+  return { model, reading, thing, answer, one, falls, least };
+}
+
+/**
+ * @param {Subject} subject
  * @returns {Chapter[]}
  */
-export function chaptersOf({ model, reading }, needs) {
-  if (!model || !reading) return [];
-  const { thing } = words(model.config);
-  const answer = model.config.classes[argmax(reading.probabilities)];
-  const one = needs?.one ?? brightest(reading.image, model.squares, model.config.channels);
-  const subject = { model, reading, thing, answer, one, fall: needs?.fall ?? null };
-  return model.views.tokens ? ofTokens(subject) : ofFilters(subject);
-}
+export const chaptersOf = (subject) => (subject.model.views.tokens ? ofTokens(subject) : ofFilters(subject));
 
 /** @param {Subject} subject */
 function ofTokens(subject) {
@@ -57,18 +88,33 @@ function ofFilters(subject) {
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function picture({ model, thing }) {
+function picture({ model, reading, thing }) {
   const { size } = model.squares;
   const colours = model.config.channels;
   const many = `${size} × ${size}${colours > 1 ? ` × ${colours}` : ""}`;
   const what =
     colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is, from 0 for black to 1 for white";
+  const params = model.config.params ? `${count(model.config.params)} numbers` : "numbers";
+  const some = colours > 1 ? "" : middleOf(reading.image, size);
   return {
     title: `Your ${thing}`,
-    say: `You see a ${thing}. The network gets only numbers, ${many} = ${count(size * size * colours)} of them: ${what}.`,
+    at: "pixels",
+    say: `You see a ${thing}. The network, a long calculation with ${params} that it learned from examples, gets only numbers, too, ${many} = ${count(size * size * colours)} of them: ${what}${some}.`,
     panels: ["#draw-card"],
     act: { ask: thing === "picture" ? "Open another one, or draw over it." : "Draw another one: the answer follows." },
   };
+}
+
+/**
+ * Four pixels from where the middle row first has ink.
+ * @param {Float32Array} image @param {number} size
+ */
+function middleOf(image, size) {
+  const row = image.slice(Math.floor(size / 2) * size, (Math.floor(size / 2) + 1) * size);
+  const from = row.findIndex((value) => value > 0.1);
+  return from < 0
+    ? ""
+    : ` (in the middle row of yours: …, ${Array.from(row.slice(from, from + 4), number).join(", ")}, …)`;
 }
 
 /** @param {Subject} subject @returns {Chapter} */
@@ -78,6 +124,7 @@ function receives({ model, thing, answer }) {
   if (config.drawing === null) {
     return {
       title: "What it receives",
+      at: "pixels",
       say: `The whole picture is made as small as those that the network was trained on: ${pixels}.`,
       panels: ["#receives"],
       act: { ask: "Could you still tell what it is from the last picture here?" },
@@ -85,13 +132,15 @@ function receives({ model, thing, answer }) {
   }
   return {
     title: "What it receives",
-    say: `The ${thing}s that it learned from were of one size and centred, so yours is cut out, scaled and moved to the middle: ${pixels}.`,
+    at: "pixels",
+    say: `The ${thing}s that it learned from were 20 pixels long and in the middle of ${pixels}. So yours is cut out, scaled to 20 pixels and moved to the middle. The last picture shows all that the network gets.`,
     panels: ["#receives"],
     act: {
-      ask: `Leave it where you drew it: is it still ${read(answer)}?`,
-      button: "Switch centring off",
-      undo: "Switch it on again",
-      changes: { center: false },
+      ask: `What if it were not in the middle? Move it ${AWAY} pixels to the right: is it still ${read(answer)}?`,
+      button: "Move it",
+      undo: "Move it back",
+      changes: { shift: AWAY },
+      found: offCentre,
     },
   };
 }
@@ -99,35 +148,42 @@ function receives({ model, thing, answer }) {
 /** @param {Subject} subject @returns {Chapter} */
 function patches({ model, reading, one }) {
   const { grid, side } = model.squares;
-  const inked = words(model.config).draws ? `; ${withInk(reading.image, model.squares)} of yours contain ink` : "";
+  const inked = words(model.config).draws
+    ? `; ${withInk(reading.image, model.squares).length} of yours contain ink, the others are black`
+    : "";
   return {
     title: "Cut into patches",
-    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels, as words make up a sentence${inked}.`,
+    at: "patches",
+    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels${inked}. From here on it works with whole patches.`,
     panels: ["#patches"],
     act: {
-      ask: `Follow patch ${one + 1}: every panel frames it.`,
+      ask: `Follow patch ${one + 1} through the steps that come.`,
       button: `Follow patch ${one + 1}`,
       undo: "Let it go",
       changes: { query: one },
+      found: () => `Patch ${one + 1} is framed in the grid, in the row below it, and in every panel of the page.`,
     },
   };
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function tokens({ model, reading, one }) {
+function tokens(subject) {
+  const { model, one } = subject;
   const { squares, config } = model;
   const { patch_overlap: overlap, embed_dim: width } = config.model;
   const pixels = (squares.side + 2 * overlap) ** 2 * config.channels;
-  const opened = reading.place?.patch === one ? reading.opened : null;
   const own = `its ${squares.side} × ${squares.side} pixels`;
   const from = overlap
     ? `${own} and ${overlap} more on every side, ${count(pixels)} numbers,`
     : `${own}, ${count(pixels)} numbers,`;
-  const first = opened ? ` (${Array.from(opened.embedded).slice(0, 3).map(number).join(", ")}, …)` : "";
+  const numbers = firstOf(subject);
+  const first = numbers ? ` (${numbers})` : "";
+  const bias = model.config.model.linear_bias ? ", plus one more number, b" : "";
   const around = overlap ? " and its neighbours, which see its edge" : "";
   return {
     title: "Each patch becomes a token",
-    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} others${first}. Each is the sum of all pixels, each times a weight that was learned from examples (a matrix of weights). These ${width} numbers, e in the panel, are the token.`,
+    at: "tokens",
+    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} others${first}. Each is a sum: every pixel times a learned weight (all weights together: the matrix W)${bias}. These numbers, e in the panel, are the patch's token.`,
     panels: [OPENED],
     shows: { query: one },
     act: {
@@ -135,6 +191,7 @@ function tokens({ model, reading, one }) {
       button: `Turn patch ${one + 1} black`,
       undo: "Show it again",
       changes: { hidden: [one] },
+      found: otherToken,
     },
   };
 }
@@ -149,19 +206,30 @@ const ADDED = {
 /** @param {Subject} subject @returns {Chapter} */
 function position({ model, thing, answer, one }) {
   const form = model.config.model.pos_embed;
-  const sum = `: e + position ${one + 1} = x.`;
-  const how = model.views.mixing ? MIXED : ADDED[form] + (form === "none" ? "" : sum);
+  const added = !model.views.mixing && form !== "none";
+  const sum = `: e + position ${one + 1} = x. From now on, "token" means x.`;
+  const how = model.views.mixing ? MIXED : ADDED[form] + (added ? sum : "");
   return {
-    title: model.views.mixing ? "Every place counts" : "Its position is added",
+    title: model.views.mixing ? "Every place counts" : added ? "Its position is added" : "No position is added",
+    at: added ? "position" : "tokens",
     say: `A token does not say where its patch was, but a line at the top means something else than one at the bottom. ${how}`,
-    panels: [VECTOR, "#patches"],
+    panels: added ? [VECTOR, "#patches"] : ["#patches"],
     shows: { query: one },
-    act: {
-      ask: `Move your ${thing} by 4 pixels, into other patches: is it still ${read(answer)}?`,
-      button: "Move it",
-      undo: "Move it back",
-      changes: { shift: 4 },
-    },
+    act: added
+      ? {
+          ask: `Add no positions, all else the same: is it still ${read(answer)}?`,
+          button: "Switch positions off",
+          undo: "Switch them on again",
+          changes: { cuts: ["pos"] },
+          found: withoutPlaces,
+        }
+      : {
+          ask: `Move your ${thing} 4 pixels to the right, into other patches: is it still ${read(answer)}?`,
+          button: "Move it",
+          undo: "Move it back",
+          changes: { shift: 4 },
+          found: outcome,
+        },
   };
 }
 
@@ -173,6 +241,7 @@ function attention(subject) {
   if (!model.views.attention) {
     return {
       title: "No attention",
+      at: "mlp",
       say: "This network was trained without attention, so no token knows of the others until the end.",
       panels: ["#attention"],
       act: { ask: "Choose another network above to see attention." },
@@ -181,16 +250,17 @@ function attention(subject) {
   const { depth, attn_form: form } = model.config.model;
   const all = model.squares.grid ** 2;
   const other = one === all - 1 ? 0 : all - 1;
-  const asks =
+  const lists =
     form === "qkv"
-      ? "asks a question (its query) and compares it with what every token offers (its key)"
-      : "compares itself with every token";
-  const each = heads > 1 ? `${heads} heads, which ask for different things` : "";
-  const many = depth > 1 ? `This happens in ${depth} blocks, one after the other${each && `, each with ${each}`}.` : "";
-  const times = many || (each && `The block has ${each}.`);
+      ? "From each token, learned matrices compute a query (what it looks for), a key (what it offers) and a value (what it hands over)."
+      : "From each token, a learned matrix computes a query (what it looks for); the tokens themselves are what it is compared with (keys) and what is handed over (values).";
+  const turns = depth > 1 ? ` in each of ${depth} blocks` : "";
+  const many =
+    heads > 1 ? ` ${heads} heads with different matrices do so${turns}.` : turns && ` One head does so${turns}.`;
   return {
     title: "Tokens look at each other",
-    say: `Each token (here that of the framed patch) ${asks}. The matches become shares of 100 % (softmax), and it takes in that share of each token: much of a red patch, little of a blue one. ${times}`,
+    at: "mix",
+    say: `${lists} ${matches(subject)} It takes in that share of each value.${many}`,
     panels: ["#attention"],
     shows: { query: one },
     act: {
@@ -198,14 +268,41 @@ function attention(subject) {
       button: `Look from patch ${other + 1}`,
       undo: `Look from patch ${one + 1} again`,
       changes: { query: other },
+      found: looks,
     },
   };
+}
+
+/**
+ * One query with two keys: the one that it takes most from, and the one that it takes least from.
+ * @param {Subject} subject
+ */
+function matches({ model, reading }) {
+  const all = model.squares.grid ** 2;
+  const even = `an even share would be 1/${all} = ${percent(1 / all)}`;
+  const { attention: opened } = reading.opened ?? {};
+  if (!opened || !reading.place) {
+    return `Query times key, added up, is how well they match; softmax makes shares of 100 % of all matches (${even}).`;
+  }
+  const { patch, block, head: which } = reading.place;
+  const first = opened.weights.length - all;
+  const shares = opened.weights.subarray(first);
+  const [most, least] = [argmax(shares), argmax(shares.map((share) => -share))];
+  const [high, low] = [most, least].map((token) => number(opened.scores[first + token]));
+  const [well, badly] = [most, least].map((token) =>
+    token === patch ? "its own key" : `the key of patch ${token + 1}`,
+  );
+  const products = model.config.model.attn_bias
+    ? "their products added up, plus a learned number for the two places"
+    : "their products added up";
+  return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best, ${high} (${products}), and ${badly} least, ${low}; softmax makes shares of 100 % of all matches, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
 }
 
 /** @param {Subject} subject @returns {Chapter} */
 function mixing({ model, answer }) {
   return {
     title: "Tokens are mixed",
+    at: "mix",
     say: `Each token takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number. How much of which was learned for every pair of places; unlike attention, it does not depend on what you draw.`,
     panels: ["#causes", "#attention"],
     act: {
@@ -213,89 +310,119 @@ function mixing({ model, answer }) {
       button: "Switch mixing off",
       undo: "Switch it on again",
       changes: { cuts: ["t1"] },
+      found: outcome,
     },
   };
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function blocks({ model, reading }) {
+function blocks(subject) {
+  const { model, thing } = subject;
+  const { mixing: mixes, attention: attends } = model.views;
   const { depth } = model.config.model;
-  const { classes } = model.config;
-  const [start, ...after] = reading.lens.map((probabilities) => classes[argmax(probabilities)]);
+  const [start, ...after] = lensOf(subject);
   const way = after.length
-    ? ` Stopped before ${depth === 1 ? "it" : "the first"}, the network would say ${start}; after ${depth === 1 ? "it" : "each of them"}: ${after.join(", ")}.`
+    ? ` If the last matrix (next step) read the tokens early, it would say ${start} before ${depth === 1 ? "the block" : "the first block"} and ${after.join(", ")} after ${depth === 1 ? "it" : "each"}.`
     : "";
   const many = depth === 1 ? "This network has one block." : `${depth} such blocks follow each other.`;
+  const mlp = "a small network (MLP: two matrices, with a bend between them) reworks each token alone";
+  const sums =
+    mixes || attends ? `what ${mixes ? "mixing" : "attention"} took in and what the MLP computed are` : "the result is";
+  const then = mixes || attends ? `After ${mixes ? "the mixing" : "attention"}, ${mlp}` : `In a block, ${mlp}`;
   return {
     title: "Block after block",
-    say: `After ${model.views.mixing ? "the mixing" : "attention"}, a small network reworks each token alone, and both results are added to the token: that is a block. ${many}${way}`,
+    at: "mlp",
+    say: `${then}; ${sums} added to the token. ${mixes || attends ? "That is a block. " : ""}${many}${way}`,
     panels: ["#lens-card", "#decide"],
     act: {
-      ask: "Turn it by 40°: does it change its mind, and in which block?",
+      ask: `Turn the ${thing} by 40°: which of these answers change?`,
       button: "Turn it by 40°",
       undo: "Turn it back",
       changes: { rotate: 40 },
+      found: otherLens,
     },
   };
 }
 
-const POOLED = {
-  cls: "one extra token, which has collected what matters",
-  mean: "the average of all tokens",
-  flatten: "all tokens together",
-};
+/** @param {Loaded} model */
+function pooled({ config, squares }) {
+  const { pool, embed_dim: width } = config.model;
+  const all = squares.grid ** 2;
+  if (pool === "cls")
+    return `The class token, an extra one that belongs to no patch and has collected what matters, is ${width} numbers`;
+  if (pool === "mean") return `The mean of all ${all} tokens, number by number, is ${width} numbers`;
+  return `All ${all} tokens side by side are ${all} × ${width} = ${count(all * width)} numbers`;
+}
 
 /** @param {Subject} subject @returns {Chapter} */
 function head({ model, reading, answer }) {
   const { classes } = model.config;
-  const from = model.views.tokens ? POOLED[model.config.model.pool] : "what the filters found";
+  const from = model.views.tokens ? pooled(model) : "What the filters found is a list of numbers";
+  const one = words(model.config).digits
+    ? "one for each digit from 0 to 9"
+    : `one for each of ${classes.length} classes`;
   const sure = percent(Math.max(...reading.probabilities));
+  const best = argmax(reading.probabilities);
+  const last = model.config.model.head_hidden.length ? "The last matrices make" : "The last matrix makes";
   return {
-    title: "The head decides",
-    say: `From ${from}, a last matrix of learned weights computes a score for each of ${classes.length} classes, and softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.`,
+    title: "The last matrix decides",
+    at: "scores",
+    say: `${from}. ${last} ${classes.length} scores of them, ${one}: again sums with learned weights. Softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.`,
     panels: ["#answer-card", "#decide"],
     act: {
-      ask: "Demand 95 % certainty: does it still dare to answer?",
-      button: "Demand 95 %",
-      undo: "Be content with less",
-      changes: { threshold: 0.95 },
+      ask: `Add noise to the pixels: who gets what ${read(classes[best])} loses?`,
+      button: "Add noise",
+      undo: "Take it away",
+      changes: { noise: 0.3 },
+      found: otherShares,
     },
   };
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function needed({ model, answer, one, fall }) {
+function needed({ model, answer, one, falls, least }) {
   const name = cell(model);
-  const points = Math.round(100 * (fall ?? 0));
+  const most = falls ? argmax(falls) : one;
+  const points = Math.round(100 * (falls?.[most] ?? 0));
   const worst =
-    points > 0 ? `, most without ${name} ${one + 1}, by ${points} ${points === 1 ? "point" : "points"}` : "";
+    points > 0 ? `, most without ${name} ${most + 1}, by ${points} of 100 ${points === 1 ? "point" : "points"}` : "";
   const looked = model.views.attention ? "Where it looked is not yet what it needed. To" : "What did it need? To";
+  const several = least.length > 1;
+  const hide = several ? `these ${least.length} ${name === "patch" ? "patches" : "squares"}` : `${name} ${one + 1}`;
+  const inked = words(model.config).draws ? " with ink" : "";
   return {
     title: "What it needed",
-    say: `${looked} find that, each ${name} alone is turned black: the probability of ${read(answer)} falls (red)${worst}.`,
+    at: "answer",
+    say: `${looked} find that, each ${name} alone is turned black: the probability of ${read(answer)} falls (red) or rises (blue)${worst}.`,
     panels: ["#needs"],
     act: {
-      ask: `Hide ${name} ${one + 1}: is it still ${read(answer)}?`,
-      button: `Hide ${name} ${one + 1}`,
-      undo: "Show it again",
-      changes: { hidden: [one] },
+      ask: several
+        ? `Now several at once, the half of those${inked} that it needs least: is it still ${read(answer)}?`
+        : `Hide ${hide}: is it still ${read(answer)}?`,
+      button: `Hide ${hide}`,
+      undo: several ? "Show them again" : "Show it again",
+      changes: { hidden: several ? least : [one] },
+      found: several ? withoutMany : outcome,
     },
   };
 }
+
+const LEARNS =
+  "batch of images by batch, the slope of the error for each learned number (its gradient) says which way to move it a little, so that the error falls. The page is yours.";
 
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {
-  const now = model.squares.grid ** 2;
+  const { grid, side } = model.squares;
+  const now = grid ** 2;
   const pairs = model.views.attention
     ? `, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}`
     : "";
   return {
     title: "Size and number of patches",
-    say: `Patches half as wide show finer detail, but there are ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
+    at: null,
+    say: `The line above is the whole way. Patches half as wide as these of ${side} × ${side} show finer detail, but there would be ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
     panels: [TRAIN, "#decide"],
-    act: {
-      ask: "Choose a patch size and press Train: image by image, every number of its matrices moves a little towards the right answers. The page is yours.",
-    },
+    act: { ask: `Choose a patch size and press Train: ${LEARNS}` },
   };
 }
 
@@ -305,13 +432,15 @@ function filters({ model }) {
   const layers = more.length ? `After each of ${1 + more.length} layers` : "After the layer";
   return {
     title: "Filters slide over it",
+    at: "filters",
     say: `${capital(String(first))} small filters, learned from examples, look for edges and strokes, the same way everywhere. ${layers} only the strongest response of a neighbourhood is kept, so the next sees more at once.`,
     panels: ["#attention"],
     act: {
-      ask: "Move it by 4 pixels: a filter finds the same edges elsewhere.",
+      ask: "Move it 4 pixels to the right: a filter finds the same edges there.",
       button: "Move it",
       undo: "Move it back",
       changes: { shift: 4 },
+      found: outcome,
     },
   };
 }
@@ -320,19 +449,12 @@ function filters({ model }) {
 function others({ thing }) {
   return {
     title: "Now another one",
+    at: null,
     say: `A Vision Transformer reads the same ${thing} in another way: in patches that look at each other.`,
     panels: [TRAIN, "#decide"],
-    act: {
-      ask: "Choose one above, or press Train: image by image, every number of a new one moves a little towards the right answers. The page is yours.",
-    },
+    act: { ask: `Choose one above, or press Train: ${LEARNS}` },
   };
 }
 
 /** @param {number} value */
 const count = (value) => value.toLocaleString("en");
-
-/**
- * "a 7", but "automobile": names of classes have articles of all kinds.
- * @param {string} answer
- */
-const read = (answer) => (/^[0-9]$/.test(answer) ? `${answer === "8" ? "an" : "a"} ${answer}` : answer);

@@ -29,14 +29,14 @@ function pixels({ pixels: numbers, across }, { model, patch }) {
   const { preprocess, channels } = model.config;
   const colours = channels === 3 ? " in three colours" : "";
   const over = model.config.model.patch_overlap > model.squares.margin;
-  const beyond = over ? " Beyond the edge of the image it sees 0." : "";
+  const beyond = over ? " Beyond the edge of the image it sees 0, the mean." : "";
   const [mean, std] = [preprocess.mean, preprocess.std].map((values) => values.map((value) => value.toFixed(3)));
   const formula =
     channels === 1 ? `p = (pixel − ${mean[0]}) / ${std[0]}` : "p = (pixel − mean of its colour) / its deviation";
   return {
     title: `1 · The pixels of patch ${patch + 1}`,
     formula,
-    say: `${across} × ${across} pixels${colours}, from 0 for black to 1, shifted and scaled as in training.${beyond}`,
+    say: `${across} × ${across} pixels${colours}, from 0 for black to 1, minus the mean of all training pixels, over their deviation.${beyond}`,
     vectors: [["p", numbers]],
   };
 }
@@ -199,7 +199,9 @@ function afterBlock(opened, { model, block }) {
   if (half === null) return null;
   const { depth } = model.config.model;
   const next =
-    block + 1 < depth ? `It goes on to block ${block + 2}.` : "It was the last block: on to the head, which decides.";
+    block + 1 < depth
+      ? `It goes on to block ${block + 2}.`
+      : "It was the last block: on to the last matrix, which decides.";
   const largest = half.after.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return {
     title: `${stepsBefore(opened) + 2} · The token after block ${block + 1}`,

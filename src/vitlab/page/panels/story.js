@@ -2,24 +2,25 @@
 
 import { byId, calmMotion, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
-import { disturbed } from "../state.js";
-import { chaptersOf } from "./chapters.js";
+import { chaptersOf, subjectOf } from "./chapters.js";
+import { paintWay } from "./way.js";
 
 /** @import { View } from "../main.js" */
 /** @import { State, Store } from "../state.js" */
-/** @import { Act, Chapter } from "./chapters.js" */
+/** @import { Act, Chapter, Losses, Subject } from "./chapters.js" */
 /** @import { Loaded } from "../net/worker.js" */
 /**
- * Something chosen for a step, and what was chosen before.
- * @typedef {{ changes: Partial<State>, before: Partial<State> }} Taken
- * @typedef {Taken & { act: Act, read: string }} Tried
- * @typedef {{ model: Loaded | null, drawing: State["drawing"], one: number, fall: number }} Needs
+ * Something chosen for a step, and what was chosen before. one: the patch that it is about.
+ * @typedef {{ changes: Partial<State>, before: Partial<State>, one: number | null }} Taken
+ * @typedef {Taken & { act: Act, read: string, subject: Subject }} Tried
+ * @typedef {Losses & { model: Loaded | null, drawing: State["drawing"] }} Needs
  */
 
 const SEEN = "vitlab-story"; // in the browser's storage; nothing is sent
 const PAUSE = 1500; // milliseconds after the first drawing
 const BETWEEN = 500; // milliseconds from one turn of the wheel to the next
 const SWIPE = 40; // pixels
+const WIDE = 780; // pixels: next to the card there is room for a panel
 
 /** @param {Store} store */
 export function createStory(store) {
@@ -28,6 +29,8 @@ export function createStory(store) {
   const begins = createBeginning(store, () => open(false));
   /** @type {Chapter[]} */
   let chapters = [];
+  /** @type {Subject | null} */
+  let subject = null;
   let place = 0;
   /** @type {Tried | null} */
   let tried = null;
@@ -82,7 +85,7 @@ export function createStory(store) {
   function enter() {
     const { shows } = chapters[place] ?? {};
     if (shows) {
-      shown = { changes: shows, before: chosen(shows) };
+      shown = { changes: shows, before: chosen(shows), one: subject?.one ?? null };
       store.set(shows);
     }
     show();
@@ -95,15 +98,16 @@ export function createStory(store) {
   }
 
   function show() {
-    if (card.hidden || !chapters.length) return;
+    if (card.hidden || !subject || !chapters.length) return;
     place = Math.min(place, chapters.length - 1);
-    const { title, say, panels, act: offered } = chapters[place];
-    const { ask, button, undo: again } = tried?.act ?? offered;
+    const { title, at, say, panels, act: offered } = chapters[place];
+    const { button, undo: again } = tried?.act ?? offered;
     const last = place === chapters.length - 1;
     setText(byId("story-place"), `${place + 1} of ${chapters.length}`);
     setText(byId("story-title"), title);
-    if (!tried) setText(byId("story-say"), say); // what is said is about the drawing as it was
-    setText(byId("story-ask"), ask);
+    setText(byId("story-say"), say);
+    setText(byId("story-ask"), tried ? shownBy(tried, subject) : offered.ask);
+    paintWay(subject.model, at);
     act.hidden = !button;
     setText(act, (tried ? again : button) ?? "");
     setText(byId("story-reads"), told(tried));
@@ -120,13 +124,15 @@ export function createStory(store) {
     lit = panel;
     const box = panel?.getBoundingClientRect();
     card.classList.toggle("left", box !== undefined && box.left + box.right > window.innerWidth); // of a low screen
+    card.classList.toggle("west", box !== undefined && box.left > WIDE);
+    card.classList.toggle("east", box !== undefined && box.right < window.innerWidth - WIDE);
   }
 
   // Scrolls until the story no longer covers the lit panel, where there is room for both.
   function bring() {
     if (lit === null) return;
     const [panel, own] = [lit.getBoundingClientRect(), card.getBoundingClientRect()];
-    const beside = own.top < 0.3 * window.innerHeight;
+    const beside = own.top < 0.3 * window.innerHeight || own.right < panel.left || own.left > panel.right;
     const free = beside ? window.innerHeight : own.top;
     if (panel.top >= 8 && panel.bottom <= free - 8) return;
     const top = Math.max(12, (free - panel.height) / 2);
@@ -136,8 +142,9 @@ export function createStory(store) {
   function attempt() {
     if (tried) return undo();
     const offered = chapters[place].act;
-    if (!offered.changes) return;
-    tried = { changes: offered.changes, before: chosen(offered.changes), act: offered, read: reads() };
+    if (!offered.changes || !subject) return;
+    const before = chosen(offered.changes);
+    tried = { changes: offered.changes, before, act: offered, read: reads(), subject, one: subject.one };
     store.set(offered.changes);
   }
 
@@ -186,8 +193,9 @@ export function createStory(store) {
 
   /** @param {View} view */
   return function render(view) {
-    needs = neededBy(view, needs);
-    chapters = chaptersOf(view, needs);
+    needs = neededBy(view, needs, tried !== null);
+    subject = subjectOf(view, needs, shown?.one ?? tried?.one ?? null);
+    chapters = subject ? chaptersOf(subject) : [];
     byId("story-open").hidden = !chapters.length;
     begins(view);
     const before = lit;
@@ -197,17 +205,25 @@ export function createStory(store) {
 }
 
 /**
- * The patch that this drawing needs most: measured while nothing is hidden or disturbed, and kept while something is.
- * @param {View} view @param {Needs | null} known
+ * The patch that this drawing needs most: measured while nothing is tried, and kept while something is.
+ * @param {View} view @param {Needs | null} known @param {boolean} trying
  * @returns {Needs | null}
  */
-function neededBy({ model, state, deletion, fresh }, known) {
+function neededBy({ model, state, deletion, fresh }, known, trying) {
   const { drawing } = state;
-  if (fresh && deletion && !state.hidden.length && !disturbed(state)) {
-    const one = argmax(deletion);
-    return { model, drawing, one, fall: deletion[one] };
+  if (fresh && deletion && !trying) {
+    return { model, drawing, one: argmax(deletion), falls: deletion };
   }
   return known?.model === model && known?.drawing === drawing ? known : null;
+}
+
+/**
+ * What a try has shown, once the network has read again.
+ * @param {Tried} tried @param {Subject} now
+ */
+function shownBy({ act, subject }, now) {
+  const answered = document.body.classList.contains("answered");
+  return (answered && subject.model === now.model && act.found?.(subject, now)) || act.ask;
 }
 
 /**
@@ -221,7 +237,8 @@ function told(tried) {
 
 /** The answer, as the page shows it. */
 function reads() {
-  return `${byId("chip-answer").textContent}, ${byId("chip-sure").textContent}`;
+  const sure = byId("chip-sure").textContent ?? "";
+  return `${byId("chip-answer").textContent}, ${sure}${/^[<>]?[\d. ]+%$/.test(sure) ? " sure" : ""}`;
 }
 
 /** @param {Element | null} panel */

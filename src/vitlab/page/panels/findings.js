@@ -1,0 +1,110 @@
+// What a try in the story has shown: a sentence or two that compare the reading before with the reading now.
+
+import { argmax, percent } from "../net/numbers.js";
+import { number } from "./vector.js";
+
+/** @import { Subject } from "./chapters.js" */
+
+const MUCH = 0.1; // of a probability
+const BLACK = "Empty patches are looked at, too: that there is no ink in a place also says something.";
+
+/**
+ * "a 7", but "automobile": names of classes have articles of all kinds.
+ * @param {string} answer
+ */
+export const read = (answer) => (/^[0-9]$/.test(answer) ? `${answer === "8" ? "an" : "a"} ${answer}` : answer);
+
+/** @param {Subject} before @param {Subject} now */
+export function outcome(before, now) {
+  const [was, old] = [sureOf(before), now.reading.probabilities[argmax(before.reading.probabilities)]];
+  const [first, then] = [percent(was), percent(old)];
+  if (now.answer !== before.answer) {
+    return `Now it reads ${read(now.answer)}: the probability of ${read(before.answer)} went from ${first} to ${then}.`;
+  }
+  return `It still reads ${read(now.answer)}${first === then ? `, at ${then}` : `: ${then}, before ${first}`}.`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function offCentre(before, now) {
+  const copes = now.answer === before.answer && fall(before, now) < MUCH;
+  const why = copes ? "It copes with that, though it learned from centred ones." : "It learned from centred ones only.";
+  return `${outcome(before, now)} ${why}`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function otherToken(before, now) {
+  const [was, is] = [firstOf(before), firstOf(now)];
+  const numbers = was && is ? `Its token is another one now: (${is}), before (${was}). ` : "";
+  return `${numbers}${outcome(before, now)}`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function withoutPlaces(before, now) {
+  const lost = now.answer !== before.answer || fall(before, now) >= MUCH;
+  const flat = now.model.config.model.pool === "flatten";
+  const why = lost
+    ? "Same patches, but it no longer knows where each was."
+    : flat
+      ? "What the patches contain is nearly enough, as the last matrix also has weights for each place."
+      : "What the patches contain is nearly enough here.";
+  return `${outcome(before, now)} ${why}`;
+}
+
+/**
+ * Where the token that is followed now looks.
+ * @param {Subject} _before @param {Subject} now
+ */
+export function looks(_before, { model, reading }) {
+  const { attention } = reading.opened ?? {};
+  if (!attention || !reading.place) return BLACK;
+  const { weights } = attention;
+  const first = weights.length - model.squares.grid ** 2;
+  const order = Array.from(weights, (_, i) => i).sort((a, b) => weights[b] - weights[a]);
+  const [most, next] = order.map((token) => `${token < first ? "the class token" : `patch ${token - first + 1}`}`);
+  const shares = order.map((token) => percent(weights[token]));
+  const say = `Patch ${reading.place.patch + 1} takes most from ${most} (${shares[0]}), then from ${next} (${shares[1]}).`;
+  return model.config.drawing === null ? say : `${say} ${BLACK}`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function otherLens(before, now) {
+  const [was, is] = [before, now].map(lensOf);
+  if (was.join() === is.join()) return `No step changes its mind (${is.join(", ")}). ${outcome(before, now)}`;
+  const from = is.findIndex((answer, i) => answer !== was[i]);
+  const where = from === 0 ? "already before block 1" : `from block ${from} on`;
+  return `It says ${is.join(", ")} instead of ${was.join(", ")}: it differs ${where}. ${outcome(before, now)}`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function otherShares(before, now) {
+  const { probabilities } = now.reading;
+  const best = argmax(probabilities);
+  const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
+  const second = read(now.model.config.classes[next]);
+  return `${outcome(before, now)} Next is ${second} with ${percent(probabilities[next])}; all shares still add up to 100 %.`;
+}
+
+/** @param {Subject} before @param {Subject} now */
+export function withoutMany(before, now) {
+  const needs = now.answer !== before.answer || fall(before, now) >= MUCH;
+  const why = needs ? "Alone, each seemed to matter little; together they do matter." : "The others are enough.";
+  return `${outcome(before, now)} ${why}`;
+}
+
+/** @param {Subject} subject */
+export const lensOf = ({ model, reading }) => reading.lens.map((p) => model.config.classes[argmax(p)]);
+
+/**
+ * The first numbers of the patch's token, if it is opened.
+ * @param {Subject} subject
+ */
+export function firstOf({ reading, one }) {
+  const opened = reading.place?.patch === one ? reading.opened : null;
+  return opened && `${Array.from(opened.embedded).slice(0, 3).map(number).join(", ")}, …`;
+}
+
+/** @param {Subject} subject */
+const sureOf = ({ reading }) => Math.max(...reading.probabilities);
+
+/** @param {Subject} before @param {Subject} now */
+const fall = (before, now) => sureOf(before) - now.reading.probabilities[argmax(before.reading.probabilities)];
