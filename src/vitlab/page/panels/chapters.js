@@ -293,8 +293,8 @@ function matches({ model, reading }) {
     token === patch ? "its own key" : `the key of patch ${token + 1}`,
   );
   const products = model.config.model.attn_bias
-    ? "their products added up, plus a learned number for the two places"
-    : "their products added up";
+    ? "their products added up and scaled, plus a learned number for the two places"
+    : "their products added up and scaled";
   return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best, ${high} (${products}), and ${badly} least, ${low}; softmax makes shares of 100 % of all matches, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
 }
 
@@ -408,7 +408,7 @@ function needed({ model, answer, one, falls, least }) {
 }
 
 const LEARNS =
-  "batch of images by batch, the slope of the error for each learned number (its gradient) says which way to move it a little, so that the error falls. The page is yours.";
+  "for one batch of images after the other, the slope of the error for each learned number (its gradient) says which way to move it a little, so that the error falls. The page is yours.";
 
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {

@@ -34,7 +34,9 @@ export function offCentre(before, now) {
 /** @param {Subject} before @param {Subject} now */
 export function otherToken(before, now) {
   const [was, is] = [firstOf(before), firstOf(now)];
-  const numbers = was && is ? `Its token is another one now: (${is}), before (${was}). ` : "";
+  const other =
+    was === is ? "Its first numbers stay: it was black. " : `Its token is another one now: (${is}), before (${was}). `;
+  const numbers = was && is ? other : "";
   return `${numbers}${outcome(before, now)}`;
 }
 
