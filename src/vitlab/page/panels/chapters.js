@@ -256,7 +256,9 @@ function attention(subject) {
       : "From each token, a learned matrix computes a query (what it looks for); the tokens themselves are what it is compared with (keys) and what is handed over (values).";
   const turns = depth > 1 ? ` in each of ${depth} blocks` : "";
   const many =
-    heads > 1 ? ` ${heads} heads with different matrices do so${turns}.` : turns && ` One head does so${turns}.`;
+    heads > 1
+      ? ` ${heads} heads with different matrices do so${turns}; one more matrix joins what they take in.`
+      : turns && ` One head does so${turns}.`;
   return {
     title: "Tokens look at each other",
     at: "mix",
@@ -282,7 +284,7 @@ function matches({ model, reading }) {
   const even = `an even share would be 1/${all} = ${percent(1 / all)}`;
   const { attention: opened } = reading.opened ?? {};
   if (!opened || !reading.place) {
-    return `Query times key, added up, is how well they match; softmax makes shares of 100 % of all matches (${even}).`;
+    return `Query times key, added up, is how well they match; softmax (e to the power of each, divided by their sum) makes shares of 100 % of all matches (${even}).`;
   }
   const { patch, block, head: which } = reading.place;
   const first = opened.weights.length - all;
@@ -293,9 +295,9 @@ function matches({ model, reading }) {
     token === patch ? "its own key" : `the key of patch ${token + 1}`,
   );
   const products = model.config.model.attn_bias
-    ? "their products added up and scaled, plus a learned number for the two places"
-    : "their products added up and scaled";
-  return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best, ${high} (${products}), and ${badly} least, ${low}; softmax makes shares of 100 % of all matches, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
+    ? "number times number, added up and scaled, plus a number learned for this pair of places"
+    : "number times number, added up and scaled";
+  return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best, ${high} (${products}), and ${badly} least, ${low}; softmax (e to the power of each, divided by their sum) makes shares of 100 % of all matches, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
 }
 
 /** @param {Subject} subject @returns {Chapter} */
@@ -325,7 +327,8 @@ function blocks(subject) {
     ? ` If the last matrix (next step) read the tokens early, it would say ${start} before ${depth === 1 ? "the block" : "the first block"} and ${after.join(", ")} after ${depth === 1 ? "it" : "each"}.`
     : "";
   const many = depth === 1 ? "This network has one block." : `${depth} such blocks follow each other.`;
-  const mlp = "a small network (MLP: two matrices, with a bend between them) reworks each token alone";
+  const mlp =
+    "a small network (MLP, multi-layer perceptron: two matrices; between them, negative numbers become almost 0) reworks each token alone";
   const sums =
     mixes || attends ? `what ${mixes ? "mixing" : "attention"} took in and what the MLP computed are` : "the result is";
   const then = mixes || attends ? `After ${mixes ? "the mixing" : "attention"}, ${mlp}` : `In a block, ${mlp}`;
