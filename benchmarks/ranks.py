@@ -126,7 +126,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.kill:
-            return about | {"kill": kill_all(arguments.kill, arguments.ranks, arguments.seed, folder)}
+            return about | {"kill": kill_all(arguments, folder)}
         speed = {one: speed_of(one, arguments, machine.threads, folder) for one in arguments.presets or DEFAULT}
         changed = {one: differences(one, arguments, machine.threads, folder) for one in arguments.presets or DEFAULT}
         accuracy = {
@@ -193,12 +193,15 @@ def vitlab(*words: str) -> list[str]:
 # --- Killing
 
 
-def kill_all(count: int, ranks: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill a rank ``count`` times, and count what held."""
-    draw, config = random.Random(seed), small_training(folder, epochs=150, checkpoint_seconds=0.1, optimizer="muon")
+def kill_all(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Kill a rank as often as asked for, and count what held."""
+    count, ranks, draw = arguments.kill, arguments.ranks, random.Random(arguments.seed)
+    epochs = 15 if arguments.quick else 150
+    config = small_training(folder, epochs=epochs, checkpoint_seconds=0.1, optimizer="muon")
     write_json(config, read_json(config) | {"machine": read_json(config)["machine"] | {"threads": ranks}})
     began = time.monotonic()
-    subprocess.run(vitlab("--config", str(config), "--ranks", str(ranks), "--out", str(folder / "whole")), check=True)
+    words = vitlab("--config", str(config), "--ranks", str(ranks), "--out", str(folder / "whole"))
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     duration, whole = time.monotonic() - began, trace(folder / "whole")
     tries = []
     for number in range(count):
@@ -239,7 +242,7 @@ def kill_once(
     resumed = process.returncode == 0
     if kind == "by hand":
         words = ["--resume", str(run)] if (run / "config.json").exists() else command[command.index("--config") :]
-        resumed = process.returncode == 9 and subprocess.run(vitlab(*words), check=False).returncode == 0
+        resumed = process.returncode == 9 and not subprocess.run(vitlab(*words), stdout=subprocess.DEVNULL).returncode
     about = {"rank": victim, "seconds": round(seconds, 2), "lines": len(lines)}
     return about | {"ended": seconds < MOST_SECONDS, "resumed": resumed}
 

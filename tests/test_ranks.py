@@ -308,7 +308,7 @@ def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(
 ) -> None:
     """The unbroken run is that of two threads."""
     data, run, whole = write_npz(tmp_path / "glyphs.npz"), tmp_path / "run", tmp_path / "whole"
-    config = tiny_config(data, optimizer="muon", epochs=30, threads=2, device="cpu", **PLAIN)
+    config = tiny_config(data, optimizer="muon", epochs=11, threads=2, device="cpu", **PLAIN)
     (tmp_path / "config.json").write_text(to_json(config.to_dict()))
     in_threads(2)
     train_in_threads(config, whole, monkeypatch)

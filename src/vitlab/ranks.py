@@ -112,7 +112,7 @@ def joined(ranks: Ranks, place: device) -> Iterator[None]:
     place_to_meet, store = os.environ.get(STORE), None
     if place_to_meet is not None:
         store = dist.FileStore(place_to_meet, ranks.count)  # type: ignore[attr-defined]
-    backend = "nccl" if place.type == "cuda" else "gloo"
+    backend = "gloo" if place.type == "cpu" else "nccl"
     with others_alive():
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count)
     yield
