@@ -122,8 +122,8 @@ def test_every_keras_name_in_the_table_leads_somewhere() -> None:
 def test_the_hints_hold_in_python_too() -> None:
     with pytest.raises(ConfigError, match=r"no knob 'projection_dim' \(use embed_dim\)"):
         RunConfig().with_knobs(projection_dim=64)
-    with pytest.raises(ConfigError, match="Apple's GPU is not supported"):
-        RunConfig().with_knobs(device="mps")
+    with pytest.raises(ConfigError, match="use mps, for Apple's GPU"):
+        RunConfig().with_knobs(device="metal")
     with pytest.raises(ConfigError, match=r"unknown knob 'learning_rate' in OptimConfig \(use lr\)"):
         RunConfig.from_dict({"optim": {"learning_rate": 1e-3}})
 
