@@ -20,6 +20,7 @@ SHORT = (
     ("preset", "batch", "ms a step", "images/s", "of bf16 ceiling"),
     ("preset", "batch", "ms a step", "images/s", "of fp32 ceiling"),
     ("preset", "runtime", "ms for one image", "images/s, 32 at once", "images/s, 1,000 at once"),
+    ("preset", "runtime", "ms for one image", "images/s, 32 at once", "images/s, 256 at once"),
     ("run", "load", "answers/s", "p99 ms", "refused"),
     ("run", "parameters", "forward ms", "reading ms", "largest difference from torch"),
     ("run", "preset, epochs", "30 drawn digits, centred", "uncentred", "test digits as they are"),
