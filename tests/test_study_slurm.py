@@ -99,7 +99,7 @@ def test_what_slurm_or_a_node_refuses_is_one_line(toy: Path, tmp_path: Path, mon
     executor = SlurmExecutor({}, 1, 0, 1, tmp_path / "submitit")
     unit = Unit("run", tiny_config("digits").to_dict(), tmp_path / "run", tmp_path / "run.txt")
     there = train_there(unit.config, "", "", 1, None, {"vitlab": "0.0.7", "torch": "1.2"})
-    assert "torch 1.2: install the same on all nodes" in there["refused"]
+    assert "torch 1.2: install the same versions on all nodes" in there["refused"]
 
     class Job:
         paths = type("Paths", (), {"result_pickle": tmp_path})

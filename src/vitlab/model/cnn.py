@@ -13,6 +13,16 @@ from vitlab.model.patches import check_preprocessed
 from vitlab.text import listed
 
 DELETION_GRID = 7  # squares a side that deletion blanks, where there are no patches
+WITHOUT_PATCHES = {  # the views that no convolutional network has, and why
+    view: f"a convolutional network has no {part}"
+    for view, part in {
+        "patches": "patches",
+        "attention": "attention",
+        "filters": "patch embedding",
+        "positions": "position embeddings",
+        "lens": "transformer blocks",
+    }.items()
+}
 
 
 class CNN(nn.Module):
@@ -57,7 +67,6 @@ class CNN(nn.Module):
     def describe(self) -> Description:
         """What the rest of the program needs to know about it."""
         side = max(1, self.config.input_side // DELETION_GRID)
-        nothing = "a convolutional network has no"
         return Description(
             name="CNN",
             kind="convolutional network",
@@ -66,13 +75,7 @@ class CNN(nn.Module):
             flops_per_image=2 * self.multiply_adds(),
             # The first convolution reads pixels, not features, so Muon leaves it to AdamW.
             matrices={f"convs.{layer}.weight": 1 for layer in range(1, len(self.convs))},
-            missing={
-                "patches": f"{nothing} patches",
-                "attention": f"{nothing} attention",
-                "filters": f"{nothing} patch embedding",
-                "positions": f"{nothing} position embeddings",
-                "lens": f"{nothing} transformer blocks",
-            },
+            missing=WITHOUT_PATCHES,
         )
 
     def multiply_adds(self) -> int:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
-from vitlab.model.cnn import DELETION_GRID, channels_last
+from vitlab.model.cnn import DELETION_GRID, WITHOUT_PATCHES, channels_last
 from vitlab.model.description import Description, Squares, head_multiply_adds
 from vitlab.model.patches import check_preprocessed
 from vitlab.text import listed
@@ -114,7 +114,6 @@ class ResNet(nn.Module):
     def describe(self) -> Description:
         """What the rest of the program needs to know about it."""
         config, side = self.config, max(1, self.config.input_side // DELETION_GRID)
-        nothing = "a convolutional network has no"
         convs = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
         return Description(
             name="ResNet",
@@ -124,14 +123,7 @@ class ResNet(nn.Module):
             flops_per_image=2 * self.multiply_adds(),
             # The first convolution reads pixels, not features, so Muon leaves it to AdamW.
             matrices={f"{name}.weight": 1 for name in convs[1:]},
-            missing={
-                "patches": f"{nothing} patches",
-                "attention": f"{nothing} attention",
-                "filters": f"{nothing} patch embedding",
-                "positions": f"{nothing} position embeddings",
-                "lens": f"{nothing} transformer blocks",
-                "page": "the page cannot compute batch norm",
-            },
+            missing=WITHOUT_PATCHES | {"page": "the page cannot compute batch norm"},
         )
 
     def multiply_adds(self) -> int:

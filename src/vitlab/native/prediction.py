@@ -59,7 +59,7 @@ class NetworkStruct(ctypes.Structure):
 
 
 def network_struct(model: ViT) -> NetworkStruct:
-    """The network as predict.c is told of it."""
+    """The shape of the network, as predict.c reads it."""
     config, shape = model.config, block_shape(model.config, training=False)
     blocks = ShapeStruct(
         *(1, model.num_tokens, shape.dim, shape.depth, shape.heads, shape.head_dim, shape.hidden),

@@ -1,7 +1,7 @@
 """A rank's part of a batch: its images, their random numbers, and sums over all ranks.
 
-Every rank draws the random numbers of the whole batch and uses those of its own images, so that any number of ranks
-trains on the same augmented and mixed images. What dropout drops depends on the rank, too.
+Every rank draws the random numbers of the whole batch and uses those of the images in its share, so that any number of
+ranks trains on the same augmented and mixed images. What dropout drops depends on the rank, too.
 """
 
 from __future__ import annotations

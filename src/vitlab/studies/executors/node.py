@@ -50,7 +50,7 @@ def difference(node: str, there: Versions, here: Versions) -> str:
     """What a node has other than the study's machine, in a line; empty if nothing."""
     other = [name for name in here if here[name] != there.get(name)]
     theirs, ours = (" and ".join(f"{name} {found.get(name)}" for name in other) for found in (there, here))
-    advice = "install the same on all nodes; finished runs are kept"
+    advice = "install the same versions on all nodes; finished runs are kept"
     return f"node {node} has {theirs}, but this machine has {ours}: {advice}" if other else ""
 
 

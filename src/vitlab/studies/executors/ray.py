@@ -139,7 +139,9 @@ class RayExecutor:
             raise ConfigError(f"node {name} does not answer; remove it from the Ray cluster") from None
         except self.ray.exceptions.RayError as error:
             why = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-            raise ConfigError(f"node {name} cannot load vitlab ({why}); install the same on all nodes") from None
+            raise ConfigError(
+                f"node {name} cannot load vitlab ({why}); install the same versions on all nodes"
+            ) from None
         if refused := difference(name, there, self.here):
             raise ConfigError(refused)
         if not sees_storage:
