@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
 
 
+def pytest_itemcollected() -> None:
+    """Undo what a test file chose for the process when it was imported (`MACHINE = choose_machine(...)`): Python, which
+    compiles the next file, would read 5e-324 in it as 0."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what a test before may have chosen for the process; lines are as long as in a pipe."""

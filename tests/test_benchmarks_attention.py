@@ -15,12 +15,16 @@ from tests.tiny import tiny_model_config
 from vitlab.config import MachineConfig
 from vitlab.data.batches import DeviceSplit
 from vitlab.files import write_json
-from vitlab.machine import choose_machine
+from vitlab.machine import Machine, choose_machine
 from vitlab.model import ViT
 from vitlab.training.preprocess import Preprocess
 
-MACHINE = choose_machine(MachineConfig(precision="fp32", threads=1))
 PLAIN = Preprocess(image_size=15, mean=(0.0,), std=(1.0,))
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return choose_machine(MachineConfig(precision="fp32", threads=1))
 
 
 def vit(**knobs: Any) -> ViT:
@@ -39,32 +43,32 @@ def split(count: int, seed: int = 0) -> DeviceSplit:
 
 
 @pytest.mark.parametrize("form", [dict(), dict(attn_form="merged", num_heads=1, head_dim=None)])
-def test_with_the_weights_of_one_image_its_logits_are_the_networks(form: Any) -> None:
+def test_with_the_weights_of_one_image_its_logits_are_the_networks(form: Any, machine: Machine) -> None:
     model, images = vit(**form), split(5)
     inputs = PLAIN(images.images)
     for one in range(5):
         own = replace(images, images=images.images[one : one + 1], labels=images.labels[one : one + 1])
-        weights = mean_weights(model, own, PLAIN, MACHINE, 3)
+        weights = mean_weights(model, own, PLAIN, machine, 3)
         found = logits_with(model, inputs, weights)
         torch.testing.assert_close(found[one], model(inputs)[one])
         assert not torch.allclose(found[one - 1], model(inputs)[one - 1])
 
 
-def test_the_mean_is_over_all_images_whatever_the_batches() -> None:
+def test_the_mean_is_over_all_images_whatever_the_batches(machine: Machine) -> None:
     model, images = vit(), split(11)
     expected = model.forward_with_attention(PLAIN(images.images))[1].mean(dim=1)
     for size in (3, 11):
-        torch.testing.assert_close(mean_weights(model, images, PLAIN, MACHINE, size), expected)
+        torch.testing.assert_close(mean_weights(model, images, PLAIN, machine, size), expected)
     torch.testing.assert_close(expected.sum(dim=-1), torch.ones(expected.shape[:-1]))
 
 
-def test_a_network_whose_attention_ignores_the_image_loses_nothing() -> None:
+def test_a_network_whose_attention_ignores_the_image_loses_nothing(machine: Machine) -> None:
     model, train, test = vit(), split(13), split(53, seed=1)
     for block in model.blocks:
         attn: Any = block.attn
         torch.nn.init.zeros_(attn.qkv.weight[: 2 * attn.num_heads * attn.head_dim])  # queries and keys
     right = int((model(PLAIN(test.images)).argmax(dim=1) == test.labels).sum())
-    assert top1_with_mean(model, train, test, PLAIN, MACHINE, 17) == right / 53
+    assert top1_with_mean(model, train, test, PLAIN, machine, 17) == right / 53
 
 
 def test_table_and_picture_compare_runs_of_the_same_seed(tmp_path: Path) -> None:
