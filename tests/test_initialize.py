@@ -157,3 +157,6 @@ def test_locality_leaves_the_class_token_alone_and_needs_a_bias() -> None:
         assert block.attn.bias[:, 1:, 1:].any()
     with pytest.raises(ConfigError, match="attn_bias"):
         vit(locality=1.0)
+    with pytest.raises(ConfigError, match="attn_bias_shared shapes attn_bias, which is off"):
+        vit(attn_bias_shared=True)
+    vit(locality=1.0, attn_form="none")  # has no scores to add anything to

@@ -81,6 +81,11 @@ def test_the_attention_bias_is_interpolated_over_both_tokens() -> None:
     a, b = (resize_tokens(table, 1, (False, 3), (False, 5)) for table in (queries, keys))
     assert torch.allclose(fitted["blocks.1.attn.bias"], a[:, :, None] * b[:, None, :], atol=1e-5)
     assert done.adapted == ["pos_embed", *(f"blocks.{n}.attn.bias" for n in range(3))]
+    shares = replace(other, attn_bias_shared=True)
+    fitted, _ = transfer(weights, Shape(config, 1, CLASSES), Shape(shares, 1, CLASSES), filled(shares))
+    pairs = [(5 * row + column, 5 * row + column + 1) for row in range(5) for column in range(4)]  # right neighbours
+    mean = torch.stack([a[:, one] * b[:, next] for one, next in pairs]).mean(dim=0)
+    assert torch.allclose(fitted["blocks.1.attn.bias"][:, 7, 8], mean, atol=1e-5)
 
 
 def test_a_flat_head_of_another_grid_sums_to_the_same() -> None:

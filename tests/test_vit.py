@@ -17,7 +17,7 @@ from tests.tiny import tiny_model_config
 from vitlab.config import ModelConfig
 from vitlab.config.presets import PRESETS, preset_config
 from vitlab.model import ViT, build_model, count_parameters, parameters_by_part
-from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights
+from vitlab.model.block import Attention, Block, DropPath, Mlp, RmsNorm, attention_weights, shared_by_offset
 
 CLASSES = 7
 POOLS = ("cls", "mean", "flatten")
@@ -44,7 +44,7 @@ def vit(in_channels: int = 3, *, fused: bool = False, **knobs: object) -> Any:
 
 def attention(dim: int, heads: int, width: int | None = None, *, fused: bool = False, **knobs: Any) -> Attention:
     config = ModelConfig(embed_dim=dim, num_heads=heads, head_dim=width, **knobs)
-    module = Attention(config, knobs.pop("tokens", config.grid**2))
+    module = Attention(config, config.grid**2)
     module.fused = fused
     return shaken(module)  # type: ignore[no-any-return]
 
@@ -74,6 +74,50 @@ def test_attention_is_torchs_multihead_attention(heads: int, fused: bool) -> Non
     torch.testing.assert_close(ours(x), expected)
     torch.testing.assert_close(ours.forward_with_weights(x)[0], expected)
     torch.testing.assert_close(ours.forward_with_weights(x)[1], weights)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["patches", "class token"])
+def test_a_shared_bias_is_one_parameter_for_each_offset(first: int) -> None:
+    """Against a table looked up by offset, as in Swin: the sum of the gradients of all pairs that share a number is the
+    gradient of that number, and the mean makes steps of all of them equal."""
+    grid, tokens = 3, 9 + first
+    config = ModelConfig(embed_dim=14, num_heads=2, image_size=21, attn_bias=True, attn_bias_shared=True)
+    ours: Any = shaken(Attention(config, tokens)).train()
+    places = torch.cartesian_prod(torch.arange(grid), torch.arange(grid))
+    offsets = places[None] - places[:, None] + grid - 1
+    numbers = torch.randn(2, 2 * grid - 1, 2 * grid - 1, requires_grad=True)
+    looked_up = numbers[:, offsets[..., 0], offsets[..., 1]]
+    expected = F.pad(looked_up, (first, 0, first, 0))
+    with torch.no_grad():
+        ours.bias.copy_(expected)
+    x = torch.randn(5, tokens, 14)
+    q, k, v = ours.heads(x)
+    torch.testing.assert_close(ours(x), ours.merge(attention_weights(q, k, expected) @ v))
+    down = torch.randn(5, tokens, 14)
+    (gradient,) = torch.autograd.grad((ours(x) * down).sum(), ours.bias)
+    (summed,) = torch.autograd.grad((ours.merge(attention_weights(q, k, expected) @ v) * down).sum(), numbers)
+    pairs = torch.tensor([float(grid - abs(step)) for step in range(1 - grid, grid)])
+    means = summed / (pairs[:, None] * pairs)
+    torch.testing.assert_close(gradient[:, first:, first:], means[:, offsets[..., 0], offsets[..., 1]])
+    if first:
+        assert gradient[:, 0].abs().min() > 0
+        assert not torch.equal(gradient[:, 0, 1], gradient[:, 0, 2])
+
+
+def test_a_shared_bias_stays_shared_and_predicts_as_it_was_trained() -> None:
+    model = vit(image_size=20, patch_size=5, attn_bias=True, attn_bias_shared=True, locality=1.0)
+    for block in model.blocks:
+        with torch.no_grad():
+            block.attn.bias.copy_(shared_by_offset(block.attn.bias, 4))
+    x = pictures(size=20)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(3):
+        F.cross_entropy(model.train()(x), torch.arange(5)).backward()
+        optimizer.step()
+    bias = model.blocks[1].attn.bias.detach()
+    torch.testing.assert_close(bias[:, 0, 5], bias[:, 10, 15])
+    assert not torch.allclose(bias[:, 0, 5], bias[:, 5, 0], atol=1e-4)
+    torch.testing.assert_close(model.train()(x), model.eval()(x))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ class ModelConfig:
     attn_bias: bool = knob(
         False, "Add a learned number to the attention score of each pair of positions, separately for each head."
     )
+    attn_bias_shared: bool = knob(
+        False,
+        "Use the same number for all pairs of positions that lie at the same distance in the same direction (needs "
+        "attn_bias), so that what is learned in one corner holds everywhere.",
+        inert=False,
+    )
     locality: float = knob(
         0.0,
         "How strongly each head looks at a neighbouring patch when training starts (needs attn_bias): head 1 of 4 to "

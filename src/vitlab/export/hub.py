@@ -56,8 +56,8 @@ ANY = Limit(lambda config: True)
 # Missing biases and positions are written as zeros, fixed positions as learned ones, merged attention as qkv.
 FREE = (
     "arch", "image_size", "crop", "patch_size", "embed_dim", "depth", "num_heads", "linear_bias", "mlp_ratio",
-    "pos_embed", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "locality", "cnn_channels",
-    "token_mlp_ratio",
+    "pos_embed", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "locality",
+    "attn_bias_shared", "cnn_channels", "token_mlp_ratio",
 )  # fmt: skip
 COMMON: dict[str, Limit] = {
     **dict.fromkeys(FREE, ANY),

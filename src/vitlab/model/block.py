@@ -5,6 +5,8 @@ Letters in names: B images, N tokens, D embed_dim, h heads, d width of a head.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,33 @@ def attention_weights(q_BhNd: Tensor, k_BhNd: Tensor, bias_hNN: Tensor | None = 
     eq. 1; the bias as in Liu et al. 2021, "Swin Transformer", eq. 4, but one number for each pair of tokens)."""
     scores = (q_BhNd @ k_BhNd.transpose(-2, -1)) * q_BhNd.shape[-1] ** -0.5
     return torch.softmax(scores if bias_hNN is None else scores + bias_hNN, dim=-1)
+
+
+def shared_by_offset(bias_hNN: Tensor, grid: int) -> Tensor:
+    """Each number replaced by the mean over all pairs of patches at the same distance in the same direction, as they
+    share it in Swin (Liu et al. 2021, eq. 4); a class token, which comes first, has no place and keeps its numbers.
+
+    Its gradient is the same mean of gradients, so a table that starts shared stays shared.
+    """
+    diagonals, heads = _diagonals(grid, bias_hNN.device), len(bias_hNN)  # [g g, 2 g - 1]
+    patches = bias_hNN[:, -(grid**2) :, -(grid**2) :]
+    rows_columns = patches.reshape(heads, grid, grid, grid, grid).transpose(2, 3).reshape(heads, grid**2, grid**2)
+    with torch.autocast(bias_hNN.device.type, enabled=False):  # products rather than sums by index: a GPU repeats them
+        means = (diagonals / diagonals.sum(dim=0)).T @ rows_columns @ (diagonals / diagonals.sum(dim=0))
+        spread = diagonals @ means @ diagonals.T
+    shared = spread.view(heads, grid, grid, grid, grid).transpose(2, 3).reshape(patches.shape)
+    if patches.shape == bias_hNN.shape:
+        return shared
+    below = torch.cat([bias_hNN[:, 1:, :1], shared], dim=2)
+    return torch.cat([bias_hNN[:, :1], below], dim=1)
+
+
+@cache
+def _diagonals(grid: int, device: torch.device) -> Tensor:
+    """[g g, 2 g - 1]: 1 where a pair of places on a line of ``grid`` has this offset."""
+    places = torch.arange(grid, device=device)
+    offsets = (places[None] - places[:, None]).flatten() + grid - 1
+    return F.one_hot(offsets, 2 * grid - 1).float()
 
 
 class Attention(nn.Module):
@@ -39,21 +68,29 @@ class Attention(nn.Module):
             self.qkv = nn.Linear(dim, 3 * self.num_heads * self.head_dim, bias=config.linear_bias)
         self.proj = nn.Linear(self.num_heads * self.head_dim, dim, bias=config.linear_bias)
         self.bias = nn.Parameter(torch.zeros(self.num_heads, num_tokens, num_tokens)) if config.attn_bias else None
+        self.shares, self.grid = config.attn_bias and config.attn_bias_shared, config.grid
         self.dropout = nn.Dropout(config.attn_dropout)
+
+    @property
+    def table(self) -> Tensor | None:
+        """What is added to the scores, [h, N, N]. Only while training must `shared_by_offset` say what is shared."""
+        assert self.bias is not None or not self.shares
+        return shared_by_offset(self.bias, self.grid) if self.shares and self.training else self.bias
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
         q, k, v = self.heads(x_BND)
         if self.fused:
             rate = self.dropout.p if self.training else 0.0
-            mask = None if self.bias is None else self.bias.to(q.dtype)
+            table = self.table
+            mask = None if table is None else table.to(q.dtype)
             return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate))
-        return self.merge(self.dropout(attention_weights(q, k, self.bias)) @ v)
+        return self.merge(self.dropout(attention_weights(q, k, self.table)) @ v)
 
     def forward_with_weights(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, and the attention weights [B, h, N, N] before dropout."""
         q, k, v = self.heads(x_BND)
-        weights_BhNN = attention_weights(q, k, self.bias)
+        weights_BhNN = attention_weights(q, k, self.table)
         return self.merge(self.dropout(weights_BhNN) @ v), weights_BhNN
 
     def heads(self, x_BND: Tensor) -> tuple[Tensor, Tensor, Tensor]:

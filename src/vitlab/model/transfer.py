@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitlab.config import ModelConfig
 from vitlab.errors import ConfigError
+from vitlab.model.block import shared_by_offset
 from vitlab.text import few, listed
 
 EMBEDDING = ("patch_embed", "pos_embed", "cls_token")
@@ -146,6 +147,8 @@ def fitted(name: str, given: Tensor | None, own: Tensor, old: Shape, new: Shape)
         return None  # the same numbers would be cut into other heads
     elif name.endswith(".attn.bias"):
         value = resize_tokens(resize_tokens(given, 1, grids(a), grids(b)), 2, grids(a), grids(b))
+        if b.attn_bias_shared:
+            value = shared_by_offset(value, b.grid)
     elif name in ("convs.0.weight", "stages.0.conv.weight"):
         value = adapt_channels(given, 1, new.channels)
     elif first == "head":

@@ -37,6 +37,7 @@ class ViT(nn.Module):
 
     def __init__(self, config: ModelConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
+        check_bias(config)
         self.config = config
         dim, num_patches = config.embed_dim, config.grid**2
         self.num_tokens = num_patches + (config.pool == "cls")
@@ -136,6 +137,15 @@ class ViT(nn.Module):
         mlp = 2 * tokens * dim * config.mlp_hidden
         block = mlp + (attention if config.attn_form != "none" else 0)
         return embedding + config.depth * block + head_multiply_adds(self.head)
+
+
+def check_bias(config: ModelConfig) -> None:
+    """ConfigError for knobs that shape an attention bias which is off."""
+    if config.attn_form == "none" or config.attn_bias:
+        return
+    for name, value in (("locality", config.locality), ("attn_bias_shared", config.attn_bias_shared)):
+        if value:
+            raise ConfigError(f"{name} shapes attn_bias, which is off; add --attn-bias, or turn {name} off")
 
 
 def block_matrices(blocks: nn.Module) -> dict[str, int]:
@@ -251,8 +261,7 @@ def _initialize_bias(attn: Attention, config: ModelConfig, block: int) -> None:
     lie on a circle of one patch around the token; a single head looks at the token itself. In every second block the
     circle is turned by half the angle between two heads, so that four heads see all eight neighbours in turn.
     """
-    if attn.bias is None:
-        raise ConfigError("locality is what attn_bias starts from, which is off; add --attn-bias, or use locality 0")
+    assert attn.bias is not None, "`check_bias` refuses locality without it"
     heads, grid, bias_hNN = config.num_heads, config.grid, attn.bias
     angles_h = (torch.arange(heads) + 0.5 * (block % 2)) * (2 * math.pi / heads)
     radius = 0.0 if heads == 1 else 1.0

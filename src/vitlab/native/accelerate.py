@@ -51,6 +51,7 @@ def lanes(value: int) -> bool:
 
 BLOCKS: dict[str, Known] = {
     **dict.fromkeys(("embed_dim", "depth", "num_heads", "head_dim", "attn_form", "attn_bias", "norm", "act"), anything),
+    "attn_bias_shared": anything,
     **dict.fromkeys(("linear_bias", "mlp_ratio", "mlp_last_gelu", "dropout", "attn_dropout"), anything),
     "drop_path": lambda rate: rate == 0.0,
 }
@@ -239,7 +240,7 @@ def weights_of(block: Block) -> list[Tensor | None]:
     if block.attn is not None:
         mix = block.attn.q if block.attn.merged else block.attn.qkv
         attention = [*gain_and_offset(block.norm1), mix.weight, mix.bias]
-        attention += [block.attn.proj.weight, block.attn.proj.bias, block.attn.bias]
+        attention += [block.attn.proj.weight, block.attn.proj.bias, block.attn.table]
     mlp = [block.mlp.fc1.weight, block.mlp.fc1.bias, block.mlp.fc2.weight, block.mlp.fc2.bias]
     return [*attention, *gain_and_offset(block.norm2), *mlp]
 

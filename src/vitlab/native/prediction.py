@@ -43,7 +43,7 @@ POOL_CODES = {"cls": 0, "mean": 1, "flatten": 2}
 NETWORK: dict[str, Known] = {
     **dict.fromkeys(("image_size", "crop", "patch_size", "patch_overlap", "pos_embed", "pool"), anything),
     **dict.fromkeys(("embed_dim", "depth", "num_heads", "head_dim", "attn_form", "attn_bias", "norm", "act"), anything),
-    **dict.fromkeys(("linear_bias", "mlp_ratio", "mlp_last_gelu"), anything),
+    **dict.fromkeys(("attn_bias_shared", "linear_bias", "mlp_ratio", "mlp_last_gelu"), anything),
     **dict.fromkeys(("dropout", "attn_dropout", "head_dropout", "drop_path"), anything),
     "head_hidden": anything,  # torch computes a head of several layers
 }
