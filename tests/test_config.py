@@ -29,7 +29,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         head_dim=11, attn_form="none", attn_bias=True, norm="rms", act="relu2", linear_bias=False,
         mlp_ratio=4.0, mlp_last_gelu=True, pool="cls", head_hidden=(13, 11), pos_embed="sincos", dropout=0.1,
         attn_dropout=0.1, head_dropout=0.1, drop_path=0.1, init="keras", cnn_channels=(5, 7),
-        token_mlp_ratio=0.7, locality=1.5, attn_bias_shared=True,
+        token_mlp_ratio=0.7, locality=1.5, attn_bias_shared=True, patch_init="white",
     ),
     "optim": dict(
         optimizer="muon", muon_lr=0.01, muon_momentum=0.8, muon_weight_decay=0.2, lr=2e-3, min_lr=1e-4,

@@ -256,15 +256,8 @@ def test_an_answer_that_is_not_a_number_is_reported(page: Page, tmp_path: Path, 
 # Knobs with which the page computes nothing: for training only, those that show in the shapes of the weights, and
 # those of networks that the page refuses.
 UNUSED = {
-    "mlp_ratio",
-    "dropout",
-    "attn_dropout",
-    "head_dropout",
-    "drop_path",
-    "init",
-    "locality",
-    "attn_bias_shared",
-    "token_mlp_ratio",
+    *("mlp_ratio", "token_mlp_ratio", "dropout", "attn_dropout", "head_dropout", "drop_path"),
+    *("init", "patch_init", "locality", "attn_bias_shared"),
 }
 
 

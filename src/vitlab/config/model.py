@@ -125,6 +125,12 @@ class ModelConfig:
         "starts as it ends in trained networks: each token looks at tokens like itself. keras: with Keras' Glorot "
         "limits, which the seed presets need.",
     )
+    patch_init: Literal["random", "white"] = knob(
+        "random",
+        "How the patch embedding starts. random: as init says. white: from the training images, so that the numbers of "
+        "a token are uncorrelated and equally large; faint details of a patch are then learned as fast as its colour.",
+        inert="random",
+    )
     cnn_channels: tuple[int, ...] = knob(
         (32, 64),
         "Channels of a CNN: one number per convolution; for resnet, of the first convolution and then per stage.",

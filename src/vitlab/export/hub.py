@@ -57,7 +57,7 @@ ANY = Limit(lambda config: True)
 FREE = (
     "arch", "image_size", "crop", "patch_size", "embed_dim", "depth", "num_heads", "linear_bias", "mlp_ratio",
     "pos_embed", "dropout", "attn_dropout", "head_dropout", "drop_path", "init", "locality",
-    "attn_bias_shared", "cnn_channels", "token_mlp_ratio",
+    "attn_bias_shared", "patch_init", "cnn_channels", "token_mlp_ratio",
 )  # fmt: skip
 COMMON: dict[str, Limit] = {
     **dict.fromkeys(FREE, ANY),

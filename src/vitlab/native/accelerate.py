@@ -68,7 +68,7 @@ READOUT: dict[str, Known] = {
 }
 TABLES: dict[str, Mapping[str, Known]] = {"the blocks": BLOCKS, "the embedding": EMBEDDING, "the head": READOUT}
 # Fields that change nothing in what a ViT computes: how weights start, and the knobs of other networks.
-UNRELATED = frozenset({"arch", "init", "locality", "cnn_channels", "token_mlp_ratio"})
+UNRELATED = frozenset({"arch", "init", "locality", "patch_init", "cnn_channels", "token_mlp_ratio"})
 
 
 def unknown_to(table: Mapping[str, Known], config: ModelConfig) -> str | None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from vitlab.config import RunConfig, TrainConfig
 from vitlab.config.class_weight import for_classes
@@ -21,9 +23,11 @@ from vitlab.data.rehearsal import Rehearsal, rehearse
 from vitlab.data.splits import Labels, Weights, weigh
 from vitlab.errors import ConfigError, OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
-from vitlab.model import Network, build_model, parameters_by_part
+from vitlab.model import Mixer, Network, ViT, build_model, parameters_by_part
 from vitlab.model.transfer import frozen_parameters
+from vitlab.model.whiten import whiten
 from vitlab.native.accelerate import accelerate
+from vitlab.randomness import numpy_generator
 from vitlab.ranks import ALONE, Ranks
 from vitlab.runs.start import Source, Start, start_from, validation_cut
 from vitlab.text import counted, few, percent
@@ -31,6 +35,8 @@ from vitlab.training.augment import check_flip
 from vitlab.training.preprocess import Preprocess
 from vitlab.training.selftest import check_device
 from vitlab.training.step import Task
+
+SOME = 2000  # images whose patches say how a patch embedding should start
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ def prepare(
     with private_randomness(machine.device):
         seed_torch(config.train.seed, "init")
         plain = build_model(config.model, card.channels, len(card.classes))
+        if start is None and config.model.patch_init == "white" and isinstance(plain, ViT | Mixer):
+            whiten(plain.patch_embed, config.model, some_inputs(config, dataset))
     if ranks.several:
         refuse_batch_norm(plain)
     frozen_parameters(plain, config.optim.freeze)  # refuses a part that this network does not have
@@ -177,6 +185,13 @@ def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
     assert card.std is not None, "a loaded card always has a standard deviation"
     mean, std = (card.mean, card.std) if config.data.normalize else ((0.0,) * card.channels, (1.0,) * card.channels)
     return Preprocess(config.model.image_size, mean, std, config.model.input_side)
+
+
+def some_inputs(config: RunConfig, dataset: Dataset) -> Tensor:
+    """A few training images, drawn with the seed, as the network reads them: [B, C, side, side]."""
+    images = dataset.train.images
+    order = numpy_generator(config.train.seed, "some").permutation(len(images))[:SOME]
+    return make_preprocess(config, dataset)(torch.from_numpy(np.ascontiguousarray(images[np.sort(order)])))
 
 
 def data_line(dataset: Dataset) -> str:

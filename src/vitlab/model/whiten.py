@@ -1,0 +1,37 @@
+"""A patch embedding that starts as a whitening of training patches.
+
+Letters in names: P numbers of a patch, D embed_dim, R the smaller of both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vitlab.config import ModelConfig
+from vitlab.model.patches import patchify
+
+FLOOR = 0.01  # added to each variance, as a share of their mean: the faintest components are mostly noise
+
+
+@torch.no_grad()
+def whiten(embed: nn.Linear, config: ModelConfig, images_BCHW: Tensor) -> None:
+    """Let ``embed``, of P numbers to D, start such that over the patches of these preprocessed images its outputs have
+    mean 0, mean square 1 and no correlation, up to FLOOR and to what is lost where D is not P.
+
+    W = sqrt(D / R) Q (L + floor)^-1/2 V^T with the R largest eigenvalues L and eigenvectors V of the patches'
+    covariance, and Q a random matrix [D, R] with orthonormal columns, from torch's global generator. Page 2018, "How to
+    Train Your ResNet 8: Bag of Tricks", starts the first convolution of a CNN like this.
+    """
+    cut = config.patch_size, config.patch_overlap, config.margin
+    patches_MP = patchify(images_BCHW, *cut).flatten(0, 1).double()
+    mean_P = patches_MP.mean(dim=0)
+    covariance_PP = (patches_MP - mean_P).T @ (patches_MP - mean_P) / len(patches_MP)
+    values_P, vectors_PP = torch.linalg.eigh(covariance_PP)  # ascending
+    dim, rank = embed.out_features, min(embed.weight.shape)
+    floor = FLOOR * values_P.mean().clamp_min(1e-6)
+    scaled_RP = ((dim / rank / (values_P[-rank:].clamp_min(0.0) + floor)).sqrt() * vectors_PP[:, -rank:]).T
+    turn_DR, _ = torch.linalg.qr(torch.randn(dim, rank, dtype=torch.float64))
+    weight_DP = turn_DR @ scaled_RP
+    embed.weight.copy_(weight_DP)
+    embed.bias.copy_(-(weight_DP @ mean_P))
