@@ -1,11 +1,12 @@
 """Train the networks that come with vitlab, and write them with their cards into src/vitlab/zoo.
 
-    python -m release.zoo               all of them, in a quarter of an hour on two cores
+    python -m release.zoo               all of them, in half an hour on two cores
     python -m release.zoo mnist-fast    only some
 
-It needs a checkout without uncommitted changes, because environment.json names the commit. The same commit, processor,
-threads and versions give the same weights. Each folder is what `vitlab train --keep-epochs` wrote, without checkpoints;
-no file is changed, so its digests hold. With the epochs, 0.3 to 3.6 MB a network, the page shows how it learned.
+CIFAR-10 may also be a file, `--cifar10 FILE.npz`, of which the network then names the place. It needs a checkout without uncommitted changes, because environment.json names the commit. The same commit, processor,
+threads and versions give the same weights. Each folder is what `vitlab train` wrote, without checkpoints; no file is
+changed, so its digests hold. The page shows how a network learned where its epochs were kept, which takes 0.3 to 3.6 MB;
+those of `cifar` would take 40.
 """
 
 from __future__ import annotations
@@ -22,14 +23,20 @@ from vitlab.runs import zoo
 from vitlab.runs.check import check_run
 from vitlab.runs.session import git_commit
 
-# Name -> preset and data set.
-RECIPES = {"mnist": ("small", "mnist"), "mnist-fast": ("fast", "mnist"), "fashion": ("fashion", "fashion-mnist")}
+# Name -> preset and data set, and whether to keep its epochs.
+RECIPES = {
+    "mnist": ("small", "mnist", True),
+    "mnist-fast": ("fast", "mnist", True),
+    "fashion": ("fashion", "fashion-mnist", True),
+    "cifar": ("cifar", "cifar10", False),
+}
 
 
 def main() -> None:
     """Train, copy, check and describe."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"{', '.join(RECIPES)} [all of them]")
+    parser.add_argument("--cifar10", metavar="FILE", default="cifar10", help="CIFAR-10 as an .npz file")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(RECIPES):
         raise SystemExit(f"zoo: there is no recipe for {', '.join(sorted(unknown))}")
@@ -37,14 +44,14 @@ def main() -> None:
         raise SystemExit("zoo: commit your changes first; the networks name the commit that made them")
     for name in arguments.names or RECIPES:
         with tempfile.TemporaryDirectory(prefix="vitlab-zoo-") as place:
-            publish(train(name, Path(place)), name)
+            publish(train(name, Path(place), arguments.cifar10), name)
     make_zoo.write()
 
 
-def train(name: str, place: Path) -> Path:
+def train(name: str, place: Path, cifar10: str) -> Path:
     """The folder of a new run of this recipe, in ``place``."""
-    preset, data = RECIPES[name]
-    run = vitlab.train(preset, data=data, keep_epochs=True, out=place / name)
+    preset, data, keep = RECIPES[name]
+    run = vitlab.train(preset, data=cifar10 if data == "cifar10" else data, keep_epochs=keep, out=place / name)
     print(f"{name}: {run.result!r}, commit {run.folder.environment()['git_commit']}", flush=True)
     return run.path
 
@@ -53,7 +60,7 @@ def publish(run: Path, name: str) -> None:
     """Copy a run's files into the package; SystemExit if the copy is not whole."""
     target = zoo.ZOO / name
     shutil.rmtree(target / zoo.EPOCHS, ignore_errors=True)  # of another training, maybe with more of them
-    files.make_folder(target / zoo.EPOCHS)
+    files.make_folder(target / zoo.EPOCHS if files.exists(run / zoo.EPOCHS) else target)
     for file in zoo.files_of(run):
         shutil.copyfile(run / file, target / file)
     if bad := [one for one in check_run(target) if one.state != "ok"]:

@@ -104,7 +104,7 @@ def starting_config(
 
 def load(path: str | os.PathLike[str]) -> Run:
     """Open a run, finished or not: its path, its name in runs/, or a network that comes with vitlab, such as "mnist",
-    "mnist-fast" and "fashion". RunError if there is none.
+    "fashion" and "cifar". RunError if there is none.
 
     >>> path = vitlab.train("fast", data="digits", epochs=1, progress=False).path
     >>> run = vitlab.load(path)
