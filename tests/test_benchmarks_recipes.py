@@ -67,8 +67,16 @@ def test_the_verdict_lists_every_contestant(tmp_path: Path) -> None:
     assert "| 99.10 ± 0.10 | +0.30 ± 0.17 |" in ours  # 0.0, 0.3 and 0.6: 0.3 / sqrt(3)
     assert "| 98.80 ± 0.20 |  |" in theirs
     assert ours.endswith("| 3.0 (3.0 to 3.0) | 3.0 (3.0 to 3.0) |")  # to the end, and to 99.0 %
-    assert "| never |" in theirs  # 99.5 %
+    assert "s to 98 % | s to 99 % | times faster" in lines[0]  # 99.5 %, which none reached, is left out
     assert "3 seeds each, ± standard deviation over them." in lines
+    one_is_better = [run_of("a", 0, [0.996], 1.0), run_of("b", 0, [0.99], 1.0)]
+    assert verdict.table(one_is_better, against="b").splitlines()[3].split(" | ")[-4:-2] == ["1.0", "never"]
+
+
+def test_a_table_of_photos_has_no_columns_about_digits() -> None:
+    runs = [run_of(name, seed, [0.88 + seed / 100], 1.0) for seed in range(3) for name in "ab"]
+    head = verdict.table(runs, against="b").splitlines()[0]
+    assert head.endswith("| lowest | training s | images/s | times faster |")
 
 
 def test_throughput_is_images_by_seconds_or_what_keras_says() -> None:
