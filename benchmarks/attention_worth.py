@@ -10,7 +10,7 @@ networks share everything but how patches exchange information:
     attention       the recipe as it is
     its mean        the same trained network, but each head's weights are their mean over training images
     MLP-Mixer       dense layers along the patches instead of attention (arch mixer)
-    none            patches meet only in the head, which sees all of them
+    none            patches meet only in the head, which reads all of them or their mean
 
 All are trained for the same number of epochs, so those without attention take less time. Each run is a separate process
 (benchmarks/contestant.py); all networks run with one seed before any runs with the next. The file is saved after each
@@ -43,7 +43,8 @@ RECIPES: dict[tuple[str, str], str] = {
     ("clothes", "3 s"): "fast/data=fashion-mnist/flip=true/rotate=4/shear=3/shift=1",
     ("clothes", "1 min"): "fashion",
     ("photos", "3 s"): f"fast/{PHOTOS}/epochs=0.75",
-    ("photos", "1 min"): "colour/data=cifar10.npz/val_fraction=0/epochs=6",
+    ("photos", "1 min"): "colour/data=cifar10.npz/val_fraction=0/epochs=8",
+    ("photos", "10 min"): "cifar/data=cifar10.npz",
 }
 # What stands for attention, and how: knobs that change the recipe, or the accuracy to read from the recipe's own run.
 VARIANTS: dict[str, str] = {

@@ -142,7 +142,13 @@ def test_parts_that_the_kernels_do_not_know_are_torchs_and_are_named(knobs: Any,
 @pytest.mark.usefixtures("float_kernel")
 @pytest.mark.parametrize(
     ("knobs", "torchs"),
-    [(dict(), 1), (dict(head_dropout=0.2), 2), (dict(pool="cls"), 2), (dict(kernels="plain"), 2)],
+    [
+        (dict(), 1),
+        (dict(pool="mean"), 1),
+        (dict(head_dropout=0.2), 2),
+        (dict(pool="cls"), 2),
+        (dict(kernels="plain"), 2),
+    ],
     ids=str,
 )
 def test_torch_keeps_to_one_thread_where_the_kernels_compute_the_whole_network(
@@ -195,11 +201,18 @@ def test_the_network_is_the_same_with_the_kernel(pool: Any, form: Any, norm: Any
 
 @pytest.mark.usefixtures("float_kernel")
 @pytest.mark.parametrize(
-    ("form", "norm", "act"), [("qkv", "layer", "gelu"), ("merged", "rms", "relu2"), ("none", "layer", "relu2")]
+    ("form", "norm", "act", "pool"),
+    [
+        ("qkv", "layer", "gelu", "flatten"),
+        ("merged", "rms", "relu2", "flatten"),
+        ("none", "layer", "relu2", "flatten"),
+        ("qkv", "layer", "gelu", "mean"),
+        ("merged", "rms", "relu2", "mean"),
+    ],
 )
-def test_in_fp32_it_is_the_same_up_to_rounding(form: Any, norm: Any, act: Any, tmp_path: Path) -> None:
+def test_in_fp32_it_is_the_same_up_to_rounding(form: Any, norm: Any, act: Any, pool: Any, tmp_path: Path) -> None:
     heads = 1 if form == "merged" else 3
-    knobs = CALM | dict(precision="fp32", pool="flatten", attn_form=form, norm=norm, act=act, num_heads=heads)
+    knobs = CALM | dict(precision="fp32", pool=pool, attn_form=form, norm=norm, act=act, num_heads=heads)
     data = write_npz(tmp_path / "glyphs.npz")
     made = [
         prepare.prepare(tiny_config(data, **knobs, kernels=kernels), lambda note: None) for kernels in ("auto", "plain")

@@ -63,7 +63,7 @@ EMBEDDING: dict[str, Known] = {
 READOUT: dict[str, Known] = {
     **dict.fromkeys(("norm", "head_dropout"), anything),  # dropped numbers are torch's: see NativeViT.forward
     "embed_dim": lanes,
-    "pool": lambda pool: pool == "flatten",
+    "pool": lambda pool: pool != "cls",
     "head_hidden": lambda widths: widths == (),
 }
 TABLES: dict[str, Mapping[str, Known]] = {"the blocks": BLOCKS, "the embedding": EMBEDDING, "the head": READOUT}
@@ -193,8 +193,13 @@ class NativeViT(ViT):
             return super().forward(images_BCHW)
         x_BND = self.through_blocks(self.tokens(images_BCHW)).to(self.kernels.library.dtype)
         dense = cast(nn.Linear, self.head[-1])
+        weight = dense.weight
+        if (
+            self.config.pool == "mean"
+        ):  # the mean of all tokens, then W, is all tokens side by side, then W / N for each
+            weight = (weight / self.num_tokens).repeat(1, self.num_tokens)
         return ops.readout(
-            x_BND, *gain_and_offset(self.norm), dense.weight, dense.bias, self.config.norm == "rms", self.kernels
+            x_BND, *gain_and_offset(self.norm), weight, dense.bias, self.config.norm == "rms", self.kernels
         )
 
     def tokens(self, images_BCHW: Tensor) -> Tensor:
