@@ -5,12 +5,12 @@
     python -m benchmarks.throughput --show benchmarks/results/NAME.json
 
 Real training steps on MNIST; presets take turns of half a second. For the presets that occur both with our kernels and
-with torch's operations (`small small/kernels=plain`), a second table says how much faster the kernels are. The
-instructions of a lesser processor:
+with torch's operations (`small small/kernels=plain`), a second table says how much faster the kernels are. These
+variables limit everything to AVX2:
 
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.throughput ...
 
- A "step" is everything: gather the batch,
+A "step" is everything: gather the batch,
 preprocess, augment, forward, loss, backward, optimizers, bookkeeping. "Without input" is `train_step` on one batch
 that is already preprocessed and augmented. A preset can have knobs: `small/precision=fp32`.
 
