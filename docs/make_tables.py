@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    attention_worth,
     cluster,
     cold_start,
     corrections,
@@ -41,6 +42,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 FIRST_SCREEN = RESULTS / "duel-xeon-2-threads.json"  # the duel in the README's table
 # By how the file's name begins; files of duels and validation runs have names of all kinds.
 REPORTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "attention-worth": attention_worth.report,
     "cluster": cluster.report,
     "cold-start": cold_start.report,
     "corrections": corrections.report,
