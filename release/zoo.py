@@ -1,12 +1,13 @@
 """Train the networks that come with vitlab, and write them with their cards into src/vitlab/zoo.
 
-    python -m release.zoo               all of them, in half an hour on two cores
+    python -m release.zoo               all of them, in twenty minutes on two cores
     python -m release.zoo mnist-fast    only some
 
-CIFAR-10 may also be a file, `--cifar10 FILE.npz`, of which the network then names the place. It needs a checkout without uncommitted changes, because environment.json names the commit. The same commit, processor,
-threads and versions give the same weights. Each folder is what `vitlab train` wrote, without checkpoints; no file is
-changed, so its digests hold. The page shows how a network learned where its epochs were kept, which takes 0.3 to 3.6 MB;
-those of `cifar` would take 40.
+CIFAR-10 may also be a file, `--cifar10 FILE.npz`; the network's files then name its place. The checkout must have no
+uncommitted changes, because environment.json names the commit. The same commit, processor, threads and versions give
+the same weights. Each folder is what `vitlab train` wrote, without checkpoints; no file is changed, so its digests
+hold. The page shows how a network learned if its epochs were kept, which takes 0.3 to 3.6 MB; those of `cifar` would
+take 17.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RECIPES = {
     "mnist": ("small", "mnist", True),
     "mnist-fast": ("fast", "mnist", True),
     "fashion": ("fashion", "fashion-mnist", True),
-    "cifar": ("cifar", "cifar10", False),
+    "cifar": ("colour", "cifar10", False),
 }
 
 
