@@ -90,6 +90,8 @@ def test_table_and_picture_compare_runs_of_the_same_seed(tmp_path: Path) -> None
         "| digits, 3 s | MLP-Mixer | 98.50 ± 0.00 | +0.00 ± 0.50 | 3.0 (75 %) |",
         "| digits, 3 s | none | 96.00 | -2.00 | 1.0 (25 %) |",
     ]
+    unfinished = attention_worth.report({"runs": [one for one in runs if one["contestant"] != mixer]}).splitlines()
+    assert unfinished[4] == "| digits, 3 s | MLP-Mixer |  |  |  |"
     write_json(tmp_path / "runs.json", {"runs": runs})
     attention_worth.draw({"runs": runs}, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
