@@ -32,7 +32,8 @@ def embedded(dim: int, inputs: Tensor) -> Tensor:
     """The tokens that a white embedding makes of these images, [patches, D]."""
     embed = nn.Linear(SIZE, dim)
     whiten(embed, CONFIG, inputs)
-    return embed(patchify(inputs, 5, 1)).flatten(0, 1).detach()
+    tokens: Tensor = embed(patchify(inputs, 5, 1))
+    return tokens.flatten(0, 1).detach()
 
 
 @pytest.mark.parametrize("dim", [13, SIZE, 131])
@@ -67,7 +68,8 @@ def test_a_run_starts_white_by_its_seed(arch: str, tmp_path: Path) -> None:
     data = write_npz(tmp_path / "glyphs.npz")
 
     def weight(**knobs: Any) -> Tensor:
-        return prepare(tiny_config(data, arch=arch, **knobs), lambda line: None).model.patch_embed.weight.detach()
+        model: Any = prepare(tiny_config(data, arch=arch, **knobs), lambda line: None).model
+        return model.patch_embed.weight.detach().clone()  # type: ignore[no-any-return]
 
     first, again, other, plain = (
         weight(patch_init=how, seed=seed) for how, seed in (("white", 3), ("white", 3), ("white", 5), ("random", 3))

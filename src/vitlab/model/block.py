@@ -68,14 +68,15 @@ class Attention(nn.Module):
             self.qkv = nn.Linear(dim, 3 * self.num_heads * self.head_dim, bias=config.linear_bias)
         self.proj = nn.Linear(self.num_heads * self.head_dim, dim, bias=config.linear_bias)
         self.bias = nn.Parameter(torch.zeros(self.num_heads, num_tokens, num_tokens)) if config.attn_bias else None
-        self.shares, self.grid = config.attn_bias and config.attn_bias_shared, config.grid
+        self.shares, self.grid = config.attn_bias_shared, config.grid
         self.dropout = nn.Dropout(config.attn_dropout)
 
     @property
     def table(self) -> Tensor | None:
         """What is added to the scores, [h, N, N]. Only while training must `shared_by_offset` say what is shared."""
-        assert self.bias is not None or not self.shares
-        return shared_by_offset(self.bias, self.grid) if self.shares and self.training else self.bias
+        if self.bias is None or not (self.shares and self.training):
+            return self.bias
+        return shared_by_offset(self.bias, self.grid)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
