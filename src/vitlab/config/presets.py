@@ -141,7 +141,7 @@ PRESETS: dict[str, Preset] = {
         ),
         about="the quickest ViT to 99.0 %: 25 overlapping patches, two blocks with merged attention, less than two "
         "epochs.",
-        expected="99.14 +- 0.08 % (5 seeds) after 3 to 5 seconds of training on two cores.",
+        expected="99.14 +- 0.08 % (5 seeds) after 2 to 5 seconds of training on two cores.",
     ),
     "accurate": Preset(
         RECIPE.with_knobs(
