@@ -213,6 +213,7 @@ def test_the_network_is_the_same_with_the_kernel(pool: Any, form: Any, norm: Any
 def test_in_fp32_it_is_the_same_up_to_rounding(form: Any, norm: Any, act: Any, pool: Any, tmp_path: Path) -> None:
     heads = 1 if form == "merged" else 3
     knobs = CALM | dict(precision="fp32", pool=pool, attn_form=form, norm=norm, act=act, num_heads=heads)
+    knobs |= dict(attn_bias=True, attn_bias_shared=pool == "mean")
     data = write_npz(tmp_path / "glyphs.npz")
     made = [
         prepare.prepare(tiny_config(data, **knobs, kernels=kernels), lambda note: None) for kernels in ("auto", "plain")
