@@ -31,7 +31,7 @@ def images(count: int = 211) -> Tensor:
 def embedded(dim: int, inputs: Tensor) -> Tensor:
     """The tokens that a white embedding makes of these images, [patches, D]."""
     embed = nn.Linear(SIZE, dim)
-    whiten(embed, CONFIG, inputs)
+    whiten(embed, CONFIG, inputs.split(83))
     tokens: Tensor = embed(patchify(inputs, 5, 1))
     return tokens.flatten(0, 1).detach()
 
@@ -59,7 +59,7 @@ def test_as_many_numbers_as_components_are_uncorrelated_and_equally_large() -> N
 
 def test_images_that_are_all_the_same_do_not_matter() -> None:
     same, embed = torch.full((3, 2, 10, 10), 0.7), nn.Linear(50, 13)
-    whiten(embed, replace(CONFIG, patch_overlap=0), same)
+    whiten(embed, replace(CONFIG, patch_overlap=0), [same])
     assert embed(patchify(same, 5)).abs().max() < 1e-2
 
 

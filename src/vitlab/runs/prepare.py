@@ -37,6 +37,7 @@ from vitlab.training.selftest import check_device
 from vitlab.training.step import Task
 
 SOME = 2000  # images whose patches say how a patch embedding should start
+SOME_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,13 @@ def make_preprocess(config: RunConfig, dataset: Dataset) -> Preprocess:
     return Preprocess(config.model.image_size, mean, std, config.model.input_side)
 
 
-def some_inputs(config: RunConfig, dataset: Dataset) -> Tensor:
-    """A few training images, drawn with the seed, as the network reads them: [B, C, side, side]."""
-    images = dataset.train.images
-    order = numpy_generator(config.train.seed, "some").permutation(len(images))[:SOME]
-    return make_preprocess(config, dataset)(torch.from_numpy(np.ascontiguousarray(images[np.sort(order)])))
+def some_inputs(config: RunConfig, dataset: Dataset) -> Iterator[Tensor]:
+    """Some training images, drawn with the seed, as the network reads them: batches of [B, C, side, side]."""
+    images, preprocess = dataset.train.images, make_preprocess(config, dataset)
+    chosen = np.sort(numpy_generator(config.train.seed, "some").permutation(len(images))[:SOME])
+    for first in range(0, len(chosen), SOME_AT_ONCE):
+        batch = np.ascontiguousarray(images[chosen[first : first + SOME_AT_ONCE]])
+        yield preprocess(torch.from_numpy(batch))
 
 
 def data_line(dataset: Dataset) -> str:
