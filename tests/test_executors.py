@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +15,11 @@ import pytest
 
 from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
+from tests.waiting import PATIENCE_SECONDS, wait_for
 from vitlab import RunConfig, RunFolder, train_run
 from vitlab.files import sha256
 from vitlab.studies.executors.local import LocalExecutor
 from vitlab.studies.unit import Ending, Unit, share, tail
-
-PATIENCE_SECONDS = 90.0
 
 
 def unit(path: Path, name: str, config: RunConfig) -> Unit:
@@ -35,13 +33,6 @@ def all_ended(executor: LocalExecutor, count: int) -> dict[str, int]:
     while len(endings) < count and time.monotonic() < until:
         endings += executor.ended(1.0)
     return {ending.unit.name: ending.code for ending in endings}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < until, "this takes too long"
-        time.sleep(0.02)
 
 
 def trained(folder: Path) -> bool:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from tests.command import finish, snapshot, vitlab
 from tests.command import start as begin
 from tests.test_train import copy, equal, make_model, make_task, timeless
 from tests.tiny import tiny_config, write_npz
+from tests.waiting import wait_for
 from vitlab import RunConfig, train_run
 from vitlab.advice import for_the_command_line
 from vitlab.cli.launch import Ended, conclude
@@ -274,15 +274,6 @@ def test_one_rank_says_what_happened(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 # --- Real processes
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> float:
-    """Wait until ``what`` holds; the seconds that it took."""
-    began = time.monotonic()
-    while not what():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def train_in_threads(config: RunConfig, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

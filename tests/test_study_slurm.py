@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from tests import toy_slurm
 from tests.killing import trace
 from tests.tiny import tiny_config, write_npz
+from tests.waiting import wait_for
 from vitlab.errors import ConfigError
 from vitlab.files import read_json, sha256
 from vitlab.runs.session import train_run
@@ -25,7 +24,6 @@ from vitlab.studies.executors.slurm import SlurmExecutor, parse_options
 from vitlab.studies.grid import Study, make_cells
 from vitlab.studies.unit import Unit
 
-PATIENCE_SECONDS = 120.0
 RESULTS = ("cell", "seed", "status", "test_top1", "val_top1", "params", "run", "attempts")
 
 
@@ -36,13 +34,6 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = toy_slurm.install(tmp_path / "slurm")
     monkeypatch.setenv("PATH", f"{made}{os.pathsep}{os.environ['PATH']}")
     return tmp_path / "slurm" / "state"
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < until, "this takes too long"
-        time.sleep(0.05)
 
 
 def test_an_array_outlives_its_study_and_a_preempted_run_continues(toy: Path, tmp_path: Path) -> None:
