@@ -127,5 +127,6 @@ def sprite(images: Any) -> bytes:
     laid = sheet.reshape(rows, COLUMNS, side, side, channels).swapaxes(1, 2)
     pixels = laid.reshape(rows * side, COLUMNS * side, channels)
     file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(file, "PNG", compress_level=9)
+    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    picture.save(file, "PNG", compress_level=7)  # 9 takes eight times as long and saves 1 %
     return file.getvalue()
