@@ -93,6 +93,34 @@ def test_colour_images_are_mirrored_where_nothing_forbids_it() -> None:
     assert line.endswith("training images are not mirrored (--flip)")
 
 
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs"),
+    [(None, 256, 14), (60_000, 256, 14), (21_000, 256, 14), (18_000, 128, 14), (8000, 64, 14), (3000, 64, 24),
+     (300, 64, 200), (3, 64, 200)],
+)  # fmt: skip
+def test_few_images_get_smaller_batches_then_more_epochs(images: int | None, batch: int, epochs: float) -> None:
+    """Of 3,000 images a tenth is for validation: 43 batches of 64 in an epoch, so 24 epochs make 1,032 steps."""
+    config, line = fitted(None, {}, Shape(28, 28, 1, images=images))
+    assert (config.train.batch_size, config.train.epochs) == (batch, epochs)
+    assert config.optim.warmup_epochs == pytest.approx(epochs / 14, abs=0.01)
+    said = f"{images} are few: {epochs} epochs in batches of {batch} (--epochs, --batch-size)"
+    assert line.endswith(said) == (batch < 256)
+    for name in ("small", "fast"):  # a preset that you name stays as it is
+        assert fitted(preset_config(name), {}, Shape(28, 28, 1, images=images))[0] == preset_config(name)
+
+
+def test_few_images_change_no_knob_that_you_set() -> None:
+    few = Shape(28, 28, 1, images=300)
+    config, line = fitted(None, {"epochs": 3.0}, few)
+    assert (config.train.batch_size, config.train.epochs, config.optim.warmup_epochs) == (64, 3, 1)
+    assert "3 epochs in batches of 64" in line
+    config, _ = fitted(None, {"batch_size": 31, "warmup_epochs": 0.5}, few)
+    assert (config.train.batch_size, config.train.epochs, config.optim.warmup_epochs) == (31, 112, 0.5)
+    config, line = fitted(None, {"batch_size": 31, "epochs": 2.0}, few)
+    assert config == preset_config("small").with_knobs(batch_size=31, epochs=2.0)
+    assert "few" not in line
+
+
 def test_what_you_set_is_never_changed() -> None:
     knobs = {"image_size": 48, "patch_size": 3, "patch_overlap": 0, "shift": 7.0, "crop": 47, "flip": False}
     config, line = fitted(None, knobs, Shape(500, 375, 3))
@@ -131,15 +159,22 @@ def test_presets_keep_their_digests(name: str) -> None:
 def test_a_look_at_a_set_of_the_catalogue_reads_nothing() -> None:
     assert glance("mnist") == Shape(28, 28, 1, may_flip=False)
     assert glance("cifar10") == Shape(32, 32, 3, may_flip=True)
+    assert glance("digits") == Shape(8, 8, 1, may_flip=False, images=len(vitlab.load_dataset("digits").train))
+
+
+def test_a_look_at_a_table_of_pixels_counts_its_lines(tmp_path: Path) -> None:
+    lines = [",".join(["3"] + ["7"] * 49)] * 11
+    (tmp_path / "pixels.csv").write_text("\n".join([",".join(["label", *map(str, range(49))]), *lines, ""]))
+    assert glance(tmp_path / "pixels.csv") == Shape(7, 7, 1, images=11)
 
 
 def test_a_look_at_an_npz_file_sees_size_and_colour(tmp_path: Path) -> None:
-    assert glance(write_colour(tmp_path / "a.npz", 31)) == Shape(31, 31, 3)
+    assert glance(write_colour(tmp_path / "a.npz", 31)) == Shape(31, 31, 3, images=23)
     grey = np.repeat(colours(7, 11, 13)[..., :1], 3, axis=3)
     np.savez(tmp_path / "grey.npz", images=grey, labels=np.zeros(7, int))
-    assert glance(tmp_path / "grey.npz") == Shape(11, 13, 1)  # grey that is stored as colour
+    assert glance(tmp_path / "grey.npz") == Shape(11, 13, 1, images=7)  # grey that is stored as colour
     np.savez_compressed(tmp_path / "flat.npz", x_train=grey[..., 0], y_train=np.zeros(7, int))
-    assert glance(tmp_path / "flat.npz") == Shape(11, 13, 1)
+    assert glance(tmp_path / "flat.npz") == Shape(11, 13, 1, images=7)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 nonsense"])
@@ -156,7 +191,7 @@ def test_a_look_at_a_folder_takes_the_usual_size_and_any_colour(tmp_path: Path) 
         side = (70, 50) if number < 4 else (30, 20)
         pixels = colours(1, *side)[0] if number == 2 else np.full((*side, 3), 40 * number, np.uint8)
         put(tmp_path, {f"{'ab'[number % 2]}/{number}.png": encoded(pixels)})
-    assert glance(tmp_path) == Shape(70, 50, 3)
+    assert glance(tmp_path) == Shape(70, 50, 3, images=7)
 
 
 # --- where it applies

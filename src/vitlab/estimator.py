@@ -173,7 +173,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = in_memory(train, tuple(str(label) for label in self.classes_.tolist()))
         with ONE_AT_A_TIME, unchanged_process(), memory_errors("training"):
             reporter = choose_reporter(quiet=not self.verbose)
-            config, line = self._config(is_table)
+            config, line = self._config(is_table, len(train))
             check_count(config.machine.ranks, ALONE)
             if line and self.preset is None:
                 reporter.note(spoken(line))
@@ -243,8 +243,8 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier._record, classifier._environment, classifier._result = run.data, run.folder.environment(), run.result
         return classifier
 
-    def _config(self, is_table: bool) -> tuple[RunConfig, str]:
-        """The preset's configuration, changed by the parameters, and a line on what was chosen."""
+    def _config(self, is_table: bool, count: int) -> tuple[RunConfig, str]:
+        """The preset's configuration for so many images, changed by the parameters, and a line on what was chosen."""
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
@@ -264,7 +264,7 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = own | table | chosen | dict(self.knobs or {})
         knobs = {name: plain(value) for name, value in given.items()}
         base = None if self.preset is None else preset_config(self.preset)
-        return fitting.fitted(base, knobs, fitting.Shape(*self.image_shape_))
+        return fitting.fitted(base, knobs, fitting.Shape(*self.image_shape_, images=count))
 
     def _weights(self, y: Array, sample_weight: Any) -> Array:
         """How much each image counts, float64 [n], from 0."""

@@ -1,4 +1,4 @@
-"""What vitlab chooses by itself so that a network fits the images: preset, input size, and patches.
+"""What vitlab chooses by itself so that a network fits the images: preset, input size, patches, and how long to train.
 
 Everything is decided here, once, before a run begins, and becomes plain numbers in its configuration. A knob that you
 set is never changed. What is chosen, and why:
@@ -12,10 +12,14 @@ set is never changed. What is chosen, and why:
   a camera of 12 bits or a microscope seldom uses the whole range, and black may be far from all that the images show.
 - **Patches** such that there are about 8 x 8, whatever the size. Attention costs time with the square of their number,
   and the head of our presets takes all of them side by side: patches of 4 pixels at 64 x 64 would make 256 tokens.
+- **Steps**, if you name no preset: ours are made for 40,000 images and more. In as many epochs, 300 images make 28
+  steps, after which a network has learned little. So few images get smaller batches and more epochs, until they make
+  LEAST_STEPS steps (measured in docs/understand/log.md, "Few images").
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,18 +31,23 @@ LARGEST = {28: 28, 40: 32}  # longer side of the images -> side of the network's
 PHOTO = 64
 GRID = 8  # patches per side
 SMALL = 28  # up to this side, grey images are like MNIST's, for which `small` is made as it is
+LEAST_STEPS = 1000
+FEW_BATCH = 64  # the smallest batch that is chosen
+MOST_EPOCHS = 200  # even if so few images make fewer steps
 
 
 @dataclass(frozen=True)
 class Shape:
     """Of a data set's images: most have this ``height`` and ``width`` in pixels; ``channels`` is 1 if all are grey.
-    ``may_flip`` is False where a mirrored image would mean something else. ``bits``: of each number, 8 or 16."""
+    ``may_flip`` is False where a mirrored image would mean something else. ``bits``: of each number, 8 or 16.
+    ``images``: how many there are for training and validation together; None if that is not known."""
 
     height: int
     width: int
     channels: int
     may_flip: bool = True
     bits: int = 8
+    images: int | None = None
 
     @property
     def longer(self) -> int:
@@ -92,9 +101,15 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     if not shape.is_like_mnist:
         chosen |= sizes(base, rest.get("image_size", input_side(shape)))
     config = base.with_knobs(**(chosen | rest))
+    longer = more_steps(config, shape.images, rest)
+    config = config.with_knobs(**longer)
     word, option = ("mirrored", "--no-flip") if config.augment.flip else ("not mirrored", "--flip")
     flips = f"training images are {word}{f' ({option})' if shape.may_flip else ''}"
-    return config, f"{seen(config, shape)}; preset {config.preset} (--preset NAME); {flips}"
+    parts = [seen(config, shape), f"preset {config.preset} (--preset NAME)", flips]
+    if longer:
+        batch, epochs = config.train.batch_size, config.train.epochs
+        parts.append(f"{shape.images} are few: {epochs:g} epochs in batches of {batch} (--epochs, --batch-size)")
+    return config, "; ".join(parts)
 
 
 def sizes(base: RunConfig, side: int) -> dict[str, Any]:
@@ -112,6 +127,24 @@ def sizes(base: RunConfig, side: int) -> dict[str, Any]:
         "shift": round(base.augment.shift * scale, 2),
         "elastic": round(base.augment.elastic * scale, 2),
     }
+
+
+def more_steps(config: RunConfig, images: int | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that make LEAST_STEPS steps of so few ``images``: smaller batches, and if these do not suffice, more
+    epochs. Those that are ``given`` stay. None if there are enough images, or if nobody knows how many."""
+    if images is None:
+        return {}
+    learned = max(1, round(images * (1 - config.data.val_fraction)))
+    batch, epochs, warmup = config.train.batch_size, config.train.epochs, config.optim.warmup_epochs
+    while "batch_size" not in given and batch > FEW_BATCH and epochs * math.ceil(learned / batch) < LEAST_STEPS:
+        batch = max(FEW_BATCH, batch // 2)
+    if "epochs" not in given:
+        wanted = math.ceil(LEAST_STEPS / math.ceil(learned / batch))
+        epochs = max(epochs, float(min(MOST_EPOCHS, wanted)))
+    if "warmup_epochs" not in given:
+        warmup = round(warmup * epochs / config.train.epochs, 2)
+    made = {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup}
+    return {name: value for name, value in made.items() if value != config.values()[name]}
 
 
 def seen(config: RunConfig, shape: Shape) -> str:

@@ -54,6 +54,7 @@ class Card:
     ``may_flip`` is False where a mirrored image would mean something else.
     ``folder`` is its sub-folder in the cache and in VITLAB_DATA ("": ``name``).
     ``package`` is a wheel on the Python package index; its members are the files, raw, in the same order.
+    ``train_images``: how many there are in the catalogue's small sets; None where that is not said.
     ``transposed``: rows and columns are swapped in the file. ``first_label``: the lowest label in the file.
     """
 
@@ -75,6 +76,7 @@ class Card:
     package: DataFile | None = None
     transposed: bool = False
     first_label: int = 0
+    train_images: int | None = None
 
     def __repr__(self) -> str:
         size = f"{self.height} x {self.width} x {self.channels}"

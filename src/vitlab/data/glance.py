@@ -1,7 +1,8 @@
-"""What a data set's images look like, found out without reading them all: their usual size, and whether any has colour.
+"""What a data set's images look like, found out without reading them all: their usual size, whether any has colour, and
+how many there are to train on.
 
-That decides how large the network's input is (config/fitting.py), which must be known before images are read, because
-photos are reduced to it on the way.
+That decides how large the network's input is and how long it trains (config/fitting.py). The first must be known before
+images are read, because photos are reduced to it on the way.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vitlab.text import ignore
 
 LOOKED_AT = 32  # images, evenly spaced, that are asked whether they have colour
 LEAST = 32  # pixels: larger photos are decoded at a fraction
+MOST_BYTES = 64_000_000  # of a table of pixels whose lines are counted; in a larger one images are not few
 
 
 def glance(place: str | os.PathLike[str]) -> Shape | None:
@@ -40,12 +42,12 @@ def glance(place: str | os.PathLike[str]) -> Shape | None:
 
     >>> from vitlab.data.glance import glance
     >>> glance("cifar10")
-    Shape(height=32, width=32, channels=3, may_flip=True)
+    Shape(height=32, width=32, channels=3, may_flip=True, bits=8, images=None)
     """
     name = os.fspath(place)
     if name in CATALOGUE:
         card = CATALOGUE[name]
-        return Shape(card.height, card.width, card.channels, card.may_flip)
+        return Shape(card.height, card.width, card.channels, card.may_flip, images=card.train_images)
     path = Path(os.path.expanduser(name))
     try:
         if name.endswith(".npz"):
@@ -75,7 +77,12 @@ def fitted_to_data(base: RunConfig | None, knobs: Mapping[str, Any], note: Calla
 
 def _of_pixels(table: Table) -> Shape | None:
     columns = pixel_columns(table)
-    return None if columns is None else Shape(columns.side, columns.side, columns.channels)
+    if columns is None:
+        return None
+    lines = None
+    if table.path.stat().st_size <= MOST_BYTES:
+        lines = table.path.read_bytes().count(b"\n") - columns.has_names
+    return Shape(columns.side, columns.side, columns.channels, images=lines)
 
 
 def _of_folder(root: Path, labels: tuple[str, ...] | None = None) -> Shape | None:
@@ -87,7 +94,7 @@ def _of_folder(root: Path, labels: tuple[str, ...] | None = None) -> Shape | Non
     some = there[:: math.ceil(len(there) / LOOKED_AT)]
     depth = depth_of(there, None, ignore)
     channels = max(_channels(one.path, depth) for one in some)
-    return Shape(height, width, channels, bits=8 if depth is None else depth.bits)
+    return Shape(height, width, channels, bits=8 if depth is None else depth.bits, images=len(there))
 
 
 def _channels(path: Path, depth: Depth | None) -> int:
@@ -113,10 +120,10 @@ def _of_npz(path: Path) -> Shape | None:
             channels = rest[0] if rest else 1
             is_plain = channels == 1 and dtype != np.uint16
             if is_plain or by_columns or dtype.hasobject or not 0 < height * width * channels <= 2**26:
-                return Shape(height, width, channels)
+                return Shape(height, width, channels, images=count)
             images = min(count, LOOKED_AT)
             data = stream.read(images * height * width * channels * dtype.itemsize)
     pixels = np.frombuffer(data, dtype).reshape(images, -1, channels)
     bits = 16 if dtype.newbyteorder("=") == np.uint16 and (pixels > 255).any() else 8
     is_grey = channels in (1, 3) and (pixels == pixels[..., :1]).all()
-    return Shape(height, width, 1 if is_grey else channels, bits=bits)
+    return Shape(height, width, 1 if is_grey else channels, bits=bits, images=count)
