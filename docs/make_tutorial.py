@@ -166,7 +166,7 @@ def draw_path(image: Pixels) -> Figure:
     for place in range(5):
         arrow(axes, 0.57 + 0.95 * place, 10.5, 11.2, 2.47)
     box(axes, 1.4, 11.25, 2.15, 0.75, "#fbe6c2", "one vector")
-    words(axes, 5.2, 11.62, "6  pooling", "all tokens become one vector")
+    words(axes, 5.2, 11.62, "6  norm and pooling", "all tokens become one vector")
     arrow(axes, 2.47, 12.05, 12.65)
     for digit, share in enumerate([1, 1, 1, 1, 20, 1, 1, 1, 1, 3]):
         left = 0.2 + digit * 0.47

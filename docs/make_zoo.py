@@ -53,6 +53,8 @@ LIMITS = {
         "Shirts, T-shirts, pullovers and coats look alike at this size; most of its mistakes are among these.",
     ),
     "cifar": (
+        "It was trained with the preset `colour`, on 45,000 images; the larger preset `cifar`, on all 50,000, is more "
+        "accurate (89.40 %, the mean of three runs).",
         "It knows ten kinds of things, in colour pictures of 32 x 32 pixels that show one of them. Larger photos are "
         "shrunk to that; what is not among the ten still gets one of their names.",
         "Cats and dogs are its most frequent mistakes.",

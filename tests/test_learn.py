@@ -19,6 +19,7 @@ from docs import make_exercises, make_tables
 from vitlab.cli.main import build_parser
 from vitlab.cli.study import chosen_cells, given_knobs
 from vitlab.config.presets import PRESETS
+from vitlab.model import build_model, parameters_by_part
 from vitlab.model.block import attention_weights
 from vitlab.studies.grid import Study
 
@@ -89,6 +90,22 @@ def test_numbers_in_sentences_are_those_of_the_tables() -> None:
         words = by_hand.sub("", CODE.sub("", GENERATED.sub("", page.read_text(encoding="utf-8"))))
         words = re.sub(r"\]\([^)]*\)|Python 3\.11", "", words)
         assert numbers(words) <= known, page.name
+
+
+def test_the_hidden_layers_make_the_seed_pages_head_large() -> None:
+    shares = []
+    for pool, hidden in (("flatten", (2048, 1024)), ("mean", (2048, 1024)), ("flatten", ())):
+        network = PRESETS["seed-28x7"].config.with_knobs(pool=pool, head_hidden=hidden).model
+        parts = parameters_by_part(build_model(network, 1, 10))
+        shares.append(f"{100 * parts['head'] / sum(parts.values()):.0f} %")
+    words = re.sub(r"\s+", " ", TUTORIAL).split("The seed page's head is larger", 1)[1].split("## ", 1)[0]
+    assert re.findall(r"\d+ %", words) == shares
+
+
+def test_a_verdict_says_which_is_better_worse_and_unclear() -> None:
+    said = make_exercises.verdict("cut-edges").replace("\n", " ")
+    assert "compared with 30 x 30 pixels (97.99 %), 36 x 36 is better by 0.21 ± 0.12 points" in said
+    assert "28 x 28 is worse by 0.51 ± 0.36 points (95 % intervals). For 32 x 32 (+0.29 ± 0.31), 3 seeds cannot" in said
 
 
 def commands() -> dict[str, str]:

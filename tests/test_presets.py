@@ -24,7 +24,7 @@ SEED = {
     "seed-dim48": (28, 7, 48, 8, 16, 0, 10.40, "93.59 % in 95 s"),
     "seed-dim32": (28, 7, 32, 8, 16, 0, 6.33, "93.38 % in 82 s"),
     "seed-dim16": (28, 7, 16, 8, 16, 0, 3.56, "91.33 % in 63 s"),
-    "seed-best": (28, 14, 96, 16, 4, 0, 14.96, "98.94 % in just under 2 hours"),
+    "seed-best": (28, 14, 96, 16, 4, 0, 14.96, "98.94 % in under 2 hours"),
 }  # fmt: skip
 # Parameters: patch_embed, pos_embed, blocks, encoder with final norm, head, total.
 PARAMETERS = {

@@ -8,8 +8,9 @@ page is incomplete, its presets share these assumptions of ours:
 - AdamW of TensorFlow Addons with 1e-4 is weight_decay 0.1 on all parameters here (see optim.py).
 - Augmentation as in the Keras example: rotation up to 7.2 degrees (factor 0.02), zoom up to 20 %, holes filled by
   reflection; here in one resampling instead of two. The page says that "some of the earlier runs" also mirrored the
-  digits. We assume that these are the runs of its two tables: with flips our accuracies come close to them, without
-  flips they are 1.6 to 3.3 points higher (docs/understand/seed-results.md). Its best run has no flips.
+  digits. We assume that these are the runs of its two tables: in three rows that we trained both ways, our accuracies
+  come close to the page's with flips, and are 2.3 to 3.5 points higher without (docs/understand/seed-results.md). We
+  assume that its best run had none.
 - The last tenth of the training images is for validation; the epoch with the best validation accuracy is kept.
 """
 
@@ -212,8 +213,7 @@ PRESETS: dict[str, Preset] = {
         seed_network(28, 14, embed_dim=96, depth=16, batch_size=2000, epochs=100, flip=False),
         about="the seed page's best run: 4 patches, 16 layers, dimension 96, 100 epochs in batches of 2,000.",
         source=SEED_PAGE,
-        expected="99.13 % after 32 minutes (one run); the page reports 98.94 % in just under 2 hours (machine not "
-        "named).",
+        expected="99.13 % after 32 minutes (one run); the page reports 98.94 % in under 2 hours (machine not named).",
         published=(98.94, 7200.0),
     ),
     **{f"seed-{image}x{patch}": seed_row(image, patch, 48, text) for (image, patch), text in IMAGE_PATCH_ROWS.items()},
