@@ -26,6 +26,7 @@ from typing import Any
 
 from vitlab.config.presets import COLOUR_PRESET, DEFAULT_PRESET, preset_config
 from vitlab.config.run import AUTO, RunConfig
+from vitlab.text import counted
 
 LARGEST = {28: 28, 40: 32}  # longer side of the images -> side of the network's input; PHOTO for larger ones
 PHOTO = 64
@@ -107,8 +108,7 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     flips = f"training images are {word}{f' ({option})' if shape.may_flip else ''}"
     parts = [seen(config, shape), f"preset {config.preset} (--preset NAME)", flips]
     if longer:
-        batch, epochs = config.train.batch_size, config.train.epochs
-        parts.append(f"{shape.images} are few: {epochs:g} epochs in batches of {batch} (--epochs, --batch-size)")
+        parts.append(f"{shape.images:,} images are few, so {learned(config)} (--epochs, --batch-size)")
     return config, "; ".join(parts)
 
 
@@ -134,17 +134,23 @@ def more_steps(config: RunConfig, images: int | None, given: Mapping[str, Any]) 
     epochs. Those that are ``given`` stay. None if there are enough images, or if nobody knows how many."""
     if images is None:
         return {}
-    learned = max(1, round(images * (1 - config.data.val_fraction)))
+    shown = max(1, round(images * (1 - config.data.val_fraction)))  # in an epoch
     batch, epochs, warmup = config.train.batch_size, config.train.epochs, config.optim.warmup_epochs
-    while "batch_size" not in given and batch > FEW_BATCH and epochs * math.ceil(learned / batch) < LEAST_STEPS:
+    while "batch_size" not in given and batch > FEW_BATCH and epochs * math.ceil(shown / batch) < LEAST_STEPS:
         batch = max(FEW_BATCH, batch // 2)
     if "epochs" not in given:
-        wanted = math.ceil(LEAST_STEPS / math.ceil(learned / batch))
+        wanted = math.ceil(LEAST_STEPS / math.ceil(shown / batch))
         epochs = max(epochs, float(min(MOST_EPOCHS, wanted)))
     if "warmup_epochs" not in given:
         warmup = round(warmup * epochs / config.train.epochs, 2)
     made = {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup}
     return {name: value for name, value in made.items() if value != config.values()[name]}
+
+
+def learned(config: RunConfig) -> str:
+    """How long a network learns, in a phrase."""
+    train = config.train
+    return f"it learns for {counted(train.epochs, 'epoch')} in batches of {train.batch_size}"
 
 
 def seen(config: RunConfig, shape: Shape) -> str:

@@ -199,6 +199,8 @@ def _plan(inspection: Inspection, config: RunConfig) -> list[str]:
     lines.append(f"use the preset {config.preset}, with {grid} x {grid} patches; --preset NAME changes that")
     if config.augment.flip:
         lines.append("mirror half of the training images at random; --no-flip if left and right matter")
+    epochs = counted(config.train.epochs, "epoch")
+    lines.append(f"train for {epochs} in batches of {config.train.batch_size}; --epochs N changes that")
     if inspection.are_drawings:
         lines.append("take them for drawings like MNIST's, and prepare each picture to classify like them")
     if "validation" not in inspection.parts:
