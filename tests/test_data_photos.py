@@ -212,7 +212,7 @@ def test_a_phone_is_read_by_training_and_prediction(tmp_path: Path) -> None:
     from vitlab import Reporter
 
     train_run(config, tmp_path / "run", Reporter(note=lines.append))
-    assert "resized 4 of 4 images to 8 x 8, which is what the network sees" in lines
+    assert "resized 4 of 4 images to 8 x 8, the size of the network's input" in lines
     classifier = Classifier.load(tmp_path / "run")
     trained = load_dataset(data, side=8).train.images
     for picture in (tmp_path / "phone" / "a" / "0.jpg", stream.getvalue()):

@@ -125,7 +125,7 @@ def test_what_you_set_is_never_changed() -> None:
     knobs = {"image_size": 48, "patch_size": 3, "patch_overlap": 0, "shift": 7.0, "crop": 47, "flip": False}
     config, line = fitted(None, knobs, Shape(500, 375, 3))
     assert config.values() | knobs == config.values()
-    assert "sees 48 x 48" in line
+    assert "sees only the middle 47 x 47 of 48 x 48" in line
 
 
 def test_auto_fits_the_size_of_a_preset_and_nothing_else() -> None:
@@ -143,8 +143,12 @@ def test_a_preset_that_loses_detail_says_so_and_keeps_its_size() -> None:
     fast = preset_config("fast")
     assert fitted(fast, {}, Shape(8, 8, 1)) == (fast, "")
     config, line = fitted(fast, {}, Shape(32, 32, 3))
-    assert config == fast
-    assert line == "the images are 32 x 32 in colour: the network sees 28 x 28 (--image-size N changes it)"
+    assert config == fast  # it cuts its 28 x 28 pixels to 20 x 20, and its patches see 2 more on each side
+    only = "the network sees only the middle 24 x 24 of"
+    assert line == f"the images are 32 x 32 in colour: {only} 28 x 28 (--crop none shows it everything)"
+    assert f"{only} 224 x 224" in fitted(fast, {"image_size": 224}, Shape(28, 28, 1))[1]
+    small = preset_config("small")
+    assert fitted(small, {}, Shape(32, 32, 3))[1].endswith("sees 28 x 28 (--image-size N changes it)")
 
 
 @pytest.mark.parametrize("name", DIGESTS)

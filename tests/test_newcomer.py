@@ -228,7 +228,8 @@ def test_runs_are_listed_newest_first_with_their_state(home: Path) -> None:
     assert (rows[0]["test_top1"], rows[0]["train_seconds"]) == (0.75, 1.5)
     lines = vitlab("runs").out.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "runs/new", "runs/middle", "runs/old"]
-    assert "75.00 %" in lines[1]
+    assert "75.00 % test" in lines[1]
+    assert lines[1].split()[1] == Path(rows[0]["data"]).name
     with FileLock(home / "runs" / "middle" / ".lock"):
         assert [entry.state for entry in list_runs(Path("runs"))] == ["done", "running", "done"]
     (home / "runs" / "old" / "config.json").write_text("{")

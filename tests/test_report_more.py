@@ -73,6 +73,11 @@ def test_a_data_set_is_drawn_without_a_run(tmp_path: Path) -> None:
     names = {"examples", "patches-seed-32x6", "patches-seed-28x14", "augmentation"}
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in names}
     assert json.loads(told.out)["report"] is None
+    assert vitlab(f"look --data digits --out {tmp_path} --quiet").code == 0  # its own pictures are replaced
+    (tmp_path / "examples.png").write_text("a user's")
+    told = vitlab(f"look --data digits --out {tmp_path} --quiet")
+    assert told.error.endswith("did not write, such as examples.png; choose another --out")
+    assert (tmp_path / "examples.png").read_text() == "a user's"
 
 
 def test_data_of_one_class_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from vitlab import Classifier, Reporter, RunFolder, files, resume_run, train_run
 from vitlab.cli.study import print_table
 from vitlab.errors import RunError, StorageError
 from vitlab.look.summary import MARK
-from vitlab.look.write import is_ours
+from vitlab.look.write import is_card
 from vitlab.runs.folder import pack
 from vitlab.runs.seal import seal
 from vitlab.text import printable
@@ -446,10 +446,10 @@ def test_names_reach_the_model_card_and_the_report_as_letters_and_links_are_repl
 def test_a_model_card_that_is_a_link_is_nobody_s_to_read_or_replace(place: Path, victim: Path) -> None:
     card = place / "finished" / "README.md"
     card.symlink_to(victim / "lock")
-    assert not is_ours(card)
+    assert not is_card(card)
     card.unlink()
     card.write_text(f"{MARK} ...")
-    assert is_ours(card)
+    assert is_card(card)
 
 
 # vitlab check

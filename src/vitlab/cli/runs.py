@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitlab.runs.listing import Entry
 
 RUNS = Path("runs")
+NARROWER = ("size", "started", "data", "state", "training")  # columns that narrow terminals do without, in this order
 TRAIN = "`vitlab train --data digits --epochs 3` trains one in seconds"
 
 
@@ -42,7 +43,7 @@ def runs(arguments: argparse.Namespace) -> int:
         flags.print_json([facts_of(entry) for entry in entries])
         return 0
     if entries:
-        show(*aligned([row_of(entry) for entry in entries], ("size", "started", "state", "training"), ("run", "state")))
+        show(*aligned([row_of(entry) for entry in entries], NARROWER, ("run", "data", "state")))
     else:
         show(f"no runs in {listed(list(map(str, folders)))}; {TRAIN}")
     if not arguments.names and (further := names_in(flags.RUNS)):
@@ -53,9 +54,11 @@ def runs(arguments: argparse.Namespace) -> int:
 def row_of(entry: Entry) -> dict[str, str]:
     """A run for people."""
     seconds = None if entry.result is None else entry.result.train_seconds
+    split = "test" if entry.result and entry.result.test_top1 is not None else "val"
     return {
         "run": printable(str(entry.path)),
-        "accuracy": "" if entry.accuracy is None else percent(entry.accuracy),
+        "data": "" if entry.config is None else printable(Path(entry.config.data.data).name),
+        "accuracy": "" if entry.accuracy is None else f"{percent(entry.accuracy)} {split}",
         "training": "" if seconds is None else duration(seconds),
         "state": state_of(entry),
         "started": f"{entry.started:%Y-%m-%d %H:%M}",

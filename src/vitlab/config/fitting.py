@@ -32,6 +32,7 @@ LARGEST = {28: 28, 40: 32}  # longer side of the images -> side of the network's
 PHOTO = 64
 GRID = 8  # patches per side
 SMALL = 28  # up to this side, grey images are like MNIST's, for which `small` is made as it is
+LEAST_SEEN = 0.8  # of the input's side: a network that sees less says so (`fast` sees 24 of 28 pixels)
 LEAST_STEPS = 1000
 FEW_BATCH = 64  # the smallest batch that is chosen
 MOST_EPOCHS = 200  # even if so few images make fewer steps
@@ -94,7 +95,9 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
         return (base or preset_config(DEFAULT_PRESET)).with_knobs(**rest), ""
     if base is not None:
         config = base.with_knobs(**((sizes(base, input_side(shape)) if is_auto else {}) | rest))
-        return config, seen(config, shape) if is_auto or shape.longer > config.model.image_size else ""
+        model = config.model
+        worth_saying = is_auto or shape.longer > model.image_size or model.input_side < LEAST_SEEN * model.image_size
+        return config, seen(config, shape) if worth_saying else ""
     base = preset_config(DEFAULT_PRESET if shape.channels == 1 else COLOUR_PRESET)
     chosen: dict[str, Any] = {} if shape.may_flip else {"flip": False}
     if shape.bits == 16:
@@ -155,5 +158,8 @@ def learned(config: RunConfig) -> str:
 
 def seen(config: RunConfig, shape: Shape) -> str:
     """What the network sees of the images, in a phrase."""
-    side = config.model.image_size
-    return f"the images are {shape}: the network sees {side} x {side} (--image-size N changes it)"
+    side, inner = config.model.image_size, config.model.input_side
+    if inner == side:
+        return f"the images are {shape}: the network sees {side} x {side} (--image-size N changes it)"
+    middle = f"the middle {inner} x {inner} of {side} x {side}"
+    return f"the images are {shape}: the network sees only {middle} (--crop none shows it everything)"

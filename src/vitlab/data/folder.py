@@ -330,7 +330,7 @@ def choose_size(
     if is_large or height * width > MAX_PIXELS or 3 * count * height * width > MOST:
         most = side or PHOTO_SIDE
         height, width = min(height, most), min(width, most)
-        why = "which is what the network sees" if side else "since they are large"
+        why = "the size of the network's input" if side else "since they are large"
     return (height, width), why
 
 

@@ -30,6 +30,7 @@ Pixels = npt.NDArray[Any]  # uint8 in 0..255, or floating in 0..1
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with any colour vision, also in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+SOFTWARE = "vitlab"  # what a PNG says it was made by
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, PALE, INK = "0.55", "0.88", "0.15"
 # Attention: white is uniform, blue less, orange and red more. Deletion: red where the probability falls, blue where it
@@ -113,12 +114,17 @@ def subplots(width: float, height: float, rows: int = 1, columns: int = 1, **opt
     return figure, figure.subplots(rows, columns, **options)
 
 
+def is_ours(picture: bytes) -> bool:
+    """Whether `to_bytes` made this PNG."""
+    return f"tEXtSoftware\0{SOFTWARE}".encode() in picture[:1000]
+
+
 def to_bytes(figure: Figure, kind: str = "png") -> bytes:
     """The figure as a file's bytes; the same figure gives the same bytes."""
     out = io.BytesIO()
     with mpl.rc_context(whole_style()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # class names may be in any script
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        metadata = {"Date": None} if kind == "svg" else {"Software": SOFTWARE}
         figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 

@@ -13,11 +13,11 @@ from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS
 from vitlab.config.run import sections as sections_of_config
 from vitlab.data import load_dataset
-from vitlab.errors import RunError
+from vitlab.errors import RunError, StorageError
 from vitlab.look import attention, curves, images, inside, mistakes, robustness, study
 from vitlab.look.report import Missing, Section, Table, templates
 from vitlab.look.run import Subject, check_comparable, open_run, shown_images
-from vitlab.look.style import to_bytes, undrawable
+from vitlab.look.style import is_ours, to_bytes, undrawable
 from vitlab.look.summary import MARK, answer, card
 from vitlab.runs.prepare import memory_errors
 from vitlab.runs.seal import SEAL
@@ -82,7 +82,7 @@ def look_at_run(
         if old not in written.pictures:
             files.remove(old)  # of an earlier look; other files are the user's
     readme = path / "README.md"
-    if files.exists(readme) and not is_ours(readme):
+    if files.exists(readme) and not is_card(readme):
         note(
             f"{readme} {'was edited' if files.is_ordinary(readme) else 'is not an ordinary file'}; leaving it unchanged"
         )
@@ -92,13 +92,24 @@ def look_at_run(
     return written
 
 
-def is_ours(readme: Path) -> bool:
+def is_card(readme: Path) -> bool:
     """Whether a model card is as `vitlab look` wrote it."""
     return files.is_ordinary(readme) and MARK in files.read_bytes(readme).decode(errors="replace")
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture that `vitlab look` wrote."""
+    return path.suffix == ".png" and files.is_ordinary(path) and is_ours(files.read_bytes(path))
+
+
 def look_at_data(data: str, out: Path, note: Note) -> Written:
-    """Draw a data set without a run, and write its pictures into ``out``."""
+    """Draw a data set without a run, and write its pictures into ``out``. StorageError if other files are there, which
+    they might overwrite, or be taken for images."""
+    others = [name for name in files.names_in(out) if not is_picture(out / name)]
+    if others:
+        raise StorageError(
+            f"{out} holds files that vitlab look did not write, such as {others[0]}; choose another --out"
+        )
     dataset = load_dataset(data, note)
     return write_pictures([note_letters(images.data_section(dataset), dataset.card.classes)], out)[0]
 
