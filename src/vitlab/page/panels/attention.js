@@ -39,7 +39,7 @@ export function createAttention(store, find = byId) {
   let squares = null;
   const legend = el("span", { class: "more" }, LEGEND);
   const largest = el("span");
-  find("attention-key").append(...key(largest), legend);
+  find("attention-key").append(shareKey(), largest, legend);
 
   /** @param {View} view */
   return function render({ state, mark, model, reading, empty }) {
@@ -103,13 +103,16 @@ function whose(model, mark, tokens) {
 /** @param {number} place from 0 to 1 on the scale */
 const shareAt = (place) => (place <= 0.5 ? 2 * place : EVEN_SHARES ** (2 * place - 1));
 
-/** @param {HTMLElement} largest where the largest share is said */
-function key(largest) {
+/**
+ * The key of the colours of attention.
+ * @param {string[]} [means]
+ */
+export function shareKey(means) {
   const ticks = [0, 0.5, 1, 2, 4, EVEN_SHARES].map((share) => {
     const place = share <= 1 ? share / 2 : 0.5 + Math.log(share) / Math.log(EVEN_SHARES) / 2;
     return /** @type {[number, string]} */ ([place, share === 0.5 ? "½" : String(share)]);
   });
-  return [scaleKey((place) => attentionColour(shareAt(place), 1), ticks), largest];
+  return scaleKey((place) => attentionColour(shareAt(place), 1), ticks, means);
 }
 
 /**

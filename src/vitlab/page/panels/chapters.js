@@ -29,8 +29,9 @@ import { number } from "./vector.js";
  *   found?: (before: Subject, now: Subject) => string }} Act
  *
  * at: the place on the whole way. panels: where it is to be seen, as selectors; the first one that is on the page is
- * meant. shows: what is chosen while the step lasts.
- * @typedef {{ title: string, at: Place | null, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
+ * meant. shows: what is chosen while the step lasts. grids: whether the card shows the image in patches of all sizes.
+ * @typedef {{ title: string, at: Place | null, say: string, panels: string[], act: Act, shows?: Partial<State>,
+ *   grids?: boolean }} Chapter
  *
  * The patch whose loss costs this drawing's answer most, once that has been measured, how much, and all losses.
  * @typedef {{ one: number, falls: Float32Array }} Losses
@@ -411,19 +412,16 @@ function needed({ model, answer, one, falls, least }) {
 }
 
 const LEARNS =
-  "for one batch of images after the other, the slope of the error for each learned number (its gradient) says which way to move it a little, so that the error falls. The page is yours.";
+  "after each batch of images, every learned number moves a little down the slope of the error (its gradient). The page is yours.";
 
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {
-  const { grid, side } = model.squares;
-  const now = grid ** 2;
-  const pairs = model.views.attention
-    ? `, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}`
-    : "";
+  const pairs = model.views.attention ? ", and as each looks at each, twice as many make four times as many pairs" : "";
   return {
-    title: "Size and number of patches",
+    title: "How many patches?",
     at: null,
-    say: `The line above is the whole way. Patches half as wide as these of ${side} × ${side} show finer detail, but there would be ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
+    say: `The line above is the whole way. Smaller patches than this network's (framed) would show finer detail, but there would be more of them${pairs}: usually more accurate, always slower.`,
+    grids: true,
     panels: [TRAIN, "#decide"],
     act: { ask: `Choose a patch size and press Train: ${LEARNS}` },
   };

@@ -3,6 +3,7 @@
 import { byId, calmMotion, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
 import { chaptersOf, subjectOf } from "./chapters.js";
+import { paintGrids } from "./grids.js";
 import { paintWay } from "./way.js";
 
 /** @import { View } from "../main.js" */
@@ -40,6 +41,7 @@ export function createStory(store) {
   let lit = null;
   /** @type {Needs | null} */
   let needs = null;
+  let moving = false; // a step has begun, or been tried, and the page has not settled since
 
   /** @param {boolean} asked by a click, so the keyboard follows */
   function open(asked) {
@@ -49,6 +51,7 @@ export function createStory(store) {
     enter();
     if (!asked) return;
     bring();
+    moving = true;
     next.focus({ preventScroll: true });
   }
 
@@ -79,6 +82,7 @@ export function createStory(store) {
     place = to;
     enter();
     bring();
+    moving = true;
   }
 
   // What a step shows is chosen, and taken back when it ends.
@@ -100,7 +104,7 @@ export function createStory(store) {
   function show() {
     if (card.hidden || !subject || !chapters.length) return;
     place = Math.min(place, chapters.length - 1);
-    const { title, at, say, panels, act: offered } = chapters[place];
+    const { title, at, say, panels, act: offered, grids = false } = chapters[place];
     const { button, undo: again } = tried?.act ?? offered;
     const last = place === chapters.length - 1;
     setText(byId("story-place"), `${place + 1} of ${chapters.length}`);
@@ -108,6 +112,7 @@ export function createStory(store) {
     setText(byId("story-say"), say);
     setText(byId("story-ask"), tried ? shownBy(tried, subject) : offered.ask);
     paintWay(subject.model, at);
+    paintGrids(grids ? subject : null);
     act.hidden = !button;
     setText(act, (tried ? again : button) ?? "");
     setText(byId("story-reads"), told(tried));
@@ -145,6 +150,7 @@ export function createStory(store) {
     if (!offered.changes || !subject) return;
     const before = chosen(offered.changes);
     tried = { changes: offered.changes, before, act: offered, read: reads(), subject, one: subject.one };
+    moving = true;
     store.set(offered.changes);
   }
 
@@ -198,9 +204,12 @@ export function createStory(store) {
     chapters = subject ? chaptersOf(subject) : [];
     byId("story-open").hidden = !chapters.length;
     begins(view);
-    const before = lit;
+    if (card.hidden) return;
+    const [before, height] = [lit, card.offsetHeight];
     show();
-    if (before !== null && lit !== before) bring(); // what the step shows has been read
+    const changed = lit !== before || (moving && card.offsetHeight !== height); // what the step shows has been read
+    if (before !== null && changed) bring();
+    if (document.body.classList.contains("settled")) moving = false;
   };
 }
 
