@@ -123,14 +123,14 @@ def test_a_link_to_a_known_image_that_is_not_here_says_so_and_begins_as_usual(
         paste(page, "test=9999")
     page.wait_for_selector("#notice:visible")
     settle(page)
-    assert page.inner_text("#notice") == "The link names the known image 9999, but this network has only 0 to 10."
+    assert page.inner_text("#notice") == "The link asks for known image 9999, but this network has only 0 to 10."
     assert bars(page) == said
 
 
 def test_a_pasted_link_to_a_network_that_is_not_here_says_so(page: Page, base: str) -> None:
     visit(page, base)
     paste(page, "model=gone&patch=3")
-    page.wait_for_selector("#notice:text('The link names a network that this page does not have: gone.')")
+    page.wait_for_selector("#notice:text('The link asks for a network that this page does not have: gone.')")
     settle(page)
     assert page.input_value("#model") == "vit"
     assert page.inner_text("#attention-whose") == "from patch 3"

@@ -83,7 +83,7 @@ def test_the_slider_shows_the_network_as_it_was(page: Page, base: str, run: Path
     page.wait_for_selector("#replay-now:has-text('Before training: ')")
     settle(page)
     assert asked[0].endswith("/models/run/epochs/0.safetensors")
-    assert page.inner_text("#past") == "as it was after epoch 0"
+    assert page.inner_text("#past") == "as it was before training"
     assert page.inner_text("#bars") != finished
     classifier = Classifier.load(run)
     kept = read_epoch(RunFolder(run), 0, classifier.model.state_dict())

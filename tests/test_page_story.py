@@ -146,10 +146,82 @@ def test_a_step_shows_what_it_speaks_of_and_takes_it_back(page: Page, base: str)
     page.wait_for_selector(f"#story-say:has-text('the query of patch {other} ')")
     page.wait_for_selector(f"#story-ask:has-text('Patch {other} takes most from ')")
     most, share = page.inner_text(".taken li >> nth=0").split(": ")
-    assert f"from {most} ({share.split(' → ')[1]})" in page.inner_text("#story-ask")
+    said = page.inner_text("#story-ask").replace("\xa0", " ")
+    most = "itself" if most == f"patch {other}" else most
+    assert f"from {most} ({share.split(' → ')[1]})" in said
     page.keyboard.press("Escape")
     settle(page)
     assert page.input_value("#inside-patch") == ""
+
+
+def test_the_last_step_shows_the_image_in_patches_of_several_sizes(page: Page, base: str) -> None:
+    visit(page, base, "model=finer")
+    page.keyboard.press("7")
+    settle(page, "settled")
+    page.click("#story-open")
+    for _ in range(9):
+        assert page.is_hidden("#story-grids")
+        page.click("#story-next")
+    said = [text.split("\n") for text in page.locator("#story-grids li").all_inner_texts()]
+    assert [(many, pairs) for many, _, pairs in said] == [
+        ("4 patches", "16 pairs"),
+        ("16 patches", "256 pairs"),
+        ("49 patches", "2,401 pairs"),
+        ("196 patches", "38,416 pairs"),
+    ]
+    assert page.inner_text("#story-grids [aria-current=true]").startswith("49 ")
+    pictures = page.evaluate("[...document.querySelectorAll('#story-grids canvas')].map((one) => one.toDataURL())")
+    assert len(set(pictures)) == 4
+    page.focus("#slate")
+    page.keyboard.press("1")
+    settle(page)
+    other = page.evaluate("[...document.querySelectorAll('#story-grids canvas')].map((one) => one.toDataURL())")
+    assert not set(pictures) & set(other), "of the present drawing"
+
+
+@pytest.mark.parametrize(
+    ("squares", "sides"),
+    [
+        ((7, 4, 0, 28), [14, 7, 4, 2]),
+        ((5, 4, 0, 20), [10, 4, 2]),
+        ((6, 4, 0, 24), [12, 8, 4, 2]),
+        ((4, 7, 0, 29), [14, 7, 4, 2]),
+        ((28, 1, 0, 28), [7, 4, 2, 1]),
+        ((1, 29, 0, 29), [29]),
+    ],
+)
+def test_the_sizes_fill_the_image_and_its_own_is_among_them(
+    page: Page, base: str, squares: tuple[int, ...], sides: list[int]
+) -> None:
+    page.goto(f"{base}/engine.html")
+    own = dict(zip(("grid", "side", "margin", "size"), squares, strict=True))
+    found = page.evaluate("async (own) => (await import('/panels/grids.js')).gridsOf(own)", own)
+    assert [one["side"] for one in found] == sides
+    assert all(one["grid"] * one["side"] == squares[0] * squares[1] for one in found)
+
+
+def test_on_a_phone_the_panel_of_each_step_is_in_sight_above_the_card(page: Page, base: str) -> None:
+    page.set_viewport_size(dict(width=390, height=844))
+    visit(page, base)
+    page.keyboard.press("7")
+    settle(page, "settled")
+    page.click("#story-open")
+    for place in range(1, 11):
+        settle(page, "settled")
+        panel, card = (page.locator(name).bounding_box() for name in (".lit", "#story"))
+        assert panel is not None
+        assert card is not None
+        assert panel["y"] >= 0, place
+        assert panel["y"] + min(panel["height"], card["y"] - 16) <= card["y"], place
+        if place == 9:
+            for key in ("#looked-key", "#needed-key"):
+                box = page.locator(key).bounding_box()
+                assert box is not None
+                assert box["y"] + box["height"] <= card["y"], "the scale can be read"
+            assert page.locator("#needed-key .means span").all_inner_texts() == ["rises", "no change", "falls"]
+            assert page.locator("#looked-key .means span").all_inner_texts() == ["less", "even share", "more"]
+        if place < 10:
+            page.click("#story-next")
 
 
 def middle(page: Page, selector: str) -> tuple[float, float]:

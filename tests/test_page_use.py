@@ -143,7 +143,7 @@ def test_a_test_digit_is_in_the_link(page: Page, base: str) -> None:
 
 def test_a_link_to_a_network_that_is_not_here_says_so(page: Page, base: str) -> None:
     visit(page, base, "model=gone&patch=3")
-    assert page.inner_text("#notice") == "The link names a network that this page does not have: gone."
+    assert page.inner_text("#notice") == "The link asks for a network that this page does not have: gone."
     place = page.locator("#slate").bounding_box()
     page.click("#dismiss")
     assert page.is_hidden("#notice")

@@ -49,7 +49,7 @@ export function createKnown(store, slate, loaded, notice) {
       if (kind !== "example") return true;
       const count = images().length;
       const has = count ? `this network has only 0 to ${count - 1}` : "this network has none";
-      if (current()) notice(`The link names the known image ${index}, but ${has}.`);
+      if (current()) notice(`The link asks for known image ${index}, but ${has}.`);
       store.set({ drawing: { kind: "strokes", strokes } });
       return strokes.length > 0;
     },

@@ -19,10 +19,10 @@ import { bytes, json } from "./resources.js";
  */
 
 const NO_MENU =
-  "There is no models.json here, so no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
+  "There is no models.json here, so there is no network to load: serve the folder that `vitlab export RUN --to web` wrote, " +
   "or open your own model below.";
 const AS_FILE =
-  "Browsers let no page that is opened as a file load its networks: run `python -m http.server` in its folder and open " +
+  "Browsers do not let a page that is opened as a file load its networks: run `python -m http.server` in its folder and open " +
   "http://localhost:8000, or export it with --single-file.";
 
 /** @param {Store} store @param {Listeners} listeners */
@@ -93,8 +93,8 @@ export function createNetworks(store, { notice, chosen, opened }) {
     const [one, other] = [networks.get(model), networks.get(compare)];
     if (!one || !other || sameClasses(one, other)) return;
     const { name, classes } = other.config;
-    const sentence = `${name} tells ${classes.slice(0, 3).join(", ")} ... apart: other classes than those of ${one.config.name}.`;
-    setText(byId("compare-say"), `These two cannot be compared. ${sentence}`);
+    const sentence = `${name} tells ${classes.slice(0, 3).join(", ")} ... apart, which are not the classes of ${one.config.name}.`;
+    setText(byId("compare-say"), `These two cannot be compared: ${sentence}`);
     setBecause("back", { compare: null });
   }
 
@@ -154,7 +154,7 @@ export function createNetworks(store, { notice, chosen, opened }) {
   /** @param {string} id */
   function isHere(id) {
     const here = ids.includes(id);
-    if (!here) notice(`The link names a network that this page does not have: ${id}.`);
+    if (!here) notice(`The link asks for a network that this page does not have: ${id}.`);
     return here;
   }
 

@@ -24,5 +24,15 @@ export function words(config) {
  */
 export const cell = (network) => (network?.views.tokens === false ? "square" : "patch");
 
+/**
+ * The same text, but no line ends inside "91 %", "4 × 4" or "patch 24".
+ * @param {string} text
+ */
+export const tied = (text) =>
+  text
+    .replace(/(\d) %/g, "$1\u00a0%")
+    .replace(/ × /g, "\u00a0×\u00a0")
+    .replace(/\b(an?|patch|block|head) (?=\d)/gi, "$1\u00a0");
+
 /** @param {string} text */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -58,5 +58,5 @@ function spread(images) {
  */
 export function fewWords(right, count) {
   const [low, high] = interval(right, count).map((share) => Math.round(100 * share));
-  return `right on ${right} of ${count} drawings that it does not learn from. So few say little: of new drawings it may read ${low} to ${high} %`;
+  return `right on ${right} of ${count} drawings that it does not learn from. So few say little: of new drawings, it may read ${low} to ${high} %`;
 }

@@ -25,12 +25,12 @@ const NO_ATTENTION =
   "This network was trained without attention: its tokens do not mix until the end, so there is nothing to show.";
 const MIXES =
   "An MLP-Mixer has no attention: in each block, dense layers mix all tokens with learned weights for each place, the " +
-  "same for every drawing. So there are no shares to show here. Open a patch to see what it takes.";
+  "same for every drawing. So there are no shares to show here. Open a patch to see what it takes in.";
 const LEGEND = "b.h ≈ n: block b, head h, spread as if evenly over n patches";
 const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
-  "In each block, every token takes from the others; each head decides in its own way from which. " +
-  "Orange to red: more than an even share; blue: less. \u201cOver ≈ n\u201d: spread as if evenly over n patches. Point at a patch to see where it looks.";
+  "In each block, every token takes something from the others; each head decides in its own way from which. " +
+  "Orange to red: more than an even share; blue: less. “Over ≈ n”: spread as widely as if evenly over n patches. Point at a patch to see where it looks.";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createAttention(store, find = byId) {
@@ -39,7 +39,7 @@ export function createAttention(store, find = byId) {
   let squares = null;
   const legend = el("span", { class: "more" }, LEGEND);
   const largest = el("span");
-  find("attention-key").append(...key(largest), legend);
+  find("attention-key").append(shareKey(), largest, legend);
 
   /** @param {View} view */
   return function render({ state, mark, model, reading, empty }) {
@@ -79,7 +79,7 @@ export function createAttention(store, find = byId) {
         setText(caption, roomy ? long : `${depth + 1}.${head + 1} ${off ? "off" : `≈ ${over}`}`);
       }
     });
-    setText(largest, `times an even share, 1/${patches}; ${cutOff(most)}`);
+    setText(largest, `times an even share (1/${patches}); ${cutOff(most)}`);
   };
 }
 
@@ -103,13 +103,16 @@ function whose(model, mark, tokens) {
 /** @param {number} place from 0 to 1 on the scale */
 const shareAt = (place) => (place <= 0.5 ? 2 * place : EVEN_SHARES ** (2 * place - 1));
 
-/** @param {HTMLElement} largest where the largest share is said */
-function key(largest) {
+/**
+ * The key of the colours of attention.
+ * @param {string[]} [means]
+ */
+export function shareKey(means) {
   const ticks = [0, 0.5, 1, 2, 4, EVEN_SHARES].map((share) => {
     const place = share <= 1 ? share / 2 : 0.5 + Math.log(share) / Math.log(EVEN_SHARES) / 2;
     return /** @type {[number, string]} */ ([place, share === 0.5 ? "½" : String(share)]);
   });
-  return [scaleKey((place) => attentionColour(shareAt(place), 1), ticks), largest];
+  return scaleKey((place) => attentionColour(shareAt(place), 1), ticks, means);
 }
 
 /**
@@ -117,6 +120,6 @@ function key(largest) {
  * @param {number} most the largest share that is shown
  */
 function cutOff(most) {
-  if (most <= EVEN_SHARES) return `the largest here is ${most.toFixed(1)}`;
-  return `from ${EVEN_SHARES} on the colour stays (the largest here is ${most.toFixed(1)})`;
+  if (most <= EVEN_SHARES) return `largest here: ${most.toFixed(1)}`;
+  return `${EVEN_SHARES} and more look the same (largest here: ${most.toFixed(1)})`;
 }

@@ -3,6 +3,7 @@
 import { byId, childrenOf, el, keep, setAttribute, setText } from "../dom.js";
 import { readCut } from "../net/cuts.js";
 import { argmax, percent } from "../net/numbers.js";
+import { words } from "../words.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Store } from "../state.js" */
@@ -13,7 +14,7 @@ const NO_PARTS =
   "A CNN has no heads and no attention that could be switched off. Choose a Vision Transformer to see causes.";
 const NOTHING = "Nothing is drawn, so there is no answer that could need a part.";
 const ATTENDS = "Attention shows where a network looks; only switching a part off shows what it needs.";
-const EACH = "Each line: the answer's probability if this part alone is off.";
+const EACH = "Each bar: the answer's probability with this part alone switched off.";
 const SWITCHES = "Use the switches to take parts out yourself; the whole page follows.";
 
 /**
@@ -91,9 +92,9 @@ function paint(item, cut, on, causes, effect, model) {
   before.style.left = `${(100 * (causes?.probability ?? 0)).toFixed(2)}%`;
   const other =
     causes && effect && model && effect.answer !== causes.label ? model.config.classes[effect.answer] : null;
-  const words = effect && causes ? percent(effect.probability, 0) + (other === null ? "" : ` · ${other}`) : "";
-  setText(value, words);
-  value.title = words;
+  const text = effect && causes ? percent(effect.probability, 0) + (other === null ? "" : ` · ${other}`) : "";
+  setText(value, text);
+  value.title = text;
   item.classList.toggle("flips", other !== null);
   rest.classList.toggle("flipped", other !== null);
   item.classList.toggle("off", !on);
@@ -154,7 +155,7 @@ function say({ cuts, views }, empty, switches) {
 }
 
 /** @param {Loaded} model */
-const thing = ({ config }) => (config.drawing === null ? "picture" : "digit");
+const thing = ({ config }) => words(config).thing;
 
 /**
  * In one sentence: the smallest part that the answer hangs on.
@@ -175,7 +176,7 @@ function finding({ label, probability, effects }, model) {
   const what = classes[label].length <= 2 ? `this ${classes[label]}` : `this ${thing(model)} (${classes[label]})`;
   const would = `${what} would be read as ${classes[found.answer]}.`;
   const hasHeads = effects.some(({ cut }) => cut.startsWith("h"));
-  return heads.length || !hasHeads ? `${without} ${would}` : `It can do without any one head. ${without}, ${would}`;
+  return heads.length || !hasHeads ? `${without}, ${would}` : `It can do without any one head. ${without}, ${would}`;
 }
 
 /** @param {View} view */
@@ -195,10 +196,10 @@ function now({ state, model, reading, empty }) {
 function key({ label, probability }, { config, cuts }) {
   const name = config.classes[label];
   const mean = cuts.some((cut) => cut.startsWith("m"))
-    ? " Without its choice, attention takes the same from every token."
+    ? " With its choice off, attention takes the same from every token."
     : "";
   return (
     `Bar: the probability of ${name} without this part, from 0 to 100 %; line: ${percent(probability)}, with everything ` +
-    `on. Red stripes: another answer, which stands beside them.${mean} A block that is off passes its tokens on unchanged.`
+    `on. Red stripes: another answer, named beside them.${mean} A block that is off passes its tokens on unchanged.`
   );
 }

@@ -29,8 +29,9 @@ import { number } from "./vector.js";
  *   found?: (before: Subject, now: Subject) => string }} Act
  *
  * at: the place on the whole way. panels: where it is to be seen, as selectors; the first one that is on the page is
- * meant. shows: what is chosen while the step lasts.
- * @typedef {{ title: string, at: Place | null, say: string, panels: string[], act: Act, shows?: Partial<State> }} Chapter
+ * meant. shows: what is chosen while the step lasts. grids: whether the card shows the image in patches of all sizes.
+ * @typedef {{ title: string, at: Place | null, say: string, panels: string[], act: Act, shows?: Partial<State>,
+ *   grids?: boolean }} Chapter
  *
  * The patch whose loss costs this drawing's answer most, once that has been measured, how much, and all losses.
  * @typedef {{ one: number, falls: Float32Array }} Losses
@@ -93,15 +94,18 @@ function picture({ model, reading, thing }) {
   const colours = model.config.channels;
   const many = `${size} × ${size}${colours > 1 ? ` × ${colours}` : ""}`;
   const what =
-    colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is, from 0 for black to 1 for white";
+    colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is, from 0 (black) to 1 (white)";
   const params = model.config.params ? `${count(model.config.params)} numbers` : "numbers";
   const some = colours > 1 ? "" : middleOf(reading.image, size);
   return {
     title: `Your ${thing}`,
     at: "pixels",
-    say: `You see a ${thing}. The network, a long calculation with ${params} that it learned from examples, gets only numbers, too, ${many} = ${count(size * size * colours)} of them: ${what}${some}.`,
+    say: `You see a ${thing}. The network, a long calculation with ${params} that it learned from examples, sees only numbers: ${many} = ${count(size * size * colours)} of them, which say ${what}.${some}`,
     panels: ["#draw-card"],
-    act: { ask: thing === "picture" ? "Open another one, or draw over it." : "Draw another one: the answer follows." },
+    act: {
+      ask:
+        thing === "picture" ? "Open another one, or draw over it." : "Draw another one, and watch the answer follow.",
+    },
   };
 }
 
@@ -114,7 +118,7 @@ function middleOf(image, size) {
   const from = row.findIndex((value) => value > 0.1);
   return from < 0
     ? ""
-    : ` (in the middle row of yours: …, ${Array.from(row.slice(from, from + 4), number).join(", ")}, …)`;
+    : ` In the middle row of yours: …, ${Array.from(row.slice(from, from + 4), number).join(", ")}, …`;
 }
 
 /** @param {Subject} subject @returns {Chapter} */
@@ -125,15 +129,15 @@ function receives({ model, thing, answer }) {
     return {
       title: "What it receives",
       at: "pixels",
-      say: `The whole picture is made as small as those that the network was trained on: ${pixels}.`,
+      say: `The whole picture is scaled to the size of those that the network was trained on: ${pixels}.`,
       panels: ["#receives"],
-      act: { ask: "Could you still tell what it is from the last picture here?" },
+      act: { ask: "From the last picture here, could you still tell what it is?" },
     };
   }
   return {
     title: "What it receives",
     at: "pixels",
-    say: `The ${thing}s that it learned from were 20 pixels long and in the middle of ${pixels}. So yours is cut out, scaled to 20 pixels and moved to the middle. The last picture shows all that the network gets.`,
+    say: `The ${thing}s that it learned from were 20 pixels long, in the middle of ${pixels}. So yours is cut out, scaled to 20 pixels and moved to the middle, too. The last picture is all that the network gets to see.`,
     panels: ["#receives"],
     act: {
       ask: `What if it were not in the middle? Move it ${AWAY} pixels to the right: is it still ${read(answer)}?`,
@@ -154,14 +158,15 @@ function patches({ model, reading, one }) {
   return {
     title: "Cut into patches",
     at: "patches",
-    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels${inked}. From here on it works with whole patches.`,
+    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels${inked}. From here on, it works with whole patches.`,
     panels: ["#patches"],
     act: {
-      ask: `Follow patch ${one + 1} through the steps that come.`,
+      ask: `Follow patch ${one + 1} through the next steps.`,
       button: `Follow patch ${one + 1}`,
       undo: "Let it go",
       changes: { query: one },
-      found: () => `Patch ${one + 1} is framed in the grid, in the row below it, and in every panel of the page.`,
+      found: () =>
+        `Patch ${one + 1} is now framed in the grid, in the row of tokens below it, and in every other panel.`,
     },
   };
 }
@@ -173,21 +178,19 @@ function tokens(subject) {
   const { patch_overlap: overlap, embed_dim: width } = config.model;
   const pixels = (squares.side + 2 * overlap) ** 2 * config.channels;
   const own = `its ${squares.side} × ${squares.side} pixels`;
-  const from = overlap
-    ? `${own} and ${overlap} more on every side, ${count(pixels)} numbers,`
-    : `${own}, ${count(pixels)} numbers,`;
+  const from = `the ${count(pixels)} numbers of ${own}${overlap ? ` and ${overlap} more on every side` : ""}`;
   const numbers = firstOf(subject);
   const first = numbers ? ` (${numbers})` : "";
   const bias = model.config.model.linear_bias ? ", plus one more number, b" : "";
-  const around = overlap ? " and its neighbours, which see its edge" : "";
+  const around = overlap ? " and those of its neighbours, which see its edge, change" : " changes";
   return {
-    title: "Each patch becomes a token",
+    title: "A patch becomes a token",
     at: "tokens",
-    say: `Patch ${one + 1}, for example: from ${from} the network computes ${width} others${first}. Each is a sum: every pixel times a learned weight (all weights together: the matrix W)${bias}. These numbers, e in the panel, are the patch's token.`,
+    say: `Patch ${one + 1}, for example: from ${from}, the network computes ${width} new ones, its token e${first}. Each is a sum: every pixel times a learned weight (together, the matrix W)${bias}.`,
     panels: [OPENED],
     shows: { query: one },
     act: {
-      ask: `Turn patch ${one + 1} black: its token changes${around}; all others stay.`,
+      ask: `Turn patch ${one + 1} black: only its token${around}.`,
       button: `Turn patch ${one + 1} black`,
       undo: "Show it again",
       changes: { hidden: [one] },
@@ -198,26 +201,26 @@ function tokens(subject) {
 
 const MIXED = "So the next step has learned weights for each place, and nothing is added to the tokens.";
 const ADDED = {
-  learned: "So the network adds numbers to each token that it has learned for that place",
-  sincos: "So the network adds waves of sine and cosine to each token, different ones for each place",
-  none: "This network adds nothing that says where a patch was, so it must do without.",
+  learned: "So to each token, the network adds numbers that it has learned for that place",
+  sincos: "So to each token, the network adds waves of sine and cosine, different ones for each place",
+  none: "This network adds nothing that says where a patch was, so it has to do without.",
 };
 
 /** @param {Subject} subject @returns {Chapter} */
 function position({ model, thing, answer, one }) {
   const form = model.config.model.pos_embed;
   const added = !model.views.mixing && form !== "none";
-  const sum = `: e + position ${one + 1} = x. From now on, "token" means x.`;
+  const sum = `: e + position ${one + 1} = x. From now on, “token” means x.`;
   const how = model.views.mixing ? MIXED : ADDED[form] + (added ? sum : "");
   return {
     title: model.views.mixing ? "Every place counts" : added ? "Its position is added" : "No position is added",
     at: added ? "position" : "tokens",
-    say: `A token does not say where its patch was, but a line at the top means something else than one at the bottom. ${how}`,
+    say: `A token does not say where its patch was, but a line at the top means something different from one at the bottom. ${how}`,
     panels: added ? [VECTOR, "#patches"] : ["#patches"],
     shows: { query: one },
     act: added
       ? {
-          ask: `Add no positions, all else the same: is it still ${read(answer)}?`,
+          ask: `Leave out the positions and nothing else: is it still ${read(answer)}?`,
           button: "Switch positions off",
           undo: "Switch them on again",
           changes: { cuts: ["pos"] },
@@ -252,17 +255,17 @@ function attention(subject) {
   const other = one === all - 1 ? 0 : all - 1;
   const lists =
     form === "qkv"
-      ? "From each token, learned matrices compute a query (what it looks for), a key (what it offers) and a value (what it hands over)."
-      : "From each token, a learned matrix computes a query (what it looks for); the tokens themselves are what it is compared with (keys) and what is handed over (values).";
-  const turns = depth > 1 ? ` in each of ${depth} blocks` : "";
+      ? "From each token, learned matrices compute a query (what it looks for), a key (what it offers) and a value (what it passes on)."
+      : "From each token, a learned matrix computes a query (what it looks for); the tokens themselves serve as keys (what it is compared with) and as values (what is passed on).";
+  const where = depth > 1 ? `Each of ${depth} blocks` : "The block";
   const many =
     heads > 1
-      ? ` ${heads} heads with different matrices do so${turns}; one more matrix joins what they take in.`
-      : turns && ` One head does so${turns}.`;
+      ? ` ${where} has ${heads} such heads with matrices of their own; one more matrix joins what they take in.`
+      : ` ${where} has one such head.`;
   return {
     title: "Tokens look at each other",
     at: "mix",
-    say: `${lists} ${matches(subject)} It takes in that share of each value.${many}`,
+    say: `${lists} ${matches(subject)} The token takes in that share of each value.${many}`,
     panels: ["#attention"],
     shows: { query: one },
     act: {
@@ -281,10 +284,10 @@ function attention(subject) {
  */
 function matches({ model, reading }) {
   const all = model.squares.grid ** 2;
-  const even = `an even share would be 1/${all} = ${percent(1 / all)}`;
+  const even = `an even share: 1/${all} = ${percent(1 / all)}`;
   const { attention: opened } = reading.opened ?? {};
   if (!opened || !reading.place) {
-    return `Query times key, added up, is how well they match; softmax (e to the power of each, divided by their sum) makes shares of 100 % of all matches (${even}).`;
+    return `Query times key, added up, is how well they match. Softmax (e to the power of each match, divided by the sum of all) turns the matches into shares of 100 % (${even}).`;
   }
   const { patch, block, head: which } = reading.place;
   const first = opened.weights.length - all;
@@ -295,9 +298,9 @@ function matches({ model, reading }) {
     token === patch ? "its own key" : `the key of patch ${token + 1}`,
   );
   const products = model.config.model.attn_bias
-    ? "number times number, added up and scaled, plus a number learned for this pair of places"
+    ? "number times number, added up and scaled, plus a number learned for that pair of places"
     : "number times number, added up and scaled";
-  return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best, ${high} (${products}), and ${badly} least, ${low}; softmax (e to the power of each, divided by their sum) makes shares of 100 % of all matches, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
+  return `In block ${block + 1}, head ${which + 1}, the query of patch ${patch + 1} matches ${well} best (${high}) and ${badly} least (${low}): ${products}. Softmax (e to the power of each match, divided by the sum of all) turns the matches into shares of 100 %, here ${percent(shares[most])} and ${percent(shares[least])} (${even}).`;
 }
 
 /** @param {Subject} subject @returns {Chapter} */
@@ -305,10 +308,10 @@ function mixing({ model, answer }) {
   return {
     title: "Tokens are mixed",
     at: "mix",
-    say: `Each token takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number. How much of which was learned for every pair of places; unlike attention, it does not depend on what you draw.`,
+    say: `Each token takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number. How much it takes was learned for every pair of places; unlike attention, this does not depend on what you draw.`,
     panels: ["#causes", "#attention"],
     act: {
-      ask: `Let no token know of the others in block 1: is it still ${read(answer)}?`,
+      ask: `Without mixing in block 1, no token knows of the others there: is it still ${read(answer)}?`,
       button: "Switch mixing off",
       undo: "Switch it on again",
       changes: { cuts: ["t1"] },
@@ -321,21 +324,22 @@ function mixing({ model, answer }) {
 function blocks(subject) {
   const { model, thing } = subject;
   const { mixing: mixes, attention: attends } = model.views;
-  const { depth } = model.config.model;
+  const { depth, act } = model.config.model;
   const [start, ...after] = lensOf(subject);
+  const last = depth === 1 ? "after it" : `after ${depth === 2 ? "blocks 1 and 2" : `blocks 1 to ${depth}`}`;
   const way = after.length
-    ? ` If the last matrix (next step) read the tokens early, it would say ${start} before ${depth === 1 ? "the block" : "the first block"} and ${after.join(", ")} after ${depth === 1 ? "it" : "each"}.`
+    ? ` If the last matrix (next step) read the tokens early, it would say ${start} before ${depth === 1 ? "the block" : "the first block"} and ${after.join(", ")} ${last}.`
     : "";
-  const many = depth === 1 ? "This network has one block." : `${depth} such blocks follow each other.`;
-  const mlp =
-    "a small network (MLP, multi-layer perceptron: two matrices; between them, negative numbers become almost 0) reworks each token alone";
+  const many = depth === 1 ? "This network has one." : `This network has ${depth} of them, one after the other.`;
+  const zero = act === "relu2" ? "0" : "almost 0";
+  const mlp = `a small network (an MLP, multi-layer perceptron: two matrices, between which negative numbers become ${zero}) works on each token alone`;
   const sums =
     mixes || attends ? `what ${mixes ? "mixing" : "attention"} took in and what the MLP computed are` : "the result is";
-  const then = mixes || attends ? `After ${mixes ? "the mixing" : "attention"}, ${mlp}` : `In a block, ${mlp}`;
+  const then = mixes || attends ? `After ${mixes ? "mixing" : "attention"}, ${mlp}` : `In a block, ${mlp}`;
   return {
     title: "Block after block",
     at: "mlp",
-    say: `${then}; ${sums} added to the token. ${mixes || attends ? "That is a block. " : ""}${many}${way}`,
+    say: `${then}. ${capital(sums)} added to the token${mixes || attends ? ": that is a block" : ""}. ${many}${way}`,
     panels: ["#lens-card", "#decide"],
     act: {
       ask: `Turn the ${thing} by 40°: which of these answers change?`,
@@ -352,8 +356,8 @@ function pooled({ config, squares }) {
   const { pool, embed_dim: width } = config.model;
   const all = squares.grid ** 2;
   if (pool === "cls")
-    return `The class token, an extra one that belongs to no patch and has collected what matters, is ${width} numbers`;
-  if (pool === "mean") return `The mean of all ${all} tokens, number by number, is ${width} numbers`;
+    return `The class token, an extra one that belongs to no patch and has gathered what matters, has ${width} numbers`;
+  if (pool === "mean") return `The mean of all ${all} tokens, number by number, has ${width} numbers`;
   return `All ${all} tokens side by side are ${all} × ${width} = ${count(all * width)} numbers`;
 }
 
@@ -366,14 +370,14 @@ function head({ model, reading, answer }) {
     : `one for each of ${classes.length} classes`;
   const sure = percent(Math.max(...reading.probabilities));
   const best = argmax(reading.probabilities);
-  const last = model.config.model.head_hidden.length ? "The last matrices make" : "The last matrix makes";
+  const last = model.config.model.head_hidden.length ? "The last matrices turn" : "The last matrix turns";
   return {
     title: "The last matrix decides",
     at: "scores",
-    say: `${from}. ${last} ${classes.length} scores of them, ${one}: again sums with learned weights. Softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.`,
+    say: `${from}. ${last} them into ${classes.length} scores, ${one}, which are again sums with learned weights. Softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.`,
     panels: ["#answer-card", "#decide"],
     act: {
-      ask: `Add noise to the pixels: who gets what ${read(classes[best])} loses?`,
+      ask: `Add noise to the pixels: which answer gains what ${read(classes[best])} loses?`,
       button: "Add noise",
       undo: "Take it away",
       changes: { noise: 0.3 },
@@ -388,19 +392,19 @@ function needed({ model, answer, one, falls, least }) {
   const most = falls ? argmax(falls) : one;
   const points = Math.round(100 * (falls?.[most] ?? 0));
   const worst =
-    points > 0 ? `, most without ${name} ${most + 1}, by ${points} of 100 ${points === 1 ? "point" : "points"}` : "";
-  const looked = model.views.attention ? "Where it looked is not yet what it needed. To" : "What did it need? To";
+    points > 0 ? ` It falls most without ${name} ${most + 1}, by ${points} ${points === 1 ? "point" : "points"}.` : "";
+  const looked = model.views.attention ? "Where it looked need not be what it needed." : "What did it need?";
   const several = least.length > 1;
   const hide = several ? `these ${least.length} ${name === "patch" ? "patches" : "squares"}` : `${name} ${one + 1}`;
   const inked = words(model.config).draws ? " with ink" : "";
   return {
     title: "What it needed",
     at: "answer",
-    say: `${looked} find that, each ${name} alone is turned black: the probability of ${read(answer)} falls (red) or rises (blue)${worst}.`,
+    say: `${looked} To find out, each ${name} is turned black, one at a time, and the network reads again: the probability of ${read(answer)} falls (red) or rises (blue).${worst}`,
     panels: ["#needs"],
     act: {
       ask: several
-        ? `Now several at once, the half of those${inked} that it needs least: is it still ${read(answer)}?`
+        ? `Now several at once: of the ${name === "patch" ? "patches" : "squares"}${inked}, the half that it needs least. Is it still ${read(answer)}?`
         : `Hide ${hide}: is it still ${read(answer)}?`,
       button: `Hide ${hide}`,
       undo: several ? "Show them again" : "Show it again",
@@ -411,19 +415,16 @@ function needed({ model, answer, one, falls, least }) {
 }
 
 const LEARNS =
-  "for one batch of images after the other, the slope of the error for each learned number (its gradient) says which way to move it a little, so that the error falls. The page is yours.";
+  "after each batch of images, every learned number moves a little down the slope of the error (its gradient). The page is yours.";
 
 /** @param {Subject} subject @returns {Chapter} */
 function sizes({ model }) {
-  const { grid, side } = model.squares;
-  const now = grid ** 2;
-  const pairs = model.views.attention
-    ? `, and as each looks at each, ${count(16 * now ** 2)} pairs instead of ${count(now ** 2)}`
-    : "";
+  const pairs = model.views.attention ? ", and as each looks at each, twice as many make four times as many pairs" : "";
   return {
-    title: "Size and number of patches",
+    title: "How many patches?",
     at: null,
-    say: `The line above is the whole way. Patches half as wide as these of ${side} × ${side} show finer detail, but there would be ${count(4 * now)} instead of ${now}${pairs}: usually more exact, always slower.`,
+    say: `The line above is the whole way. Smaller patches than this network's (framed) would show finer detail, but there would be more of them${pairs}: usually more accurate, always slower.`,
+    grids: true,
     panels: [TRAIN, "#decide"],
     act: { ask: `Choose a patch size and press Train: ${LEARNS}` },
   };
@@ -436,10 +437,10 @@ function filters({ model }) {
   return {
     title: "Filters slide over it",
     at: "filters",
-    say: `${capital(String(first))} small filters, learned from examples, look for edges and strokes, the same way everywhere. ${layers} only the strongest response of a neighbourhood is kept, so the next sees more at once.`,
+    say: `${capital(String(first))} small filters, learned from examples, look for edges and strokes, in the same way everywhere. ${layers}, only the strongest response in each neighbourhood is kept${more.length ? ", so the next layer sees more at once" : ""}.`,
     panels: ["#attention"],
     act: {
-      ask: "Move it 4 pixels to the right: a filter finds the same edges there.",
+      ask: "Move it 4 pixels to the right: the filters find the same edges there.",
       button: "Move it",
       undo: "Move it back",
       changes: { shift: 4 },
@@ -451,7 +452,7 @@ function filters({ model }) {
 /** @param {Subject} subject @returns {Chapter} */
 function others({ thing }) {
   return {
-    title: "Now another one",
+    title: "Now try another one",
     at: null,
     say: `A Vision Transformer reads the same ${thing} in another way: in patches that look at each other.`,
     panels: [TRAIN, "#decide"],

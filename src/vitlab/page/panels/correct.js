@@ -167,7 +167,7 @@ export function createCorrect(store, weightsOf, use) {
     const why = whyNot(model.config);
     setText(
       byId("correct-say"),
-      why ?? "Say what the drawing is. When you have a few, teach them to a copy of the network.",
+      why ?? "Say what the drawing is. When you have a few corrections, teach them to a copy of the network.",
     );
     byId("correct-panel").hidden = why !== null;
     if (why !== null) return;

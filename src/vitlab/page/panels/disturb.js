@@ -44,7 +44,7 @@ export function createDisturb(store) {
  * @param {Loaded} model @param {Curve} curve
  */
 function dashed({ config }, { label }) {
-  return `Dashed: ${config.name}, the probability of the answer it gives, ${config.classes[label]}.`;
+  return `Dashed: how probable ${config.name} finds its own answer, ${config.classes[label]}.`;
 }
 
 /** @param {Store} store @param {Kind} kind @param {Range} range */

@@ -6,13 +6,13 @@ import { number } from "./vector.js";
 /** @import { Subject } from "./chapters.js" */
 
 const MUCH = 0.1; // of a probability
-const BLACK = "Empty patches are looked at, too: that there is no ink in a place also says something.";
+const BLACK = "It looks at empty patches, too: that a place has no ink also says something.";
 
 /**
- * "a 7", but "automobile": names of classes have articles of all kinds.
+ * "a 7", but “automobile”: names of classes have articles of all kinds.
  * @param {string} answer
  */
-export const read = (answer) => (/^[0-9]$/.test(answer) ? `${answer === "8" ? "an" : "a"} ${answer}` : answer);
+export const read = (answer) => (/^[0-9]$/.test(answer) ? `${answer === "8" ? "an" : "a"} ${answer}` : `“${answer}”`);
 
 /** @param {Subject} before @param {Subject} now */
 export function outcome(before, now) {
@@ -21,13 +21,15 @@ export function outcome(before, now) {
   if (now.answer !== before.answer) {
     return `Now it reads ${read(now.answer)}: the probability of ${read(before.answer)} went from ${first} to ${then}.`;
   }
-  return `It still reads ${read(now.answer)}${first === then ? `, at ${then}` : `: ${then}, before ${first}`}.`;
+  return `It still reads ${read(now.answer)}, with ${then}${first === then ? " as before" : ` instead of ${first}`}.`;
 }
 
 /** @param {Subject} before @param {Subject} now */
 export function offCentre(before, now) {
   const copes = now.answer === before.answer && fall(before, now) < MUCH;
-  const why = copes ? "It copes with that, though it learned from centred ones." : "It learned from centred ones only.";
+  const why = copes
+    ? "It copes with that, although it learned from centred ones only."
+    : "It learned from centred ones only.";
   return `${outcome(before, now)} ${why}`;
 }
 
@@ -35,7 +37,7 @@ export function offCentre(before, now) {
 export function otherToken(before, now) {
   const [was, is] = [firstOf(before), firstOf(now)];
   const other =
-    was === is ? "Its first numbers stay: it was black. " : `Its token is another one now: (${is}), before (${was}). `;
+    was === is ? "Its first numbers stay the same: it was black. " : `Its token is now (${is}) instead of (${was}). `;
   const numbers = was && is ? other : "";
   return `${numbers}${outcome(before, now)}`;
 }
@@ -45,7 +47,7 @@ export function withoutPlaces(before, now) {
   const lost = now.answer !== before.answer || fall(before, now) >= MUCH;
   const flat = now.model.config.model.pool === "flatten";
   const why = lost
-    ? "Same patches, but it no longer knows where each was."
+    ? "The patches are the same, but it no longer knows where each was."
     : flat
       ? "What the patches contain is nearly enough, as the last matrix also has weights for each place."
       : "What the patches contain is nearly enough here.";
@@ -62,19 +64,22 @@ export function looks(_before, { model, reading }) {
   const { weights } = attention;
   const first = weights.length - model.squares.grid ** 2;
   const order = Array.from(weights, (_, i) => i).sort((a, b) => weights[b] - weights[a]);
-  const [most, next] = order.map((token) => `${token < first ? "the class token" : `patch ${token - first + 1}`}`);
+  const { patch } = reading.place;
+  const [most, next] = order.map((token) =>
+    token < first ? "the class token" : token - first === patch ? "itself" : `patch ${token - first + 1}`,
+  );
   const shares = order.map((token) => percent(weights[token]));
-  const say = `Patch ${reading.place.patch + 1} takes most from ${most} (${shares[0]}), then from ${next} (${shares[1]}).`;
+  const say = `Patch ${patch + 1} takes most from ${most} (${shares[0]}), then from ${next} (${shares[1]}).`;
   return model.config.drawing === null ? say : `${say} ${BLACK}`;
 }
 
 /** @param {Subject} before @param {Subject} now */
 export function otherLens(before, now) {
   const [was, is] = [before, now].map(lensOf);
-  if (was.join() === is.join()) return `No step changes its mind (${is.join(", ")}). ${outcome(before, now)}`;
+  if (was.join() === is.join()) return `None of these answers changes (${is.join(", ")}). ${outcome(before, now)}`;
   const from = is.findIndex((answer, i) => answer !== was[i]);
-  const where = from === 0 ? "already before block 1" : `from block ${from} on`;
-  return `It says ${is.join(", ")} instead of ${was.join(", ")}: it differs ${where}. ${outcome(before, now)}`;
+  const where = from === 0 ? "even before block 1" : `from block ${from} on`;
+  return `The answers are now ${is.join(", ")} instead of ${was.join(", ")}: they differ ${where}. ${outcome(before, now)}`;
 }
 
 /** @param {Subject} before @param {Subject} now */
@@ -83,13 +88,15 @@ export function otherShares(before, now) {
   const best = argmax(probabilities);
   const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
   const second = read(now.model.config.classes[next]);
-  return `${outcome(before, now)} Next is ${second} with ${percent(probabilities[next])}; all shares still add up to 100 %.`;
+  return `${outcome(before, now)} Next comes ${second} with ${percent(probabilities[next])}; all shares still add up to 100 %.`;
 }
 
 /** @param {Subject} before @param {Subject} now */
 export function withoutMany(before, now) {
   const needs = now.answer !== before.answer || fall(before, now) >= MUCH;
-  const why = needs ? "Alone, each seemed to matter little; together they do matter." : "The others are enough.";
+  const why = needs
+    ? "One at a time, they seemed to matter little; together, they do matter."
+    : "The others are enough.";
   return `${outcome(before, now)} ${why}`;
 }
 

@@ -8,10 +8,11 @@ import { el } from "../dom.js";
 const CELLS = 48;
 
 /**
- * colour(place): the colour at a place from 0 to 1. ticks: places and what to write there.
- * @param {(place: number) => Colour} colour @param {[number, string][]} ticks
+ * colour(place): the colour at a place from 0 to 1. ticks: places and what to write there. means: what the left end, the
+ * middle and the right end mean.
+ * @param {(place: number) => Colour} colour @param {[number, string][]} ticks @param {string[]} means
  */
-export function scaleKey(colour, ticks) {
+export function scaleKey(colour, ticks, means = []) {
   const bar = el("span", { class: "ramp" });
   for (let i = 0; i < CELLS; i++) {
     const part = el("i");
@@ -24,5 +25,6 @@ export function scaleKey(colour, ticks) {
     tick.style.left = `${100 * place}%`;
     below.append(tick);
   }
-  return el("span", { class: "scale" }, bar, below);
+  const named = means.length ? [el("span", { class: "means" }, ...means.map((text) => el("span", {}, text)))] : [];
+  return el("span", { class: "scale" }, bar, below, ...named);
 }

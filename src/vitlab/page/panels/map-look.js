@@ -77,11 +77,11 @@ export function imageOf({ side, channels, images }, index) {
 /** @param {DigitMap} map @param {Config} config */
 export function say({ points, data, explained }, { classes }) {
   const share = percent(explained[0] + explained[1], 0);
-  const many = classes.length > MOST_NAMES ? "" : " Large: the middle of each class.";
+  const many = classes.length > MOST_NAMES ? "" : " Large names mark the middle of each class.";
   return (
-    `${points.length.toLocaleString("en")} images of ${data}, placed by what this network makes of them (the two main ` +
-    `directions of its features, with ${share} of their variance): what it sees as alike lies close together.${many} ` +
-    "The ring is your drawing, also while you draw. Click an image to read it, or move with the arrow keys and press Enter."
+    `${points.length.toLocaleString("en")} images of ${data}, placed by what this network makes of them (along the two main ` +
+    `directions of its features, with ${share} of their variance): what looks alike to it lies close together.${many} ` +
+    "The ring is your drawing; it moves while you draw. Click an image to have it read, or move with the arrow keys and press Enter."
   );
 }
 
@@ -102,8 +102,8 @@ export function among({ labels, points }, { classes }, place, { probabilities },
   const [[most, count]] = [...counts].sort((a, b) => b[1] - a[1]);
   const best = argmax(probabilities);
   return (
-    `Of the ${AROUND} images nearest to your drawing here, ${count} are ${classes[most]}; ` +
-    `with all its features the network says ${classes[best]} (${percent(probabilities[best], 0)}).` +
+    `Of the ${AROUND} images nearest to your drawing here, ${count} are labelled ${classes[most]}; ` +
+    `with all its features, the network says ${classes[best]} (${percent(probabilities[best], 0)}).` +
     (epoch === null ? "" : " The images lie where the finished network puts them.")
   );
 }

@@ -2,9 +2,10 @@
 
 import { attentionFrom, rollout } from "../attend.js";
 import { attentionColour, fallColour } from "../colour.js";
-import { byId, el, setText } from "../dom.js";
+import { byId, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
 import { cell } from "../words.js";
+import { shareKey } from "./attention.js";
 import { scaleKey } from "./key.js";
 import { listenToMap, paintMap } from "./maps.js";
 
@@ -23,7 +24,8 @@ export function createNeeds(store, find = byId) {
   /** @type {Squares | null} */
   let squares = null;
   for (const canvas of [looked, needed]) listenToMap(canvas, store, () => squares);
-  find("needs-key").append(...key());
+  find("looked-key").append(shareKey(["less", "even share", "more"]));
+  find("needed-key").append(fallKey());
 
   /** @param {View} view */
   return function render({ state, mark, model, reading, deletion, fresh, empty }) {
@@ -55,15 +57,12 @@ function most(falls, one) {
   return `Most: ${one} ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
 
-function key() {
+function fallKey() {
   /** @param {number} place from 0 to 1 on the scale */
   const fallAt = (place) => Math.sign(place - 0.5) * (2 * place - 1) ** 2;
-  const ticks = [-100, -25, -4, 0, 4, 25, 100].map((points) => {
+  const ticks = [-100, -25, 0, 25, 100].map((points) => {
     const place = 0.5 + (Math.sign(points) * Math.sqrt(Math.abs(points))) / 20;
     return /** @type {[number, string]} */ ([place, String(points).replace("-", "−")]);
   });
-  return [
-    scaleKey((place) => fallColour(fallAt(place)), ticks),
-    el("span", {}, "points by which the probability falls (red) or rises (blue, −)"),
-  ];
+  return scaleKey((place) => fallColour(fallAt(place)), ticks, ["rises", "no change", "falls"]);
 }

@@ -93,7 +93,7 @@ export function createNetwork(store) {
 function say(model) {
   const total = sum(partsOf(model));
   const learned = `${counted(total)} learned numbers`;
-  return `From the image to the answer: ${learned}. Each number takes the same area everywhere. Choose a part to see inside.`;
+  return `From the image to the answer: ${learned}. Every number takes up the same area. Choose a part to look inside.`;
 }
 
 /** @param {Part[]} parts @param {string} [group] */

@@ -79,7 +79,7 @@ export function createOwn(slate) {
   // Why there can be no training yet; null if there can.
   function problem() {
     const names = CLASSES.map((_, i) => name(i));
-    if (new Set(names).size < names.length) return "Two of your classes have the same name: give each another one.";
+    if (new Set(names).size < names.length) return "Two of your classes have the same name: give one of them another.";
     return missing();
   }
 

@@ -105,7 +105,7 @@ function partsOfBlock({ config, shapes, views }, count, block, tokens) {
   const attention = count(`${name}attn.`, `${name}norm1.`);
   const parts = Array.from({ length: views.attention ? heads : 0 }, (_, head) => ({
     name: `Head ${head + 1}`,
-    says: `compares ${tokens} × ${tokens} tokens`,
+    says: `compares ${tokens} × ${tokens} pairs of tokens`,
     ...{ group, opens: "inside", block, head },
     shapes: [
       form === "merged" ? weights(dim, dim, "W_q") : weights(3 * width, dim, "W_q W_k W_v"),

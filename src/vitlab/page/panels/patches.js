@@ -1,7 +1,7 @@
 // The input divides into patches: one button each, in a grid; arrows move between them.
 
 import { byId, drawPatch, el, keep, part, picture, setAttribute, setText } from "../dom.js";
-import { capital, cell } from "../words.js";
+import { capital, cell, tied } from "../words.js";
 import { tap } from "./maps.js";
 
 /** @import { View } from "../main.js" */
@@ -47,7 +47,7 @@ export function createPatches(store, find = byId) {
   return function render({ state, mark, model, reading }) {
     const cuts = model?.views.tokens ?? true;
     setText(find("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
-    setText(find("patches-say"), say(model));
+    setText(find("patches-say"), tied(say(model)));
     setText(find("tap-say"), `Click a ${cell(model)} to`);
     setText(find("tap-word"), cuts ? "follow it" : "mark it");
     setText(find("show-all"), cuts ? "Show all patches" : "Show all squares");
@@ -114,11 +114,11 @@ function say(model) {
   const { patch_overlap: overlap, embed_dim: width } = knobs;
   const count = squares.grid ** 2;
   if (!views.tokens) {
-    return `A CNN has no patches: it slides small filters over all pixels. Use these ${count} squares to hide parts of it.`;
+    return `A CNN has no patches: it slides small filters over all pixels. Use these ${count} squares to hide parts of the picture.`;
   }
   const more = overlap ? ` (and sees ${overlap} more on every side)` : "";
   const each = `Each has ${squares.side} × ${squares.side} pixels${more} and becomes one token`;
-  const place = views.mixing || knobs.pos_embed === "none" ? "" : " that also holds its position";
+  const place = views.mixing || knobs.pos_embed === "none" ? "" : " that also includes its position";
   return `The input is cut into ${count} patches. ${each}: a list of ${width} numbers${place}.`;
 }
 

@@ -90,7 +90,14 @@ export function createReplay(store, epochs) {
       if (replay) prepare(slider, replay);
     }
     const at = place();
-    setText(byId("past"), state.epoch === null || !replay ? "" : `as it was after epoch ${state.epoch}`);
+    setText(
+      byId("past"),
+      state.epoch === null || !replay
+        ? ""
+        : state.epoch === 0
+          ? "as it was before training"
+          : `as it was after epoch ${state.epoch}`,
+    );
     if (!replay || !model) return;
     slider.value = String(at);
     end.disabled = state.epoch === null;
@@ -114,14 +121,14 @@ function prepare(slider, { kept, epochs }) {
   const every = kept.length === epochs + 1 ? "" : ` (${kept.length} of ${epochs + 1} moments, evenly chosen)`;
   setText(
     byId("replay-say"),
-    `Move the slider back to the network as it was earlier in its training${every}: the answer, the maps and the ` +
+    `Move the slider back to see the network as it was earlier in its training${every}: the answer, the maps and the ` +
       "lens show how it would have read your drawing then.",
   );
   const wrong = kept.map(score).filter((one) => one !== null);
   byId("replay-curve").hidden = byId("replay-key").hidden = wrong.length < 2;
   const on = isValidated(kept) ? "Validation images" : "Training images, while it learned,";
   const [first, last] = [wrong[0], wrong[wrong.length - 1]].map((one) => percent(1 - (one ?? 0)));
-  setText(byId("replay-key"), `${on} that it got wrong, logarithmic: ${first} to ${last}`);
+  setText(byId("replay-key"), `${on} that it got wrong: from ${first} to ${last}, on a logarithmic scale`);
 }
 
 /**

@@ -8,8 +8,8 @@ import { words } from "../words.js";
 /** @import { View } from "../main.js" */
 /** @import { Loaded } from "../net/worker.js" */
 
-const DRAW = "Draw with mouse, finger or pen.";
-const SHOW = "Open a picture, or draw over this one with mouse, finger or pen.";
+const DRAW = "Draw with the mouse, a finger or a pen.";
+const SHOW = "Open a picture, or draw over this one with the mouse, a finger or a pen.";
 
 /**
  * A network that does not read drawings is shown pictures.

@@ -29,14 +29,14 @@ function pixels({ pixels: numbers, across }, { model, patch }) {
   const { preprocess, channels } = model.config;
   const colours = channels === 3 ? " in three colours" : "";
   const over = model.config.model.patch_overlap > model.squares.margin;
-  const beyond = over ? " Beyond the edge of the image it sees 0, the mean." : "";
+  const beyond = over ? " Beyond the edge of the image, it sees 0, the mean." : "";
   const [mean, std] = [preprocess.mean, preprocess.std].map((values) => values.map((value) => value.toFixed(3)));
   const formula =
     channels === 1 ? `p = (pixel − ${mean[0]}) / ${std[0]}` : "p = (pixel − mean of its colour) / its deviation";
   return {
     title: `1 · The pixels of patch ${patch + 1}`,
     formula,
-    say: `${across} × ${across} pixels${colours}, from 0 for black to 1, minus the mean of all training pixels, over their deviation.${beyond}`,
+    say: `${across} × ${across} pixels${colours}, from 0 (black) to 1, minus the mean of all training pixels, divided by their standard deviation.${beyond}`,
     vectors: [["p", numbers]],
   };
 }
@@ -50,7 +50,7 @@ function vector({ pixels: from, embedded, position, start }, { model, patch }) {
   const nothing = model.views.mixing
     ? "Nothing is added for its place: mixing knows the places."
     : "Nothing is added for its place here.";
-  const place = "What is added says where the patch lies; without it, all places would look the same.";
+  const place = "The position says where the patch is; without it, all places would look the same.";
   /** @type {[string, Float32Array][]} */
   const vectors =
     position === null
@@ -82,7 +82,7 @@ function queryKeyValue({ before, attention }, { model, block, head }) {
       : "n = norm(x)      q = W_q n + b_q      k = W_k n + b_k      v = W_v n + b_v",
     say: merged
       ? "The query says what it looks for. This network compares it with the tokens themselves, and passes them on."
-      : "The query says what it looks for, the key what others find in it, the value what it hands over.",
+      : "The query says what it looks for, the key what others find in it, the value what it passes on.",
     vectors: [
       [block ? `x, as it leaves block ${block}` : "x", before],
       ["n", attention.normed],
@@ -103,7 +103,7 @@ function weights({ attention }, { model }) {
   return {
     title: "4 · What it takes from each token",
     formula: `aⱼ = exp(sⱼ) / Σ exp(s)      sⱼ = q · kⱼ / √${attention.q.length}${bias}`,
-    say: `Its query against the key of each of the ${counted(attention.weights.length)} tokens; softmax makes shares of 100 %.`,
+    say: `Its query is compared with the key of each of the ${counted(attention.weights.length)} tokens; softmax turns the results into shares of 100 %.`,
     vectors: [["a, one for each token", attention.weights]],
     shows: "row",
     digits: (value) => percent(value),
@@ -136,7 +136,7 @@ function afterAttention({ attention }, { model }) {
   return {
     title: "6 · The token after attention",
     formula: `c = W_o ${all} + b_o      x′ = x + c`,
-    say: "One matrix joins what all heads took. It is added to the token, which is not replaced: the residual line.",
+    say: "One matrix joins what all heads took. The result is added to the token, which is kept (a residual connection).",
     vectors: [
       ["c, what is added", attention.added],
       ["x′", attention.after],
@@ -156,7 +156,7 @@ function mixed({ before, mixing }, { model, patch, block }) {
     title: `3 · What it takes from all patches in block ${block + 1}`,
     formula: `n = norm(x)      c = row ${patch + 1} of V₂ ${act}(V₁ N + c₁) + c₂      x′ = x + c`,
     say:
-      `N holds n of all ${counted(tokens)} tokens, one in each row. V₁ and V₂ mix the rows, each column alone, with learned ` +
+      `N holds n of all ${counted(tokens)} tokens, one in each row. V₁ and V₂ mix the rows, each column by itself, with learned ` +
       "weights for each place, which are the same for every drawing.",
     vectors: [
       [block ? `x, as it leaves block ${block}` : "x", before],
@@ -182,7 +182,7 @@ function mlp(opened, { model }) {
   return {
     title: `${stepsBefore(opened) + 1} · The MLP`,
     formula: last ? `m = gelu(${inner})` : `m = ${inner}`,
-    say: `The token alone: to ${counted(half.hidden.length)} numbers and back to ${counted(half.added.length)}.`,
+    say: `Each token by itself: to ${counted(half.hidden.length)} numbers and back to ${counted(half.added.length)}.`,
     vectors: [
       ["hidden", half.hidden],
       ["m, what is added", half.added],
@@ -199,14 +199,12 @@ function afterBlock(opened, { model, block }) {
   if (half === null) return null;
   const { depth } = model.config.model;
   const next =
-    block + 1 < depth
-      ? `It goes on to block ${block + 2}.`
-      : "It was the last block: on to the last matrix, which decides.";
+    block + 1 < depth ? `It goes on to block ${block + 2}.` : "That was the last block; next, the last matrix decides.";
   const largest = half.after.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return {
     title: `${stepsBefore(opened) + 2} · The token after block ${block + 1}`,
     formula: attention || mixing ? "x″ = x′ + m" : "x″ = x + m",
-    say: `${next} Its largest number is ${number(largest)} from 0.`,
+    say: `${next} Its largest number, leaving signs aside, is ${number(largest)}.`,
     vectors: [["x″", half.after]],
   };
 }

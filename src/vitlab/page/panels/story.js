@@ -2,7 +2,9 @@
 
 import { byId, calmMotion, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
+import { tied } from "../words.js";
 import { chaptersOf, subjectOf } from "./chapters.js";
+import { paintGrids } from "./grids.js";
 import { paintWay } from "./way.js";
 
 /** @import { View } from "../main.js" */
@@ -40,6 +42,8 @@ export function createStory(store) {
   let lit = null;
   /** @type {Needs | null} */
   let needs = null;
+  let moving = false; // a step has begun, or been tried, and the user has done nothing since
+  let brought = ""; // the layout for which the lit panel was scrolled into sight
 
   /** @param {boolean} asked by a click, so the keyboard follows */
   function open(asked) {
@@ -49,6 +53,7 @@ export function createStory(store) {
     enter();
     if (!asked) return;
     bring();
+    moving = true;
     next.focus({ preventScroll: true });
   }
 
@@ -78,7 +83,9 @@ export function createStory(store) {
     leave();
     place = to;
     enter();
+    card.scrollTop = 0;
     bring();
+    moving = true;
   }
 
   // What a step shows is chosen, and taken back when it ends.
@@ -100,17 +107,18 @@ export function createStory(store) {
   function show() {
     if (card.hidden || !subject || !chapters.length) return;
     place = Math.min(place, chapters.length - 1);
-    const { title, at, say, panels, act: offered } = chapters[place];
+    const { title, at, say, panels, act: offered, grids = false } = chapters[place];
     const { button, undo: again } = tried?.act ?? offered;
     const last = place === chapters.length - 1;
     setText(byId("story-place"), `${place + 1} of ${chapters.length}`);
     setText(byId("story-title"), title);
-    setText(byId("story-say"), say);
-    setText(byId("story-ask"), tried ? shownBy(tried, subject) : offered.ask);
+    setText(byId("story-say"), tied(say));
+    setText(byId("story-ask"), tied(tried ? shownBy(tried, subject) : offered.ask));
     paintWay(subject.model, at);
+    paintGrids(grids ? subject : null);
     act.hidden = !button;
     setText(act, (tried ? again : button) ?? "");
-    setText(byId("story-reads"), told(tried));
+    setText(byId("story-reads"), tied(told(tried)));
     setText(next, last ? "Explore the page" : "Next");
     back.disabled = place === 0;
     light(panels.map((panel) => document.querySelector(panel)).find(isShown) ?? null);
@@ -131,13 +139,22 @@ export function createStory(store) {
   // Scrolls until the story no longer covers the lit panel, where there is room for both.
   function bring() {
     if (lit === null) return;
+    brought = layout();
     const [panel, own] = [lit.getBoundingClientRect(), card.getBoundingClientRect()];
-    const beside = own.top < 0.3 * window.innerHeight || own.right < panel.left || own.left > panel.right;
+    const beside = own.top < 20 || own.right < panel.left || own.left > panel.right;
     const free = beside ? window.innerHeight : own.top;
     if (panel.top >= 8 && panel.bottom <= free - 8) return;
     const top = Math.max(12, (free - panel.height) / 2);
     window.scrollTo({ top: window.scrollY + panel.top - top, behavior: calmMotion() ? "auto" : "smooth" });
   }
+
+  function layout() {
+    const { top, height } = (lit ?? card).getBoundingClientRect();
+    return [top + window.scrollY, height, card.offsetHeight].map(Math.round).join();
+  }
+  const rest = () => {
+    moving = false;
+  };
 
   function attempt() {
     if (tried) return undo();
@@ -145,6 +162,7 @@ export function createStory(store) {
     if (!offered.changes || !subject) return;
     const before = chosen(offered.changes);
     tried = { changes: offered.changes, before, act: offered, read: reads(), subject, one: subject.one };
+    moving = true;
     store.set(offered.changes);
   }
 
@@ -190,6 +208,9 @@ export function createStory(store) {
     else if (event.key === "ArrowLeft" && free) go(-1);
   });
   listenToTurns(card, go);
+  for (const own of ["pointerdown", "wheel", "keydown"]) {
+    document.addEventListener(own, rest, { capture: true, passive: true }); // before `go`
+  }
 
   /** @param {View} view */
   return function render(view) {
@@ -198,9 +219,11 @@ export function createStory(store) {
     chapters = subject ? chaptersOf(subject) : [];
     byId("story-open").hidden = !chapters.length;
     begins(view);
+    if (card.hidden) return;
     const before = lit;
     show();
-    if (before !== null && lit !== before) bring(); // what the step shows has been read
+    const grown = moving && layout() !== brought; // what the step shows has been read
+    if (before !== null && (lit !== before || grown)) bring();
   };
 }
 

@@ -14,7 +14,7 @@ const THUMB = 88;
 const CENTRE = 14.5 / 28; // where the centre of mass goes
 
 const CENTRED =
-  "had one size and were centred. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in " +
+  "were all the same size and centred. So yours is cut out, scaled to 20 pixels, and moved until its centre of mass is in " +
   "the middle.";
 
 /** @param {Store} store */

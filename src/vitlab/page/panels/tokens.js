@@ -18,8 +18,9 @@ const ABOVE = 58; // room for the links over one row
 const ABOVE_EACH = 30; // and over each of several
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
-const ROW = "The patches in a row: the tokens.";
-const LINKED = "The patches in a row: the tokens. Arcs: what they take from each other in the last block (attention).";
+const ROW = "The tokens: all patches in a row.";
+const LINKED =
+  "The tokens: all patches in a row. The arcs show what they take from each other in the last block (attention).";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createTokens(store, find = byId) {

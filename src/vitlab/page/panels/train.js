@@ -54,7 +54,7 @@ const KNOBS = [
     label: "Learning rate",
     values: [0.0003, 0.001, 0.003, 0.01, 0.03],
     value: 0.003,
-    say: "The length of a step: too small learns slowly, too large never settles.",
+    say: "The size of a step: too small, and it learns slowly; too large, and it never settles.",
   },
   {
     name: "batch",
@@ -75,7 +75,7 @@ const KNOBS = [
     label: "Seed",
     values: [0, 1, 2, 3, 4],
     value: 0,
-    say: "The same seed gives the same network; another shows what is chance.",
+    say: "The same seed gives the same network; another shows how much is chance.",
   },
 ];
 const FEW = 100; // images to measure with

@@ -1,53 +1,66 @@
-// Beside the answer: whether the page's numbers are Python's, and how sure the network was taught to be.
+// Beside the answer, in a sentence each: whether the page's numbers are Python's, and how sure the network was taught to be.
 
 import { byId, setText } from "../dom.js";
 import { percent } from "../net/numbers.js";
-import { tested } from "./status.js";
+import { tied, words } from "../words.js";
 
 /** @import { View } from "../main.js" */
 /** @import { Config } from "../net/config.js" */
+/** @import { Loaded } from "../net/worker.js" */
 
-const NEAR = 0.03; // of the most that it was taught
+const MARKS = { verified: "Verified:", wrong: "Not to be trusted:", unknown: "Not verified:" };
 
 /** @param {View} view */
-export function renderTrust({ model, reading, empty }) {
+export function renderTrust({ model }) {
   const trust = byId("trust");
   trust.hidden = model === null;
   if (model === null) return;
-  const known = !model.config.corrected && model.selftest?.images;
-  const state = known ? (model.selftest?.agree ? "verified" : "wrong") : "unknown";
-  trust.className = `trust ${state}`;
-  setText(byId("trust-mark"), { verified: "Verified", wrong: "Not to be trusted", unknown: "Not verified" }[state]);
-  const means = {
-    verified: "So what you see here is what your network says.",
-    wrong: "Do not rely on any number on this page: reload it, or export it again.",
-    unknown: "",
-  };
-  setText(byId("trust-say"), `${tested(model)} ${means[state]}`.trim());
-  if (state === "wrong" && !trust.hasAttribute("data-told")) {
-    trust.setAttribute("open", "");
-    trust.setAttribute("data-told", "");
-  }
-  byId("taught").hidden = mostTaught(model.config) === null;
-  const best = reading && !empty ? Math.max(...reading.probabilities) : null;
-  setText(byId("taught"), taught(model.config, best));
+  const [state, means] = verdict(model);
+  trust.className = `trust small ${state}`;
+  setText(byId("trust-mark"), MARKS[state]);
+  setText(byId("trust-say"), means);
+  const said = taught(model.config);
+  byId("taught").hidden = said === "";
+  setText(byId("taught"), tied(said));
 }
 
 /**
- * The probability that the right answer had in training; null without label smoothing.
- * @param {Config} config
+ * The mark, and what follows it.
+ * @param {Loaded} model
+ * @returns {[keyof typeof MARKS, string]}
  */
-function mostTaught({ label_smoothing: smoothing, classes }) {
-  if (typeof smoothing !== "number" || !(smoothing > 0 && smoothing < 1)) return null;
-  return 1 - smoothing + smoothing / classes.length;
+function verdict({ selftest, config }) {
+  const things = `${words(config).thing}s`;
+  if (config.corrected) {
+    return [
+      "unknown",
+      `it was corrected here, so the self-test of the original, ${config.corrected}, no longer counts.`,
+    ];
+  }
+  if (!selftest?.images) {
+    return ["unknown", `it came without known ${things}, so nothing compares your browser's numbers with Python's.`];
+  }
+  const known = `on ${selftest.images} known ${things}, your browser computed`;
+  if (selftest.agree) return ["verified", `${known} the same numbers as the original program in Python.`];
+  return [
+    "wrong",
+    `${known} other numbers than the original program in Python, so rely on none of them: reload the page, or export it again.`,
+  ];
 }
 
-/** @param {Config} config @param {number | null} best */
-function taught(config, best) {
-  const most = mostTaught(config);
-  if (most === null) return "";
-  const { label_smoothing: smoothing = 0, classes } = config;
-  const why = `in training the right answer counted ${percent(most, 0)}, each other one ${percent(smoothing / classes.length, 0)} (label smoothing)`;
-  if (best !== null && best >= most - NEAR) return `${percent(best, 0)} is as sure as it was taught to be: ${why}.`;
-  return `It was never taught to be surer than ${percent(most, 0)}: ${why}.`;
+/**
+ * What label smoothing asked of the network in training; "" without it.
+ * @param {Config} config
+ */
+function taught({ label_smoothing: smoothing, classes }) {
+  if (typeof smoothing !== "number" || !(smoothing > 0 && smoothing < 1)) return "";
+  const each = smoothing / classes.length;
+  const [most, least] = [1 - smoothing + each, each].map(exact);
+  return `About ${most} is “sure” here: the network was trained to give the right answer ${most} and each other one ${least}, not 100 % and 0 % (label smoothing).`;
 }
+
+/**
+ * 0.91 -> "91 %", 0.955 -> "95.5 %".
+ * @param {number} share
+ */
+const exact = (share) => percent(share, Number.isInteger(Number((100 * share).toFixed(6))) ? 0 : 1);

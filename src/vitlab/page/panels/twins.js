@@ -15,7 +15,7 @@ import { createTokens } from "./tokens.js";
 const CARDS = ["patches", "attention", "needs", "lens-card", "causes-card"];
 const REFERENCES = ["id", "name", "for", "aria-labelledby", "aria-describedby"];
 const OTHER_PATCHES =
-  "Its patches are other ones, so pointing at patches and hiding them stays with the first network.";
+  "Its patches are different, so pointing at patches and hiding them works on the first network only.";
 
 /**
  * Copies the cards; to be called before anything is put into them.
