@@ -111,7 +111,7 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     flips = f"training images are {word}{f' ({option})' if shape.may_flip else ''}"
     parts = [seen(config, shape), f"preset {config.preset} (--preset NAME)", flips]
     if longer:
-        parts.append(f"{shape.images:,} images are few, so {learned(config)} (--epochs, --batch-size)")
+        parts.append(f"{shape.images:,} images are few, so {learned(config, longer)}")
     return config, "; ".join(parts)
 
 
@@ -150,10 +150,12 @@ def more_steps(config: RunConfig, images: int | None, given: Mapping[str, Any]) 
     return {name: value for name, value in made.items() if value != config.values()[name]}
 
 
-def learned(config: RunConfig) -> str:
-    """How long a network learns, in a phrase."""
+def learned(config: RunConfig, chosen: Mapping[str, Any]) -> str:
+    """What was ``chosen`` about how long a network learns, in a phrase."""
     train = config.train
-    return f"it learns for {counted(train.epochs, 'epoch')} in batches of {train.batch_size}"
+    if "epochs" not in chosen:
+        return f"batches have {train.batch_size} (--batch-size)"
+    return f"it learns for {counted(train.epochs, 'epoch')} in batches of {train.batch_size} (--epochs, --batch-size)"
 
 
 def seen(config: RunConfig, shape: Shape) -> str:
