@@ -279,6 +279,12 @@ def test_data_that_has_moved_can_be_named_again(home: Path, tmp_path: Path) -> N
     answer = good(f"evaluate moved --json --data {tmp_path / 'new.npz'}")
     assert json.loads(answer.out)["top1"] == read("moved/result.json")["test_top1"]
     assert (home / "moved" / "config.json").read_text() == config
+    (home / "toy.npz").rename(home / "away.npz")
+    try:
+        for line in ("evaluate moved", "look moved", "data suspects moved"):
+            assert vitlab(line).error.endswith("toy.npz and are gone; --data PLACE says where they are now")
+    finally:
+        (home / "away.npz").rename(home / "toy.npz")
 
 
 def test_the_data_sets_are_listed() -> None:

@@ -228,8 +228,30 @@ MISTAKES = [
     ),
     # data
     Mistake("unknown data set", TRAIN + "--data mnst", 3, ("'mnst'", "did you mean mnist")),
-    Mistake("no such folder", TRAIN + "--data ./pets", 3, ("'./pets'", "folder", "mnist", ".npz")),
-    Mistake("no such file", TRAIN + "--data bad.npz", 3, ("bad.npz", "No such file", "exists")),
+    Mistake("no such folder", TRAIN + "--data ./pets", 3, ("no folder or file './pets'; name a folder", ".npz")),
+    Mistake("no such file", TRAIN + "--data bad.npz", 3, ("no file bad.npz", "exists")),
+    *(
+        Mistake(f"{name} as data", f"train --out run --data {name}", 3, tuple(says), text(name, content))
+        for name, content, *says in (
+            ("ages.csv", "id,survived,name,age\n1,0,Bob,40\n", "no column called label; its first line must name"),
+            ("empty.csv", "", "is no table that vitlab can use; its first line must name the columns"),
+            ("notes.csv", "hello\n", "is no table that vitlab can use; its first line must name the columns"),
+            ("pixels.csv", ",".join(f"pixel{n}" for n in range(16)), "has no column called label"),
+            ("gone.csv", "file,label\nx.png,cat\ny.png,dog\n", "names files that are not below", "'x.png'"),
+            ("x.npy", "", "one array", 'x.npz", x_train=x, y_train=y)'),
+            ("x.mp4", "", "x.mp4 is a file; as data, name a folder"),
+            ("x.png", "", "x.png is a picture; as data, name a folder", "vitlab predict RUN"),
+        )
+    ),
+    Mistake("a run as data", "train --out run --data finished", 3, ("is a run, not data; --init-from",)),
+    Mistake("a web address", "train --out run --data https://a.b/c.npz", 3, ("is a web address", "download the file")),
+    Mistake(
+        "--data for --on",
+        "evaluate finished --data other.npz",
+        3,
+        ("--data says where the own images of finished are now", "measure on them with --on other.npz"),
+        lambda props: write_npz(Path("other.npz"), train=98),
+    ),
     Mistake("folder without classes", TRAIN + "--data pets", 3, ("pets", "sub-folder"), text("pets/1.png", "")),
     Mistake("folder with one class", TRAIN + "--data pets", 3, ("pets", "cat", "two"), text("pets/cat/1.png", "")),
     Mistake(
@@ -328,7 +350,7 @@ MISTAKES = [
         "other data",
         "train --resume unfinished --data toy.npz",
         3,
-        ("unfinished", "has changed", "new run"),
+        ("unfinished", "holds others", "new run"),
         lambda props: write_npz(Path("toy.npz"), train=98),
     ),
     Mistake(
@@ -418,7 +440,7 @@ MISTAKES = [
         "evaluate on other data",
         "evaluate finished --data toy.npz",
         3,
-        ("finished", "has changed"),
+        ("finished", "holds others"),
         lambda props: write_npz(Path("toy.npz"), test=32),
     ),
     # ends that leave a run folder behind, whole
@@ -476,7 +498,7 @@ MISTAKES = [
 # What makes a message say what to do: an option, a command, or one of these words.
 ADVICE = re.compile(
     r"--|`vitlab|must|did you mean|choose|\buse\b|needs|name an?|new run|may be|train again|delete|remove|gives|wait|"
-    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise"
+    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise|save|download|add|leave"
 )
 
 

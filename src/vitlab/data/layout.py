@@ -26,6 +26,7 @@ PART_OF = {name: part for part, names in PARTS.items() for name in names}
 TABLES = (".csv", ".tsv")  # endings
 NO_PART = "not train, val or test with classes in it"
 NO_IMAGE = "no readable image"
+DEEPER = "their images lie in folders below"
 LEADS_OUT = "is a link that leads out of the folder"
 
 
@@ -120,10 +121,11 @@ def has_classes(root: Path) -> bool:
     except DataError:
         return False
     folders = sub_folders(layout.parts["train"], root)
-    return sum(any(_is_image(one) for one in contents(folder, root)) for folder in folders) > 1
+    return sum(any(is_image(one) for one in contents(folder, root)) for folder in folders) > 1
 
 
-def _is_image(entry: Entry) -> bool:
+def is_image(entry: Entry) -> bool:
+    """Whether the name is that of an image file."""
     return entry.kind == "file" and entry.name.lower().endswith(SUFFIXES)
 
 

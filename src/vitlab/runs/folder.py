@@ -195,8 +195,16 @@ class RunFolder:
         data = self.data()
         return data["channels"] in (1, 3) and (data.get("bits") != 16 or data.get("drawing") is not None)
 
-    def check_same_data(self, dataset: Dataset) -> None:
-        """DataError unless ``dataset`` has the images and the classes that the run began with."""
+    def check_same_data(self, dataset: Dataset, data: str | None = None) -> None:
+        """DataError unless ``dataset`` has the images and the classes that the run began with. ``data``: where the user
+        says that they are now."""
+        own = self.config().data.data
+        is_elsewhere = data is not None and os.path.abspath(os.path.expanduser(data)) != os.path.abspath(own)
+        if is_elsewhere and dataset.digest != self.data()["sha256"]:
+            raise DataError(
+                f"--data says where the own images of {self.path} are now, and {data} holds others; start a new run to "
+                f"train on them, or measure on them with --on {data}"
+            )
         self.check_same_digest(dataset.digest)
         if list(dataset.card.classes) != self.data()["classes"]:
             raise DataError(f"{self.path / 'data.json'} does not name the classes of its data; restore it")

@@ -183,7 +183,7 @@ def resume_run(
             config = config.with_knobs(**here)
             prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start, ranks=ranks)
         check_place(folder, prepared.task, checkpoint)
-        drift = check_drift(folder, prepared, allow_drift)
+        drift = check_drift(folder, prepared, allow_drift, asked.get("data"))
         if ranks.rank:
             return follow(prepared, checkpoint)
         for file in damaged:
@@ -217,9 +217,10 @@ def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) ->
         raise RunError(f"{folder.path}: the checkpoint of step {counters.step} does not fit its run; start a new run")
 
 
-def check_same_images(folder: RunFolder, prepared: Prepared) -> None:
-    """DataError unless these are the images that the run began with, those that it rehearses among them."""
-    folder.check_same_data(prepared.dataset)
+def check_same_images(folder: RunFolder, prepared: Prepared, data: str | None = None) -> None:
+    """DataError unless these are the images that the run began with, those that it rehearses among them. ``data``:
+    where the user says that they are now."""
+    folder.check_same_data(prepared.dataset, data)
     if folder.data().get("rehearsal") != rehearsal_record(prepared).get("rehearsal"):
         raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
 
@@ -271,10 +272,10 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
             )
 
 
-def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> list[str]:
+def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool, data: str | None = None) -> list[str]:
     """Compare data and machine with those at the start of the run. What of the machine is different: RunError, unless
-    that is allowed."""
-    check_same_images(folder, prepared)
+    that is allowed. ``data``: as for `check_same_images`."""
+    check_same_images(folder, prepared, data)
     check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
     stored, now = ONE_RANK | folder.environment(), ONE_RANK | environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]
