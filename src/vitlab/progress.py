@@ -20,9 +20,8 @@ from rich.text import Text
 from torch import Tensor
 
 from vitlab import html
-from vitlab.advice import spoken
 from vitlab.runs.session import Reporter
-from vitlab.studies.driver import Progress
+from vitlab.studies.driver import Progress, why_failed
 from vitlab.studies.driver import Row as StudyRow
 from vitlab.studies.summary import accuracy_of, split_of
 from vitlab.studies.unit import Whereabouts
@@ -302,7 +301,9 @@ class Lines:
         """A line for what has ended since the last call; at the start, one for what was done before."""
         ended = {(row["cell"], row["seed"]): row for row in progress.rows}
         if self.printed is None:
-            say(f"{len(ended)} of {progress.total} runs were done before" if ended else counted(progress.total, "run"))
+            were = "was" if len(ended) == 1 else "were"
+            whole = counted(progress.total, "run")
+            say(f"{len(ended)} of {whole} {were} done before" if ended else whole)
         for job in ended.keys() - (ended.keys() if self.printed is None else self.printed):
             say(f"{study_line(progress)}: {row_line(ended[job], progress.split)}")
         self.printed = set(ended)
@@ -343,7 +344,7 @@ def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
     name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {printable(spoken(row['log'][-1]))}" if row.get("log") else "")
+        return f"{name}: {printable(why_failed(row))}"
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vitlab import files
+from vitlab.advice import spoken
 from vitlab.data import CATALOGUE
 from vitlab.errors import ConfigError, DataError, DivergedError, OutOfMemoryError, RunError, RunInUseError, StorageError
 from vitlab.runs.folder import RunFolder
@@ -71,7 +72,8 @@ ROW: dict[str, Any] = {name: KINDS[name] for name in RESULTS} | {
     "log": list[str] | None,
 }
 # What is made from the rows when a study is complete.
-OUTPUTS = ("table.md", "table.csv", "table.json", "picture.png", "picture.svg", "report.html")
+TABLES = ("table.md", "table.csv", "table.json", "picture.png", "picture.svg")
+OUTPUTS = (*TABLES, "report.html")
 DATA_DIGITS = 12  # of the digest of the data, in the name of a run folder
 
 
@@ -301,6 +303,14 @@ class Driver:
             head = head_of(job, ending.unit.folder.name)
             row = self.with_images(job, head | failure | dict.fromkeys(RESULTS))
         return row | {"attempts": attempts, "beside": self.executor.slots, "ended_utc": utc_now()}
+
+
+def why_failed(row: Row) -> str:
+    """Why a run has no result: its status, and the last line of its log or the signal that ended it."""
+    code, log = row.get("exit_code") or 0, row.get("log")
+    if code < 0:
+        return f"{row['status']}: ended by signal {-code}"
+    return f"{row['status']}: {spoken(log[-1].removeprefix('vitlab: '))}" if log else str(row["status"])
 
 
 def head_of(job: Job, run: str) -> Row:
