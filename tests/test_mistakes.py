@@ -155,6 +155,7 @@ class Mistake:
 TRAIN = "train --config tiny.json --out run "
 BAD_DATA = TRAIN + "--data bad.npz"
 RUN_FILES = ("run", "run/*.json", "run/history.jsonl", "run/checkpoints", "run/checkpoints/step-*.safetensors")
+STUDY = text("dash/study.json", "{}")
 IMAGES, LABELS = glyphs(40).images, glyphs(40).labels
 NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17280000000000 bytes.")
 
@@ -285,16 +286,16 @@ MISTAKES = [
     Mistake("fewer labels than images", BAD_DATA, 3, ("bad", "40 images", "39 labels"), npz(y_train=LABELS[:-1])),
     Mistake("one class", BAD_DATA, 3, ("bad", "only 1 class", "two or more"), npz(y_train=LABELS * 0)),
     # where the run goes
-    Mistake("--out is a file", "train --config tiny.json --out toy.npz", 6, ("toy.npz", "is a file", "choose")),
+    Mistake("--out is a file", "train --config tiny.json --out toy.npz", 2, ("toy.npz is a file; name a new folder",)),
     Mistake("--out below a file", "train --config tiny.json --out toy.npz/run", 6, ("toy.npz/run", "a file", "choose")),
     Mistake(
         "--out is taken",
         "train --config tiny.json --out finished",
         8,
-        ("finished", "not empty", "--out", "--resume finished"),
+        ("finished is not empty: it holds a run that has ended; choose another --out",),
     ),
     # resuming
-    Mistake("resume of nothing", "train --resume nothing", 8, ("nothing", "not a run folder", "vitlab train")),
+    Mistake("resume of nothing", "train --resume nothing", 8, ("there is no run nothing", "vitlab train")),
     Mistake(
         "resume of what is no run",
         "train --resume folder",
@@ -320,7 +321,7 @@ MISTAKES = [
         8,
         ("threads was 1, is now 2", "bit-exact", "--allow-drift"),
     ),
-    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("not a run folder", "config.json")),
+    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("there is no run nnn", "vitlab train")),
     Mistake(
         "environment.json without a name",
         "train --resume unfinished",
@@ -414,7 +415,47 @@ MISTAKES = [
         text("unfinished/result.json", "{}"),
     ),
     # evaluating
-    Mistake("evaluate nothing", "evaluate nothing", 8, ("nothing", "not a run folder", "vitlab train")),
+    Mistake("evaluate nothing", "evaluate nothing", 8, ("there is no run nothing", "vitlab train")),
+    *(
+        Mistake(f"{line.split()[0]} a study", line, 8, ("dash is a study, not a run; `vitlab look dash`",), STUDY)
+        for line in (
+            "evaluate dash",
+            "show dash",
+            "runs delete dash --yes",
+            "export dash --to onnx",
+            "predict dash x.png",
+        )
+    ),
+    Mistake("a file of a run", "evaluate finished/config.json", 8, ("file of a run; name the folder: finished",)),
+    Mistake("runs of no folder", "runs list nothing", 8, ("there is no folder nothing", "`vitlab runs`")),
+    Mistake("delete nothing", "runs delete nothing --yes", 8, ("there is no run nothing",)),
+    Mistake("status of nothing", "study --status nothing", 8, ("there is no study nothing",)),
+    Mistake(
+        "a study into a file", "study --vary depth=1,2 --config tiny.json --out tiny.json", 2, ("tiny.json is a file;",)
+    ),
+    Mistake(
+        "out holds other files",
+        "train --config tiny.json --out pets",
+        8,
+        ("pets is not empty: it holds other files; choose another --out",),
+        text("pets/notes.txt", ""),
+    ),
+    Mistake(
+        "out is unfinished", "train --config tiny.json --out unfinished", 8, ("`vitlab train --resume unfinished`",)
+    ),
+    Mistake(
+        "more epochs for a finished run",
+        "train --resume finished --epochs 5",
+        8,
+        ("finished is finished, with 3 epochs; `vitlab train --resume finished --epochs-more N`",),
+    ),
+    Mistake(
+        "resume without weights",
+        "train --resume finished",
+        8,
+        ("model.safetensors is missing; delete finished/result.json",),
+        gone("finished/model.safetensors"),
+    ),
     Mistake("evaluate a file", "evaluate toy.npz", 8, ("toy.npz", "not a run folder")),
     Mistake("evaluate an unfinished run", "evaluate unfinished", 8, ("unfinished", "vitlab train --resume unfinished")),
     Mistake("evaluate a diverged run", "evaluate diverged", 8, ("diverged and has no", "new run", "lower lr")),
@@ -498,7 +539,7 @@ MISTAKES = [
 # What makes a message say what to do: an option, a command, or one of these words.
 ADVICE = re.compile(
     r"--|`vitlab|must|did you mean|choose|\buse\b|needs|name an?|new run|may be|train again|delete|remove|gives|wait|"
-    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise|save|download|add|leave"
+    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise|save|name the|download|add|leave"
 )
 
 

@@ -185,7 +185,7 @@ def test_an_unsure_answer_says_so() -> None:
         ("predict {run}", 2, "IMAGE"),
         ("predict {run} a.png --top 0", 2, "--top"),
         ("predict {run} a.png --topp 3", 2, "did you mean --top"),
-        ("predict nowhere a.png", 8, "not a run folder"),
+        ("predict nowhere a.png", 8, "there is no run nowhere"),
         ("predict {run} nowhere", 3, "no file 'nowhere'"),
     ],
 )

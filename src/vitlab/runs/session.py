@@ -44,7 +44,7 @@ from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.start import find_source, pinned, stored_preprocess, stored_start
 from vitlab.runs.trackers import Tracking, chosen, track_finished
-from vitlab.text import ignore, quoted
+from vitlab.text import counted, ignore, quoted
 from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
@@ -165,6 +165,7 @@ def resume_run(
     with contextlib.nullcontext() if ranks.rank else folder.locked():
         result = folder.result()
         if result is not None and result.status == "done":
+            folder.load_weights(config.digest())  # or "nothing left to do" would be wrong
             reporter.note(f"{path} is finished; there is nothing left to do")
             if not ranks.rank:
                 track_finished(folder, trackers, reporter.note)
@@ -266,10 +267,21 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
     own = config.values()
     for name, value in asked.items():
         if name != "data" and name not in machine_knobs(asked) and value != own[name]:
+            if name == "epochs" and is_finished(path):
+                further = f"`vitlab train --resume {quoted(path)} --epochs-more N`"
+                raise RunError(
+                    f"{path} is finished, with {counted(own[name], 'epoch')}; {further} trains it for N more"
+                )
             raise RunError(
                 f"{path} was started with {name} {own[name]}, not {value}; "
                 f"a resumed run keeps its configuration: leave that option out, or start a new run"
             )
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the run in ``path`` is done."""
+    result = RunFolder(path).result()
+    return result is not None and result.status == "done"
 
 
 def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool, data: str | None = None) -> list[str]:

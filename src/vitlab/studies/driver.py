@@ -320,6 +320,7 @@ def head_of(job: Job, run: str) -> Row:
 
 def check_folder(study: Study, folder: Path) -> None:
     """RunError if the folder holds another study or something else; what a killed driver leaves is no obstacle."""
+    files.refuse_file(folder)
     if (folder / "study.json").exists():
         if read_study(folder)["digest"] != study.digest():
             raise RunError(f"{folder} holds another study (other cells or seeds); choose another --out")
@@ -351,6 +352,8 @@ def write_study(study: Study, folder: Path) -> None:
 def read_study(folder: Path) -> dict[str, Any]:
     """study.json, checked; RunError when it is missing or damaged."""
     path = folder / "study.json"
+    if not folder.exists():
+        raise RunError(f"there is no study {folder}; `vitlab study` names its folder at the end")
     if not path.exists():
         raise RunError(f"{folder} is not a study (study.json is missing); `vitlab study` names its folder at the end")
     advice = f"delete {folder} and rerun the study: finished runs are kept"
