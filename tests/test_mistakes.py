@@ -165,7 +165,7 @@ MISTAKES = [
     Mistake("unknown option", TRAIN + "--epoch 3", 2, ("--epoch'", "did you mean --epochs", "--help")),
     Mistake("abbreviated option", TRAIN + "--epo 3", 2, ("--epo'", "--epochs")),
     Mistake("unknown option of another command", "presets --epochs 3", 2, ("--epochs", "vitlab presets --help")),
-    Mistake("missing value", TRAIN + "--epochs", 2, ("--epochs", "expected one argument")),
+    Mistake("missing value", TRAIN + "--epochs", 2, ("--epochs needs a value, as in --epochs 3",)),
     Mistake("missing run", "evaluate", 2, ("RUN", "vitlab evaluate --help")),
     Mistake("unknown split", "evaluate finished --split tset", 2, ("tset", "test", "val")),
     Mistake("unknown preset", "train --preset smal", 2, ("'smal'", "did you mean small", "vitlab presets")),

@@ -44,6 +44,8 @@ def data(arguments: argparse.Namespace) -> int:
         return list_data(arguments.json)
     if action == "clean":
         return clean_cache(arguments.json)
+    if not names and action == "suspects":
+        raise ConfigError("vitlab data suspects needs a run; `vitlab runs` lists yours")
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
     from vitlab.data import CATALOGUE, check, fetch

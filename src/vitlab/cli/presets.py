@@ -24,7 +24,7 @@ def declare(children: flags.Children) -> None:
 
 def presets(arguments: argparse.Namespace) -> int:
     """List the presets (named sets of knobs), or show one with all its knobs."""
-    if arguments.name is not None:
+    if arguments.name not in (None, "list"):  # `vitlab presets list`, as with runs and data
         config = preset_config(arguments.name).to_dict()
         if arguments.json:
             flags.print_json(config)

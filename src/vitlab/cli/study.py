@@ -80,6 +80,7 @@ def study(arguments: argparse.Namespace) -> int:
     repeated. Every knob is an option, and applies to every setting."""
     if arguments.status is not None:
         return status(arguments.status, arguments.json)
+    check_axes(arguments.vary or [])
     knobs = given_knobs(arguments)
     search = chosen_search(arguments, knobs)
     cells = () if search else chosen_cells(arguments, knobs)
@@ -172,6 +173,19 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
     axes = [parse_axis(word) for word in arguments.vary]
     base, knobs = around(arguments, [axis.name for axis in axes], knobs)
     return make_cells(base, combine(axes, arguments.zip), knobs)
+
+
+def check_axes(words: Sequence[str]) -> None:
+    """ConfigError for values that are written as in Python, with spaces or brackets."""
+    for number, word in enumerate(words):
+        following = words[number + 1] if number + 1 < len(words) else "="
+        whole = f"{word}{following}" if word.endswith(",") and "=" not in following else word
+        name, _, values = whole.partition("=")
+        axis = f"--vary {name}={values.strip('[]()')}"
+        if whole != word:
+            raise ConfigError(f"no space after the comma: {axis}")
+        if values.startswith(("[", "(")):
+            raise ConfigError(f"values are written without brackets: {axis}")
 
 
 def around(arguments: argparse.Namespace, axes: list[str], knobs: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:

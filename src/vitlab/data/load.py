@@ -142,6 +142,8 @@ def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
 
 
 def _unknown(name: str) -> str:
+    if "," in name and all(one in CATALOGUE for one in name.split(",")):
+        return f"name one data set, not {name}; `vitlab study --vary data={name}` compares several"
     if os.sep in name or name.startswith(("~", ".")):  # a path: no name is meant
         return f"there is no folder or file {name!r}; name a folder of images, an .npz or a .csv file that exists"
     if name.lower() in CATALOGUE:
