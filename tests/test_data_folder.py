@@ -214,11 +214,15 @@ def test_a_part_that_is_a_link_out_is_not_followed(tmp_path: Path, part: str) ->
 def test_a_folder_that_is_no_part_is_reported(tmp_path: Path) -> None:
     files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "unseen") for name in "ab" for i in "01"}
     lines: list[str] = []
-    dataset = load_dataset(put(tmp_path, files | {"README": b"x", "pred/0.png": GREY}), lines.append)
+    dataset = load_dataset(
+        put(tmp_path, files | {"README": b"x", "pred/0.png": GREY, "test/0.png": GREY}), lines.append
+    )
     assert (len(dataset.train), dataset.val) == (4, None)
-    assert lines == ["left out: pred and unseen (not train, val or test with classes in it)"]
-    assert dataset.unreadable == tuple(
-        f"{name} is left out: not train, val or test with classes in it" for name in ("pred", "unseen")
+    assert lines == ["left out: pred and unseen (not called train, val or test), test (no folders of classes in it)"]
+    assert dataset.unreadable == (
+        "pred is left out: not called train, val or test",
+        "test is left out: no folders of classes in it",
+        "unseen is left out: not called train, val or test",
     )
 
 

@@ -187,6 +187,13 @@ MISTAKES = [
         text("bad.json", '{"train": {"epoch": 3}}'),
     ),
     Mistake(
+        "nothing like a knob in the config",
+        "train --config bad.json",
+        2,
+        ("bad.json: unknown knob 'a' in RunConfig; `vitlab train --help-all` lists them",),
+        text("bad.json", '{"a": 1}'),
+    ),
+    Mistake(
         "wrong type in the config",
         "train --config bad.json",
         2,
@@ -196,8 +203,15 @@ MISTAKES = [
     Mistake("config is a folder", "train --config finished", 2, ("finished",)),
     # knobs that cannot be, or do not go together
     Mistake("patch larger than image", TRAIN + "--patch-size 40", 2, ("patch_size 40", "image_size 8", "2 x 2 grid")),
-    Mistake("heads do not divide", TRAIN + "--embed-dim 48 --num-heads 5", 2, ("num_heads 5", "embed_dim 48", "4, 6")),
+    Mistake(
+        "heads do not divide",
+        TRAIN + "--embed-dim 48 --num-heads 5",
+        2,
+        ("num_heads 5", "embed_dim 48", "use 3, 4 or 6"),
+    ),
     Mistake("no epochs", TRAIN + "--epochs 0", 2, ("epochs must be above 0, not 0",)),
+    Mistake("too many epochs", TRAIN + "--epochs 1e9", 2, ("epochs must be at most 1000000, not 1000000000",)),
+    Mistake("negative epochs", TRAIN + "--epochs -1", 2, ("epochs must be above 0, not -1",)),
     Mistake("lr is no number", TRAIN + "--lr nan", 2, ("lr must be a finite number, not nan",)),
     Mistake("lr is zero", TRAIN + "--lr 0", 2, ("lr must be above 0, not 0",)),
     Mistake("all for validation", TRAIN + "--val-fraction 1", 2, ("val_fraction must be below 1, not 1",)),

@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("columns", [50, 80])
-@pytest.mark.parametrize("line", ["--help", "presets", *(f"{command} --help" for command in COMMANDS)])
+@pytest.mark.parametrize("line", ["--help", "presets", "data list", *(f"{command} --help" for command in COMMANDS)])
 def test_help_fits_the_terminal(line: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     answer = vitlab(line)
@@ -81,6 +81,14 @@ def test_help_shows_the_essential_knobs_and_help_all_every_knob() -> None:
     assert "--device" in vitlab("evaluate --help").out
     assert "--precision" not in vitlab("evaluate --help").out
     assert vitlab("train --help").out.count("\n") < 60
+
+
+def test_help_offers_only_what_there_is() -> None:
+    for command in ("presets", "doctor", "runs", "check"):
+        assert "--quiet" not in vitlab(f"{command} --help").out  # they show no progress
+    assert vitlab("presets --quiet").code == 0
+    assert "search" in vitlab("study --help").out
+    assert "search" not in vitlab("compare --help").out
 
 
 def test_help_for_a_command_can_be_asked_for_in_words() -> None:

@@ -171,7 +171,7 @@ MISTAKES: list[tuple[str, int, tuple[str, ...]]] = [
     ("study", 2, ("a study needs a name", "seed-projection", "--vary")),
     ("study seed-projecton", 2, ("no study 'seed-projecton'", "did you mean seed-projection?")),
     ("study seed-projection --vary depth=1,2", 2, ("leave out --vary",)),
-    ("study --vary dept=1,2", 2, ("'dept=1,2'", "did you mean depth?")),
+    ("study --vary dept=1,2", 2, ("--vary dept=1,2: there is no knob 'dept' (did you mean depth?)",)),
     ("study --vary depth=", 2, ("axis depth has no values",)),
     ("study --vary patch_size=7,40", 2, ("cell patch_size 40", "larger than image_size 28")),
     ("study --vary depth=1,0", 2, ("cell depth 0", "depth must be at least 1")),
@@ -184,7 +184,7 @@ MISTAKES: list[tuple[str, int, tuple[str, ...]]] = [
     ("study --vary lr=1e-4..1e-2 --search 3 --val-fraction 0", 2, ("needs validation images", "--val-fraction")),
     ("study --vary lr=1e-4..1e-2 --search 3 --lr 0.1", 2, ("lr is searched and fixed",)),
     ("study --vary lr=1e-4..1e-2 --search 3 --retry-failed", 2, ("leave out --retry-failed",)),
-    ("study --vary preset=small,smal", 2, ("cell smal", "did you mean small?")),
+    ("study --vary preset=small,smal", 2, ("vitlab: there is no preset 'smal' (did you mean small?)",)),
     ("study --vary depth=1,2 --data nowhere", 3, ("nowhere",)),
     (
         "study --vary preset=fast,cnn-tuned --data untested.npz",

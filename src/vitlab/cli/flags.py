@@ -160,9 +160,10 @@ def hide(parser: OneLineParser, *names: str) -> None:
     parser.add_argument("--help-all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help=help)
 
 
-def add_output(parser: OneLineParser) -> None:
-    """The options --quiet and --json."""
-    parser.add_argument("--quiet", action="store_true", help="show no progress, only the result")
+def add_output(parser: OneLineParser, has_progress: bool = True) -> None:
+    """The options --quiet and --json. ``has_progress``: else --quiet does nothing, and the help leaves it out."""
+    help = "show no progress, only the result" if has_progress else argparse.SUPPRESS
+    parser.add_argument("--quiet", action="store_true", help=help)
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
 
 

@@ -19,7 +19,7 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     parser = flags.add_command(children, presets, "list the presets, or show one")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the preset to show in full")
-    flags.add_output(parser)
+    flags.add_output(parser, has_progress=False)
 
 
 def presets(arguments: argparse.Namespace) -> int:

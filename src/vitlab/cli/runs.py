@@ -26,7 +26,7 @@ def declare(children: flags.Children) -> None:
     parser.add_argument("action", choices=("list", "delete"), nargs="?", default="list", help="what to do [list]")
     parser.add_argument("names", metavar="RUN", nargs="*", type=flags.path, help="runs to delete; folders to list")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
-    flags.add_output(parser)
+    flags.add_output(parser, has_progress=False)
 
 
 def runs(arguments: argparse.Namespace) -> int:

@@ -48,17 +48,17 @@ def declare(children: flags.Children) -> None:
     objectives = ("accuracy", "accuracy-time")
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
     add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
-    add_options(parser)
+    add_options(parser, "3; 1 for a search")
     usage = "PRESET PRESET ... [--seeds N] [options]"
     parser = flags.add_command(children, compare, "compare presets over several seeds, and say which is better", usage)
     parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
-    add_options(parser)
+    add_options(parser, "3")
 
 
-def add_options(parser: flags.OneLineParser) -> None:
+def add_options(parser: flags.OneLineParser, seeds: str) -> None:
     """The options that both commands have."""
     add = parser.add_argument
-    add("--seeds", metavar="N", type=flags.count, help="number of seeds: 0, 1, 2 ... [3; 1 for a search]")
+    add("--seeds", metavar="N", type=flags.count, help=f"number of seeds: 0, 1, 2 ... [{seeds}]")
     add("--out", metavar="DIR", type=flags.path, help="folder of the study [runs/studies/NAME-DIGEST]")
     flags.add_runs(parser)
     add("--workers", metavar="N", type=flags.count, help="number of runs at a time; they share the cores [1]")
