@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from tests.command import Answer, finish, lay_out, snapshot, start, vitlab
-from tests.tiny import glyphs
+from tests.tiny import glyphs, tiny_config
 from vitlab import PRESETS, RunConfig, preset_config
 from vitlab.files import claimed
+from vitlab.progress import epoch_line
 from vitlab.runs.folder import default_folders
 
 RESULT_KEYS = {
@@ -82,6 +83,16 @@ def test_json_is_one_line_that_equals_result_json_on_the_disk() -> None:
     assert result["params"] == sum(result["params_by_part"].values())
     assert 0 < result["train_seconds"] <= result["wall_seconds"]
     assert result["test_top1"] > 0.9
+
+
+def test_numbers_of_an_epoch_are_written_for_people() -> None:
+    class Piece:
+        config = tiny_config("toy.npz", epochs=1.75)
+
+    row = {"epoch": 2, "train_loss": 17532.0876, "train_top1": 0.5, "val_loss": 12345.0, "val_top1": 0.5}
+    line = epoch_line(Piece(), row | {"train_seconds": 1.0})  # type: ignore[arg-type]
+    assert line.startswith("epoch 2/2  loss 17,532.0876")
+    assert "validation loss 12,345.0000" in line
 
 
 def test_the_run_folder_says_how_the_run_went_and_where() -> None:
@@ -279,6 +290,12 @@ def test_data_that_has_moved_can_be_named_again(home: Path, tmp_path: Path) -> N
     answer = good(f"evaluate moved --json --data {tmp_path / 'new.npz'}")
     assert json.loads(answer.out)["top1"] == read("moved/result.json")["test_top1"]
     assert (home / "moved" / "config.json").read_text() == config
+    (home / "toy.npz").rename(home / "away.npz")
+    try:
+        for line in ("evaluate moved", "look moved", "data suspects moved"):
+            assert vitlab(line).error.endswith("toy.npz and are gone; --data PLACE says where they are now")
+    finally:
+        (home / "away.npz").rename(home / "toy.npz")
 
 
 def test_the_data_sets_are_listed() -> None:

@@ -133,6 +133,13 @@ def test_the_digest_knows_names_and_bytes(tmp_path: Path) -> None:
         ({"a/0.png": GREY, "a/1.png": GREY}, r"two or more sub-folders"),
         ({"a/0.png": GREY, "b/0.png": b"broken"}, "1 readable image .*not a PNG.*needs at least 2"),
         ({"a/0.png": b"", "b/0.txt": b"hello"}, "0 readable images"),
+        ({f"{one}/{two}/0.png": GREY for one in "ab" for two in ("cat", "dog")}, r"deeper; use data=.*/a"),
+        ({"a/0.png": GREY, "b/c/0.png": GREY}, r"b \(their images lie in folders below\)"),
+        ({"0.npz": b""}, r"name the file: data=.*0\.npz"),
+        (
+            {f"{name}-{kind}-ubyte": b"" for name in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")},
+            "set VITLAB_DATA=.* and use data=.*mnist",
+        ),
         (
             {"train/a/0.png": GREY, "train/b/0.png": GREY, "test/c/0.png": GREY},
             r"test/c is a class that .* lacks",
@@ -149,8 +156,10 @@ def test_a_folder_that_is_no_data_set_is_explained(tmp_path: Path, files: Files,
 
 
 def test_a_missing_folder_is_told_with_close_names(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set or folder"):
+    with pytest.raises(DataError, match=r"no folder or file .*absent"):
         load_dataset(str(tmp_path / "absent"))
+    with pytest.raises(DataError, match=r"no data set or folder 'MNIST' \(did you mean mnist\?\)"):
+        load_dataset("MNIST")
 
 
 def test_what_does_not_belong_is_reported_and_hidden_files_are_not(tmp_path: Path) -> None:
@@ -205,11 +214,15 @@ def test_a_part_that_is_a_link_out_is_not_followed(tmp_path: Path, part: str) ->
 def test_a_folder_that_is_no_part_is_reported(tmp_path: Path) -> None:
     files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "unseen") for name in "ab" for i in "01"}
     lines: list[str] = []
-    dataset = load_dataset(put(tmp_path, files | {"README": b"x", "pred/0.png": GREY}), lines.append)
+    dataset = load_dataset(
+        put(tmp_path, files | {"README": b"x", "pred/0.png": GREY, "test/0.png": GREY}), lines.append
+    )
     assert (len(dataset.train), dataset.val) == (4, None)
-    assert lines == ["left out: pred and unseen (not train, val or test with classes in it)"]
-    assert dataset.unreadable == tuple(
-        f"{name} is left out: not train, val or test with classes in it" for name in ("pred", "unseen")
+    assert lines == ["left out: pred and unseen (not called train, val or test), test (no folders of classes in it)"]
+    assert dataset.unreadable == (
+        "pred is left out: not called train, val or test",
+        "test is left out: no folders of classes in it",
+        "unseen is left out: not called train, val or test",
     )
 
 

@@ -544,6 +544,7 @@ def test_npz_advice_fits_the_pixels(tmp_path: Path, images: Any, advice: str) ->
     [
         (LABELS / 1, "y.astype(int)"),
         (LABELS > 0, "y.astype(int)"),
+        (LABELS / 2, "0.5 is not a class"),
         (np.eye(3)[LABELS], "y.argmax(1)"),
         (LABELS[:, None], "y.ravel()"),
         (np.array(["a", "b", "c"])[LABELS], "np.unique(y, return_inverse=True)"),

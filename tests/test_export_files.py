@@ -232,7 +232,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("export {run} --to onnx --study x", 2, "--study works only with --to web"),
         ("export {run} --to torch --runs x", 2, "--runs works only with --to web"),
         ("export {run} --to onnx --attention", 1, "has no attention to export"),
-        ("export nowhere --to torch", 8, "not a run folder"),
+        ("export nowhere --to torch", 8, "there is no run nowhere"),
         ("export {run} --to torch --out {run}/config.json/a.pt2", 6, "a file with that name already exists"),
     ],
 )

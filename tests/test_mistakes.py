@@ -155,6 +155,7 @@ class Mistake:
 TRAIN = "train --config tiny.json --out run "
 BAD_DATA = TRAIN + "--data bad.npz"
 RUN_FILES = ("run", "run/*.json", "run/history.jsonl", "run/checkpoints", "run/checkpoints/step-*.safetensors")
+STUDY = text("dash/study.json", "{}")
 IMAGES, LABELS = glyphs(40).images, glyphs(40).labels
 NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 17280000000000 bytes.")
 
@@ -164,7 +165,7 @@ MISTAKES = [
     Mistake("unknown option", TRAIN + "--epoch 3", 2, ("--epoch'", "did you mean --epochs", "--help")),
     Mistake("abbreviated option", TRAIN + "--epo 3", 2, ("--epo'", "--epochs")),
     Mistake("unknown option of another command", "presets --epochs 3", 2, ("--epochs", "vitlab presets --help")),
-    Mistake("missing value", TRAIN + "--epochs", 2, ("--epochs", "expected one argument")),
+    Mistake("missing value", TRAIN + "--epochs", 2, ("--epochs needs a value, as in --epochs 3",)),
     Mistake("missing run", "evaluate", 2, ("RUN", "vitlab evaluate --help")),
     Mistake("unknown split", "evaluate finished --split tset", 2, ("tset", "test", "val")),
     Mistake("unknown preset", "train --preset smal", 2, ("'smal'", "did you mean small", "vitlab presets")),
@@ -186,6 +187,13 @@ MISTAKES = [
         text("bad.json", '{"train": {"epoch": 3}}'),
     ),
     Mistake(
+        "nothing like a knob in the config",
+        "train --config bad.json",
+        2,
+        ("bad.json: unknown knob 'a' in RunConfig; `vitlab train --help-all` lists them",),
+        text("bad.json", '{"a": 1}'),
+    ),
+    Mistake(
         "wrong type in the config",
         "train --config bad.json",
         2,
@@ -195,8 +203,15 @@ MISTAKES = [
     Mistake("config is a folder", "train --config finished", 2, ("finished",)),
     # knobs that cannot be, or do not go together
     Mistake("patch larger than image", TRAIN + "--patch-size 40", 2, ("patch_size 40", "image_size 8", "2 x 2 grid")),
-    Mistake("heads do not divide", TRAIN + "--embed-dim 48 --num-heads 5", 2, ("num_heads 5", "embed_dim 48", "4, 6")),
+    Mistake(
+        "heads do not divide",
+        TRAIN + "--embed-dim 48 --num-heads 5",
+        2,
+        ("num_heads 5", "embed_dim 48", "use 3, 4 or 6"),
+    ),
     Mistake("no epochs", TRAIN + "--epochs 0", 2, ("epochs must be above 0, not 0",)),
+    Mistake("too many epochs", TRAIN + "--epochs 1e9", 2, ("epochs must be at most 1000000, not 1000000000",)),
+    Mistake("negative epochs", TRAIN + "--epochs -1", 2, ("epochs must be above 0, not -1",)),
     Mistake("lr is no number", TRAIN + "--lr nan", 2, ("lr must be a finite number, not nan",)),
     Mistake("lr is zero", TRAIN + "--lr 0", 2, ("lr must be above 0, not 0",)),
     Mistake("all for validation", TRAIN + "--val-fraction 1", 2, ("val_fraction must be below 1, not 1",)),
@@ -228,8 +243,30 @@ MISTAKES = [
     ),
     # data
     Mistake("unknown data set", TRAIN + "--data mnst", 3, ("'mnst'", "did you mean mnist")),
-    Mistake("no such folder", TRAIN + "--data ./pets", 3, ("'./pets'", "folder", "mnist", ".npz")),
-    Mistake("no such file", TRAIN + "--data bad.npz", 3, ("bad.npz", "No such file", "exists")),
+    Mistake("no such folder", TRAIN + "--data ./pets", 3, ("no folder or file './pets'; name a folder", ".npz")),
+    Mistake("no such file", TRAIN + "--data bad.npz", 3, ("no file bad.npz", "exists")),
+    *(
+        Mistake(f"{name} as data", f"train --out run --data {name}", 3, tuple(says), text(name, content))
+        for name, content, *says in (
+            ("ages.csv", "id,survived,name,age\n1,0,Bob,40\n", "no column called label; its first line must name"),
+            ("empty.csv", "", "is no table that vitlab can use; its first line must name the columns"),
+            ("notes.csv", "hello\n", "is no table that vitlab can use; its first line must name the columns"),
+            ("pixels.csv", ",".join(f"pixel{n}" for n in range(16)), "has no column called label"),
+            ("gone.csv", "file,label\nx.png,cat\ny.png,dog\n", "names files that are not below", "'x.png'"),
+            ("x.npy", "", "one array", 'x.npz", x_train=x, y_train=y)'),
+            ("x.mp4", "", "x.mp4 is a file; as data, name a folder"),
+            ("x.png", "", "x.png is a picture; as data, name a folder", "vitlab predict RUN"),
+        )
+    ),
+    Mistake("a run as data", "train --out run --data finished", 3, ("is a run, not data; --init-from",)),
+    Mistake("a web address", "train --out run --data https://a.b/c.npz", 3, ("is a web address", "download the file")),
+    Mistake(
+        "--data for --on",
+        "evaluate finished --data other.npz",
+        3,
+        ("--data says where the own images of finished are now", "measure on them with --on other.npz"),
+        lambda props: write_npz(Path("other.npz"), train=98),
+    ),
     Mistake("folder without classes", TRAIN + "--data pets", 3, ("pets", "sub-folder"), text("pets/1.png", "")),
     Mistake("folder with one class", TRAIN + "--data pets", 3, ("pets", "cat", "two"), text("pets/cat/1.png", "")),
     Mistake(
@@ -263,16 +300,16 @@ MISTAKES = [
     Mistake("fewer labels than images", BAD_DATA, 3, ("bad", "40 images", "39 labels"), npz(y_train=LABELS[:-1])),
     Mistake("one class", BAD_DATA, 3, ("bad", "only 1 class", "two or more"), npz(y_train=LABELS * 0)),
     # where the run goes
-    Mistake("--out is a file", "train --config tiny.json --out toy.npz", 6, ("toy.npz", "is a file", "choose")),
+    Mistake("--out is a file", "train --config tiny.json --out toy.npz", 2, ("toy.npz is a file; name a new folder",)),
     Mistake("--out below a file", "train --config tiny.json --out toy.npz/run", 6, ("toy.npz/run", "a file", "choose")),
     Mistake(
         "--out is taken",
         "train --config tiny.json --out finished",
         8,
-        ("finished", "not empty", "--out", "--resume finished"),
+        ("finished is not empty: it holds a run that has ended; choose another --out",),
     ),
     # resuming
-    Mistake("resume of nothing", "train --resume nothing", 8, ("nothing", "not a run folder", "vitlab train")),
+    Mistake("resume of nothing", "train --resume nothing", 8, ("there is no run nothing", "vitlab train")),
     Mistake(
         "resume of what is no run",
         "train --resume folder",
@@ -298,7 +335,7 @@ MISTAKES = [
         8,
         ("threads was 1, is now 2", "bit-exact", "--allow-drift"),
     ),
-    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("not a run folder", "config.json")),
+    Mistake("a name that no file can have", f"train --resume {'n' * 300}", 8, ("there is no run nnn", "vitlab train")),
     Mistake(
         "environment.json without a name",
         "train --resume unfinished",
@@ -328,7 +365,7 @@ MISTAKES = [
         "other data",
         "train --resume unfinished --data toy.npz",
         3,
-        ("unfinished", "has changed", "new run"),
+        ("unfinished", "holds others", "new run"),
         lambda props: write_npz(Path("toy.npz"), train=98),
     ),
     Mistake(
@@ -392,7 +429,47 @@ MISTAKES = [
         text("unfinished/result.json", "{}"),
     ),
     # evaluating
-    Mistake("evaluate nothing", "evaluate nothing", 8, ("nothing", "not a run folder", "vitlab train")),
+    Mistake("evaluate nothing", "evaluate nothing", 8, ("there is no run nothing", "vitlab train")),
+    *(
+        Mistake(f"{line.split()[0]} a study", line, 8, ("dash is a study, not a run; `vitlab look dash`",), STUDY)
+        for line in (
+            "evaluate dash",
+            "show dash",
+            "runs delete dash --yes",
+            "export dash --to onnx",
+            "predict dash x.png",
+        )
+    ),
+    Mistake("a file of a run", "evaluate finished/config.json", 8, ("file of a run; name the folder: finished",)),
+    Mistake("runs of no folder", "runs list nothing", 8, ("there is no folder nothing", "`vitlab runs`")),
+    Mistake("delete nothing", "runs delete nothing --yes", 8, ("there is no run nothing",)),
+    Mistake("status of nothing", "study --status nothing", 8, ("there is no study nothing",)),
+    Mistake(
+        "a study into a file", "study --vary depth=1,2 --config tiny.json --out tiny.json", 2, ("tiny.json is a file;",)
+    ),
+    Mistake(
+        "out holds other files",
+        "train --config tiny.json --out pets",
+        8,
+        ("pets is not empty: it holds other files; choose another --out",),
+        text("pets/notes.txt", ""),
+    ),
+    Mistake(
+        "out is unfinished", "train --config tiny.json --out unfinished", 8, ("`vitlab train --resume unfinished`",)
+    ),
+    Mistake(
+        "more epochs for a finished run",
+        "train --resume finished --epochs 5",
+        8,
+        ("finished is finished, with 3 epochs; `vitlab train --resume finished --epochs-more N`",),
+    ),
+    Mistake(
+        "resume without weights",
+        "train --resume finished",
+        8,
+        ("model.safetensors is missing; delete finished/result.json",),
+        gone("finished/model.safetensors"),
+    ),
     Mistake("evaluate a file", "evaluate toy.npz", 8, ("toy.npz", "not a run folder")),
     Mistake("evaluate an unfinished run", "evaluate unfinished", 8, ("unfinished", "vitlab train --resume unfinished")),
     Mistake("evaluate a diverged run", "evaluate diverged", 8, ("diverged and has no", "new run", "lower lr")),
@@ -418,7 +495,7 @@ MISTAKES = [
         "evaluate on other data",
         "evaluate finished --data toy.npz",
         3,
-        ("finished", "has changed"),
+        ("finished", "holds others"),
         lambda props: write_npz(Path("toy.npz"), test=32),
     ),
     # ends that leave a run folder behind, whole
@@ -476,7 +553,7 @@ MISTAKES = [
 # What makes a message say what to do: an option, a command, or one of these words.
 ADVICE = re.compile(
     r"--|`vitlab|must|did you mean|choose|\buse\b|needs|name an?|new run|may be|train again|delete|remove|gives|wait|"
-    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise"
+    r"\bput\b|replace|restore|correct|\bfree\b|change|lower|shorten|raise|save|name the|download|add|leave"
 )
 
 

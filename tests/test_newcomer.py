@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("columns", [50, 80])
-@pytest.mark.parametrize("line", ["--help", "presets", *(f"{command} --help" for command in COMMANDS)])
+@pytest.mark.parametrize("line", ["--help", "presets", "data list", *(f"{command} --help" for command in COMMANDS)])
 def test_help_fits_the_terminal(line: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     answer = vitlab(line)
@@ -83,6 +83,14 @@ def test_help_shows_the_essential_knobs_and_help_all_every_knob() -> None:
     assert vitlab("train --help").out.count("\n") < 60
 
 
+def test_help_offers_only_what_there_is() -> None:
+    for command in ("presets", "doctor", "runs", "check"):
+        assert "--quiet" not in vitlab(f"{command} --help").out  # they show no progress
+    assert vitlab("presets --quiet").code == 0
+    assert "search" in vitlab("study --help").out
+    assert "search" not in vitlab("compare --help").out
+
+
 def test_help_for_a_command_can_be_asked_for_in_words() -> None:
     assert vitlab("help train").out == vitlab("train --help").out
     assert vitlab("help").out == vitlab("--help").out
@@ -106,8 +114,73 @@ def test_hints_lead_to_what_exists() -> None:
     for lines in words.COMMANDS.values():
         assert all(line.split()[1] in children or line == "vitlab --version" for line in lines)
     flags = {flag for child in children.values() for flag in child._option_string_actions}
-    assert {meant.split()[0].rstrip(",") for meant in words.OPTIONS.values()} <= flags
+    flags |= {str(action.metavar) for child in children.values() for action in child._actions}
+    assert {meant.split()[0].rstrip(",") for meants in words.OPTIONS.values() for meant in meants} <= flags
+    for name, meants in words.CHOICES.items():
+        known = [action.choices for child in children.values() for action in child._actions
+                 if name in action.option_strings or (name == child.prog and action.dest == "action")]  # fmt: skip
+        assert known, name
+        assert all(set(meants.values()) <= set(choices or ()) for choices in known), name
     assert all(parser.prog == "vitlab" and child.prog == f"vitlab {name}" for name, child in children.items())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        # a word too many
+        ("evaluate one two", "(one run at a time; to compare: `vitlab look one --beside two`)"),
+        ("look one two --quiet", "(one run at a time; to compare: `vitlab look one --beside two`)"),
+        ("show one two", "(one run at a time; to compare: `vitlab look one --beside two`)"),
+        ("train --out my runs/first", "(quote a path with spaces: --out 'my runs/first')"),
+        ("train --data my pets", "(quote a path with spaces: --data 'my pets')"),
+        ("train --data digits mnist", "`vitlab study --vary data=digits,mnist`"),
+        ("train one", "(use --resume one to continue it, or --init-from one)"),
+        ("zoo mnist", "(use `vitlab show mnist`)"),
+        ("zoo list", "(use `vitlab zoo`)"),
+        # words of other programs
+        ("-v", "use --version, or -V"),
+        ("draw", "`vitlab demo`"),
+        ("val", "`vitlab evaluate RUN --split val`"),
+        ("init", "`vitlab train`"),
+        ("config", "`vitlab train --print-config`"),
+        ("train --force", "vitlab never overwrites: choose another --out, or `vitlab runs delete RUN`"),
+        ("train --exist-ok", "vitlab never overwrites"),
+        ("train --project x", "(use --out DIR)"),
+        ("train --dry-run", "(use --print-config)"),
+        ("train \u2014epochs 3", "begins with a long dash; use two short ones: --epochs"),
+        ("evaluate one --test-data mnist", "(use --on DATA)"),
+        ("evaluate --run one", "(RUN is named without an option)"),
+        ("predict seven.png --model mnist", "(RUN is named without an option)"),
+        ("predict mnist seven.png -o out.csv", "(use --csv FILE)"),
+        ("predict seven.png mnist", "the run comes first: `vitlab predict mnist seven.png`"),
+        ("predict mnist https://a.b/c.png", "is a web address, which vitlab does not read; download the picture"),
+        ("export mnist --format onnx", "(use --to FORMAT)"),
+        ("data suspects", "needs a run; `vitlab runs` lists yours"),
+        ("train --data digits,mnist", "name one data set, not digits,mnist; `vitlab study --vary data=digits,mnist`"),
+        ("study --vary patch_size=4, 7", "no space after the comma: --vary patch_size=4,7"),
+        ("study --vary patch_size=[4, 7]", "no space after the comma: --vary patch_size=4,7"),
+        ("study --vary patch_size=[4,7]", "without brackets: --vary patch_size=4,7"),
+        # values and actions
+        ("data download mnist", "there is no `vitlab data download` (did you mean `vitlab data fetch`?)"),
+        ("data suspect", "(did you mean `vitlab data suspects`?)"),
+        ("data pets", "(did you mean `vitlab data describe pets`?)"),
+        ("runs remove", "(did you mean `vitlab runs delete`?)"),
+        ("runs nosuch", "choose one of list, delete"),
+        ("evaluate one --split validation", "--split must be one of test, val, train, not 'validation' (use val)"),
+        ("export mnist --to keras", "not 'keras' (use onnx)"),
+        ("train --preset", "--preset needs a value, as in --preset small"),
+        ("train --resume", "--resume needs a value, as in --resume runs/first"),
+        ("study --vary", "--vary needs a value, as in --vary patch_size=4,7"),
+        ("train --quiet=3", "--quiet takes no value; leave out '3'"),
+        ("study --vary depth=1,2 --seeds 0", "vitlab: --seeds must be a whole number from 1"),
+    ],
+)
+def test_a_word_in_the_wrong_place_leads_to_the_right_one(home: Path, line: str, said: str) -> None:
+    make_run(home / "one")
+    (home / "pets").mkdir()
+    answer = vitlab(line)
+    assert answer.code in (2, 3)
+    assert said in answer.error
 
 
 def test_every_keras_name_in_the_table_leads_somewhere() -> None:

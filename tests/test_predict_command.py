@@ -185,8 +185,8 @@ def test_an_unsure_answer_says_so() -> None:
         ("predict {run}", 2, "IMAGE"),
         ("predict {run} a.png --top 0", 2, "--top"),
         ("predict {run} a.png --topp 3", 2, "did you mean --top"),
-        ("predict nowhere a.png", 8, "not a run folder"),
-        ("predict {run} nowhere", 3, "cannot read 'nowhere'"),
+        ("predict nowhere a.png", 8, "there is no run nowhere"),
+        ("predict {run} nowhere", 3, "no file 'nowhere'"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, here: Path, line: str, code: int, words: str) -> None:

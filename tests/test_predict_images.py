@@ -68,7 +68,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(case: Case) -> None:
         (saved(Image.new("L", (3, 2)), "WEBP"), "a WebP image"),
         (b"\xef\xbb\xbf\n <svg></svg>", "an SVG drawing"),
         (b"<!doctype html>", "a web page"),
-        (b"nothing known", "of an unknown kind"),
+        (b"\0nothing known", "of an unknown kind"),
+        ("nothing but wörds\n".encode(), "text, .*choose an image"),
+        (b"\0\0\0\x18ftypmp42", "a video, .*save one frame"),
     ],
 )
 def test_a_refusal_says_what_the_file_is(data: bytes, kind: str) -> None:

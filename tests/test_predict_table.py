@@ -158,6 +158,12 @@ def test_a_table_of_pixels_and_arrays_are_pictures(run: Path, here: Path) -> Non
     assert vitlab(f"predict {run} test.csv").out.splitlines()[12].startswith(f"test.csv#13  {expected.names[12]}  ")
 
 
+def test_the_folder_of_a_table_is_made(run: Path, here: Path) -> None:
+    (here / "a.png").write_bytes(png(0))
+    assert vitlab(f"predict {run} a.png --csv new/deep/x.csv").code == 0
+    assert (here / "new" / "deep" / "x.csv").read_text().count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
@@ -170,7 +176,7 @@ def test_a_table_of_pixels_and_arrays_are_pictures(run: Path, here: Path) -> Non
         ("there.csv --csv x.csv", 3, "there.csv is no table of pixels"),
         ("wrong.csv --csv x.csv", 3, "wrong.csv, line 3 has the pixel '256'"),
         ("labels.npz --csv x.csv", 3, "labels.npz holds p, q; call the array of images to classify images"),
-        ("a.png --csv nowhere/x.csv", 6, "nowhere"),
+        ("a.png --csv a.png/x.csv", 6, "a.png"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_no_file(run: Path, here: Path, line: str, code: int, words: str) -> None:

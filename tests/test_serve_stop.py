@@ -95,7 +95,7 @@ def test_a_second_signal_ends_it_at_once_and_a_quiet_connection_does_not_hold_it
         ("{run} --queue 0", 2, "from 1"),
         ("{run} --threads 1.5", 2, "whole number"),
         ("{run} --portt 1", 2, "--port"),
-        ("{folder}/nothing --port 0", 8, "not a run folder"),
+        ("{folder}/nothing --port 0", 8, "there is no run"),
         ("{folder} --port 0", 8, "not a run folder"),
         ("{run} {folder}/damaged --port 0", 8, "damaged"),
         ("{folder}/unfinished --port 0", 8, "no finished model"),

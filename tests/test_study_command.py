@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.command import Answer, finish, start, vitlab
 from tests.studies import timeless
-from tests.tiny import tiny_config, write_npz
+from tests.tiny import glyphs, tiny_config, write_npz
 from vitlab.files import read_json_lines, write_json
 
 PATIENCE_SECONDS = 120.0
@@ -103,7 +104,11 @@ def test_what_fails_is_a_row_with_its_reason(place: Path) -> None:
     good, bad = rows_of(place / "out")
     assert (good["status"], bad["status"], bad["attempts"]) == ("done", "diverged", 1)
     assert "1 diverged" in answer.out
-    assert "failed  lr 1e+06, seed 0 (diverged)" in vitlab("study --status out").out
+    reason = "lr 1e+06, seed 0: diverged: the loss became infinite or NaN in step "
+    assert f"failed  {reason}" in vitlab("study --status out").out
+    assert reason in answer.err
+    again = vitlab("study --config tiny.json --vary lr=0.001,1e6 --seeds 1 --out out --grad-clip none --retry-failed")
+    assert "1 of 2 runs was done before" in again.err
 
 
 def test_nothing_of_a_study_reaches_the_terminal_as_a_command(tmp_path: Path) -> None:
@@ -157,13 +162,16 @@ def test_compare_prints_a_table_and_a_verdict(place: Path) -> None:
     assert data["pairs"][0]["sentence"] in answer.out
     assert [contestant["cell"] for contestant in data["lines"]] == ["small", "keras-cnn"]
     assert data["pairs"][0]["pairs"] == 2
+    folder = next((place / "runs" / "studies").iterdir())
+    assert f"saved in {folder.relative_to(place)}: table.md" in answer.out
+    assert vitlab(f"look {folder}").code == 0  # it is complete
 
 
 MISTAKES: list[tuple[str, int, tuple[str, ...]]] = [
     ("study", 2, ("a study needs a name", "seed-projection", "--vary")),
     ("study seed-projecton", 2, ("no study 'seed-projecton'", "did you mean seed-projection?")),
     ("study seed-projection --vary depth=1,2", 2, ("leave out --vary",)),
-    ("study --vary dept=1,2", 2, ("'dept=1,2'", "did you mean depth?")),
+    ("study --vary dept=1,2", 2, ("--vary dept=1,2: there is no knob 'dept' (did you mean depth?)",)),
     ("study --vary depth=", 2, ("axis depth has no values",)),
     ("study --vary patch_size=7,40", 2, ("cell patch_size 40", "larger than image_size 28")),
     ("study --vary depth=1,0", 2, ("cell depth 0", "depth must be at least 1")),
@@ -176,9 +184,14 @@ MISTAKES: list[tuple[str, int, tuple[str, ...]]] = [
     ("study --vary lr=1e-4..1e-2 --search 3 --val-fraction 0", 2, ("needs validation images", "--val-fraction")),
     ("study --vary lr=1e-4..1e-2 --search 3 --lr 0.1", 2, ("lr is searched and fixed",)),
     ("study --vary lr=1e-4..1e-2 --search 3 --retry-failed", 2, ("leave out --retry-failed",)),
-    ("study --vary preset=small,smal", 2, ("cell smal", "did you mean small?")),
+    ("study --vary preset=small,smal", 2, ("vitlab: there is no preset 'smal' (did you mean small?)",)),
     ("study --vary depth=1,2 --data nowhere", 3, ("nowhere",)),
-    ("study --status nowhere", 8, ("nowhere", "missing")),
+    (
+        "study --vary preset=fast,cnn-tuned --data untested.npz",
+        2,
+        ("untested.npz has no test images, and fast and cnn-tuned keep none for validation; add --val-fraction 0.1",),
+    ),
+    ("study --status nowhere", 8, ("there is no study nowhere",)),
     ("study --config tiny.json --vary depth=1,2 --out taken", 8, ("taken holds another study", "--out")),
     ("study --config tiny.json --vary depth=1,2 --executor ray --address 127.0.0.1:9", 2, ("no Ray cluster answers",)),
     ("study --vary depth=1,2 --storage shared", 2, ("--storage is for --executor ray",)),
@@ -195,6 +208,8 @@ def test_a_mistake_is_one_line_before_anything_has_run(
     line: str, code: int, words: tuple[str, ...], place: Path
 ) -> None:
     (place / "taken").mkdir()
+    images = glyphs(40)
+    np.savez(place / "untested.npz", images=images.images, labels=images.labels)
     about = {"name": "x", "digest": "0", "seeds": [0], "cells": [], "begun_utc": "2026-01-01T00:00:00Z"}
     write_json(place / "taken" / "study.json", about)
     before = {path for path in place.rglob("*") if path.is_file()}

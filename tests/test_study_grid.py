@@ -32,8 +32,8 @@ def test_axes_are_read(word: str, axis: Axis) -> None:
 @pytest.mark.parametrize(
     ("word", "words"),
     [
-        ("patchsize=4,7", ("'patchsize=4,7' is not AXIS", "did you mean patch_size?")),
-        ("patch_size", ("is not AXIS=VALUE,VALUE",)),
+        ("patchsize=4,7", ("no knob 'patchsize'", "patch_size?")),
+        ("patch_size", ("has no values; give some, as in",)),
         ("patch_size=", ("axis patch_size has no values", 'vary={"patch_size": [4, 7, 14]}')),
         ("patch_size=4,", ("patch_size",)),
         ("patch_size=4,big", ("patch_size", "big")),

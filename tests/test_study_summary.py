@@ -18,7 +18,7 @@ from vitlab.config import RunConfig
 from vitlab.errors import RunError
 from vitlab.look import study as picture
 from vitlab.studies import table
-from vitlab.studies.compare import pair, sentence
+from vitlab.studies.compare import pair, sentence, timed_apart
 from vitlab.studies.grid import Cell
 from vitlab.studies.summary import Line, binomial_sd, circumstances, groups, pareto, student, summarize, verdict
 
@@ -282,6 +282,24 @@ def test_pairs_are_compared_seed_by_seed() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ends", "apart"),
+    [
+        (("10:00:00", "10:00:30"), False),
+        (("10:00:00", "11:00:00"), True),
+        (("10:00:00", None), True),  # of another study
+        ((None, None), False),
+    ],
+)
+def test_times_of_different_moments_are_compared_with_care(ends: tuple[str | None, ...], apart: bool) -> None:
+    times = [end and f"2026-01-31T{end}Z" for end in ends]
+    rows = [row(name, 0, 0.9, 10.0, ended_utc=end, wall_seconds=11.0) for name, end in zip("ab", times, strict=True)]
+    assert timed_apart(rows) is apart
+    a, b = summarize([cell("a"), cell("b")], rows)
+    said = pair(a, b, rows[:1], rows[1:], timed_apart(rows))["sentence"]
+    assert ("not all were timed at the same moment" in said) is apart
+
+
 def test_accuracies_on_different_images_are_not_compared() -> None:
     rows = [row("a", 0, None, 10.0), row("b", 0, None, 20.0), row("c", 0, 0.9, 20.0)]
     a, b, c = summarize([on("birds", "a"), on("birds", "b", val_split="last"), on("pets", "c")], rows)
@@ -322,6 +340,7 @@ def test_the_sentence_says_what_the_numbers_allow(count: int, gain: Any, half: A
         "pairs": count,
         "faster_in": count,
         "times_faster": 2.0,
+        "timed_apart": False,
     }
     assert sentence(facts | {"accuracy_gain": gain, "accuracy_gain_half_interval": half}).endswith(end)
 

@@ -18,6 +18,7 @@ from tests.test_train import MACHINE, copy, equal, make_task, run, timeless
 from tests.test_weights import uneven, weighted_task
 from tests.tiny import glyphs, tiny_config
 from vitlab import RunConfig, Split, ViTClassifier, evaluate_run, train_run
+from vitlab.advice import for_the_command_line
 from vitlab.config.class_weight import for_classes
 from vitlab.data.batches import balanced_order, epoch_batches, to_device
 from vitlab.data.splits import weigh
@@ -221,7 +222,12 @@ def test_what_accuracy_hides() -> None:
     assert "90.00 % of the test images are right, but 79.00 % on average" in str(low.what_accuracy_hides())
     assert "the worst is 'b' with 60.00 % of 500 images" in str(low.what_accuracy_hides())
     never = ended(0.7, 0.7, {"a": 1.0, "b": 0.0}, {"a": 0.9, "b": None})
-    assert str(never.what_accuracy_hides()).startswith("no answer is ever 'b' (500 test images)")
+    assert str(never.what_accuracy_hides()).startswith("it never answers 'b' (500 test images)")
+    assert str(never.what_accuracy_hides()).endswith(
+        '; try class_weight="balanced", sampling="balanced", or more epochs'
+    )
+    with for_the_command_line():
+        assert "try --class-weight balanced, --sampling balanced" in str(never.what_accuracy_hides())
     assert replace(never, test_top1=0.5).what_accuracy_hides() is None  # it did not learn, which says more
     assert "did not learn" in str(replace(never, test_top1=0.5).note())
     assert never.note() == never.what_accuracy_hides()

@@ -7,6 +7,7 @@ each knob has one name in both, this is a rule and needs no table of messages; w
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -93,6 +94,9 @@ def _call(words: str) -> str:
         given = shlex.split(rest_of)
     except ValueError:  # a quote that is not closed
         given = rest_of.split()
+    is_study = given[0] == "look" and os.path.exists(os.path.join(given[-1], "study.json"))  # `vitlab.load` opens runs
+    if is_study or "--epochs-more" in given:
+        return f"`{words}`{ELSEWHERE}"
     options = list(OPTION.finditer(rest_of))
     if given[0] in ("train", "study") and options and not {option["name"] for option in options} & {*ONLY_THERE}:
         return f"`vitlab.{given[0]}({', '.join(map(_keyword, options))})`"

@@ -195,6 +195,12 @@ def names_in(folder: Path) -> list[str]:
         raise storage_error("list", folder, error) from error
 
 
+def refuse_file(folder: Path) -> None:
+    """ConfigError if there is a file where a new folder is to be."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; name a new folder")
+
+
 def sweep(folder: Path) -> None:
     """Delete what killed processes have left in ``folder``: temporary files of `write_bytes`, and nothing else."""
     for name in names_in(folder):

@@ -5,6 +5,7 @@ All but the notebook's table goes to standard error.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +21,8 @@ from rich.text import Text
 from torch import Tensor
 
 from vitlab import html
-from vitlab.advice import spoken
 from vitlab.runs.session import Reporter
-from vitlab.studies.driver import Progress
+from vitlab.studies.driver import Progress, why_failed
 from vitlab.studies.driver import Row as StudyRow
 from vitlab.studies.summary import accuracy_of, split_of
 from vitlab.studies.unit import Whereabouts
@@ -54,16 +54,16 @@ def choose_reporter(quiet: bool) -> Reporter:
 
 def epoch_line(task: Task, row: Row, width: int = WIDE) -> str:
     """A row of the history for people; shorter where fewer than WIDE columns are there."""
-    epochs = f"{task.config.train.epochs:g}"
+    epochs = str(math.ceil(task.config.train.epochs))
     number = f"epoch {row['epoch']:>{len(epochs)}}/{epochs}"
     if width < WIDE:
         top1 = row["train_top1"] if row["val_top1"] is None else row["val_top1"]
         kind = "top-1" if row["val_top1"] is None else "validation" if width >= NARROW else "val"
-        return "  ".join([number, f"loss {row['train_loss']:.4f}", f"{kind} {percent(top1)}", seconds_of(row)])
+        return "  ".join([number, f"loss {row['train_loss']:,.4f}", f"{kind} {percent(top1)}", seconds_of(row)])
     loss = "weighted loss" if row.get("train_loss_weighted") else "loss"
-    parts = [number, f"{loss} {row['train_loss']:.4f}", f"top-1 {percent(row['train_top1'])}"]
+    parts = [number, f"{loss} {row['train_loss']:,.4f}", f"top-1 {percent(row['train_top1'])}"]
     if row["val_top1"] is not None:
-        loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
+        loss = "not finite" if row["val_loss"] is None else f"{row['val_loss']:,.4f}"
         parts += [f"validation loss {loss}", f"top-1 {percent(row['val_top1'])}"]
         if (monitor := task.config.train.monitor) not in ("val_loss", "val_top1"):
             parts.append(f"{MONITORED[monitor]} {percent(row[monitor])}")
@@ -157,7 +157,7 @@ class RunBoard:
         """Move the bar, a few times a second."""
         if self.area.is_due:
             loss, top1 = mean_so_far(task, counters, sums)
-            words = f"epoch {len(counters.rows) + 1} of {task.config.train.epochs:g}, loss {loss:.3f}"
+            words = f"epoch {len(counters.rows) + 1} of {math.ceil(task.config.train.epochs)}, loss {loss:.3f}"
             self.bar = bar_of(counters.step, task.total_steps, f"{words}, top-1 {percent(top1)}")
             self.area.draw()
 
@@ -165,7 +165,7 @@ class RunBoard:
         """Add a row."""
         losses = ["" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "val_loss")]
         scores = ["" if row[name] is None else percent(row[name]) for name in ("train_top1", "val_top1")]
-        epoch, seconds = f"{row['epoch']} of {task.config.train.epochs:g}", f"{row['train_seconds']:.1f}"
+        epoch, seconds = f"{row['epoch']} of {math.ceil(task.config.train.epochs)}", f"{row['train_seconds']:.1f}"
         self.rows.append([epoch, losses[0], scores[0], losses[1], scores[1], seconds])
         self.area.draw()
 
@@ -248,7 +248,7 @@ class LiveBar:
         rate = (self.bar.tasks[0].speed or 0.0) * task.config.train.batch_size
         loss, top1 = mean_so_far(task, counters, sums)
         numbers = live_numbers(loss, top1, rate, self.bar.console.width)
-        description = f"epoch {epoch + 1}/{task.config.train.epochs:g}"
+        description = f"epoch {epoch + 1}/{math.ceil(task.config.train.epochs)}"
         self.bar.update(self.line, completed=counters.step, description=description, numbers=numbers, refresh=True)
 
 
@@ -302,7 +302,9 @@ class Lines:
         """A line for what has ended since the last call; at the start, one for what was done before."""
         ended = {(row["cell"], row["seed"]): row for row in progress.rows}
         if self.printed is None:
-            say(f"{len(ended)} of {progress.total} runs were done before" if ended else counted(progress.total, "run"))
+            were = "was" if len(ended) == 1 else "were"
+            whole = counted(progress.total, "run")
+            say(f"{len(ended)} of {whole} {were} done before" if ended else whole)
         for job in ended.keys() - (ended.keys() if self.printed is None else self.printed):
             say(f"{study_line(progress)}: {row_line(ended[job], progress.split)}")
         self.printed = set(ended)
@@ -343,7 +345,7 @@ def row_line(row: StudyRow, wanted: str) -> str:
     """The result of a run of a study, by the split ``wanted`` or, where that has no images, by validation images."""
     name = printable(f"{row['cell']}, seed {row['seed']}")
     if row["status"] != "done":
-        return f"{name}: {row['status']}" + (f": {printable(spoken(row['log'][-1]))}" if row.get("log") else "")
+        return f"{name}: {printable(why_failed(row))}"
     split = split_of([row], wanted)
     score = accuracy_of(row, split)
     accuracy = "" if score is None else f" {percent(score)} of {split} images"

@@ -18,7 +18,7 @@ from vitlab.errors import ConfigError
 from vitlab.processor import available_cores
 from vitlab.progress import choose_notes, choose_watch
 from vitlab.studies import table
-from vitlab.studies.compare import pair
+from vitlab.studies.compare import pair, timed_apart
 from vitlab.studies.driver import Row
 from vitlab.studies.executors.local import LocalExecutor
 from vitlab.studies.grid import (
@@ -211,7 +211,8 @@ class StudyResult:
         "accuracy_gain_half_interval" (95 %), "times_faster" (median), "sentence", ..."""
         own = {line.cell: [row for row in self.rows if row["cell"] == line.cell] for line in self.cells}
         first, *others = self.cells
-        return [pair(first, other, own[first.cell], own[other.cell]) for other in others]
+        apart = timed_apart(self.rows)
+        return [pair(first, other, own[first.cell], own[other.cell], apart) for other in others]
 
     @property
     def sentences(self) -> list[str]:

@@ -35,7 +35,7 @@ def declare(children: flags.Children) -> None:
     help = f"{flags.A_RUN}, a study's folder, a folder that `export` wrote, or data: a name, a folder or an .npz file"
     parser.add_argument("path", metavar="PATH", type=flags.run, help=help)
     flags.add_runs(parser)
-    flags.add_output(parser)
+    flags.add_output(parser, has_progress=False)
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,9 @@ from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
 from vitlab.files import write_bytes
 from vitlab.runs.zoo import writable
-from vitlab.text import counted, ignore, percent, printable, show
+from vitlab.text import columns, counted, ignore, percent, printable, show, wrapped
+
+WIDE = 120  # columns that the list of data sets needs for a line each
 
 
 def declare(children: flags.Children) -> None:
@@ -44,6 +46,8 @@ def data(arguments: argparse.Namespace) -> int:
         return list_data(arguments.json)
     if action == "clean":
         return clean_cache(arguments.json)
+    if not names and action == "suspects":
+        raise ConfigError("vitlab data suspects needs a run; `vitlab runs` lists yours")
     if not names:
         raise ConfigError(f"vitlab data {action} needs the name of a data set; `vitlab data list` shows them")
     from vitlab.data import CATALOGUE, check, fetch
@@ -177,7 +181,11 @@ def list_data(as_json: bool) -> int:
     if as_json:
         flags.print_json(rows)
         return 0
-    for row in rows:
+    for row in rows if columns() < WIDE else []:
+        show(f"{row['name']}: {row['image']}, {row['classes']} classes")
+        show(*wrapped(f"{row['title']} ({row['licence']})", "  ", "  "))
+    for row in rows if columns() >= WIDE else []:
         show(f"{row['name']:<16}  {row['image']:<11}  {row['classes']:>3} classes  {row['title']} ({row['licence']})")
-    show("also: any folder of images with a sub-folder for each class or a table of labels, and .npz and .csv files")
+    also = "also: any folder of images with a sub-folder for each class or a table of labels, and .npz and .csv files"
+    show(*wrapped(also))
     return 0

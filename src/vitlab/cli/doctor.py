@@ -15,7 +15,8 @@ PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 def declare(children: flags.Children) -> None:
     """The command and its options."""
-    flags.add_output(flags.add_command(children, doctor, "show what vitlab finds on this machine"))
+    parser = flags.add_command(children, doctor, "show what vitlab finds on this machine")
+    flags.add_output(parser, has_progress=False)
 
 
 def doctor(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 import textwrap
 import typing
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from vitlab.cli.hints import option_hint, word_hint
+from vitlab.cli.hints import choice_error, missing_value, option_hint, word_hint
 from vitlab.config import RunConfig, sections
 from vitlab.config.fitting import fitted, place_to_look_at
 from vitlab.config.knobs import field_types, flat_fields, inner_type, knob_type
@@ -29,6 +30,9 @@ from vitlab.text import ignore, say, show, value
 MOST_CONFIG = 1_000_000  # bytes
 CONFIG_ADVICE = "`vitlab train --print-config` writes one to start from"
 
+NO_VALUE = re.compile(r"argument (\S+): expected (?:one|at least one) argument")  # as argparse says it
+UNWANTED = re.compile(r"argument (\S+): ignored explicit argument (.+)")
+IN_ONE = re.compile(r"argument \S+: (must|needs) ")
 A_RUN = "a run, or a network of `vitlab zoo`"
 NARROW = 60  # columns: a narrower terminal shows the help of an option below its name
 
@@ -62,6 +66,7 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=Wrapped, **options)
         self.rare: set[str] = set()
+        self.words: list[str] = []  # those after `vitlab`, the command among them
         self.essentials: list[argparse.Action] = []
         self.knob_groups: list[argparse._ArgumentGroup] = []
 
@@ -69,16 +74,35 @@ class OneLineParser(argparse.ArgumentParser):
         """Raise ConfigError instead of printing the whole usage."""
         missing = message.removeprefix("the following arguments are required: ")
         if missing != message:
+            self.refuse_unknown([word for word in self.words if self.is_unknown(word)])  # likely meant for it
             message = f"missing: {missing}" + (f", as in `{self.usage}`" if self.usage else "")
+        if found := NO_VALUE.fullmatch(message):
+            action = self._option_string_actions[found[1].split("/")[0]]
+            message = missing_value(found[1], str(action.metavar or action.dest))
+        if found := UNWANTED.fullmatch(message):
+            message = f"{found[1]} takes no value; leave out {found[2]}"
+        message = message.removeprefix("argument ").replace(": ", " ", 1) if IN_ONE.match(message) else message
         raise ConfigError(f"{message}; `{self.prog} --help` explains the options")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            option = action.option_strings[0] if action.option_strings else ""
+            known = [str(one) for one in action.choices]
+            raise ConfigError(choice_error(self.prog, option, str(value), known))
+
+    def is_unknown(self, word: str) -> bool:
+        """Whether ``word`` is written as an option, but this command has none of that name."""
+        return word.startswith("--") and word.split("=")[0] not in self._option_string_actions
 
     def refuse_unknown(self, words: list[str]) -> None:
         """ConfigError for the first word that no option took."""
         if words:
-            known = [flag for action in self._actions for flag in action.option_strings]
+            known = [flag for action in self._actions for flag in action.option_strings or [str(action.metavar)]]
             word = words[0].split("=")[0] if words[0].startswith("-") else words[0]
-            kind, hint = ("unknown option", option_hint) if word.startswith("-") else ("unexpected word", word_hint)
-            raise ConfigError(f"{kind} {word!r}{hint(word, known)}; `{self.prog} --help` explains the options")
+            is_option = word.startswith("-")
+            hint = option_hint(word, known) if is_option else word_hint(word, known, self.prog, self.words)
+            kind = "unknown option" if is_option else "unexpected word"
+            raise ConfigError(f"{kind} {word!r}{hint}; `{self.prog} --help` explains the options")
 
     def format_help(self) -> str:
         """What `--help` prints."""
@@ -136,9 +160,10 @@ def hide(parser: OneLineParser, *names: str) -> None:
     parser.add_argument("--help-all", action=HelpAll, nargs=0, default=argparse.SUPPRESS, help=help)
 
 
-def add_output(parser: OneLineParser) -> None:
-    """The options --quiet and --json."""
-    parser.add_argument("--quiet", action="store_true", help="show no progress, only the result")
+def add_output(parser: OneLineParser, has_progress: bool = True) -> None:
+    """The options --quiet and --json. ``has_progress``: else --quiet does nothing, and the help leaves it out."""
+    help = "show no progress, only the result" if has_progress else argparse.SUPPRESS
+    parser.add_argument("--quiet", action="store_true", help=help)
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
 
 

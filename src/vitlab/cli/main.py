@@ -32,7 +32,7 @@ from vitlab.cli import (
 )
 from vitlab.cli import show as show_run
 from vitlab.cli.flags import OneLineParser, Section
-from vitlab.cli.hints import command_hint
+from vitlab.cli.hints import command_hint, long_dash
 from vitlab.errors import ConfigError, OutOfMemoryError, StorageError, VitlabError, is_out_of_memory, storage_error
 from vitlab.interrupts import notice_ctrl_c
 from vitlab.text import say, show
@@ -109,6 +109,10 @@ def dispatch(words: list[str]) -> int:
     if words[:1] == ["help"]:  # as in `git help commit`
         words = [*words[1:2], "--help"]
     refuse_unknown_command(parser, words, children)
+    if said := long_dash(words):
+        raise ConfigError(said)
+    for child in children.values():
+        child.words = words
     arguments, unknown = parser.parse_known_args(words)
     children.get(arguments.command, parser).refuse_unknown(unknown)
     arguments.words = words
@@ -122,6 +126,8 @@ def refuse_unknown_command(parser: OneLineParser, words: list[str], known: Itera
     """ConfigError unless the command line begins with a command or an option of vitlab itself."""
     word = words[0] if words else "--help"
     if word.startswith("-"):
+        if word == "-v":
+            raise ConfigError("use --version, or -V; progress is shown unless you add --quiet")
         if word not in parser._option_string_actions:
             raise ConfigError(f"the command comes first, as in `vitlab train {word} ...`; `vitlab --help` lists them")
     elif word not in known:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from vitlab.cli import flags
 from vitlab.errors import ConfigError, DataError
-from vitlab.text import percent, say, show
+from vitlab.runs.zoo import is_own, place
+from vitlab.text import percent, quoted, say, show
 
 if TYPE_CHECKING:
     from vitlab.predict import Answer, Classifier, ImageError
@@ -53,7 +54,17 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def check_options(arguments: argparse.Namespace) -> None:
-    """ConfigError for options that do not go together, before the network is loaded."""
+    """ConfigError for options that do not go together, and DataError for web addresses, before the network is
+    loaded."""
+    from vitlab.data.images import SUFFIXES
+    from vitlab.data.instead import is_address
+
+    runs = [word for word in arguments.images if is_own(place(word))]
+    if runs and arguments.run.suffix.lower() in SUFFIXES:
+        pictures = [str(arguments.run), *(word for word in arguments.images if word != runs[0])]
+        raise ConfigError(f"the run comes first: `vitlab predict {quoted(runs[0])} {' '.join(map(quoted, pictures))}`")
+    for word in filter(is_address, arguments.images):
+        raise DataError(f"{word} is a web address, which vitlab does not read; download the picture and name that")
     if arguments.images.count(STANDARD) > 1:
         raise ConfigError("standard input (-) can be read only once; name it once")
     if arguments.csv is not None and arguments.json:
@@ -127,12 +138,13 @@ def write_table(classifier: Classifier, sources: list[Source], arguments: argpar
 
 
 @contextmanager
-def opened(place: str) -> Iterator[TextIO]:
+def opened(name: str) -> Iterator[TextIO]:
     """The file to write, which appears when it is complete; or standard output."""
-    from vitlab.files import new_text
+    from vitlab.files import make_folder, new_text
 
-    if place != STANDARD:
-        with new_text(Path(place)) as file:
+    if name != STANDARD:
+        make_folder(Path(name).parent)
+        with new_text(Path(name)) as file:
             yield file
     elif sys.stdout is None:
         raise ConfigError("standard output is closed; name a file for --csv")

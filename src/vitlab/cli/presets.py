@@ -19,12 +19,12 @@ def declare(children: flags.Children) -> None:
     """The command and its options."""
     parser = flags.add_command(children, presets, "list the presets, or show one")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the preset to show in full")
-    flags.add_output(parser)
+    flags.add_output(parser, has_progress=False)
 
 
 def presets(arguments: argparse.Namespace) -> int:
     """List the presets (named sets of knobs), or show one with all its knobs."""
-    if arguments.name is not None:
+    if arguments.name not in (None, "list"):  # `vitlab presets list`, as with runs and data
         config = preset_config(arguments.name).to_dict()
         if arguments.json:
             flags.print_json(config)

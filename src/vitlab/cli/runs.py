@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
-from vitlab.errors import ConfigError
+from vitlab.errors import ConfigError, RunError
 from vitlab.files import names_in
 from vitlab.text import aligned, counted, duration, listed, percent, printable, say, show
 
@@ -27,7 +27,7 @@ def declare(children: flags.Children) -> None:
     parser.add_argument("action", choices=("list", "delete"), nargs="?", default="list", help="what to do [list]")
     parser.add_argument("names", metavar="RUN", nargs="*", type=flags.path, help="runs to delete; folders to list")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
-    flags.add_output(parser)
+    flags.add_output(parser, has_progress=False)
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -38,12 +38,17 @@ def runs(arguments: argparse.Namespace) -> int:
     from vitlab.runs.listing import list_runs
 
     folders = arguments.names or [RUNS]
+    for folder in arguments.names:
+        if not folder.is_dir():
+            raise RunError(f"there is no folder {folder}; `vitlab runs` lists the runs in {RUNS}")
     entries = [entry for folder in folders for entry in list_runs(folder)]
     if arguments.json:
         flags.print_json([facts_of(entry) for entry in entries])
         return 0
     if entries:
         show(*aligned([row_of(entry) for entry in entries], NARROWER, ("run", "data", "state")))
+    elif not arguments.names and not RUNS.is_dir() and list_runs(Path()):
+        show(f"there is no folder {RUNS} here; the runs of this folder: vitlab runs list .")
     else:
         show(f"no runs in {listed(list(map(str, folders)))}; {TRAIN}")
     if not arguments.names and (further := names_in(flags.RUNS)):
@@ -115,7 +120,8 @@ def delete(arguments: argparse.Namespace) -> int:
 
 def in_runs(path: Path) -> Path:
     """``path``; or, where there is nothing of that name, the run of that name in runs/."""
-    return path if path.exists() or path.is_symlink() or len(path.parts) > 1 else RUNS / path
+    is_here = path.exists() or path.is_symlink() or len(path.parts) > 1
+    return path if is_here or not (RUNS / path).exists() else RUNS / path
 
 
 def confirmed(entries: list[Entry]) -> bool:

@@ -12,7 +12,7 @@ from vitlab.cli import flags
 from vitlab.config import RunConfig
 from vitlab.config.presets import PRESETS, preset_config
 from vitlab.errors import ConfigError
-from vitlab.files import is_folder
+from vitlab.files import exists, is_folder
 from vitlab.studies.grid import (
     DEFAULT_SEEDS,
     NAMED,
@@ -48,17 +48,17 @@ def declare(children: flags.Children) -> None:
     objectives = ("accuracy", "accuracy-time")
     add("--objective", choices=objectives, default="accuracy", help="what a search optimises [accuracy]")
     add("--status", metavar="DIR", type=flags.path, help="show a study's progress and exit")
-    add_options(parser)
+    add_options(parser, "3; 1 for a search")
     usage = "PRESET PRESET ... [--seeds N] [options]"
     parser = flags.add_command(children, compare, "compare presets over several seeds, and say which is better", usage)
     parser.add_argument("presets", metavar="PRESET", nargs="+", help="for example: small keras-cnn")
-    add_options(parser)
+    add_options(parser, "3")
 
 
-def add_options(parser: flags.OneLineParser) -> None:
+def add_options(parser: flags.OneLineParser, seeds: str) -> None:
     """The options that both commands have."""
     add = parser.add_argument
-    add("--seeds", metavar="N", type=flags.count, help="number of seeds: 0, 1, 2 ... [3; 1 for a search]")
+    add("--seeds", metavar="N", type=flags.count, help=f"number of seeds: 0, 1, 2 ... [{seeds}]")
     add("--out", metavar="DIR", type=flags.path, help="folder of the study [runs/studies/NAME-DIGEST]")
     flags.add_runs(parser)
     add("--workers", metavar="N", type=flags.count, help="number of runs at a time; they share the cores [1]")
@@ -80,6 +80,7 @@ def study(arguments: argparse.Namespace) -> int:
     repeated. Every knob is an option, and applies to every setting."""
     if arguments.status is not None:
         return status(arguments.status, arguments.json)
+    check_axes(arguments.vary or [])
     knobs = given_knobs(arguments)
     search = chosen_search(arguments, knobs)
     cells = () if search else chosen_cells(arguments, knobs)
@@ -97,7 +98,7 @@ def study(arguments: argparse.Namespace) -> int:
         flags.print_json(facts)
     else:
         print_tables(chosen.name, lines, table.grid_of(lines), notes)
-        show(f"saved in {folder}: table.md, table.csv, table.json, picture.png, picture.svg")
+        show_files(folder)
     return 0
 
 
@@ -114,15 +115,16 @@ def compare(arguments: argparse.Namespace) -> int:
         raise ConfigError("vitlab compare needs two or more different presets, such as small keras-cnn")
     cells = make_cells(preset_config(names[0]), [{"preset": name} for name in names], knobs)
     chosen = Study("compare", cells, tuple(range(arguments.seeds or DEFAULT_SEEDS)))
-    chosen, _, rows = carry_out(arguments, chosen)
+    chosen, folder, rows = carry_out(arguments, chosen)
 
+    from vitlab.look.study import write_tables
     from vitlab.studies import table
     from vitlab.studies.compare import comparison
     from vitlab.studies.images import validation_cut
-    from vitlab.studies.summary import circumstances, summarize
 
     runs = arguments.runs or flags.RUNS
-    lines = summarize(cells, rows)
+    made = write_tables(chosen, folder, rows, runs)
+    lines, notes = made.lines, made.notes
     facts = comparison(lines, rows, runs)
     if arguments.json:
         flags.print_json(facts)
@@ -130,14 +132,22 @@ def compare(arguments: argparse.Namespace) -> int:
     grid = table.grid_of(lines)
     for row, line in zip(grid, facts["lines"], strict=True):
         row |= {f"s to {bar}": table.number(seconds, 1) for bar, seconds in line["seconds_to"].items()}
-    notes = table.notes(lines, circumstances(rows, runs))
     notes.insert(-1, "Seconds to an accuracy are those of training until the validation images first reached it.")
     if len({validation_cut(cell.config) for cell in cells}) > 1:
         notes.insert(-1, "These presets validate on different images, so compare such seconds with care.")
     print_tables("side by side", lines, grid, notes)
     for pair in facts["pairs"]:
         show(pair["sentence"])
+    show_files(folder)
     return 0
+
+
+def show_files(folder: Path) -> None:
+    """Where the tables are."""
+    from vitlab.studies.driver import TABLES
+
+    names = [name for name in TABLES if exists(folder / name)]
+    show(f"saved in {folder}: {', '.join(names)}", f"next: vitlab look {quoted(folder)}   # a report")
 
 
 def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -163,6 +173,19 @@ def chosen_cells(arguments: argparse.Namespace, knobs: dict[str, Any]) -> tuple[
     axes = [parse_axis(word) for word in arguments.vary]
     base, knobs = around(arguments, [axis.name for axis in axes], knobs)
     return make_cells(base, combine(axes, arguments.zip), knobs)
+
+
+def check_axes(words: Sequence[str]) -> None:
+    """ConfigError for values that are written as in Python, with spaces or brackets."""
+    for number, word in enumerate(words):
+        following = words[number + 1] if number + 1 < len(words) else "="
+        whole = f"{word}{following}" if word.endswith(",") and "=" not in following else word
+        name, _, values = whole.partition("=")
+        axis = f"--vary {name}={values.strip('[]()')}"
+        if whole != word:
+            raise ConfigError(f"no space after the comma: {axis}")
+        if values.startswith(("[", "(")):
+            raise ConfigError(f"values are written without brackets: {axis}")
 
 
 def around(arguments: argparse.Namespace, axes: list[str], knobs: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
@@ -288,7 +311,7 @@ def drawn_table(title: str, rows: list[dict[str, str]], notes: list[str]) -> Tab
 
 def status(folder: Path, as_json: bool) -> int:
     """Print what is done, failed and left of a study, which may still be running."""
-    from vitlab.studies.driver import read_rows, read_study
+    from vitlab.studies.driver import read_rows, read_study, why_failed
 
     about, stored = read_study(folder), {(row["cell"], row["seed"]): row for row in read_rows(folder)}
     jobs = [(cell["name"], seed) for seed in about["seeds"] for cell in about["cells"]]
@@ -303,8 +326,7 @@ def status(folder: Path, as_json: bool) -> int:
     counts = f"{done} of {counted(len(jobs), 'run')} done, {len(failed)} failed, {len(left)} left"
     show(f"{about['name']}: {counts}")
     for row in failed:
-        reason = f": {row['log'][-1]}" if row.get("log") else ""
-        show(f"failed  {row['cell']}, seed {row['seed']} ({row['status']}){reason}")
+        show(f"failed  {row['cell']}, seed {row['seed']}: {why_failed(row)}")
     for name in left:
         show(f"left    {name}")
     return 0

@@ -136,10 +136,18 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
     raise ConfigError(f"{name} must be {describe(kind)}, not {shorten(value)}")
 
 
+def digits(number: Any) -> Any:
+    """A number as people write it: 10000000, not 1e+07, and -1, not -1.0."""
+    return int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 1e16 else number
+
+
 def shorten(value: Any) -> str:
     """A value for a message, cut to 80 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+ALL_KNOBS = "`vitlab train --help-all` lists them"
 
 
 def check_limits(section: Any) -> None:
@@ -155,7 +163,7 @@ def check_limits(section: Any) -> None:
                 limit = f.metadata.get(rule)
                 if entry is not None and limit is not None and not holds(entry, limit):
                     words = rule.replace("_", " ")
-                    raise ConfigError(f"{f.name} must be {words} {limit:g}, not {shorten(entry)}")
+                    raise ConfigError(f"{f.name} must be {words} {digits(limit)}, not {shorten(digits(entry))}")
 
 
 def from_dict(cls: type[T], values: Any) -> T:
@@ -165,7 +173,7 @@ def from_dict(cls: type[T], values: Any) -> T:
     kinds = typing.get_type_hints(cls)
     for name in values:
         if name not in kinds:
-            raise ConfigError(f"unknown knob {name!r} in {cls.__name__}{knob_hint(name, kinds)}")
+            raise ConfigError(f"unknown knob {name!r} in {cls.__name__}{knob_hint(name, kinds)}; {ALL_KNOBS}")
     built = {
         name: from_dict(kinds[name], value) if is_dataclass(kinds[name]) else coerce(name, kinds[name], value)
         for name, value in values.items()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from vitlab.config.knobs import check_limits, count, fraction, knob
 from vitlab.errors import ConfigError
+from vitlab.text import listed
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class ModelConfig:
             near = sorted(divisors, key=lambda n: abs(n - self.num_heads))[:3]
             raise ConfigError(
                 f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}; "
-                f"use {', '.join(map(str, sorted(near)))} heads, or set head_dim"
+                f"use {listed(list(map(str, sorted(near))), 'or')} heads, or set head_dim"
             )
 
     def _check_widths(self) -> None:

@@ -133,7 +133,7 @@ PRESETS: dict[str, Preset] = {
     "small": Preset(
         RECIPE.with_knobs(embed_dim=64, attn_bias=True, epochs=14, warmup_epochs=1.0),
         about="a ViT for a laptop: 49 overlapping patches, two blocks with two heads.",
-        expected="99.47 +- 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores.",
+        expected="99.47 ± 0.05 % (5 seeds) after 47 to 85 seconds of training on two cores.",
     ),
     "fast": Preset(
         RECIPE.with_knobs(
@@ -142,7 +142,7 @@ PRESETS: dict[str, Preset] = {
         ),
         about="the quickest ViT to 99.0 %: 25 overlapping patches, two blocks with merged attention, less than two "
         "epochs.",
-        expected="99.14 +- 0.08 % (5 seeds) after 2 to 5 seconds of training on two cores.",
+        expected="99.14 ± 0.08 % (5 seeds) after 2 to 5 seconds of training on two cores.",
     ),
     "accurate": Preset(
         RECIPE.with_knobs(
@@ -150,7 +150,7 @@ PRESETS: dict[str, Preset] = {
             elastic=1.5, label_smoothing=0.05,
         ),
         about="the most accurate within ten minutes on two cores: wider and deeper than small, elastic augmentation.",
-        expected="99.61 +- 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores.",
+        expected="99.61 ± 0.04 % (10 seeds; with shifts 99.66) after 4 to 9 minutes on two cores.",
     ),
     "fashion": Preset(
         RECIPE.with_knobs(
@@ -158,12 +158,12 @@ PRESETS: dict[str, Preset] = {
             flip=True, rotate=4.0, zoom=0.08, shift=1.5, shear=3.0, clean_tail=0.2, label_smoothing=0.05,
         ),
         about="for Fashion-MNIST: four blocks, mirrored images, as fast as small.",
-        expected="92.32 +- 0.20 % (3 seeds) after 105 seconds of training on two shared cores.",
+        expected="92.32 ± 0.20 % (3 seeds) after 105 seconds of training on two shared cores.",
     ),
     "cifar": Preset(
         PHOTOS.with_knobs(val_fraction=0.0, embed_dim=96, epochs=32),
         about="for CIFAR-10 in ten minutes on two cores: 64 overlapping patches, four blocks with four local heads.",
-        expected="89.40 +- 0.31 % (3 seeds; with shifts and flips 91.14) after 9 to 10 minutes on two cores.",
+        expected="89.40 ± 0.31 % (3 seeds; with shifts and flips 91.14) after 9 to 10 minutes on two cores.",
     ),
     "colour": Preset(
         PHOTOS.with_knobs(embed_dim=64, epochs=30),
@@ -182,7 +182,7 @@ PRESETS: dict[str, Preset] = {
         about="a small version of the paper's ViT: a class token, 16 patches without overlap, four blocks, AdamW. "
         "transformers and timm can load it.",
         source="architecture: Dosovitskiy et al. 2021, An Image is Worth 16x16 Words; sizes and recipe: vitlab",
-        expected="99.35 +- 0.02 % (3 seeds) after 15 epochs.",
+        expected="99.35 ± 0.02 % (3 seeds) after 15 epochs.",
     ),
     "cnn-tuned": Preset(
         RunConfig(
@@ -196,7 +196,7 @@ PRESETS: dict[str, Preset] = {
         ),
         about="the fastest small CNN to 99.0 % that we could build, with Muon, bf16 and smoothed labels, as in `fast`.",
         source="vitlab; one epoch with a high learning rate is an idea of tuomaso/train_mnist_fast",
-        expected="99.12 +- 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores.",
+        expected="99.12 ± 0.05 % (5 seeds) after 3 to 4 seconds of training on two cores.",
     ),
     "keras-cnn": Preset(
         RunConfig(

@@ -10,6 +10,7 @@ from typing import Any
 
 from vitlab.config.hints import knob_hint
 from vitlab.config.knobs import (
+    ALL_KNOBS,
     NOT_INERT,
     check_limits,
     digest,
@@ -120,7 +121,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
     for name in names:
         if name not in flat_fields(RunConfig):
             hint = knob_hint(name, flat_fields(RunConfig))
-            raise ConfigError(f"there is no knob {name!r}{hint}; `vitlab train --help-all` lists them")
+            raise ConfigError(f"there is no knob {name!r}{hint}; {ALL_KNOBS}")
 
 
 def _short(value: Any) -> str:

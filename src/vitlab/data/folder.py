@@ -41,13 +41,13 @@ from vitlab.data.images import (
     tags_at,
 )
 from vitlab.data.large import Place, Spill, open_parts, write_parts
-from vitlab.data.layout import NO_IMAGE, PARTS, Layout, find_parts, has_classes
+from vitlab.data.layout import DEEPER, NO_IMAGE, PARTS, Layout, find_parts, has_classes, is_image
 from vitlab.data.paths import is_run, natural, one_form, open_regular
 from vitlab.data.splits import Split
 from vitlab.data.stored import MOST, most_in_memory
 from vitlab.errors import DataError
 from vitlab.files import sha256
-from vitlab.text import counted, listed
+from vitlab.text import counted, listed, quoted
 
 HEAD = 4096  # bytes of a file that show what it is
 SMALL = 28  # pixels: images of up to this side are kept as they are, since drawings like MNIST's must not be blurred
@@ -197,17 +197,17 @@ def _listed(
     """The files that tables name; None if there are no such tables. DataError if those called ``names`` are gone."""
     layout = Layout(root)
     there = tables.tables_in(root)
-    used = [one for one in there if one.path.name in names] if names else tables.chosen(there)
+    used = [one for one in there if one.path.name in names and one.is_of_labels] if names else tables.chosen(there)
     is_guess = any(one.is_guess and one.path.stem.casefold() not in tables.WHOLE for one in used)
     if is_guess and not names and has_classes(root):
         log(f"{listed([one.path.name for one in used])} has no column called label, so folders are the classes")
         return None
     labelled = tables.read_labels(used, layout) if used else None
     if labelled is None or "train" not in labelled.files:
+        if used and (names or not has_classes(root)):
+            raise tables.in_vain(used, root, labelled)
         if names:
             raise DataError(f"{root} has no {listed(list(names))} that names its images; restore it")
-        if used and not has_classes(root):
-            raise tables.in_vain(used, root)
         return None
     for line in labelled.notes(used):
         log(line)
@@ -235,7 +235,8 @@ def _files_of_class(folder: Path, layout: Layout, kinds: tuple[str, ...]) -> lis
     entries = list(layout.inside(folder))
     files = [_look_at(one.path, one_form(folder.name), kinds) for one in entries if one.kind == "file"]
     if not any(one.is_image for one in files):
-        layout.leave_out(folder, NO_IMAGE)
+        inner = [name for one in entries if one.kind == "folder" for name in layout.inside(one.path)]
+        layout.leave_out(folder, DEEPER if any(map(is_image, inner)) else NO_IMAGE)
         return []
     for one in entries:
         if one.kind != "file":
@@ -516,12 +517,20 @@ def _check_counts(layout: Layout, harvest: Harvest) -> None:
     for part, folder in layout.parts.items():
         count, least = len(harvest.images[part]), 2 if part == "train" else 1
         if count < least:
+            deeper = next((path for path in _deeper(layout) if has_classes(path)), None)
+            if part == "train" and deeper:
+                raise DataError(f"{folder} has its images one folder deeper; use --data {quoted(deeper)}")
             raise DataError(f"{folder} has {counted(count, 'readable image')}{first}; {part} needs at least {least}")
     channels = {
         part: [one.channels if isinstance(one, Place) else one.shape[2] for one, _ in pairs]
         for part, pairs in harvest.images.items()
     }
     check_channels(channels, harvest.files)
+
+
+def _deeper(layout: Layout) -> list[Path]:
+    """The folders that are left out because their images lie in folders below."""
+    return [layout.root / name for name, why in layout.left_out if why == DEEPER]
 
 
 def _to_splits(layout: Layout, classes: tuple[str, ...], harvest: Harvest, size: Size, under: int) -> dict[str, Split]:

@@ -58,7 +58,10 @@ FORMATS = (
 SAFE = ("PNG", "JPEG")
 ALL = tuple(dict.fromkeys(kind for _, _, kind in FORMATS))
 # Others, only to name them in a message.
+VIDEO = "a video"
 OTHERS = (
+    *((4, b"ftyp" + brand, VIDEO) for brand in (b"mp4", b"isom", b"iso", b"M4V", b"qt")),
+    *((at, mark, VIDEO) for at, mark in ((0, b"\x1aE\xdf\xa3"), (8, b"AVI "))),
     (4, b"ftyp", "a HEIC, AVIF or video file"),
     (0, b"\0\0\1\0", "an icon file"),
     (0, b"%PDF", "a PDF document"),
@@ -171,6 +174,8 @@ def read_file(path: str | Path) -> bytes:
         with open_regular(path) as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        if isinstance(error, FileNotFoundError):
+            raise ImageError(f"there is no file {str(path)!r}; choose an image file that exists") from error
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
             f"cannot read {str(path)!r}: {reason}; choose an image file that exists and can be read"
@@ -449,8 +454,17 @@ def check_format(data: bytes, name: str, kinds: tuple[str, ...] = ALL) -> str:
     start = data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if kind is None and start.startswith((b"<svg", b"<?xml", b"<html", b"<!doctype")):
         kind = "an SVG drawing" if b"<svg" in start else "a web page or XML"
+    if kind is None and _is_text(data[:1000]):
+        kind = "text"
     wanted = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
-    raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a {wanted} image; save it as PNG", 415)
+    advice = {VIDEO: "save one frame as PNG", "text": "choose an image"}.get(str(kind), "save it as PNG")
+    raise ImageError(f"{name} is {kind or 'of an unknown kind'}, not a {wanted} image; {advice}", 415)
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a file that begins so is text that people read."""
+    words = start.decode(errors="ignore")
+    return len(words.encode()) > len(start) - 4 and all(one.isprintable() or one.isspace() for one in words)
 
 
 def check_size(width: int, height: int, name: str, strict: bool = True, most: int = MAX_PIXELS) -> None:

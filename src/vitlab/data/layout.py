@@ -24,8 +24,10 @@ PARTS = {
 }
 PART_OF = {name: part for part, names in PARTS.items() for name in names}
 TABLES = (".csv", ".tsv")  # endings
-NO_PART = "not train, val or test with classes in it"
+NO_PART = "not called train, val or test"
+NO_CLASSES = "no folders of classes in it"
 NO_IMAGE = "no readable image"
+DEEPER = "their images lie in folders below"
 LEADS_OUT = "is a link that leads out of the folder"
 
 
@@ -101,7 +103,7 @@ def find_parts(root: Path, is_old: bool = False) -> Layout:
         raise DataError(f"{top} has {min(nested).name}/ but no train/ with a sub-folder for each class; add it")
     for entry in layout.inside(top):
         if entry.kind == "folder" and entry.path not in nested:
-            layout.leave_out(entry.path, NO_PART)
+            layout.leave_out(entry.path, NO_CLASSES if part_of(entry.name) else NO_PART)
     return layout
 
 
@@ -120,10 +122,11 @@ def has_classes(root: Path) -> bool:
     except DataError:
         return False
     folders = sub_folders(layout.parts["train"], root)
-    return sum(any(_is_image(one) for one in contents(folder, root)) for folder in folders) > 1
+    return sum(any(is_image(one) for one in contents(folder, root)) for folder in folders) > 1
 
 
-def _is_image(entry: Entry) -> bool:
+def is_image(entry: Entry) -> bool:
+    """Whether the name is that of an image file."""
     return entry.kind == "file" and entry.name.lower().endswith(SUFFIXES)
 
 

@@ -16,6 +16,7 @@ from vitlab.data.cards import CATALOGUE, Card, Dataset, Reading
 from vitlab.data.folder import load_folder
 from vitlab.data.formats import SPLITTERS, read_parts
 from vitlab.data.images import DECODING
+from vitlab.data.instead import of_a_file, refuse_others
 from vitlab.data.layout import TABLES
 from vitlab.data.memory import IN_MEMORY
 from vitlab.data.npz import load_npz
@@ -26,7 +27,7 @@ from vitlab.data.stored import Stored
 from vitlab.data.tables import table_at
 from vitlab.errors import DataError, OutOfMemoryError, import_optional, is_out_of_memory
 from vitlab.files import sha256
-from vitlab.text import counted, few, ignore, quoted
+from vitlab.text import counted, few, ignore
 
 OWN = ("folder", "npz", "csv")  # layouts of a user's own data
 NUM_DIGITS_TRAIN = 1437  # of scikit-learn's 1,797 digits; the last fifth is for testing
@@ -87,6 +88,7 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None, decodi
     if name in CATALOGUE:
         return _load_card(CATALOGUE[name], log)
     path = os.path.expanduser(name)
+    refuse_others(name, path)
     if path.endswith(".npz"):
         return load_npz(Path(path), log, reading)
     if path.lower().endswith(TABLES):
@@ -96,10 +98,7 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None, decodi
             return load_pixels(own, Path(path), log, reading)
         return load_folder(Path(path), log, side, reading, decoding=decoding)
     if os.path.isfile(path):
-        raise DataError(
-            f"{name} is a file; as data, name a folder that has a sub-folder of images for each class, or an .npz or "
-            f".csv file (to classify one picture with a finished run: `vitlab predict RUN {quoted(name)}`)"
-        )
+        raise DataError(of_a_file(name))
     if name == IN_MEMORY:
         raise DataError("the run's images were arrays in memory and were not stored; it can only classify other images")
     raise DataError(_unknown(name))
@@ -108,16 +107,17 @@ def _load(name: str, log: Log, side: int | None, reading: Reading | None, decodi
 def load_table(path: Path, log: Log, side: int | None, reading: Reading | None, decoding: int = DECODING) -> Dataset:
     """The data set of one CSV file: a line of pixels for each image, or names of files with their labels."""
     table = table_at(path)
-    if table is not None and pixel_columns(table):
+    pixels = None if table is None else pixel_columns(table)
+    if table is not None and pixels is not None and pixels.label is not None:
         return load_pixels([table], path, log, reading)
     if table is not None and table.is_of_labels:
         return load_folder(path.parent, log, side, reading, (path.name,), decoding)
     if not os.path.exists(path):
         raise DataError(f"there is no file {path}; name a CSV file that exists")
-    raise DataError(
-        f"{path} is no table that vitlab can use; its first line must name the columns: file and label, or label and "
-        f"one column for each pixel"
-    )
+    needs = "its first line must name the columns: file and label, or label and one column for each pixel"
+    if pixels is not None or (table is not None and table.file is not None):
+        raise DataError(f"{path} has no column called label; {needs}")
+    raise DataError(f"{path} is no table that vitlab can use; {needs}")
 
 
 def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
@@ -142,6 +142,12 @@ def _check_own(dataset: Dataset, log: Log, is_new: bool) -> None:
 
 
 def _unknown(name: str) -> str:
+    if "," in name and all(one in CATALOGUE for one in name.split(",")):
+        return f"name one data set, not {name}; `vitlab study --vary data={name}` compares several"
+    if os.sep in name or name.startswith(("~", ".")):  # a path: no name is meant
+        return f"there is no folder or file {name!r}; name a folder of images, an .npz or a .csv file that exists"
+    if name.lower() in CATALOGUE:
+        return f"there is no data set or folder {name!r} (did you mean {name.lower()}?)"
     close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.5)
     hint = f" (did you mean {' or '.join(close)}?)" if close else f"; known names: {', '.join(CATALOGUE)}"
     return (

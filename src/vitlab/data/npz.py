@@ -50,6 +50,8 @@ def load_npz(path: Path, log: Callable[[str], None] = lambda line: None, reading
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             found, arrays = _read_arrays(file, path, KNOWN, (digest, log))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; choose an .npz file that exists") from error
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise DataError(
@@ -82,6 +84,8 @@ def read_images(path: Path, bits: int | None = None) -> Array:
     try:
         with open_regular(path) as file:
             found, arrays = _read_arrays(file, path, None)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; choose an .npz file that exists") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check it") from error
     named = [name for name in ONLY_IMAGES if name in arrays] or list(arrays)
@@ -261,6 +265,8 @@ def _labels(labels: Array, path: Path) -> Array:
         advice = "a column: y.ravel()"
     elif labels.dtype.kind == "U":
         advice = "names: classes, y = np.unique(y, return_inverse=True), and save classes too"
+    elif labels.dtype.kind == "f" and (broken := labels[labels != np.floor(labels)]).size:
+        advice = f"{broken[0]:g} is not a class; use whole numbers or names"
     elif labels.dtype.kind in "fb":
         advice = "whole numbers: y.astype(int)"
     else:

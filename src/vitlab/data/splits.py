@@ -114,7 +114,7 @@ def cut_validation(
     else:
         is_val = _draw_stratified(split.labels, len(split) - num_train, seed)
     if not is_val.any():
-        raise ConfigError("no class can spare an image for validation; use val_fraction 0 or more images")
+        raise ConfigError("no class can spare an image for validation; use --val-fraction 0, or add images")
     train, val = split.take(np.flatnonzero(~is_val)), split.take(np.flatnonzero(is_val))
     lost = np.setdiff1d(val.labels, train.labels)
     if len(lost):

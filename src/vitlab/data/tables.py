@@ -250,12 +250,14 @@ def read_labels(tables: list[Table], layout: Layout) -> Labelled | None:
     return found if count and count >= ENOUGH * (count + len(found.missing)) else None
 
 
-def in_vain(tables: list[Table], root: Path) -> DataError:
-    """For tables of labels that name (almost) no file that is there."""
+def in_vain(tables: list[Table], root: Path, found: Labelled | None) -> DataError:
+    """For tables of labels that name (almost) no file that is there, or none to train on."""
     first = next((row.file for table in tables for row in rows_of(table) if row.label), None)
     where = listed([str(table.path) for table in tables])
     if first is None:
         return DataError(f"{where} has no line with a label; fill its column {tables[0].label_name!r}")
+    if found is not None:
+        return DataError(f"{where} names no training images; add some, or correct the column of splits")
     return DataError(
         f"{where} names files that are not below {root}, such as {first!r}; correct their names (letters, zeros in "
         "front and folders count), or put the images there"

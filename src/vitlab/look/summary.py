@@ -67,7 +67,7 @@ def preset_sentences(subject: Subject) -> list[str]:
         return []
     if config.changed_knobs(preset.config):
         return [f"Configuration: {preset_phrase(config)}."]
-    said = [f"Expected of the preset {config.preset}: {preset.expected.replace('+-', '±')}"]
+    said = [f"Expected of the preset {config.preset}: {preset.expected}"]
     if preset.published and subject.part == "test":
         published, seconds = preset.published
         accuracy, (low, high) = subject.headline

@@ -66,7 +66,7 @@ class FinishedRun:
             start = stored_start(self.folder, self.preprocess)
             config, reading = self.config.with_knobs(**machine), Reading.of(self.data)
             prepared = prepare(config, note, data, reading, start=start)
-            check_same_images(self.folder, prepared)
+            check_same_images(self.folder, prepared, data)
             self.put_weights(prepared.model)
         return prepared
 

@@ -41,7 +41,7 @@ from vitlab.errors import ConfigError, DataError, RunError
 from vitlab.files import AGAIN
 from vitlab.runs.result import KINDS, Result
 from vitlab.runs.seal import SEAL, check_seal, seal
-from vitlab.runs.zoo import EPOCHS, similar
+from vitlab.runs.zoo import EPOCHS, why_no_run
 from vitlab.text import quoted
 from vitlab.training.novelty import FORMAT as NOVELTY_FORMAT
 from vitlab.training.novelty import Novelty, from_parts, to_facts
@@ -147,8 +147,7 @@ class RunFolder:
         if files.exists(self.path / SUMS):
             raise RunError(f"{self.path} is no run folder: `vitlab export` wrote it for other programs; name the run")
         if not files.exists(path):
-            advice = "`vitlab runs` lists yours, `vitlab train` makes one"
-            raise RunError(f"{self.path} is not a run folder (no config.json){similar(self.path)}; {advice}")
+            raise RunError(why_no_run(self.path))
         data = files.read_bytes(path, MOST["config.json"])
         values = files.parse_json(data, str(path))
         if isinstance(values, dict) and "preprocess" in values:
@@ -195,8 +194,16 @@ class RunFolder:
         data = self.data()
         return data["channels"] in (1, 3) and (data.get("bits") != 16 or data.get("drawing") is not None)
 
-    def check_same_data(self, dataset: Dataset) -> None:
-        """DataError unless ``dataset`` has the images and the classes that the run began with."""
+    def check_same_data(self, dataset: Dataset, data: str | None = None) -> None:
+        """DataError unless ``dataset`` has the images and the classes that the run began with. ``data``: where the user
+        says that they are now."""
+        own = self.config().data.data
+        is_elsewhere = data is not None and os.path.abspath(os.path.expanduser(data)) != os.path.abspath(own)
+        if is_elsewhere and dataset.digest != self.data()["sha256"]:
+            raise DataError(
+                f"--data says where the own images of {self.path} are now, and {data} holds others; start a new run to "
+                f"train on them, or measure on them with --on {data}"
+            )
         self.check_same_digest(dataset.digest)
         if list(dataset.card.classes) != self.data()["classes"]:
             raise DataError(f"{self.path / 'data.json'} does not name the classes of its data; restore it")
@@ -467,9 +474,22 @@ def is_best(name: str) -> bool:
 
 def check_empty(path: Path) -> None:
     """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
+    files.refuse_file(path)
     if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
-        advice = f"choose another --out, or continue that run with `vitlab train --resume {quoted(path)}`"
-        raise RunError(f"{path} is not empty; {advice}")
+        raise RunError(f"{path} is not empty: it holds {what_is_in(path)}")
+
+
+def what_is_in(path: Path) -> str:
+    """What a folder holds that was to be a new run, and what to do."""
+    folder, other = RunFolder(path), "choose another --out"
+    try:
+        folder.config()
+        result = folder.result()
+    except RunError:
+        return f"other files; {other}"
+    if result is not None and result.status in ("done", "diverged"):
+        return f"a run that has ended; {other}"
+    return f"a run that has not ended; {other}, or continue it with `vitlab train --resume {quoted(path)}`"
 
 
 def most_bytes(shapes: Shapes | None) -> int:

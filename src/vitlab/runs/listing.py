@@ -14,6 +14,7 @@ from vitlab.config import RunConfig
 from vitlab.errors import RunError, RunInUseError, VitlabError, storage_error
 from vitlab.runs.folder import RunFolder
 from vitlab.runs.result import Result
+from vitlab.runs.zoo import why_no_run
 
 # What makes a folder a run; config.json alone is also in the folders of other libraries. They are deleted last.
 MARKS, LOCK = ("data.json", "config.json"), ".lock"
@@ -157,6 +158,8 @@ def check_is_run(path: Path) -> None:
         raise RunError(f"{path} is a link, and nothing is deleted through links; name the run folder itself")
     if path.absolute().resolve() == Path.cwd().resolve():
         raise RunError(f"{path} is the current folder; change to another one to delete it")
+    if not files.exists(path) or files.exists(path / "study.json"):
+        raise RunError(why_no_run(path))
     if not is_run(path) and not is_remainder(path):
         raise RunError(
             f"{path} is not a run folder (no {' and '.join(MARKS)}), so it is left alone; `vitlab runs` lists them"

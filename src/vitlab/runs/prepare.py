@@ -6,6 +6,7 @@ Every mistake in a configuration is found here at the latest, before a file is w
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -16,12 +17,13 @@ from torch import Tensor
 from vitlab.config import RunConfig, TrainConfig
 from vitlab.config.class_weight import for_classes
 from vitlab.config.sections import rehearsal as rehearsal_of
-from vitlab.data import Dataset, Reading, cut_validation, limit, load_dataset
+from vitlab.data import CATALOGUE, Dataset, Reading, cut_validation, limit, load_dataset
 from vitlab.data.batches import to_device
 from vitlab.data.drawn import drawing_of
+from vitlab.data.memory import IN_MEMORY
 from vitlab.data.rehearsal import Rehearsal, rehearse
 from vitlab.data.splits import Labels, Weights, weigh
-from vitlab.errors import ConfigError, OutOfMemoryError, is_out_of_memory
+from vitlab.errors import ConfigError, DataError, OutOfMemoryError, is_out_of_memory
 from vitlab.machine import choose_machine, private_randomness, seed_torch
 from vitlab.model import Mixer, Network, ViT, build_model, parameters_by_part
 from vitlab.model.transfer import frozen_parameters
@@ -72,7 +74,8 @@ def prepare(
     """
     machine = choose_machine(config.machine, ranks)
     note(machine.describe())
-    whole = dataset or load_dataset(data or config.data.data, note, side=config.model.image_size, reading=reading)
+    place = place_of(config, data, is_new=reading is None)
+    whole = dataset or load_dataset(place, note, side=config.model.image_size, reading=reading)
     drawing = drawing_of(whole.train.images, config.data.drawings)  # before a part of the images is chosen
     dataset = cut(whole, config, is_new=reading is None)
     note_coverage(whole, dataset, note)
@@ -113,6 +116,16 @@ def prepare(
     if machine.needs_self_test:
         check_device(model, task, note)
     return Prepared(config, dataset, task, model, drawing, start, rehearsal)
+
+
+def place_of(config: RunConfig, data: str | None, is_new: bool = False) -> str:
+    """Where a run's images are: where the user says, else where the run found them; DataError if they are gone from
+    there."""
+    place = data or config.data.data
+    is_path = place not in CATALOGUE and place != IN_MEMORY
+    if not is_new and data is None and is_path and not os.path.exists(os.path.expanduser(place)):
+        raise DataError(f"the run's images were in {place} and are gone; --data PLACE says where they are now")
+    return place
 
 
 def refuse_batch_norm(model: Network) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from vitlab.advice import spoken
 from vitlab.data import Split
 from vitlab.data.batches import to_device
 from vitlab.text import between, counted, few, percent
@@ -230,8 +231,9 @@ class Result(Mapping[str, Any]):
                 said.append(f"the worst is {worst!r} with {percent(lowest)} of {counted(images[worst], 'image')}")
         if unnamed:
             few_names = few([f"{name!r} ({counted(images[name], 'test image')})" for name in unnamed])
-            said.append(f"no answer is ever {few_names}")
-        return f"{'; '.join(said)}; try class_weight balanced, sampling balanced, or more epochs" if said else None
+            said.append(f"it never answers {few_names}")
+        advice = spoken("try --class-weight balanced, --sampling balanced, or more epochs")
+        return f"{'; '.join(said)}; {advice}" if said else None
 
     def note(self) -> str | None:
         """What to know before the accuracy of this finished run is believed: `why_not_learned`, or

@@ -44,7 +44,7 @@ from vitlab.runs.prepare import Prepared, memory_errors, prepare
 from vitlab.runs.result import Result, measure
 from vitlab.runs.start import find_source, pinned, stored_preprocess, stored_start
 from vitlab.runs.trackers import Tracking, chosen, track_finished
-from vitlab.text import ignore, quoted
+from vitlab.text import counted, ignore, quoted
 from vitlab.training.evaluate import guess_top1
 from vitlab.training.loop import Hooks, Outcome, checkpoint_shapes, fit
 from vitlab.training.novelty import Novelty, fit_novelty
@@ -165,6 +165,7 @@ def resume_run(
     with contextlib.nullcontext() if ranks.rank else folder.locked():
         result = folder.result()
         if result is not None and result.status == "done":
+            folder.load_weights(config.digest())  # or "nothing left to do" would be wrong
             reporter.note(f"{path} is finished; there is nothing left to do")
             if not ranks.rank:
                 track_finished(folder, trackers, reporter.note)
@@ -183,7 +184,7 @@ def resume_run(
             config = config.with_knobs(**here)
             prepared = prepare(config, reporter.note, asked.get("data"), Reading.of(data), start=start, ranks=ranks)
         check_place(folder, prepared.task, checkpoint)
-        drift = check_drift(folder, prepared, allow_drift)
+        drift = check_drift(folder, prepared, allow_drift, asked.get("data"))
         if ranks.rank:
             return follow(prepared, checkpoint)
         for file in damaged:
@@ -217,9 +218,10 @@ def check_place(folder: RunFolder, task: Task, checkpoint: Checkpoint | None) ->
         raise RunError(f"{folder.path}: the checkpoint of step {counters.step} does not fit its run; start a new run")
 
 
-def check_same_images(folder: RunFolder, prepared: Prepared) -> None:
-    """DataError unless these are the images that the run began with, those that it rehearses among them."""
-    folder.check_same_data(prepared.dataset)
+def check_same_images(folder: RunFolder, prepared: Prepared, data: str | None = None) -> None:
+    """DataError unless these are the images that the run began with, those that it rehearses among them. ``data``:
+    where the user says that they are now."""
+    folder.check_same_data(prepared.dataset, data)
     if folder.data().get("rehearsal") != rehearsal_record(prepared).get("rehearsal"):
         raise DataError(f"the images that {folder.path} rehearses have changed since the run began; start a new run")
 
@@ -265,16 +267,27 @@ def refuse_changes(config: RunConfig, asked: dict[str, Any], path: Path) -> None
     own = config.values()
     for name, value in asked.items():
         if name != "data" and name not in machine_knobs(asked) and value != own[name]:
+            if name == "epochs" and is_finished(path):
+                further = f"`vitlab train --resume {quoted(path)} --epochs-more N`"
+                raise RunError(
+                    f"{path} is finished, with {counted(own[name], 'epoch')}; {further} trains it for N more"
+                )
             raise RunError(
                 f"{path} was started with {name} {own[name]}, not {value}; "
                 f"a resumed run keeps its configuration: leave that option out, or start a new run"
             )
 
 
-def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool) -> list[str]:
+def is_finished(path: Path) -> bool:
+    """Whether the run in ``path`` is done."""
+    result = RunFolder(path).result()
+    return result is not None and result.status == "done"
+
+
+def check_drift(folder: RunFolder, prepared: Prepared, allow_drift: bool, data: str | None = None) -> list[str]:
     """Compare data and machine with those at the start of the run. What of the machine is different: RunError, unless
-    that is allowed."""
-    check_same_images(folder, prepared)
+    that is allowed. ``data``: as for `check_same_images`."""
+    check_same_images(folder, prepared, data)
     check_record(folder, data_record(prepared.dataset, prepared.task.preprocess, prepared.drawing))
     stored, now = ONE_RANK | folder.environment(), ONE_RANK | environment(prepared.task.machine)
     known = [*FINGERPRINT, *(key for key in LATER if stored.get(key) is not None)]

@@ -24,7 +24,7 @@ from vitlab.data.splits import Split
 from vitlab.errors import ConfigError, DivergedError
 from vitlab.randomness import numpy_generator
 from vitlab.runs.finished import open_run
-from vitlab.runs.prepare import memory_errors, prepare
+from vitlab.runs.prepare import memory_errors, place_of, prepare
 from vitlab.runs.start import Start, stored_start
 from vitlab.text import counted, duration
 from vitlab.training.evaluate import predict_logits
@@ -65,12 +65,11 @@ def find_suspects(
     """
     opened = open_run(run)
     config = opened.config
-    dataset = load_dataset(
-        data or config.data.data, note, side=config.model.image_size, reading=Reading.of(opened.data)
-    )
+    place = place_of(config, data)
+    dataset = load_dataset(place, note, side=config.model.image_size, reading=Reading.of(opened.data))
     if opened.data.get("own_classes", opened.data["classes"]) != opened.data["classes"]:
         raise ConfigError(f"{run} rehearses classes that its own images do not show; train a run without --rehearse")
-    opened.folder.check_same_data(dataset)
+    opened.folder.check_same_data(dataset, data)
     with memory_errors("looking for suspects"):
         start = stored_start(opened.folder, opened.preprocess)
         probabilities_NK = held_out_probabilities(config, dataset, folds, note, start)

@@ -14,6 +14,7 @@ from pathlib import Path
 from vitlab import files
 from vitlab.config.hints import did_you_mean
 from vitlab.errors import RunError
+from vitlab.text import quoted
 
 ZOO = Path(__file__).parents[1] / "zoo"
 DEFAULT = "mnist"  # what the page shows to people who have trained nothing yet
@@ -69,6 +70,18 @@ def files_of(run: Path) -> list[str]:
 def similar(path: Path) -> str:
     """The end of a message about a run folder that does not exist: the network with a similar name, if there is one."""
     return "" if files.exists(path) else did_you_mean(path.name, names())
+
+
+def why_no_run(path: Path) -> str:
+    """What to say about ``path``, which is no run folder: what it is, and what to name instead."""
+    yours = "`vitlab runs` lists yours, `vitlab train` makes one"
+    if files.exists(path / "study.json"):
+        return f"{path} is a study, not a run; `vitlab look {quoted(path)}` reports on it"
+    if files.exists(path.parent / "config.json") and files.is_ordinary(path):
+        return f"{path} is a file of a run; name the folder: {path.parent}"
+    if not files.exists(path):
+        return f"there is no run {path}{similar(path)}; {yours}"
+    return f"{path} is not a run folder (no config.json); {yours}"
 
 
 def is_own(path: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from vitlab.studies.summary import Line, accuracy_of, finished, half_interval
 from vitlab.text import counted
 
 BARS = (0.98, 0.99, 0.995)
+MOST_WAIT = 120.0  # seconds between the end of a run and the start of the next one of the same study
 
 
 def seconds_to_bars(row: Row, runs: Path) -> dict[str, float]:
@@ -38,13 +41,24 @@ def comparison(lines: Sequence[Line], rows: Sequence[Row], runs: Path) -> dict[s
     first, *others = lines
     return {
         "lines": [line.to_dict() | {"seconds_to": median_seconds_to_bars(own[line.cell], runs)} for line in lines],
-        "pairs": [pair(first, other, own[first.cell], own[other.cell]) for other in others],
+        "pairs": [pair(first, other, own[first.cell], own[other.cell], timed_apart(rows)) for other in others],
     }
 
 
-def pair(ours: Line, theirs: Line, our_rows: Sequence[Row], their_rows: Sequence[Row]) -> dict[str, Any]:
+def timed_apart(rows: Sequence[Row]) -> bool:
+    """Whether some of the runs are from another moment than the others, when the machine may have been busier."""
+    done = finished(rows)
+    times = [(row["ended_utc"], row["wall_seconds"] or 0.0) for row in done if row.get("ended_utc")]
+    ends = sorted((datetime.fromisoformat(end), took) for end, took in times)
+    waits = [(later - end).total_seconds() - took for (end, _), (later, took) in pairwise(ends)]
+    return 0 < len(ends) < len(done) or max(waits, default=0) > MOST_WAIT
+
+
+def pair(
+    ours: Line, theirs: Line, our_rows: Sequence[Row], their_rows: Sequence[Row], apart: bool = False
+) -> dict[str, Any]:
     """Differences seed by seed, and the sentence that they support. Times are compared on the same data only, and
-    accuracies on the same images only."""
+    accuracies on the same images only. ``apart``: see `timed_apart`."""
     mine, other = (
         {row["seed"]: row for row in finished(rows) if not line.split or accuracy_of(row, line.split) is not None}
         for line, rows in ((ours, our_rows), (theirs, their_rows))
@@ -61,6 +75,7 @@ def pair(ours: Line, theirs: Line, our_rows: Sequence[Row], their_rows: Sequence
         "their_images": theirs.images if theirs.split else None,
         "pairs": len(pairs),
         "faster_in": sum(ratio > 1 for ratio in ratios),
+        "timed_apart": apart,
         "times_faster": statistics.median(ratios) if ratios else None,
         "accuracy_gain": statistics.mean(gains) if gains else None,
         "accuracy_gain_half_interval": half_interval(gains) if len(gains) > 1 else None,
@@ -79,7 +94,8 @@ def sentence(facts: dict[str, Any]) -> str:
         why = differ if images and others and differ else "no seed is done for both"
         return f"{ours} and {theirs} cannot be compared: {why}."
     ratio, gain, half = facts["times_faster"], facts["accuracy_gain"], facts["accuracy_gain_half_interval"]
-    speed = f"{ours} against {theirs}: faster in {facts['faster_in']} of {pairs} ({ratio:.2f} times, median)"
+    when = "; with care: not all were timed at the same moment" if facts["timed_apart"] else ""
+    speed = f"{ours} against {theirs}: faster in {facts['faster_in']} of {pairs} ({ratio:.2f} times, median{when})"
     if gain is None:
         return f"{speed}; accuracy cannot be compared: {differ}."
     accuracy = f"accuracy on {images} {gain:+.2f}"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vitlab import files
+from vitlab.advice import spoken
 from vitlab.data import CATALOGUE
 from vitlab.errors import ConfigError, DataError, DivergedError, OutOfMemoryError, RunError, RunInUseError, StorageError
 from vitlab.runs.folder import RunFolder
@@ -71,7 +72,8 @@ ROW: dict[str, Any] = {name: KINDS[name] for name in RESULTS} | {
     "log": list[str] | None,
 }
 # What is made from the rows when a study is complete.
-OUTPUTS = ("table.md", "table.csv", "table.json", "picture.png", "picture.svg", "report.html")
+TABLES = ("table.md", "table.csv", "table.json", "picture.png", "picture.svg")
+OUTPUTS = (*TABLES, "report.html")
 DATA_DIGITS = 12  # of the digest of the data, in the name of a run folder
 
 
@@ -303,6 +305,14 @@ class Driver:
         return row | {"attempts": attempts, "beside": self.executor.slots, "ended_utc": utc_now()}
 
 
+def why_failed(row: Row) -> str:
+    """Why a run has no result: its status, and the last line of its log or the signal that ended it."""
+    code, log = row.get("exit_code") or 0, row.get("log")
+    if code < 0:
+        return f"{row['status']}: ended by signal {-code}"
+    return f"{row['status']}: {spoken(log[-1].removeprefix('vitlab: '))}" if log else str(row["status"])
+
+
 def head_of(job: Job, run: str) -> Row:
     """The start of a row: which run it is about, and the name of its folder."""
     return {"cell": job.cell.name, "varied": job.cell.varied, "seed": job.seed, "run": run}
@@ -310,6 +320,7 @@ def head_of(job: Job, run: str) -> Row:
 
 def check_folder(study: Study, folder: Path) -> None:
     """RunError if the folder holds another study or something else; what a killed driver leaves is no obstacle."""
+    files.refuse_file(folder)
     if (folder / "study.json").exists():
         if read_study(folder)["digest"] != study.digest():
             raise RunError(f"{folder} holds another study (other cells or seeds); choose another --out")
@@ -341,6 +352,8 @@ def write_study(study: Study, folder: Path) -> None:
 def read_study(folder: Path) -> dict[str, Any]:
     """study.json, checked; RunError when it is missing or damaged."""
     path = folder / "study.json"
+    if not folder.exists():
+        raise RunError(f"there is no study {folder}; `vitlab study` names its folder at the end")
     if not path.exists():
         raise RunError(f"{folder} is not a study (study.json is missing); `vitlab study` names its folder at the end")
     advice = f"delete {folder} and rerun the study: finished runs are kept"

@@ -122,11 +122,10 @@ def parse_axis(word: str) -> Axis:
     ConfigError for an unknown knob, missing values, a value that cannot be read, or the same one twice.
     """
     name, equals, text = word.partition("=")
-    phrase = f"{word!r} is not AXIS=VALUE,VALUE for a knob or preset"
     if not equals:
-        raise ConfigError(f"{phrase}; give values, as in --vary patch_size=4,7,14")
+        raise ConfigError(f"{word!r} has no values; give some, as in --vary patch_size=4,7,14")
     if name != PRESET:
-        name = knob_name(name, phrase)
+        name = knob_name(name, f"--vary {word}: there is no knob {name!r}")
     if not text:
         raise ConfigError(f"axis {name} has no values; give some, as in --vary patch_size=4,7,14")
     if name == "seed":
@@ -182,9 +181,9 @@ def make_cell(base: RunConfig, varied: dict[str, Any], fixed: dict[str, Any], na
     for key in knobs.keys() & fixed.keys():
         raise ConfigError(f"{key} is varied and fixed at the same time; leave out --{key.replace('_', '-')}")
     name = name or name_of(varied)
+    if PRESET in varied:
+        base = preset_config(varied[PRESET])
     try:
-        if PRESET in varied:
-            base = preset_config(varied[PRESET])
         config = base.with_knobs(**fixed, **knobs)
     except ConfigError as error:
         raise ConfigError(f"cell {name}: {error}") from error

@@ -14,7 +14,7 @@ from vitlab.runs.prepare import cut
 from vitlab.studies.driver import Driver, Executor, Progress, Row
 from vitlab.studies.grid import Cell, Study
 from vitlab.studies.images import Images, short_name
-from vitlab.text import counted, listed, quoted
+from vitlab.text import counted, few, listed, quoted
 from vitlab.training.augment import check_flip
 
 if TYPE_CHECKING:
@@ -77,15 +77,23 @@ def check_data(cells: Sequence[Cell], images: Images, may_be_elsewhere: bool) ->
             if may_be_elsewhere:
                 continue
             raise
-        cuts = set()
+        cuts, blind = set(), []
         for cell in (cell for cell in cells if cell.config.data.data == data):
             try:
                 check_flip(cell.config.augment, dataset.card.may_flip, dataset.card.name)
                 if cell.config.data not in cuts:
                     cut(dataset, cell.config, is_new=True)
+                if cell.name and dataset.test is None and dataset.val is None and not cell.config.data.val_fraction:
+                    blind.append(cell.name)
             except (ConfigError, DataError) as error:
                 raise type(error)(f"cell {cell.name}: {error}" if cell.name else str(error)) from error
             cuts.add(cell.config.data)
+        if blind:
+            keep = "keeps" if len(blind) == 1 else "keep"
+            raise ConfigError(
+                f"{short_name(data)} has no test images, and {few(blind)} {keep} none for validation; "
+                "add --val-fraction 0.1"
+            )
         if dataset.test is None:
             untested.append(short_name(data))
     return untested

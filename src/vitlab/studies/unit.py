@@ -126,6 +126,8 @@ def main() -> int:
         return error.exit_code
     if result.status == "interrupted":
         return 128 + (result.signal or signal.SIGTERM)
+    if result.status == "diverged":
+        say(f"the loss became infinite or NaN in step {(result.steps or 0) + 1}")
     return 0 if result.status == "done" else DivergedError.exit_code
 
 
