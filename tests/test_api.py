@@ -347,6 +347,19 @@ def test_pictures_of_several_sizes_are_reduced_to_that_of_the_data(run: vitlab.R
     assert run.predict(large).indices.tolist() == run.predict(MANY.images[:3]).indices.tolist()
 
 
+class Frame:
+    """What matters here of a DataFrame, whose iterator gives the names of its columns."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self.columns = rows, [f"pixel{number}" for number in range(rows.shape[1])]
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+    def to_numpy(self) -> Any:
+        return self.rows
+
+
 AMBIGUOUS: dict[str, tuple[Any, str]] = {
     "tensor of three": (torch.zeros(3, 8, 8), r"x\[None\] for one, or x\[:, None\] for several"),
     "floats to 255": (MANY.images[:3].astype(float), "if 255 is white"),
@@ -356,6 +369,13 @@ AMBIGUOUS: dict[str, tuple[Any, str]] = {
     "five sizes": (np.zeros((1, 1, 1, 8, 8)), r"\[N, H, W, C\]|pixels are"),
     "a number": (3, "not int"),
     "rows of numbers": ([[0, 255], [255, 0]], "not list"),
+    "pixels in rows": (MANY.images[:3].reshape(3, -1), r"3 pictures in rows; pass x.reshape\(-1, 8, 8\)"),
+    "many rows": (MANY.images.reshape(307, -1), r"307 pictures in rows or one .* rows, or x\[None\] for one"),
+    "a tensor of rows": (torch.from_numpy(MANY.images[:3].reshape(3, -1) / 255), r"reshape\(-1, 8, 8\)"),
+    "one row": (MANY.images[0].ravel(), r"one picture in a row; pass x.reshape\(-1, 8, 8\)"),
+    "a list of rows": (list(MANY.images[:3].reshape(3, -1)), r"one picture in a row; pass x.reshape\(-1, 8, 8\)"),
+    "a table": (Frame(MANY.images[:3].reshape(3, -1)), r"not Frame; use x.to_numpy\(\).reshape\(-1, 8, 8\)"),
+    "a mapping": ({"a": MANY.images[0]}, r"not dict; list\(x.values\(\)\) is"),
 }
 
 
@@ -364,6 +384,40 @@ def test_what_may_mean_several_things_is_refused_in_one_line(run: vitlab.Run, va
     with pytest.raises(ImageError, match=words) as caught:
         run.predict(value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_looks_like_pictures_in_rows_may_be_one_picture(run: vitlab.Run) -> None:
+    """64 numbers are an image of the network; a picture that is as wide has a way in."""
+    square = np.kron(MANY.images[0, ..., 0], np.ones((8, 8), np.uint8))
+    expected = run.predict([square]).probabilities
+    assert np.array_equal(run.predict(square[None]).probabilities, expected)
+    assert run.classifier(square)[0].probability == pytest.approx(expected.max(), abs=1e-6)
+    assert run.attention(square).label.index == expected.argmax()
+    for row in (MANY.images[:1].reshape(1, -1), torch.from_numpy(MANY.images[0].ravel())):
+        with pytest.raises(ImageError, match="picture in"):
+            run.attention(row)
+    with pytest.raises(ImageError, match=r"not Frame; numpy.asarray\(x\)"):
+        run.attention(type("Frame", (), {"__array__": None})())
+
+
+def test_colours_first_are_not_taken_for_grey_pictures(tmp_path: Path) -> None:
+    colour = vitlab.Classifier.load(str(make_run(tmp_path / "run", channels=3)))
+    picture = np.random.default_rng(3).integers(0, 256, (3, 31, 29), dtype=np.uint8)
+    with pytest.raises(ImageError, match=r"one picture in colour or 3 grey ones; pass x.transpose\(1, 2, 0\) for one"):
+        colour.predict(picture)
+    assert len(colour.predict(picture.transpose(1, 2, 0))) == len(colour.predict(torch.from_numpy(picture))) == 1
+    assert len(colour.predict(picture[..., None])) == 3
+    assert len(colour.predict(picture[:2])) == 2
+    with pytest.raises(ImageError, match=r"5 pictures in rows; pass x.reshape\(-1, 28, 28, 3\)"):
+        colour.predict(np.zeros((5, 28 * 28 * 3)))
+
+
+def test_a_doubt_is_shown_beside_each_answer() -> None:
+    chances = np.array([[0.9, 0.1, 0.0], [0.4, 0.35, 0.25], [0.45, 0.3, 0.25], [0.8, 0.1, 0.1]])
+    answers = vitlab.Predictions(("ox", "cat", "owl"), chances, np.array([False, False, True, True]))
+    assert "ox 90.0 %, ox 40.0 % (not sure), ox 45.0 % (unlike, not sure), ...; 2 unlike the training" in repr(answers)
+    assert repr(answers[3:]) == "<Predictions of 1 picture: ox 80.0 % (unlike)>"
+    assert "unlike" not in repr(vitlab.Predictions(("ox", "cat", "owl"), chances, None))
 
 
 def test_drawings_are_normalised_in_a_batch_as_they_are_alone(tmp_path: Path) -> None:

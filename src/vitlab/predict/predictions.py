@@ -136,8 +136,10 @@ class Predictions:
         return (self[number] for number in range(len(self)))
 
     def __repr__(self) -> str:
-        few = [f"{label.name} {percent(label.probability, 1)}" for label, _ in zip(self, range(3), strict=False)]
+        few = [self._words(number) for number in range(min(len(self), 3))]
         more = ", ..." if len(self) > len(few) else ""
+        if more and self.unlike is not None and (unlike := np.count_nonzero(self.unlike)):
+            more += f"; {unlike:,} unlike the training images"
         listed = f": {printable(', '.join(few))}{more}" if few else ""
         return f"<Predictions of {counted(len(self), 'picture')}{listed}>"
 
@@ -149,11 +151,19 @@ class Predictions:
 
     def _row(self, number: int) -> list[str]:
         best, *others = self._labels_of(number)
-        doubts = ["unlike the training images"] if self.unlike is not None and self.unlike[number] else []
-        doubts += ["not sure"] if best.probability < NOT_SURE else []
+        doubts = self._doubts(number, "unlike the training images")
         after = html.text(f"{others[0].name} {percent(others[0].probability, 1)}") if others else ""
         shown = html.picture(to_png(self.pictures[number]), 40, best.name) if number < len(self.pictures) else ""
         return [shown, html.bold(best.name), percent(best.probability, 1), after, html.text(", ".join(doubts))]
+
+    def _words(self, number: int) -> str:
+        label, doubts = self[number], self._doubts(number)
+        return f"{label.name} {percent(label.probability, 1)}" + (f" ({', '.join(doubts)})" if doubts else "")
+
+    def _doubts(self, number: int, unlike: str = "unlike") -> list[str]:
+        """Why the answer to a picture cannot be trusted."""
+        doubts = [unlike] if self.unlike is not None and self.unlike[number] else []
+        return doubts + (["not sure"] if self.probabilities[number].max() < NOT_SURE else [])
 
     def _labels_of(self, number: int) -> list[Label]:
         row = self.probabilities[number]
