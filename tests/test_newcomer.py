@@ -171,6 +171,32 @@ def test_runs_of_earlier_versions_and_unfinished_ones_say_nothing() -> None:
     assert replace(result(test_top1=0.01), status="interrupted").why_not_learned() is None
 
 
+@pytest.mark.parametrize(("images", "top1", "guess"), [(2, 1.0, 0.5), (2, 0.0, 0.5), (3, 1.0, 0.5), (97, 0.97, 0.99)])
+def test_too_few_images_tell_nothing(images: int, top1: float, guess: float) -> None:
+    """Whose interval reaches down to guessing, even if all were right."""
+    few_test = result(test_images=images, test_top1=top1, test_guess_top1=guess)
+    few_val = result(test_top1=None, val_images=images, val_top1=top1, val_guess_top1=guess)
+    assert few_test.why_not_learned() is few_val.why_not_learned() is None
+    # Then validation images tell, or else training images.
+    bad_val = replace(few_test, val_images=97, val_top1=0.1, val_guess_top1=0.25)
+    assert "of the validation images" in str(bad_val.why_not_learned())
+    bad_train = replace(few_val, train_measured=97, train_top1=0.1, train_guess_top1=0.25)
+    assert "of the training images" in str(bad_train.why_not_learned())
+    assert replace(bad_train, train_top1=0.9).why_not_learned() is None
+    assert "blew up to 50.0" in str(replace(few_val, train_loss=50.0, train_guess_loss=1.0).why_not_learned())
+
+
+def test_training_images_tell_where_there_are_no_others(home: Path) -> None:
+    lay_out(home)
+    train, draw = glyphs(97), np.random.default_rng(5)
+    draw.shuffle(train.labels)
+    np.savez("toy.npz", x_train=train.images, y_train=train.labels)
+    assert "of the training images" in vitlab("train --config tiny.json --out runs/bad --quiet --val-fraction 0").out
+    assert vitlab("runs").out.count("did not learn") == 1
+    np.savez("toy.npz", x_train=glyphs(97).images, y_train=glyphs(97).labels)
+    assert "did not" not in vitlab("train --config tiny.json --out runs/good --quiet --val-fraction 0 --epochs 5").out
+
+
 def test_what_guessing_gets_by_hand() -> None:
     import torch
 

@@ -465,11 +465,11 @@ def is_best(name: str) -> bool:
     return name.startswith("best/")
 
 
-def check_empty(path: Path) -> None:
-    """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
+def check_empty(path: Path, advice: str | None = None) -> None:
+    """RunError, with ``advice``, if ``path`` holds more than a process that was killed at the very start may leave."""
     if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
-        advice = f"choose another --out, or continue that run with `vitlab train --resume {quoted(path)}`"
-        raise RunError(f"{path} is not empty; {advice}")
+        usual = f"choose another --out, or continue that run with `vitlab train --resume {quoted(path)}`"
+        raise RunError(f"{path} is not empty; {advice or usual}")
 
 
 def most_bytes(shapes: Shapes | None) -> int:
