@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,23 @@ def test_the_bytes_of_arrays_do_not_depend_on_their_order_or_the_day() -> None:
         assert np.array_equal(read["a"], one)
 
 
+class Frame:
+    """What matters here of a DataFrame, whose iterator gives the names of its columns."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self.shape = rows, rows.shape
+        self.columns = [f"pixel{number}" for number in range(rows.shape[1])]
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+    def __array__(self, *arguments: Any, **others: Any) -> Any:
+        return self.rows
+
+    def to_numpy(self) -> Any:
+        return self.rows
+
+
 SPLIT = glyphs(7)
 WRONG: dict[str, tuple[Any, str]] = {
     "one array": (SPLIT.images, "name, a path, or arrays.*not ndarray"),
@@ -197,7 +215,19 @@ WRONG: dict[str, tuple[Any, str]] = {
     "labels of others": ((SPLIT.images, SPLIT.labels[:5]), "each of 7 images"),
     "floats above 1": ((SPLIT.images / 3.0, SPLIT.labels), r"x.round\(\)"),
     "normalised": ((SPLIT.images / 127.5 - 1, SPLIT.labels), "undo their normalisation"),
-    "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"\[N, H, W\]"),
+    "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"not \[7, 64\]; x.reshape\(-1, 8, 8\) makes pictures"),
+    "flat colours": ((np.zeros((7, 363)), SPLIT.labels), r"x.reshape\(-1, 11, 11, 3\)"),
+    "flat oblongs": ((np.zeros((7, 35)), SPLIT.labels), r"x.reshape\(-1, H, W\)"),
+    "a table": ((Frame(SPLIT.images.reshape(7, -1)), SPLIT.labels), r"x.to_numpy\(\).reshape\(-1, 8, 8\)"),
+    "0 to 16": ((SPLIT.images % 17 / 1.0, SPLIT.labels), r"if 16 is white, use x / 16"),
+    "scikit-learn's order": (
+        (SPLIT.images, SPLIT.images[:5], SPLIT.labels, SPLIT.labels[:5]),
+        "the order is X_train, y_train, X_test, y_test",
+    ),
+    "scikit-learn's lists": (
+        (SPLIT.images.tolist(), SPLIT.images[:5].tolist(), SPLIT.labels.tolist(), SPLIT.labels[:5].tolist()),
+        "the order is X_train, y_train, X_test, y_test",
+    ),
     "17 channels": ((np.repeat(SPLIT.images, 17, 3), SPLIT.labels), "up to 16 channels"),
     "unknown key": ({"x_train": 1, "y_train": 2, "z": 3}, "may have only"),
     "negative": ((SPLIT.images, SPLIT.labels - 1), r"must not be negative.*numpy.unique"),
@@ -214,7 +244,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "objects": ((np.array([*SPLIT.images, None], object)[:-1], SPLIT.labels), "same size"),
     "a generator": (((one for one in SPLIT.images), SPLIT.labels), "not generator"),
     "names of data": (("mnist", "digits"), "labels are an array, or a list"),
-    "no images": ((SPLIT.images[:0], SPLIT.labels[:0]), "no train images"),
+    "no images": ((SPLIT.images[:0], SPLIT.labels[:0]), "no training images; pass some"),
+    "no test images": (
+        (SPLIT.images, SPLIT.labels, SPLIT.images[:0], SPLIT.labels[:0]),
+        "no test images; leave an empty part out",
+    ),
     "one class": ((SPLIT.images, SPLIT.labels * 0), "two classes or more"),
     "unknown number": ((SPLIT.images, SPLIT.labels, SPLIT.images, SPLIT.labels + 7), "no training image is labelled 7"),
     "test of other size": (
@@ -231,6 +265,80 @@ def test_unsuitable_arrays_are_refused_before_anything_is_written(data: Any, wor
         vitlab.train(tiny_config("mnist"), data=data, out=tmp_path / "run", progress=False)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs_as_keras_has_them_are_data() -> None:
+    train, test = glyphs(7), glyphs(5)
+    expected = arrays_in((train.images, train.labels, test.images, test.labels))
+    for first, second in (
+        ((train.images, train.labels), (test.images, test.labels)),
+        ([torch.from_numpy(train.images), train.labels.tolist()], [test.images.tolist(), test.labels]),
+    ):
+        found = arrays_in((first, second))
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    two = arrays_in((list(train.images[:2]), [0, 1]))  # are no pairs
+    assert two["x_train"].shape == (2, 8, 8, 1)
+
+
+def test_rows_of_pixels_in_a_file_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x_train=SPLIT.images.reshape(7, -1), y_train=SPLIT.labels)
+    with pytest.raises(DataError, match=r"of shape \[7, 64\]; they must be .*; x.reshape\(-1, 8, 8\) makes"):
+        vitlab.load_dataset(tmp_path / "rows.npz")
+
+
+def test_more_classes_than_their_images_allow_get_a_line(tmp_path: Path) -> None:
+    lines, images = list[str](), glyphs(43).images
+    for name, labels in (("own", np.arange(43)), ("two", np.arange(43) // 2), ("few", np.arange(43) % 20)):
+        config = tiny_config("mnist", epochs=1, val_fraction=0.0)
+        reporter = vitlab.Reporter(note=lines.append)
+        vitlab.train(config, data=(images, labels), out=tmp_path / name, progress=reporter)
+    (line,) = (line for line in lines if "too many to learn" in line)
+    assert line.startswith("43 classes for 43 images")
+
+
+ANY: Any = vitlab  # whatever its types say
+CALLS: dict[str, tuple[Callable[[], Any], str]] = {
+    "data as preset": (lambda: ANY.train("digits"), "'digits' is a data set, not a preset; use data='digits'"),
+    "a path as preset": (lambda: ANY.train(Path("flowers")), "'flowers' is a data set"),
+    "arrays as preset": (lambda: ANY.train((MANY.images, MANY.labels)), r"not tuple; images go into data=\("),
+    "data without name": (lambda: ANY.train("fast", "digits"), "only the preset has no name; use data="),
+    "verbose": (lambda: ANY.train("fast", data="digits", verbose=2), "use progress=True or progress=False"),
+    "progress": (lambda: ANY.train("fast", data="digits", progress="bar"), "progress is True or False, not 'bar'"),
+    "progress of a study": (lambda: ANY.study("patch-size", progress="bar"), "progress is True or False"),
+    "vary as text": (
+        lambda: ANY.study(vary="patch_size=4,7"),
+        r"vary is a dict, such as vary=\{",
+    ),
+    "vary as name": (lambda: ANY.study({"depth": [1, 2]}), r"text, not dict; vary=\{"),
+    "presets as a list": (lambda: ANY.compare(["small", "fast"]), r'vitlab.compare\("small", "keras-cnn"\)'),
+    "workers": (lambda: ANY.compare("small", "fast", data="digits", workers=0), "workers is the number of runs"),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), CALLS.values(), ids=CALLS)
+def test_calls_in_anothers_way_are_told_ours(
+    call: Callable[[], Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_says_where_other_images_go(run: vitlab.Run) -> None:
+    for given, words in (((MANY.images, MANY.labels), r"on=\(images, labels\)"), (Path("other"), "on=path")):
+        with pytest.raises(ConfigError, match=f"split is test, val or train, not .*; for other images use {words}"):
+            run.evaluate(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, None])
+def test_the_number_of_labels_is_one_or_more(run: vitlab.Run, count: Any) -> None:
+    answers, answer = run.predict(MANY.images[:2]), next(run.classifier.answers(MANY.images[:1]))
+    for top in (answers.top, answer.top, lambda n: run.classifier(MANY.images[0], top=n)):  # type: ignore[union-attr]
+        with pytest.raises(ConfigError, match="top is the number of labels, from 1"):
+            top(count)
+    assert len(answers.top(np.int64(2))[0]) == len(run.classifier(MANY.images[0], top=2)) == 2  # type: ignore[arg-type]
 
 
 # --- predict
@@ -347,19 +455,6 @@ def test_pictures_of_several_sizes_are_reduced_to_that_of_the_data(run: vitlab.R
     assert run.predict(large).indices.tolist() == run.predict(MANY.images[:3]).indices.tolist()
 
 
-class Frame:
-    """What matters here of a DataFrame, whose iterator gives the names of its columns."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows, self.columns = rows, [f"pixel{number}" for number in range(rows.shape[1])]
-
-    def __iter__(self) -> Any:
-        return iter(self.columns)
-
-    def to_numpy(self) -> Any:
-        return self.rows
-
-
 AMBIGUOUS: dict[str, tuple[Any, str]] = {
     "tensor of three": (torch.zeros(3, 8, 8), r"x\[None\] for one, or x\[:, None\] for several"),
     "floats to 255": (MANY.images[:3].astype(float), "if 255 is white"),
@@ -397,7 +492,7 @@ def test_what_looks_like_pictures_in_rows_may_be_one_picture(run: vitlab.Run) ->
         with pytest.raises(ImageError, match="picture in"):
             run.attention(row)
     with pytest.raises(ImageError, match=r"not Frame; numpy.asarray\(x\)"):
-        run.attention(type("Frame", (), {"__array__": None})())
+        run.attention(Frame(MANY.images[0, ..., 0]))  # type: ignore[arg-type]
 
 
 def test_colours_first_are_not_taken_for_grey_pictures(tmp_path: Path) -> None:
@@ -445,6 +540,35 @@ def test_a_network_refuses_pixels_and_says_what_to_do(run: vitlab.Run) -> None:
     assert run.network()(run.preprocess(images)).shape == (2, 3)
     with pytest.raises(TypeError, match="preprocess"):
         run.network().forward_with_attention(images)  # type: ignore[operator]
+
+
+INPUTS: dict[str, tuple[Any, str]] = {
+    "an array": (MANY.images[:3], r"\[B, H, W, 1\], not ndarray; torch.from_numpy\(x\)"),
+    "channels first": (
+        torch.from_numpy(MANY.images[:3]).permute(0, 3, 1, 2).repeat(1, 1, 3, 3),
+        r"permute\(0, 2, 3, 1\)",
+    ),
+    "one image": (torch.from_numpy(MANY.images[0]), r"not \[8, 8, 1\]; x\[None\] makes a batch"),
+    "a list": ([1], "not list"),
+}
+
+
+@pytest.mark.parametrize(("images", "words"), INPUTS.values(), ids=INPUTS)
+def test_preprocess_says_what_it_takes(run: vitlab.Run, images: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"preprocess takes a tensor .*{words}"):
+        run.preprocess(images)
+
+
+@pytest.mark.parametrize("arch", ["vit", "mixer"])
+def test_a_network_says_which_images_it_takes(arch: str) -> None:
+    model = build_model(tiny_config("mnist", arch=arch).model, 1, 3)
+    assert model(torch.zeros(5, 1, 8, 8)).shape == (5, 3)
+    for sizes in ((5, 8, 8, 1), (5, 3, 8, 8), (5, 1, 7, 11), (5, 1, 28, 28)):
+        with pytest.raises(TypeError, match=r"takes \[B, 1, 8, 8\], not .*: call model\(preprocess\(images\)\)"):
+            model(torch.zeros(sizes))
+    for images in (np.zeros((5, 1, 8, 8), np.float32), torch.zeros(1, 8, 8)):
+        with pytest.raises(TypeError, match="a network takes preprocessed images"):
+            model(images)
 
 
 # --- attention, history, figures

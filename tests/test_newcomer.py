@@ -29,7 +29,7 @@ from vitlab.config.knobs import choices, flat_fields, inner_type, knob_type
 from vitlab.config.presets import PRESETS
 from vitlab.errors import ConfigError, RunError
 from vitlab.runs.folder import ENVIRONMENT
-from vitlab.runs.listing import list_runs
+from vitlab.runs.listing import list_runs, newest_with_model
 from vitlab.runs.result import Result
 from vitlab.text import aligned, curve, wrapped
 from vitlab.training.evaluate import guess_loss, guess_top1
@@ -195,6 +195,15 @@ def test_training_images_tell_where_there_are_no_others(home: Path) -> None:
     assert vitlab("runs").out.count("did not learn") == 1
     np.savez("toy.npz", x_train=glyphs(97).images, y_train=glyphs(97).labels)
     assert "did not" not in vitlab("train --config tiny.json --out runs/good --quiet --val-fraction 0 --epochs 5").out
+
+
+def test_the_newest_network_that_learned_is_shown(tmp_path: Path) -> None:
+    for number, top1 in enumerate((0.1, 0.75, 0.75, 0.1)):
+        run = make_run(tmp_path / str(number))
+        values = json.loads((run / "result.json").read_text()) | {"test_top1": top1, "test_guess_top1": 0.1}
+        (run / "result.json").write_text(json.dumps(values))
+        os.utime(run / "config.json", (number, number))
+        assert newest_with_model(tmp_path) == tmp_path / "0122"[number]
 
 
 def test_what_guessing_gets_by_hand() -> None:

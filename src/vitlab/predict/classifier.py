@@ -26,7 +26,7 @@ from vitlab.predict import drawing
 from vitlab.predict.drawing import BRIGHT
 from vitlab.predict.inputs import many_in, read_ahead, refuse_rows, to_pixels
 from vitlab.predict.predictions import NOT_SURE as NOT_SURE
-from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions
+from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions, how_many
 from vitlab.predict.web import is_web_network, open_web_network
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
@@ -389,7 +389,7 @@ class Classifier:
     def labels(self, logits_BK: Tensor, top: int = 5) -> list[list[Label]]:
         """For each row of logits the ``top`` most likely labels, best first; RunError if they are not finite."""
         self.check_finite(logits_BK)
-        best = logits_BK.double().softmax(dim=1).topk(min(max(top, 1), len(self.classes)), dim=1)
+        best = logits_BK.double().softmax(dim=1).topk(min(how_many(top), len(self.classes)), dim=1)
         return [
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vitlab import html
 from vitlab.data.images import Pixels
 from vitlab.data.view import view
+from vitlab.errors import ConfigError
 from vitlab.text import counted, percent, printable
 
 SHOWN = 10  # pictures that a notebook shows
@@ -51,7 +52,7 @@ class Answer:
 
     def top(self, count: int = 5) -> list[Label]:
         """The ``count`` most probable labels, the best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[: max(count, 1)].tolist()
+        best = np.argsort(-self.probabilities, kind="stable")[: how_many(count)].tolist()
         return [Label(self.classes[place], place, float(self.probabilities[place])) for place in best]
 
     @property
@@ -109,7 +110,7 @@ class Predictions:
 
     def top(self, count: int = 5) -> list[list[Label]]:
         """The ``count`` most probable labels of each picture, the best first."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, : max(count, 1)]
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, : how_many(count)]
         return [
             [Label(self.classes[place], place, float(row[place])) for place in places]
             for row, places in zip(self.probabilities, order.tolist(), strict=True)
@@ -168,6 +169,13 @@ class Predictions:
     def _labels_of(self, number: int) -> list[Label]:
         row = self.probabilities[number]
         return [Label(self.classes[place], place, float(row[place])) for place in np.argsort(-row)[:2].tolist()]
+
+
+def how_many(count: int) -> int:
+    """The number of labels that ``top`` asks for; ConfigError if it is none."""
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise ConfigError(f"top is the number of labels, from 1, not {count!r}")
+    return int(count)
 
 
 def to_png(pixels_HWC: Pixels) -> bytes:
