@@ -311,6 +311,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "vary as name": (lambda: ANY.study({"depth": [1, 2]}), r"text, not dict; vary=\{"),
     "presets as a list": (lambda: ANY.compare(["small", "fast"]), r'vitlab.compare\("small", "keras-cnn"\)'),
+    "no path": (lambda: ANY.load(None), "load takes the path of a run or its name in runs/, not NoneType"),
+    "a number of classes": (lambda: ANY.ViTClassifier(10).fit(MANY.images, MANY.labels), "a preset is a name.*not int"),
     "workers": (lambda: ANY.compare("small", "fast", data="digits", workers=0), "workers is the number of runs"),
 }
 
@@ -488,9 +490,10 @@ def test_what_looks_like_pictures_in_rows_may_be_one_picture(run: vitlab.Run) ->
     assert np.array_equal(run.predict(square[None]).probabilities, expected)
     assert run.classifier(square)[0].probability == pytest.approx(expected.max(), abs=1e-6)
     assert run.attention(square).label.index == expected.argmax()
-    for row in (MANY.images[:1].reshape(1, -1), torch.from_numpy(MANY.images[0].ravel())):
-        with pytest.raises(ImageError, match="picture in"):
-            run.attention(row)
+    for rows in (MANY.images[:1].reshape(1, -1), MANY.images[0].ravel(), glyphs(521).images.reshape(521, -1)):
+        for one in (rows, torch.from_numpy(rows)):
+            with pytest.raises(ImageError, match=r"looks like .* in .*row"):
+                run.attention(one)
     with pytest.raises(ImageError, match=r"not Frame; numpy.asarray\(x\)"):
         run.attention(Frame(MANY.images[0, ..., 0]))  # type: ignore[arg-type]
 

@@ -116,6 +116,8 @@ def load(path: str | os.PathLike[str]) -> Run:
     >>> vitlab.load("mnist").result["test_top1"] > 0.99  # nothing needs to be trained
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"load takes the path of a run or its name in runs/, not {type(path).__name__}")
     run = Run(place(path, say))
     with refuse_damage(run.path):
         _ = run.config

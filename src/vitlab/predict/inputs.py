@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Picture = Bytes | str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor | PIL.Image.Image
     Pictures = Picture | Split | Iterable[Picture]
 
+SLIM = 8  # times its width: from there on the height of an array is a number of rows
 FILES = (str, os.PathLike, bytes, bytearray, memoryview)
 
 Made = TypeVar("Made")
@@ -148,14 +149,15 @@ def many_in(value: object, channels: int, bits: int = 8, sizes: Sizes = ()) -> P
 
 def refuse_rows(shape: tuple[int, ...], channels: int, sizes: Sizes, one: bool = False) -> None:
     """ImageError for a shape [n, h * w * c] or [h * w * c] with (h, w) in ``sizes``: n pictures in rows. Where ``one``
-    picture is asked for, [n, h * w * c] is one unless n is smaller than h: no picture is so wide."""
+    picture is asked for, [n, h * w * c] is one unless n is below h or very large: no picture is so wide or high.
+    """
     if len(shape) not in (1, 2) or any(shape[-1] == width for _, width in sizes):
         return
     size = next((size for size in sizes if size[0] * size[1] * channels == shape[-1]), None)
     if size is None:
         return
     ways = f"x.reshape({_sizes(channels, size)})"
-    if len(shape) == 1 or shape[0] < size[0]:
+    if len(shape) == 1 or shape[0] < size[0] or (one and shape[0] > SLIM * shape[1]):
         what = "one picture in a row" if len(shape) == 1 else f"{counted(shape[0], 'picture')} in rows"
         raise ImageError(f"{list(shape)} looks like {what}; pass {ways}")
     if not one:
