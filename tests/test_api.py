@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,23 @@ def test_the_bytes_of_arrays_do_not_depend_on_their_order_or_the_day() -> None:
         assert np.array_equal(read["a"], one)
 
 
+class Frame:
+    """What matters here of a DataFrame, whose iterator gives the names of its columns."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self.shape = rows, rows.shape
+        self.columns = [f"pixel{number}" for number in range(rows.shape[1])]
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+    def __array__(self, *arguments: Any, **others: Any) -> Any:
+        return self.rows
+
+    def to_numpy(self) -> Any:
+        return self.rows
+
+
 SPLIT = glyphs(7)
 WRONG: dict[str, tuple[Any, str]] = {
     "one array": (SPLIT.images, "name, a path, or arrays.*not ndarray"),
@@ -197,7 +215,19 @@ WRONG: dict[str, tuple[Any, str]] = {
     "labels of others": ((SPLIT.images, SPLIT.labels[:5]), "each of 7 images"),
     "floats above 1": ((SPLIT.images / 3.0, SPLIT.labels), r"x.round\(\)"),
     "normalised": ((SPLIT.images / 127.5 - 1, SPLIT.labels), "undo their normalisation"),
-    "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"\[N, H, W\]"),
+    "flat": ((SPLIT.images.reshape(7, -1), SPLIT.labels), r"not \[7, 64\]; x.reshape\(-1, 8, 8\) makes pictures"),
+    "flat colours": ((np.zeros((7, 363)), SPLIT.labels), r"x.reshape\(-1, 11, 11, 3\)"),
+    "flat oblongs": ((np.zeros((7, 35)), SPLIT.labels), r"x.reshape\(-1, H, W\)"),
+    "a table": ((Frame(SPLIT.images.reshape(7, -1)), SPLIT.labels), r"x.to_numpy\(\).reshape\(-1, 8, 8\)"),
+    "0 to 16": ((SPLIT.images % 17 / 1.0, SPLIT.labels), r"if 16 is white, use x / 16"),
+    "scikit-learn's order": (
+        (SPLIT.images, SPLIT.images[:5], SPLIT.labels, SPLIT.labels[:5]),
+        "the order is X_train, y_train, X_test, y_test",
+    ),
+    "scikit-learn's lists": (
+        (SPLIT.images.tolist(), SPLIT.images[:5].tolist(), SPLIT.labels.tolist(), SPLIT.labels[:5].tolist()),
+        "the order is X_train, y_train, X_test, y_test",
+    ),
     "17 channels": ((np.repeat(SPLIT.images, 17, 3), SPLIT.labels), "up to 16 channels"),
     "unknown key": ({"x_train": 1, "y_train": 2, "z": 3}, "may have only"),
     "negative": ((SPLIT.images, SPLIT.labels - 1), r"must not be negative.*numpy.unique"),
@@ -214,7 +244,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "objects": ((np.array([*SPLIT.images, None], object)[:-1], SPLIT.labels), "same size"),
     "a generator": (((one for one in SPLIT.images), SPLIT.labels), "not generator"),
     "names of data": (("mnist", "digits"), "labels are an array, or a list"),
-    "no images": ((SPLIT.images[:0], SPLIT.labels[:0]), "no train images"),
+    "no images": ((SPLIT.images[:0], SPLIT.labels[:0]), "no training images; pass some"),
+    "no test images": (
+        (SPLIT.images, SPLIT.labels, SPLIT.images[:0], SPLIT.labels[:0]),
+        "no test images; leave an empty part out",
+    ),
     "one class": ((SPLIT.images, SPLIT.labels * 0), "two classes or more"),
     "unknown number": ((SPLIT.images, SPLIT.labels, SPLIT.images, SPLIT.labels + 7), "no training image is labelled 7"),
     "test of other size": (
@@ -231,6 +265,82 @@ def test_unsuitable_arrays_are_refused_before_anything_is_written(data: Any, wor
         vitlab.train(tiny_config("mnist"), data=data, out=tmp_path / "run", progress=False)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs_as_keras_has_them_are_data() -> None:
+    train, test = glyphs(7), glyphs(5)
+    expected = arrays_in((train.images, train.labels, test.images, test.labels))
+    for first, second in (
+        ((train.images, train.labels), (test.images, test.labels)),
+        ([torch.from_numpy(train.images), train.labels.tolist()], [test.images.tolist(), test.labels]),
+    ):
+        found = arrays_in((first, second))
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    two = arrays_in((list(train.images[:2]), [0, 1]))  # are no pairs
+    assert two["x_train"].shape == (2, 8, 8, 1)
+
+
+def test_rows_of_pixels_in_a_file_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x_train=SPLIT.images.reshape(7, -1), y_train=SPLIT.labels)
+    with pytest.raises(DataError, match=r"of shape \[7, 64\]; they must be .*; x.reshape\(-1, 8, 8\) makes"):
+        vitlab.load_dataset(tmp_path / "rows.npz")
+
+
+def test_more_classes_than_their_images_allow_get_a_line(tmp_path: Path) -> None:
+    lines, images = list[str](), glyphs(43).images
+    for name, labels in (("own", np.arange(43)), ("two", np.arange(43) // 2), ("few", np.arange(43) % 20)):
+        config = tiny_config("mnist", epochs=1, val_fraction=0.0)
+        reporter = vitlab.Reporter(note=lines.append)
+        vitlab.train(config, data=(images, labels), out=tmp_path / name, progress=reporter)
+    (line,) = (line for line in lines if "too many to learn" in line)
+    assert line.startswith("43 classes for 43 images")
+
+
+ANY: Any = vitlab  # whatever its types say
+CALLS: dict[str, tuple[Callable[[], Any], str]] = {
+    "data as preset": (lambda: ANY.train("digits"), "'digits' is a data set, not a preset; use data='digits'"),
+    "a path as preset": (lambda: ANY.train(Path("flowers")), "'flowers' is a data set"),
+    "arrays as preset": (lambda: ANY.train((MANY.images, MANY.labels)), r"not tuple; images go into data=\("),
+    "data without name": (lambda: ANY.train("fast", "digits"), "only the preset has no name; use data="),
+    "verbose": (lambda: ANY.train("fast", data="digits", verbose=2), "use progress=True or progress=False"),
+    "progress": (lambda: ANY.train("fast", data="digits", progress="bar"), "progress is True or False, not 'bar'"),
+    "progress of a study": (lambda: ANY.study("patch-size", progress="bar"), "progress is True or False"),
+    "vary as text": (
+        lambda: ANY.study(vary="patch_size=4,7"),
+        r"vary is a dict, such as vary=\{",
+    ),
+    "vary as name": (lambda: ANY.study({"depth": [1, 2]}), r"text, not dict; vary=\{"),
+    "presets as a list": (lambda: ANY.compare(["small", "fast"]), r'vitlab.compare\("small", "keras-cnn"\)'),
+    "no path": (lambda: ANY.load(None), "load takes the path of a run or its name in runs/, not NoneType"),
+    "a number of classes": (lambda: ANY.ViTClassifier(10).fit(MANY.images, MANY.labels), "a preset is a name.*not int"),
+    "workers": (lambda: ANY.compare("small", "fast", data="digits", workers=0), "workers is the number of runs"),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), CALLS.values(), ids=CALLS)
+def test_calls_in_anothers_way_are_told_ours(
+    call: Callable[[], Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_says_where_other_images_go(run: vitlab.Run) -> None:
+    for given, words in (((MANY.images, MANY.labels), r"on=\(images, labels\)"), (Path("other"), "on=path")):
+        with pytest.raises(ConfigError, match=f"split is test, val or train, not .*; for other images use {words}"):
+            run.evaluate(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, None])
+def test_the_number_of_labels_is_one_or_more(run: vitlab.Run, count: Any) -> None:
+    answers, answer = run.predict(MANY.images[:2]), next(run.classifier.answers(MANY.images[:1]))
+    for top in (answers.top, answer.top, lambda n: run.classifier(MANY.images[0], top=n)):  # type: ignore[union-attr]
+        with pytest.raises(ConfigError, match="top is the number of labels, from 1"):
+            top(count)
+    assert len(answers.top(np.int64(2))[0]) == len(run.classifier(MANY.images[0], top=2)) == 2  # type: ignore[arg-type]
 
 
 # --- predict
@@ -356,6 +466,13 @@ AMBIGUOUS: dict[str, tuple[Any, str]] = {
     "five sizes": (np.zeros((1, 1, 1, 8, 8)), r"\[N, H, W, C\]|pixels are"),
     "a number": (3, "not int"),
     "rows of numbers": ([[0, 255], [255, 0]], "not list"),
+    "pixels in rows": (MANY.images[:3].reshape(3, -1), r"3 pictures in rows; pass x.reshape\(-1, 8, 8\)"),
+    "many rows": (MANY.images.reshape(307, -1), r"307 pictures in rows or one .* rows, or x\[None\] for one"),
+    "a tensor of rows": (torch.from_numpy(MANY.images[:3].reshape(3, -1) / 255), r"reshape\(-1, 8, 8\)"),
+    "one row": (MANY.images[0].ravel(), r"one picture in a row; pass x.reshape\(-1, 8, 8\)"),
+    "a list of rows": (list(MANY.images[:3].reshape(3, -1)), r"one picture in a row; pass x.reshape\(-1, 8, 8\)"),
+    "a table": (Frame(MANY.images[:3].reshape(3, -1)), r"not Frame; use x.to_numpy\(\).reshape\(-1, 8, 8\)"),
+    "a mapping": ({"a": MANY.images[0]}, r"not dict; list\(x.values\(\)\) is"),
 }
 
 
@@ -364,6 +481,41 @@ def test_what_may_mean_several_things_is_refused_in_one_line(run: vitlab.Run, va
     with pytest.raises(ImageError, match=words) as caught:
         run.predict(value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_looks_like_pictures_in_rows_may_be_one_picture(run: vitlab.Run) -> None:
+    """64 numbers are an image of the network; a picture that is as wide has a way in."""
+    square = np.kron(MANY.images[0, ..., 0], np.ones((8, 8), np.uint8))
+    expected = run.predict([square]).probabilities
+    assert np.array_equal(run.predict(square[None]).probabilities, expected)
+    assert run.classifier(square)[0].probability == pytest.approx(expected.max(), abs=1e-6)
+    assert run.attention(square).label.index == expected.argmax()
+    for rows in (MANY.images[:1].reshape(1, -1), MANY.images[0].ravel(), glyphs(521).images.reshape(521, -1)):
+        for one in (rows, torch.from_numpy(rows)):
+            with pytest.raises(ImageError, match=r"looks like .* in .*row"):
+                run.attention(one)
+    with pytest.raises(ImageError, match=r"not Frame; numpy.asarray\(x\)"):
+        run.attention(Frame(MANY.images[0, ..., 0]))  # type: ignore[arg-type]
+
+
+def test_colours_first_are_not_taken_for_grey_pictures(tmp_path: Path) -> None:
+    colour = vitlab.Classifier.load(str(make_run(tmp_path / "run", channels=3)))
+    picture = np.random.default_rng(3).integers(0, 256, (3, 31, 29), dtype=np.uint8)
+    with pytest.raises(ImageError, match=r"one picture in colour or 3 grey ones; pass x.transpose\(1, 2, 0\) for one"):
+        colour.predict(picture)
+    assert len(colour.predict(picture.transpose(1, 2, 0))) == len(colour.predict(torch.from_numpy(picture))) == 1
+    assert len(colour.predict(picture[..., None])) == 3
+    assert len(colour.predict(picture[:2])) == 2
+    with pytest.raises(ImageError, match=r"5 pictures in rows; pass x.reshape\(-1, 28, 28, 3\)"):
+        colour.predict(np.zeros((5, 28 * 28 * 3)))
+
+
+def test_a_doubt_is_shown_beside_each_answer() -> None:
+    chances = np.array([[0.9, 0.1, 0.0], [0.4, 0.35, 0.25], [0.45, 0.3, 0.25], [0.8, 0.1, 0.1]])
+    answers = vitlab.Predictions(("ox", "cat", "owl"), chances, np.array([False, False, True, True]))
+    assert "ox 90.0 %, ox 40.0 % (not sure), ox 45.0 % (unlike, not sure), ...; 2 unlike the training" in repr(answers)
+    assert repr(answers[3:]) == "<Predictions of 1 picture: ox 80.0 % (unlike)>"
+    assert "unlike" not in repr(vitlab.Predictions(("ox", "cat", "owl"), chances, None))
 
 
 def test_drawings_are_normalised_in_a_batch_as_they_are_alone(tmp_path: Path) -> None:
@@ -391,6 +543,35 @@ def test_a_network_refuses_pixels_and_says_what_to_do(run: vitlab.Run) -> None:
     assert run.network()(run.preprocess(images)).shape == (2, 3)
     with pytest.raises(TypeError, match="preprocess"):
         run.network().forward_with_attention(images)  # type: ignore[operator]
+
+
+INPUTS: dict[str, tuple[Any, str]] = {
+    "an array": (MANY.images[:3], r"\[B, H, W, 1\], not ndarray; torch.from_numpy\(x\)"),
+    "channels first": (
+        torch.from_numpy(MANY.images[:3]).permute(0, 3, 1, 2).repeat(1, 1, 3, 3),
+        r"permute\(0, 2, 3, 1\)",
+    ),
+    "one image": (torch.from_numpy(MANY.images[0]), r"not \[8, 8, 1\]; x\[None\] makes a batch"),
+    "a list": ([1], "not list"),
+}
+
+
+@pytest.mark.parametrize(("images", "words"), INPUTS.values(), ids=INPUTS)
+def test_preprocess_says_what_it_takes(run: vitlab.Run, images: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"preprocess takes a tensor .*{words}"):
+        run.preprocess(images)
+
+
+@pytest.mark.parametrize("arch", ["vit", "mixer"])
+def test_a_network_says_which_images_it_takes(arch: str) -> None:
+    model = build_model(tiny_config("mnist", arch=arch).model, 1, 3)
+    assert model(torch.zeros(5, 1, 8, 8)).shape == (5, 3)
+    for sizes in ((5, 8, 8, 1), (5, 3, 8, 8), (5, 1, 7, 11), (5, 1, 28, 28)):
+        with pytest.raises(TypeError, match=r"takes \[B, 1, 8, 8\], not .*: call model\(preprocess\(images\)\)"):
+            model(torch.zeros(sizes))
+    for images in (np.zeros((5, 1, 8, 8), np.float32), torch.zeros(1, 8, 8)):
+        with pytest.raises(TypeError, match="a network takes preprocessed images"):
+            model(images)
 
 
 # --- attention, history, figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -47,6 +49,7 @@ def tiny(**parameters: Any) -> ViTClassifier:
     return ViTClassifier("small", knobs=knobs, **base | parameters)
 
 
+@pytest.mark.filterwarnings("ignore:it did not learn")  # some checks have labels that cannot be learned
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
     [
         ViTClassifier(
@@ -125,6 +128,14 @@ def test_the_shape_of_an_image(columns: int, own: Any, wanted: Any, shape: Any, 
         (np.zeros((5, 7, 9)), {"epochs": 0}, "epochs must be above 0"),
         (np.zeros((5, 7, 9)), {"preset": "smal"}, "did you mean small"),
         (np.zeros((5, 7, 9)), {"knobs": {"patchsize": 3}}, "did you mean patch_size"),
+        (np.zeros((5, 7, 9)), {"class_weight": {11: 2.0}}, r"class_weight: y has no label 11, but 0 and 1"),
+        (
+            np.zeros((5, 7, 9)),
+            {"knobs": "rotate=0"},
+            r"knobs is a dict, such as knobs=\{.rotate.: 0.0\}, not 'rotate=0'",
+        ),
+        (np.zeros((5, 64)), {"image_shape": 8}, r"image_shape is \(height, width\) or .* not 8"),
+        (np.zeros((5, 7, 9)), {"threads": 0}, "threads must be at least 1, not 0"),
         (np.zeros((5, 7, 9)), {"class_weight": "equal"}, "class_weight must be one of none, balanced"),
     ],
 )
@@ -137,6 +148,10 @@ def test_images_of_another_shape_are_refused() -> None:
     classifier = tiny(epochs=1).fit(X, Y)
     with pytest.raises(ConfigError, match=r"those of fit had \(8, 8, 1\)"):
         classifier.predict(X.reshape(-1, 4, 16))
+    for image in (X[0], X[0][..., None], X[0].tolist(), torch.from_numpy(X[0])):
+        with pytest.raises(ConfigError, match=r"of one image, but must have several; use X\[None\]"):
+            classifier.predict(image)
+    assert len(classifier.predict(X[0][None])) == len(classifier.predict(X[:1].reshape(1, 64))) == 1
 
 
 def test_a_table_is_a_square_of_its_columns_and_no_number_is_lost() -> None:
@@ -240,6 +255,64 @@ def test_a_rate_that_is_too_large_is_named() -> None:
         tiny(lr=1e30).fit(X, Y)
 
 
+def test_a_network_that_did_not_learn_says_so(tmp_path: Path) -> None:
+    """Without validation images, the training images tell."""
+    labels = np.random.default_rng(7).permutation(Y)
+    with pytest.warns(ConvergenceWarning, match="it did not learn: .* of the training images .* try another lr"):
+        classifier = tiny(epochs=1).fit(X, labels)
+    result = RunFolder(classifier.save(tmp_path / "run")).result()
+    assert result is not None
+    assert (result.train_measured, result.train_guess_top1) == (83, 28 / 83)
+    assert result.train_top1 == classifier.score(X, labels)
+    with pytest.warns(ConvergenceWarning, match="its loss blew up"):
+        tiny(epochs=1, lr=1e3, class_weight="balanced").fit(X, labels)
+
+
+# Scales
+
+
+def fitted(scale: float, kind: Any) -> ViTClassifier:
+    return tiny(epochs=1).fit((X * float(scale)).astype(kind), Y)
+
+
+DARK = np.where(np.arange(64).reshape(8, 8) % 5, 0, 1)  # a batch of images in the dark, of whole numbers
+OTHER_SCALES: dict[str, tuple[float, Any, Callable[[Any], Any], str | None]] = {
+    "0..1 after uint8": (1, "uint8", lambda x: x / 255, r"if 1 is white in X, use X \* 255"),
+    "float32 0..1 after whole floats": (1, float, lambda x: np.float32(x / 255), r"use X \* 255"),
+    "0..1 after 0..15": (1 / 16, "int64", lambda x: x // 16 / 16, r"use X \* 14"),
+    "black and white": (1, "uint8", lambda x: x > 99, r"use X \* 255"),
+    "8 after 16 bits": (257, "uint16", lambda x: x, r"if 255 is white in X, use X \* 257"),
+    "uint8 after 0..1": (1 / 255, float, lambda x: x, r"perhaps with X / 255"),
+    "16 after 8 bits": (1, "uint8", lambda x: x.astype(np.uint16) * 257, r"perhaps with X / 257"),
+    "dark": (1, "uint8", lambda x: x // 90, None),
+    "dark floats": (1, "uint8", lambda x: x / 90, None),
+    "black": (1, "uint8", lambda x: x * 0.0, None),
+    "whole 0 and 1": (1, "uint8", lambda x: DARK[None].repeat(3, 0), None),
+    "dark 16 bits": (257, "uint16", lambda x: x.astype(np.uint16), None),
+    "dark after 0..1": (1 / 255, float, lambda x: x / 90000, None),
+    "one hot pixel": (1 / 255, float, lambda x: x / 255 + 97.0 * (np.arange(x.size) == 5).reshape(x.shape), None),
+    "brighter": (1 / 255, float, lambda x: x / 40, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:it did not learn")
+@pytest.mark.parametrize(("scale", "kind", "change", "words"), OTHER_SCALES.values(), ids=OTHER_SCALES)
+def test_another_scale_than_in_fit_is_warned_of(
+    scale: float, kind: Any, change: Any, words: str | None, tmp_path: Path
+) -> None:
+    classifier = fitted(scale, kind)
+    for one in (classifier, ViTClassifier.load(classifier.save(tmp_path / "run"))):
+        one.predict((X * float(scale)).astype(kind))
+        with nullcontext() if words is None else pytest.warns(UserWarning, match=words):
+            one.predict(change(X[:7]))
+
+
+def test_a_table_has_no_scale() -> None:
+    table = np.arange(41 * 5).reshape(41, 5) % 37
+    classifier = tiny(patch_size=None, knobs={"image_size": 3}).fit(table, table[:, 4] > 18)
+    classifier.predict([[0.5, 0, 0, 0, 1], [999, 0, 0, 0, 0]])
+
+
 def test_progress_is_printed_only_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     tiny(epochs=1).fit(X, Y)
     assert capsys.readouterr() == ("", "")
@@ -335,7 +408,7 @@ def test_a_saved_classifier_is_a_run_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose([label.probability for label in best], expected, atol=1e-5)
     with pytest.raises(DataError, match="arrays in memory and were not stored"):
         evaluate_run(run, "val")
-    with pytest.raises(RunError, match="is not empty"):
+    with pytest.raises(RunError, match="is not empty; choose another path, or delete that folder first"):
         classifier.save(run)
 
 

@@ -29,7 +29,7 @@ from vitlab.config.knobs import choices, flat_fields, inner_type, knob_type
 from vitlab.config.presets import PRESETS
 from vitlab.errors import ConfigError, RunError
 from vitlab.runs.folder import ENVIRONMENT
-from vitlab.runs.listing import list_runs
+from vitlab.runs.listing import list_runs, newest_with_model
 from vitlab.runs.result import Result
 from vitlab.text import aligned, curve, wrapped
 from vitlab.training.evaluate import guess_loss, guess_top1
@@ -242,6 +242,41 @@ def test_a_loss_that_blew_up_is_not_learning_whatever_the_accuracy() -> None:
 def test_runs_of_earlier_versions_and_unfinished_ones_say_nothing() -> None:
     assert result(test_guess_top1=None, test_guess_loss=None, test_top1=0.01).why_not_learned() is None
     assert replace(result(test_top1=0.01), status="interrupted").why_not_learned() is None
+
+
+@pytest.mark.parametrize(("images", "top1", "guess"), [(2, 1.0, 0.5), (2, 0.0, 0.5), (3, 1.0, 0.5), (97, 0.97, 0.99)])
+def test_too_few_images_tell_nothing(images: int, top1: float, guess: float) -> None:
+    """Whose interval reaches down to guessing, even if all were right."""
+    few_test = result(test_images=images, test_top1=top1, test_guess_top1=guess)
+    few_val = result(test_top1=None, val_images=images, val_top1=top1, val_guess_top1=guess)
+    assert few_test.why_not_learned() is few_val.why_not_learned() is None
+    # Then validation images tell, or else training images.
+    bad_val = replace(few_test, val_images=97, val_top1=0.1, val_guess_top1=0.25)
+    assert "of the validation images" in str(bad_val.why_not_learned())
+    bad_train = replace(few_val, train_measured=97, train_top1=0.1, train_guess_top1=0.25)
+    assert "of the training images" in str(bad_train.why_not_learned())
+    assert replace(bad_train, train_top1=0.9).why_not_learned() is None
+    assert "blew up to 50.0" in str(replace(few_val, train_loss=50.0, train_guess_loss=1.0).why_not_learned())
+
+
+def test_training_images_tell_where_there_are_no_others(home: Path) -> None:
+    lay_out(home)
+    train, draw = glyphs(97), np.random.default_rng(5)
+    draw.shuffle(train.labels)
+    np.savez("toy.npz", x_train=train.images, y_train=train.labels)
+    assert "of the training images" in vitlab("train --config tiny.json --out runs/bad --quiet --val-fraction 0").out
+    assert vitlab("runs").out.count("did not learn") == 1
+    np.savez("toy.npz", x_train=glyphs(97).images, y_train=glyphs(97).labels)
+    assert "did not" not in vitlab("train --config tiny.json --out runs/good --quiet --val-fraction 0 --epochs 5").out
+
+
+def test_the_newest_network_that_learned_is_shown(tmp_path: Path) -> None:
+    for number, top1 in enumerate((0.1, 0.75, 0.75, 0.1)):
+        run = make_run(tmp_path / str(number))
+        values = json.loads((run / "result.json").read_text()) | {"test_top1": top1, "test_guess_top1": 0.1}
+        (run / "result.json").write_text(json.dumps(values))
+        os.utime(run / "config.json", (number, number))
+        assert newest_with_model(tmp_path) == tmp_path / "0122"[number]
 
 
 def test_what_guessing_gets_by_hand() -> None:

@@ -19,11 +19,12 @@ from tests.test_weights import uneven, weighted_task
 from tests.tiny import glyphs, tiny_config
 from vitlab import RunConfig, Split, ViTClassifier, evaluate_run, train_run
 from vitlab.advice import for_the_command_line
+from vitlab.cli.evaluate import accuracy_line
 from vitlab.config.class_weight import for_classes
 from vitlab.data.batches import balanced_order, epoch_batches, to_device
 from vitlab.data.splits import weigh
 from vitlab.errors import ConfigError
-from vitlab.runs.result import Result, class_rows, compute_by_class, compute_metrics
+from vitlab.runs.result import Result, class_rows, compute_by_class, compute_metrics, shown_metrics
 from vitlab.runs.session import resume_run
 from vitlab.training.loop import Hooks
 from vitlab.training.step import Checkpoint, Task
@@ -213,6 +214,14 @@ def ended(top1: float, balanced: float, recall: dict[str, float], precision: dic
         "done", test_top1=top1, test_balanced_accuracy=balanced, test_recall=dict(recall), test_images=1000,
         test_precision=precision, test_class_images=images, test_guess_top1=0.5,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("classes", "is_shown"), [(2, False), (5, False), (6, True), (None, True)])
+def test_top5_of_five_classes_says_nothing(classes: int | None, is_shown: bool) -> None:
+    images = None if classes is None else {str(number): 7 for number in range(classes)}
+    values = {"top1": 0.5, "top1_interval": [0.4, 0.6], "top5": 1.0, "loss": 1.0, "images": 42, "class_images": images}
+    assert ("top-5" in accuracy_line("test", values)) == is_shown
+    assert ("top-5 accuracy" in dict(shown_metrics(values, prefix=""))) == is_shown
 
 
 def test_what_accuracy_hides() -> None:

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -39,7 +41,9 @@ from vitlab.ranks import ALONE, check_count
 from vitlab.runs.finished import open_run
 from vitlab.runs.folder import RunFolder, check_empty
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
+from vitlab.runs.result import measure_training
 from vitlab.runs.session import data_record, ended, origin, utc_now
+from vitlab.text import few
 from vitlab.training.evaluate import at_once, evaluating
 from vitlab.training.loop import Hooks, Outcome, fit
 
@@ -55,6 +59,8 @@ TABLE_KNOBS: dict[str, Any] = {
 }
 # Parameters that are knobs of the same name; None leaves the preset's value.
 NAMED = ("epochs", "batch_size", "lr", "weight_decay", "patch_size", "embed_dim", "depth", "num_heads")
+OTHER_PATH = "choose another path, or delete that folder first"
+OTHER_SCALE = 8  # times the numbers of fit from which on X has another scale
 # Training sets torch's threads and its random generator, which all threads of a process share.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -155,7 +161,9 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train a new network on images ``X`` and their labels ``y`` [n], of any kind.
 
         ``sample_weight`` [n] says how much each image counts in the loss; images of weight 0 are left out. ConfigError,
-        a ValueError, for data and parameters that cannot work; DivergedError when the loss becomes infinite.
+        a ValueError, for data and parameters that cannot work; DivergedError when the loss becomes infinite. A
+        ConvergenceWarning says that the network is no better than guessing on validation images or, without any, on
+        training images.
         """
         flat, own = flattened(X)
         flat, y = validate_data(self, flat, y, ensure_min_samples=2)
@@ -187,10 +195,13 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             finally:
                 reporter.end()
             self._keep(prepared, outcome, started)
+        if reason := self._result.why_not_learned():
+            warnings.warn(spoken(reason), ConvergenceWarning, stacklevel=2)
         return self
 
     def predict(self, X: Any) -> Array:
-        """The most likely label of each image, [n]."""
+        """The most likely label of each image, [n]. A UserWarning says that the numbers of X show another scale than
+        those of fit, such as 0 to 1 after 0 to 255."""
         best = self._logits(X).argmax(dim=1).numpy()
         return np.asarray(self.classes_[best])
 
@@ -209,11 +220,11 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         path = Path(path)
-        check_empty(path)
+        check_empty(path, OTHER_PATH)
         files.make_folder(path)
         folder = RunFolder(path)
         with folder.locked():
-            check_empty(path)
+            check_empty(path, OTHER_PATH)
             folder.begin(self.config_, self._record | {"estimator": self._about()}, origin() | self._environment)
             folder.write_history(self.history_)
             digest = folder.save_weights(self.network_.state_dict())
@@ -257,8 +268,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             val_fraction=self.validation_fraction,
             seed=int(seed),
             device=self.device,
-            threads=self.threads or min(torch.get_num_threads(), available_cores()),
+            threads=min(torch.get_num_threads(), available_cores()) if self.threads is None else self.threads,
         )
+        if not isinstance(self.knobs, Mapping | None):
+            raise ConfigError(f'knobs is a dict, such as knobs={{"rotate": 0.0}}, not {self.knobs!r}')
         if "data" in (self.knobs or {}):
             raise ConfigError("knobs must not contain data; the images are those that fit receives")
         given = own | table | chosen | dict(self.knobs or {})
@@ -280,6 +293,10 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not weights.any():
             raise ConfigError("every sample weight is zero, so there is nothing to train on; use weights above 0")
         if isinstance(self.class_weight, Mapping):
+            known = self.classes_.tolist()
+            unknown = [label for label in self.class_weight if label not in known]
+            if unknown and not all(label in self.class_weight for label in known):  # as scikit-learn, in other words
+                raise ConfigError(f"class_weight: y has no label {unknown[0]!r}, but {few(list(map(repr, known)))}")
             weights = weights * compute_sample_weight(dict(self.class_weight), y)
             if not (np.isfinite(weights) & (weights >= 0)).all():
                 raise ConfigError("class_weight must be finite numbers from 0; a class of weight 0 does not count")
@@ -309,21 +326,33 @@ class ViTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._record = data_record(prepared.dataset, task.preprocess, prepared.drawing)
         self._environment = environment(task.machine) | started
         self._result = ended(prepared, outcome)
+        if next(self._result.accuracies(), None) is None:
+            prepared.model.load_state_dict(outcome.weights)
+            self._result = replace(self._result, **measure_training(prepared))
 
     def _logits(self, X: Any) -> Tensor:
         """Logits [n, classes] in float64: an image's answer must not depend on the others that it comes with."""
         check_is_fitted(self)
         flat, own = flattened(X)
-        if own is not None and own != self.image_shape_:
+        if own not in (None, self.image_shape_):
+            refuse_one_image(X, self.image_shape_)
             raise ConfigError(f"images have the shape {own}, but those of fit had {self.image_shape_}; resize them")
+        if getattr(flat, "shape", ())[1:] != (self.n_features_in_,):
+            refuse_one_image(X, self.image_shape_)
         flat = validate_data(self, flat, reset=False)
         if self._of_pictures and flat.dtype.kind == "f" and flat.min() >= 0 and 0 < flat.max() <= 1:
             raise ConfigError("the network was trained on pictures from 0 to 255, but X goes from 0 to 1; use X * 255")
+        if not self._reads_tables(own) and (odd := other_scale(flat, self.scale_)):
+            warnings.warn(odd, UserWarning, stacklevel=3)
         images = torch.from_numpy(self._pixels(flat))
         network = copy.deepcopy(self.network_).double()
         with evaluating(network):
             batches = images.split(at_once(self.config_.train.eval_batch_size, images, self.preprocess_))
             return torch.cat([network(self.preprocess_(batch).double()) for batch in batches])
+
+    def _reads_tables(self, own: Shape | None) -> bool:
+        """Whether X may be a table, whose rows need not have numbers of all sizes."""
+        return own is None and self.image_shape is None and self.n_features_in_ < TABLE_BELOW
 
     def _about(self) -> dict[str, Any]:
         """What `load` needs, as JSON."""
@@ -416,6 +445,8 @@ def as_array(X: Any) -> Array:
 def shape_of(columns: int, own: Shape | None, wanted: Sequence[int] | None) -> tuple[Shape, bool]:
     """(height, width, channels) of the images in a flat X, and whether it is a table, laid out as a square."""
     if wanted is not None:
+        if isinstance(wanted, str) or not hasattr(wanted, "__iter__"):
+            raise ConfigError(f"image_shape is (height, width) or (height, width, 3), such as (8, 8), not {wanted!r}")
         sides = tuple(map(int, wanted))
         if len(sides) not in (2, 3) or min(sides) < 1 or sides[2:] not in ((), (1,), (3,)):
             raise ConfigError(f"image_shape must be (height, width) or (height, width, 1 or 3), not {sides}")
@@ -450,6 +481,36 @@ def in_units(flat: Array, scale: float) -> Array:
             return pixels
     unit = np.empty(flat.shape, dtype=np.float32)
     return np.divide(flat, scale, out=unit, dtype=np.float64, casting="same_kind")
+
+
+def other_scale(flat: Array, scale: float) -> str | None:
+    """Why the numbers of images have another scale than in fit, where ``scale`` was white; None if they do not show it.
+
+    Dark images are no proof: only numbers of another kind are, such as fractions from 0 to 1 after whole numbers to
+    255, or images that are mostly much brighter than any in fit.
+    """
+    low, high = float(flat.min()), float(flat.max())
+    is_unit = flat.dtype.kind == "b" or (low >= 0 and 0 < high <= 1 and bool((flat != np.floor(flat)).any()))
+    own = 1.0 if is_unit else 255.0 if flat.dtype == np.uint8 else None  # white as their kind says
+    range_ = f"X goes from {low:g} to {high:g}, but the images of fit went up to {scale:g}"
+    if own is not None and scale.is_integer() and scale >= OTHER_SCALE * own:
+        return f"{range_}; if {own:g} is white in X, use X * {full(scale) / own:g}"
+    brightest = np.abs(flat).max(axis=1).astype(np.float64)
+    if float(np.median(brightest)) > OTHER_SCALE * scale:
+        return f"{range_}; give X the scale that it had there, perhaps with X / {full(white(flat)) / full(scale):g}"
+    return None
+
+
+def full(largest: float) -> float:
+    """The number that is probably white where ``largest`` is the largest: 1, 255, 65535, or this one."""
+    return next((white for white in (1.0, 255.0, 65535.0) if white / 2 <= largest <= white), largest)
+
+
+def refuse_one_image(X: Any, shape: Shape) -> None:
+    """ConfigError if X, which does not fit, has the sizes of one image."""
+    sizes = np.shape(X) if isinstance(X, list) else tuple(getattr(X, "shape", ()))
+    if sizes in (shape, shape[:2]):
+        raise ConfigError(f"X has the shape {sizes} of one image, but must have several; use X[None]")
 
 
 def plain(value: Any) -> Any:

@@ -14,25 +14,42 @@ import numpy.typing as npt
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.config.presets import preset_config
+from vitlab.config.presets import PRESETS, preset_config
 from vitlab.config.run import refuse_unknown
-from vitlab.data import Dataset, Split
-from vitlab.data.arrays import channels_last, is_deep, is_tensor, to_array, to_levels
+from vitlab.data import CATALOGUE, Dataset, Split
+from vitlab.data.arrays import channels_last, is_deep, is_tensor, rows_advice, to_array, to_levels
 from vitlab.data.images import ImageError
 from vitlab.data.npz import KEYS, dataset_of
 from vitlab.errors import ConfigError, DataError
+from vitlab.runs.session import Reporter
 from vitlab.text import counted
 
 Array = npt.NDArray[Any]
 Data = str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any] | Dataset
 FORMS = "(images, labels), (train_images, train_labels, test_images, test_labels), or these and then validation's two"
+WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def named_config(preset: str | RunConfig | None) -> RunConfig | None:
     """The configuration of a preset, or a given one; None if none is named. ConfigError for an unknown name."""
+    if isinstance(preset, os.PathLike) or (isinstance(preset, str) and is_data(preset)):
+        raise ConfigError(f"{os.fspath(preset)!r} is a data set, not a preset; use data={os.fspath(preset)!r}")
     if not isinstance(preset, str | RunConfig | None):
-        raise ConfigError(f"the preset is a name or a RunConfig, not {type(preset).__name__}")
+        advice = "images go into data=(images, labels)"
+        raise ConfigError(f"the preset is a name or a RunConfig, not {type(preset).__name__}; {advice}")
     return preset_config(preset) if isinstance(preset, str) else preset
+
+
+def is_data(name: str) -> bool:
+    """Whether this is the name or the path of a data set, and of no preset."""
+    return name not in PRESETS and (name in CATALOGUE or os.path.exists(name))
+
+
+def is_shown(progress: object) -> bool:
+    """Whether ``progress`` asks for it; ConfigError for what is no yes or no."""
+    if not isinstance(progress, bool | int | np.bool_ | Reporter | None):
+        raise ConfigError(f"progress is True or False, not {progress!r}; a vitlab.Reporter has functions of your own")
+    return bool(progress)
 
 
 def plain(value: Any) -> Any:
@@ -88,18 +105,38 @@ def arrays_in(data: Any) -> dict[str, Array]:
             raise DataError(f"a mapping of arrays needs x_train and y_train, and may have only {wanted}")
         given = {part: (data[images], data[labels]) for part, (images, labels) in pairs.items()}
         return named(given, data.get("classes"))
+    if are_pairs(data):
+        data = [*data[0], *data[1]]
     if not isinstance(data, list | tuple) or len(data) not in (2, 4, 6):
         size = f" of {len(data)}" if isinstance(data, list | tuple) else ""
         raise DataError(f"data is a name, a path, or arrays: {FORMS}; not {type(data).__name__}{size}")
+    if len(data) == 4 and min(map(axes, data[:2])) > 1 and axes(data[2]) == 1 and len(data[2]) == len(data[0]):
+        raise DataError("this is X_train, X_test, y_train, y_test; the order is X_train, y_train, X_test, y_test")
     names = ("train", "test", "val")
     return named({name: (data[2 * n], data[2 * n + 1]) for n, name in enumerate(names[: len(data) // 2])})
+
+
+def are_pairs(data: Any) -> bool:
+    """Whether this is ((train_images, train_labels), (test_images, test_labels)), as Keras has it."""
+    return (
+        isinstance(data, list | tuple)
+        and len(data) == 2
+        and all(isinstance(pair, list | tuple) and len(pair) == 2 and axes(pair[0]) > 1 for pair in data)
+    )
+
+
+def axes(value: Any) -> int:
+    """How many axes an array, a tensor, a table or a list has; 0 for anything else."""
+    if not isinstance(value, list | tuple):
+        return len(getattr(value, "shape", ()))
+    return 1 + (axes(value[0]) if len(value) else 0)
 
 
 def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str, Array]:
     """uint8 or uint16 images and whole-numbered labels by their keys in an .npz file, and the names of the classes if
     the labels are names, or if ``classes`` gives them in the order of their numbers."""
     made: dict[str, Array] = {}
-    labels = {part: numbers_or_names(to_array(values), part) for part, (_, values) in parts.items()}
+    labels = {part: numbers_or_names(to_array(values), WORDS[part]) for part, (_, values) in parts.items()}
     if {values.dtype.kind for values in labels.values()} & set("U"):
         texts = {part: values.astype(str) for part, values in labels.items()}
         names = np.unique(texts["train"]) if classes is None else to_array(classes).astype(str)
@@ -118,9 +155,12 @@ def named(parts: Mapping[str, tuple[Any, Any]], classes: Any = None) -> dict[str
         made[keys[0]] = to_levels(array, bits)
         if len(values) != len(made[keys[0]]):
             pictures = counted(len(made[keys[0]]), "image")
-            raise DataError(f"{part} labels are one number or name for each of {pictures}, not {list(values.shape)}")
+            raise DataError(
+                f"{WORDS[part]} labels are one number or name for each of {pictures}, not {list(values.shape)}"
+            )
         if not len(values):
-            raise DataError(f"there are no {part} images; leave an empty part out")
+            advice = "pass some" if part == "train" else "leave an empty part out"
+            raise DataError(f"there are no {WORDS[part]} images; {advice}")
         made[keys[1]] = values
     _check_parts(made)
     return made
@@ -134,9 +174,11 @@ def _check_parts(made: Mapping[str, Array]) -> None:
     for part, (images, numbers) in KEYS.items():
         if images in made and made[images].shape[1:] != train.shape[1:]:
             own, other = list(made[images].shape[1:]), list(train.shape[1:])
-            raise DataError(f"{part} images are {own}, but training images {other}; give all of them one size")
+            raise DataError(f"{WORDS[part]} images are {own}, but training images {other}; give all of them one size")
         if images in made and "classes" not in made and len(odd := np.setdiff1d(made[numbers], labels)):
-            raise DataError(f"no training image is labelled {odd[0]}, as {part} images are; leave such images out")
+            raise DataError(
+                f"no training image is labelled {odd[0]}, as {WORDS[part]} images are; leave such images out"
+            )
 
 
 def _lacks(classes: Any) -> str:
@@ -150,6 +192,10 @@ def array_of(images: Any) -> Array:
     array = to_array(images)
     if array.dtype.kind in "OSU":
         raise DataError("images are numbers in one array, all of the same size; numpy.stack(x) makes one of a list")
+    if array.ndim == 2:
+        own = list(array.shape)
+        advice = rows_advice(array.shape, "x.to_numpy()" if hasattr(images, "to_numpy") else "x")
+        raise DataError(f"images are [N, H, W], [N, H, W, C] or, as a tensor, [N, C, H, W], not {own}{advice}")
     return channels_last(array, first=is_tensor(images))
 
 
@@ -204,6 +250,8 @@ def packed(arrays: Mapping[str, Array]) -> bytes:
 
 def given_knobs(knobs: Mapping[str, Any], data: Data | None, folder: Path) -> dict[str, Any]:
     """The knobs without NumPy's types; with the data set, unless that is None, which `place_of` may store."""
+    if "verbose" in knobs:
+        raise ConfigError("there is no knob 'verbose'; use progress=True or progress=False")
     refuse_unknown(knobs)  # before anything is stored
     given = {name: plain(value) for name, value in knobs.items()}
     return given if data is None else given | {"data": place_of(data, folder)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitlab import html
 from vitlab.api.attention import Attention, attention_of
-from vitlab.api.given import Data, as_table, dataset_in, given_knobs, named_config, place_of, plain
+from vitlab.api.given import Data, as_table, dataset_in, given_knobs, is_shown, named_config, place_of, plain
 from vitlab.config import RunConfig
 from vitlab.data.glance import fitted_to_data
 from vitlab.errors import ConfigError, RunError
@@ -41,7 +41,7 @@ RUNS = Path("runs")
 
 def train(
     preset: str | RunConfig | None = None,
-    *,
+    *others: Any,
     data: Data | None = None,
     init_from: str | os.PathLike[str] | Run | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -80,10 +80,13 @@ def train(
     >>> run.result["test_top1"] > 0.5
     True
     """
+    if others:
+        raise ConfigError("only the preset has no name; use data=... for images, and the name of each knob")
     folder = RUNS if out is None else Path(out).parent
     reporter = reporter_of(progress)
+    base = named_config(preset)
     given = given_knobs(knobs, data, folder)
-    config = starting_config(named_config(preset), init_from, given, reporter.note)
+    config = starting_config(base, init_from, given, reporter.note)
     with claimed(default_folders(config)) if out is None else nullcontext(Path(out)) as path:
         result = train_run(config, path, reporter, log=log)
     return concluded(result, path, reporter)
@@ -113,6 +116,8 @@ def load(path: str | os.PathLike[str]) -> Run:
     >>> vitlab.load("mnist").result["test_top1"] > 0.99  # nothing needs to be trained
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"load takes the path of a run or its name in runs/, not {type(path).__name__}")
     run = Run(place(path, say))
     with refuse_damage(run.path):
         _ = run.config
@@ -121,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Run:
 
 def reporter_of(progress: bool | Reporter) -> Reporter:
     """The reporter that ``progress`` asks for."""
-    return progress if isinstance(progress, Reporter) else choose_reporter(quiet=not progress)
+    return progress if isinstance(progress, Reporter) else choose_reporter(quiet=not is_shown(progress))
 
 
 def concluded(result: Result, path: Path, reporter: Reporter) -> Run:
@@ -230,7 +235,7 @@ class Run:
         **knobs: Any,
     ) -> dict[str, Any]:
         """Every metric of the network, computed anew on the images of a split, by the names in `Result` without test_:
-        "top1" with "top1_interval", "top5", "loss", ...
+        "top1" with "top1_interval", "top5", "loss", ... What is "test_top1" in ``run.result`` is "top1" here.
 
         ``split``: "test" (the default), "val" (validation) or "train", without augmentation. ``on``: another data set
         of the same classes, given as `train` takes it; then "unlike" is the share of its images that are unlike the
@@ -245,11 +250,14 @@ class Run:
         >>> numbers["images"], 0 <= numbers["top1"] <= 1
         (7, True)
         """
+        if not isinstance(split, str | None):
+            what = "on=path" if isinstance(split, os.PathLike) else "on=(images, labels)"
+            raise ConfigError(f"split is test, val or train, not {type(split).__name__}; for other images use {what}")
         if on is not None:
             if data is not None or shifts or flips or knobs:
                 raise ConfigError("`on` computes on the CPU as `predict` does; leave out the others")
             other = on if isinstance(on, str | os.PathLike) else dataset_in(on)
-            return evaluate_on(self.place, other, split, choose_notes(quiet=not progress))
+            return evaluate_on(self.place, other, split, choose_notes(quiet=not is_shown(progress)))
         asked = {name: plain(value) for name, value in knobs.items()}
         if data is not None:
             asked["data"] = place_of(data, RUNS if is_in_zoo(self.place) else self.place.parent)
@@ -270,7 +278,7 @@ class Run:
         is first copied to runs/zoo."""
         from vitlab.look.write import look_at_run
 
-        note = choose_notes(quiet=not progress)
+        note = choose_notes(quiet=not is_shown(progress))
         path = writable(self.place, note)
         asked = {} if data is None else {"data": place_of(data, path.parent)}
         written = look_at_run(path, [], note, asked, None, None)

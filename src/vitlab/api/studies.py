@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab import html
-from vitlab.api.given import Data, as_table, given_knobs, named_config, plain
+from vitlab.api.given import Data, as_table, given_knobs, is_shown, named_config, plain
 from vitlab.config import RunConfig
 from vitlab.config.presets import preset_config
 from vitlab.config.run import knob_name
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 # Columns that a notebook has no room for; `StudyResult.table` has them all.
 LEFT_OUT = ("in the head", "MFLOP", "images/s", *(column.heading for column in table.FURTHER))
+EXAMPLE = 'vary={"patch_size": [4, 7]}'
 MOST_SENTENCES = 3  # that a notebook shows
 
 
@@ -82,11 +83,13 @@ def study(
     >>> result.rows[0]["status"], result.rows[0]["test_top1"] > 0.2
     ('done', True)
     """
+    if not isinstance(name, str | None):
+        raise ConfigError(f"the name of a study is text, not {type(name).__name__}; {EXAMPLE} lists values of knobs")
     knobs = fixed_knobs(knobs, data, out)
     if name is not None and vary is None:
         cells = named_cells(name, knobs)
     else:
-        cells = varied_cells(vary, preset, knobs, zipped, quiet=not progress)
+        cells = varied_cells(vary, preset, knobs, zipped, quiet=not is_shown(progress))
     if name is not None and (vary is not None or preset is not None):
         raise ConfigError("a named study has its own settings: leave out vary and preset")
     return carried_out(Study(name or "study", cells, seeds_to(seeds)), out, workers, retry_failed, progress)
@@ -109,6 +112,8 @@ def compare(
     >>> result.sentences[0].startswith("fast against cnn-tuned: faster in ")
     True
     """
+    if not all(isinstance(preset, str) for preset in presets):
+        raise ConfigError('compare takes names of presets: vitlab.compare("small", "keras-cnn")')
     if len(set(presets)) < len(presets) or len(presets) < 2:
         raise ConfigError('compare needs two or more different presets: vitlab.compare("small", "keras-cnn")')
     knobs = fixed_knobs(knobs, data, out)
@@ -139,7 +144,9 @@ def varied_cells(
 ) -> tuple[Cell, ...]:
     """One setting for each combination of the values in ``vary``."""
     if not vary:
-        raise ConfigError(f'a study needs a name ({", ".join(NAMED)}) or vary={{"patch_size": [4, 7]}}')
+        raise ConfigError(f"a study needs a name ({', '.join(NAMED)}) or {EXAMPLE}")
+    if not isinstance(vary, Mapping):
+        raise ConfigError(f"vary is a dict, such as {EXAMPLE}, not {vary!r}")
     axes = [axis_of(name, values) for name, values in vary.items()]
     base, knobs = fitted_base(named_config(preset), [axis.name for axis in axes], knobs, choose_notes(quiet))
     return make_cells(base, combine(axes, zipped), knobs)
@@ -165,10 +172,12 @@ def carried_out(
     """Train what is missing, and write the tables."""
     from vitlab.look.study import write_tables
 
+    if not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"workers is the number of runs at a time, from 1, not {workers!r}")
     folder = default_folder(chosen) if out is None else Path(out)
     runs = RUNS if out is None else folder.parent / RUNS.name
-    executor = LocalExecutor(workers, available_cores())
-    chosen, rows = run_study(chosen, Place(folder, runs, retry_failed), executor, choose_watch(quiet=not progress))
+    executor, watch = LocalExecutor(workers, available_cores()), choose_watch(quiet=not is_shown(progress))
+    chosen, rows = run_study(chosen, Place(folder, runs, retry_failed), executor, watch)
     made = write_tables(chosen, folder, rows, runs)
     return StudyResult(chosen.name, folder, runs, rows, made.lines, made.notes)
 

@@ -89,8 +89,11 @@ def class_lines(numbers: dict[str, Any]) -> list[str]:
 
 def accuracy_line(split: str, numbers: dict[str, Any]) -> str:
     """Top-1 with its interval, top-5 and loss of a split, for people."""
+    from vitlab.runs.result import shows_top5
+
     loss = "not finite" if numbers["loss"] is None else f"{numbers['loss']:,.4f}"
+    top5 = f"top-5 {percent(numbers['top5'])}, " if shows_top5(numbers, prefix="") else ""
     return (
         f"{split} top-1 {percent(numbers['top1'])} (95 % interval {between(numbers['top1_interval'])}), "
-        f"top-5 {percent(numbers['top5'])}, loss {loss}, on {counted(numbers['images'], 'image')}"
+        f"{top5}loss {loss}, on {counted(numbers['images'], 'image')}"
     )

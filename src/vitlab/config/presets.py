@@ -227,6 +227,8 @@ def preset_config(name: str) -> RunConfig:
     >>> vitlab.preset_config("fast").train.epochs
     1.75
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"a preset is a name, not {type(name).__name__}; `vitlab presets` lists them")
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}{did_you_mean(name, PRESETS)}; `vitlab presets` lists them")
     return replace(PRESETS[name].config, preset=name)

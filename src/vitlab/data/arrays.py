@@ -10,6 +10,7 @@ What an array means is never guessed from a picture's content, only from its typ
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -98,7 +99,8 @@ def why_no_levels(array: Array, bits: int = 8) -> str | None:
         if low >= -ROUNDING and high <= 1 + ROUNDING:
             return None
         if low >= 0 and high <= 255:
-            return f"{range_}; if 255 is white, convert them with x.round().astype('uint8')"
+            other = f"; if {high:g} is white, use x / {high:g}" if high < 128 else ""
+            return f"{range_}; if 255 is white, convert them with x.round().astype('uint8'){other}"
         return f"{range_}; undo their normalisation, for example with x * std + mean"
     if bits == 16:
         return None if low >= 0 and high <= 65535 else f"{range_}; scale them to 0 to 65535"
@@ -134,6 +136,17 @@ def channels_last(array: Array, first: bool) -> Array:
     raise ImageError(
         f"images have 1 (grey), 3 (red, green, blue) or up to {MOST_CHANNELS} channels, but these are {shape}"
     )
+
+
+def rows_advice(shape: Sequence[int], name: str = "x") -> str:
+    """How to make pictures of an array [N, H * W * C] of this ``name``; empty for another shape."""
+    if len(shape) != 2:
+        return ""
+    for channels, end in ((1, ""), (3, ", 3")):
+        side = math.isqrt(shape[1] // channels)
+        if side > 1 and side * side * channels == shape[1]:
+            return f"; {name}.reshape(-1, {side}, {side}{end}) makes pictures of rows"
+    return f"; {name}.reshape(-1, H, W) makes pictures of rows"
 
 
 def refuse_channels_first(shape: Sequence[int]) -> None:

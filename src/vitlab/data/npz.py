@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from vitlab.data.arrays import refuse_channels_first
+from vitlab.data.arrays import refuse_channels_first, rows_advice
 from vitlab.data.cache import kept
 from vitlab.data.cards import Dataset, Reading, own_card
 from vitlab.data.images import ImageError, with_bits
@@ -93,7 +93,8 @@ def read_images(path: Path, bits: int | None = None) -> Array:
         raise DataError(f"{path} holds {found}; call the array of images to classify images")
     images: Array = _pixels(arrays[named[0]], path, bits or bits_of([arrays[named[0]]], None))
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] > MOST_CHANNELS):
-        raise DataError(f"{path} contains images of shape {list(images.shape)}; they must be [N, H, W] or [N, H, W, C]")
+        wanted = f"they must be [N, H, W] or [N, H, W, C]{rows_advice(images.shape)}"
+        raise DataError(f"{path} contains images of shape {list(images.shape)}; {wanted}")
     return images[..., np.newaxis] if images.ndim == 3 else images
 
 
@@ -215,6 +216,9 @@ def _check_claim(stream: IO[bytes], size: int) -> None:
 
 def _pixels(images: Any, path: Path, bits: int) -> Any:
     """Pixels as uint8 or, of 16 ``bits``, uint16; DataError with the advice that fits their type and range."""
+    if images.ndim == 2:
+        shape, advice = list(images.shape), rows_advice(images.shape)
+        raise DataError(f"{path} contains images of shape {shape}; they must be [N, H, W] or [N, H, W, C]{advice}")
     if images.ndim == 4:
         try:
             refuse_channels_first(images.shape)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitlab.config import ModelConfig
 from vitlab.model.block import Mlp, make_norm, relu2
 from vitlab.model.description import Description, Squares, head_multiply_adds
-from vitlab.model.patches import check_preprocessed, patch_length, patchify
+from vitlab.model.patches import check_preprocessed, check_sizes, patch_length, patchify
 from vitlab.model.vit import block_matrices, make_head, patches_phrase, pool_tokens
 from vitlab.text import counted
 
@@ -92,6 +92,7 @@ class Mixer(nn.Module):
         """Projected patches, [B, N, D]."""
         config = self.config
         check_preprocessed(images_BCHW)
+        check_sizes(images_BCHW, config, self.patch_embed.in_features)
         x_BND: Tensor = self.patch_embed(patchify(images_BCHW, config.patch_size, config.patch_overlap, config.margin))
         return x_BND
 

@@ -17,7 +17,7 @@ from vitlab.config import ModelConfig
 from vitlab.errors import ConfigError
 from vitlab.model.block import Attention, Block, make_norm
 from vitlab.model.description import Description, Squares, head_multiply_adds
-from vitlab.model.patches import check_preprocessed, patch_length, patchify
+from vitlab.model.patches import check_preprocessed, check_sizes, patch_length, patchify
 from vitlab.text import counted
 
 # Noise and identity in the products of queries and keys, and of values and projection; the paper's values.
@@ -88,6 +88,7 @@ class ViT(nn.Module):
         config = self.config
         cut = config.patch_size, config.patch_overlap, config.margin
         check_preprocessed(images_BCHW)
+        check_sizes(images_BCHW, config, self.patch_embed.in_features)
         x: Tensor = self.patch_embed(patchify(images_BCHW, *cut))
         if self.cls_token is not None:
             # By shape, not by len, which would write the batch size of the example into an export.

@@ -24,9 +24,9 @@ from vitlab.model import Network
 from vitlab.native.prediction import Predictor
 from vitlab.predict import drawing
 from vitlab.predict.drawing import BRIGHT
-from vitlab.predict.inputs import many_in, read_ahead, to_pixels
+from vitlab.predict.inputs import many_in, read_ahead, refuse_rows, to_pixels
 from vitlab.predict.predictions import NOT_SURE as NOT_SURE
-from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions
+from vitlab.predict.predictions import SHOWN, Answer, Label, Predictions, how_many
 from vitlab.predict.web import is_web_network, open_web_network
 from vitlab.runs.finished import open_run
 from vitlab.runs.result import Result
@@ -178,7 +178,8 @@ class Classifier:
         ``images`` is one of
 
         - an array [H, W], [N, H, W] or [N, H, W, C] with C 1 (grey), 3 (red, green, blue) or 4 (with transparency);
-          one of three sizes is a single picture [H, W, C] if its last size is 1, 3 or 4. Its numbers are whole ones
+          one of three sizes is a single picture [H, W, C] if its last size is 1, 3 or 4; of pictures in rows,
+          x.reshape(-1, H, W) makes one. Its numbers are whole ones
           from 0 to 255, or floats from 0 to 1. For a network of other channels or 16 bits (`bits`), it is [H, W, C] or
           [N, H, W, C] with as many, and uint16 goes from 0 to 65535;
         - a torch tensor, where [N, C, H, W] and [C, H, W] are understood, too;
@@ -217,7 +218,7 @@ class Classifier:
 
     def _examined(self, images: Pictures, center: bool | None) -> Iterator[list[Examined | ImageError]]:
         """The pictures as `examine` gives them, TOGETHER at a time."""
-        found = many_in(images, self.channels, self.bits)
+        found = many_in(images, self.channels, self.bits, self.sizes)
         if not isinstance(found, np.ndarray):
             yield from read_ahead(found, partial(self._tried, center=center), TOGETHER)
             return
@@ -284,6 +285,8 @@ class Classifier:
     def pixels(self, image: Picture) -> Pixels:
         """[H, W, C] with the network's bits and number of channels, otherwise unchanged; of a drawing with its colours,
         since ink may differ from its paper in nothing else."""
+        if isinstance(image, np.ndarray | Tensor):
+            refuse_rows(tuple(image.shape), self.channels, self.sizes, one=True)
         read = partial(self.decode, is_local=not isinstance(image, bytes | bytearray | memoryview))
         pixels = to_pixels(image, read, self.channels, self.bits)
         if self.drawing is not None or pixels.shape[2] == self.channels:
@@ -321,6 +324,12 @@ class Classifier:
             return self.size
         card, side = CATALOGUE.get(self.config.data.data), self.preprocess.image_size
         return (card.height, card.width) if card else (side, side)
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Heights and widths that pictures in rows may have: that of the data set's images, and the network's."""
+        side = self.preprocess.image_size
+        return {self.stored_size, (side, side)}
 
     def is_blank(self, image_1HWC: Tensor) -> bool:
         """Whether `prepare` found no ink in a drawing: the network's answer then means nothing."""
@@ -380,7 +389,7 @@ class Classifier:
     def labels(self, logits_BK: Tensor, top: int = 5) -> list[list[Label]]:
         """For each row of logits the ``top`` most likely labels, best first; RunError if they are not finite."""
         self.check_finite(logits_BK)
-        best = logits_BK.double().softmax(dim=1).topk(min(max(top, 1), len(self.classes)), dim=1)
+        best = logits_BK.double().softmax(dim=1).topk(min(how_many(top), len(self.classes)), dim=1)
         return [
             [Label(self.classes[index], index, chance) for chance, index in zip(chances, indices, strict=True)]
             for chances, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ from vitlab.data.ahead import ahead
 from vitlab.data.arrays import COLOURS, channels_last, to_array, to_levels
 from vitlab.data.images import ImageError, Pixels, read_file, with_bits
 from vitlab.data.stored import Stored
+from vitlab.text import counted
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     Picture = Bytes | str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor | PIL.Image.Image
     Pictures = Picture | Split | Iterable[Picture]
 
+SLIM = 8  # times its width: from there on the height of an array is a number of rows
 FILES = (str, os.PathLike, bytes, bytearray, memoryview)
 
 Made = TypeVar("Made")
 Read = Callable[[bytes, str], Pixels]  # of a PNG or JPEG file and its name
+Sizes = Collection[tuple[int, int]]  # heights and widths of the images that a network was made for
 
 SHAPES = "[H, W], [H, W, 1], [H, W, 3] or [H, W, 4] with at least one pixel"
 TRANSPARENT = ("LA", "PA", "RGBa")  # besides "La", which Pillow converts only to "LA"
@@ -61,8 +64,14 @@ def to_pixels(value: object, read: Read, channels: int = 3, bits: int = 8) -> Pi
     if pillow is not None and isinstance(value, pillow.Image):
         return _of_pillow(value, read, bits)
     known = "a path, the bytes of a PNG or JPEG file, a PIL image, or an array or tensor of pixels"
-    hint = "; numpy.array(x, dtype='uint8') makes an array of it" if isinstance(value, list | tuple) else ""
-    raise ImageError(f"a picture is {known}, not {type(value).__name__}{hint}")
+    raise ImageError(f"a picture is {known}, not {type(value).__name__}{_as_array(value)}")
+
+
+def _as_array(value: object) -> str:
+    """How to make an array of what is no picture."""
+    if isinstance(value, list | tuple):
+        return "; numpy.array(x, dtype='uint8') makes an array of it"
+    return "; numpy.asarray(x) makes an array of it" if hasattr(value, "__array__") else ""
 
 
 def _of_array(array: npt.NDArray[Any], what: str, read: Read, channels: int, bits: int) -> Pixels:
@@ -105,16 +114,18 @@ def _of_tensor(tensor: torch.Tensor, read: Read, channels: int, bits: int) -> Pi
     return _of_array(array, "a tensor of", read, channels, bits)
 
 
-def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[Any]:
+def many_in(value: object, channels: int, bits: int = 8, sizes: Sizes = ()) -> Pixels | Iterable[Any]:
     """The pictures in what `Classifier.predict` takes: [N, H, W, C] with the ``bits`` of the network of an array or a
     tensor of several, otherwise the pictures one by one. ``channels`` of the network decides what a tensor [3, H, W]
-    is: one picture in colour, if it sees colours; otherwise that is ambiguous: ImageError."""
+    is: one picture in colour, if it sees colours; otherwise that is ambiguous: ImageError. ``sizes`` are those of its
+    images, whose pixels [N, H * W * C] holds in rows: ImageError, too."""
     if isinstance(value, Split):
         images = _fitting(value.images, channels)
         is_array = not isinstance(images, Stored) and images.dtype in (np.uint8, np.uint16)
         return with_bits(images, bits) if is_array else images
     if isinstance(value, np.ndarray | torch.Tensor):
         shape, tensor = tuple(value.shape), isinstance(value, torch.Tensor)
+        refuse_rows(shape, channels, sizes)
         if channels not in COLOURS:
             return _many_layers(value, shape, tensor, channels, bits)
         if len(shape) == 4:
@@ -128,7 +139,36 @@ def many_in(value: object, channels: int, bits: int = 8) -> Pixels | Iterable[An
     is_picture = pillow is not None and isinstance(value, pillow.Image)
     if is_picture or isinstance(value, bytes | bytearray | memoryview | str | os.PathLike):
         return [value]
+    if isinstance(value, Mapping):
+        raise ImageError(f"pictures are a list, an array or a tensor, not {type(value).__name__}; list(x.values()) is")
+    if hasattr(value, "to_numpy") and hasattr(value, "columns"):  # iterating gives the names of its columns
+        advice = f"x.to_numpy().reshape({_sizes(channels, min(sizes, default=(28, 28)))}) of rows of pixels"
+        raise ImageError(f"pictures are a list, an array or a tensor, not {type(value).__name__}; use {advice}")
     return value if isinstance(value, Iterable) else [value]
+
+
+def refuse_rows(shape: tuple[int, ...], channels: int, sizes: Sizes, one: bool = False) -> None:
+    """ImageError for a shape [n, h * w * c] or [h * w * c] with (h, w) in ``sizes``: n pictures in rows. Where ``one``
+    picture is asked for, [n, h * w * c] is one unless n is below h or very large: no picture is so wide or high.
+    """
+    if len(shape) not in (1, 2) or any(shape[-1] == width for _, width in sizes):
+        return
+    size = next((size for size in sizes if size[0] * size[1] * channels == shape[-1]), None)
+    if size is None:
+        return
+    ways = f"x.reshape({_sizes(channels, size)})"
+    if len(shape) == 1 or shape[0] < size[0] or (one and shape[0] > SLIM * shape[1]):
+        what = "one picture in a row" if len(shape) == 1 else f"{counted(shape[0], 'picture')} in rows"
+        raise ImageError(f"{list(shape)} looks like {what}; pass {ways}")
+    if not one:
+        raise ImageError(
+            f"{list(shape)} may be {shape[0]} pictures in rows or one picture; pass {ways} for rows, or x[None] for one"
+        )
+
+
+def _sizes(channels: int, size: tuple[int, int]) -> str:
+    """What `reshape` takes to make pictures of rows."""
+    return ", ".join(map(str, (-1, *size) if channels == 1 else (-1, *size, channels)))
 
 
 def _fitting(images: Any, channels: int) -> Any:
@@ -163,6 +203,11 @@ def _is_one(shape: tuple[int, ...], tensor: bool, channels: int) -> bool:
     """Whether an array or tensor of three sizes is one picture, not several in grey; ImageError if it may be both."""
     if shape[2] in (1, 3, 4) or (tensor and (shape[0] == 1 or (shape[0] == 3 and channels == 3))):
         return True
+    if not tensor and shape[0] == 3 == channels:
+        raise ImageError(
+            f"an array {list(shape)} may be one picture in colour or 3 grey ones; pass x.transpose(1, 2, 0) for one, "
+            "or x[..., None] for several"
+        )
     if tensor and shape[0] in (3, 4):
         raise ImageError(
             f"a tensor {list(shape)} may be one picture of {shape[0]} channels or {shape[0]} grey pictures; "

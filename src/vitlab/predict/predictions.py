@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vitlab import html
 from vitlab.data.images import Pixels
 from vitlab.data.view import view
+from vitlab.errors import ConfigError
 from vitlab.text import counted, percent, printable
 
 SHOWN = 10  # pictures that a notebook shows
@@ -51,7 +52,7 @@ class Answer:
 
     def top(self, count: int = 5) -> list[Label]:
         """The ``count`` most probable labels, the best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[: max(count, 1)].tolist()
+        best = np.argsort(-self.probabilities, kind="stable")[: how_many(count)].tolist()
         return [Label(self.classes[place], place, float(self.probabilities[place])) for place in best]
 
     @property
@@ -109,7 +110,7 @@ class Predictions:
 
     def top(self, count: int = 5) -> list[list[Label]]:
         """The ``count`` most probable labels of each picture, the best first."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, : max(count, 1)]
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, : how_many(count)]
         return [
             [Label(self.classes[place], place, float(row[place])) for place in places]
             for row, places in zip(self.probabilities, order.tolist(), strict=True)
@@ -136,8 +137,10 @@ class Predictions:
         return (self[number] for number in range(len(self)))
 
     def __repr__(self) -> str:
-        few = [f"{label.name} {percent(label.probability, 1)}" for label, _ in zip(self, range(3), strict=False)]
+        few = [self._words(number) for number in range(min(len(self), 3))]
         more = ", ..." if len(self) > len(few) else ""
+        if more and self.unlike is not None and (unlike := np.count_nonzero(self.unlike)):
+            more += f"; {unlike:,} unlike the training images"
         listed = f": {printable(', '.join(few))}{more}" if few else ""
         return f"<Predictions of {counted(len(self), 'picture')}{listed}>"
 
@@ -149,15 +152,30 @@ class Predictions:
 
     def _row(self, number: int) -> list[str]:
         best, *others = self._labels_of(number)
-        doubts = ["unlike the training images"] if self.unlike is not None and self.unlike[number] else []
-        doubts += ["not sure"] if best.probability < NOT_SURE else []
+        doubts = self._doubts(number, "unlike the training images")
         after = html.text(f"{others[0].name} {percent(others[0].probability, 1)}") if others else ""
         shown = html.picture(to_png(self.pictures[number]), 40, best.name) if number < len(self.pictures) else ""
         return [shown, html.bold(best.name), percent(best.probability, 1), after, html.text(", ".join(doubts))]
 
+    def _words(self, number: int) -> str:
+        label, doubts = self[number], self._doubts(number)
+        return f"{label.name} {percent(label.probability, 1)}" + (f" ({', '.join(doubts)})" if doubts else "")
+
+    def _doubts(self, number: int, unlike: str = "unlike") -> list[str]:
+        """Why the answer to a picture cannot be trusted."""
+        doubts = [unlike] if self.unlike is not None and self.unlike[number] else []
+        return doubts + (["not sure"] if self.probabilities[number].max() < NOT_SURE else [])
+
     def _labels_of(self, number: int) -> list[Label]:
         row = self.probabilities[number]
         return [Label(self.classes[place], place, float(row[place])) for place in np.argsort(-row)[:2].tolist()]
+
+
+def how_many(count: int) -> int:
+    """The number of labels that ``top`` asks for; ConfigError if it is none."""
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise ConfigError(f"top is the number of labels, from 1, not {count!r}")
+    return int(count)
 
 
 def to_png(pixels_HWC: Pixels) -> bytes:

@@ -472,11 +472,12 @@ def is_best(name: str) -> bool:
     return name.startswith("best/")
 
 
-def check_empty(path: Path) -> None:
-    """RunError if ``path`` holds more than a process that was killed at the very start may leave behind."""
+def check_empty(path: Path, advice: str | None = None) -> None:
+    """RunError, with ``advice``, if ``path`` holds more than a process that was killed at the very start may leave."""
     files.refuse_file(path)
     if any(name not in BEFORE_CONFIG and not files.TEMPORARY.fullmatch(name) for name in files.names_in(path)):
-        raise RunError(f"{path} is not empty: it holds {what_is_in(path)}")
+        rest = f"; {advice}" if advice else f": it holds {what_is_in(path)}"
+        raise RunError(f"{path} is not empty{rest}")
 
 
 def what_is_in(path: Path) -> str:

@@ -182,6 +182,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def newest_with_model(folder: Path) -> Path | None:
-    """The newest run in ``folder`` that can classify; None without one."""
-    done = (entry for entry in list_runs(folder) if entry.result is not None and entry.result.model_sha256 is not None)
-    return next((entry.path for entry in done), None)
+    """The newest run in ``folder`` that can classify, if possible one that learned; None without one."""
+    done = [(one.path, one.result) for one in list_runs(folder) if one.result and one.result.model_sha256 is not None]
+    learned = [path for path, result in done if result.why_not_learned() is None]
+    return next(iter(learned or [path for path, _ in done]), None)

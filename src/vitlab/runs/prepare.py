@@ -38,6 +38,7 @@ from vitlab.training.preprocess import Preprocess
 from vitlab.training.selftest import check_device
 from vitlab.training.step import Task
 
+MANY = 20  # classes from which on too few images for each are worth a line
 SOME = 2000  # images whose patches say how a patch embedding should start
 SOME_AT_ONCE = 50
 
@@ -181,8 +182,11 @@ def cut(dataset: Dataset, config: RunConfig, is_new: bool = False) -> Dataset:
 
 
 def note_coverage(whole: Dataset, dataset: Dataset, note: Callable[[str], None]) -> None:
-    """A line about each part of ``dataset``, cut from ``whole``, that lacks classes of the training images."""
-    expected = set(whole.train.labels.tolist())
+    """A line about each part of ``dataset``, cut from ``whole``, that lacks classes of the training images, and one if
+    most classes can have only one image."""
+    expected, images = set(whole.train.labels.tolist()), len(whole.train)
+    if len(expected) > max(MANY, images / 1.5):
+        note(f"{len(expected):,} classes for {counted(images, 'image')} are too many to learn; do labels name classes?")
     for part, split in {"training": dataset.train, "validation": dataset.val, "test": dataset.test}.items():
         absent = sorted(expected.difference([] if split is None else split.labels.tolist()))
         if split is not None and absent:

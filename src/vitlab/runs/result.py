@@ -14,6 +14,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from vitlab.advice import spoken
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 BLOWN_UP = 10.0  # times the loss of guessing: no over-confident network that works comes near
 
 MOST_CLASSES = 1_000  # of which numbers for each class are stored
+MEASURED = 1_000  # training images on which a network is measured where no others tell whether it learned
 MISLEADING = 0.1  # accuracy less balanced accuracy from which on accuracy hides something
 
 Compute = Callable[[Tensor, Tensor], float]
@@ -114,6 +116,14 @@ class Result(Mapping[str, Any]):
     )
     val_top1: float | None = fact("Share of validation images whose class comes first, with the selected weights.")
     val_guess_top1: float | None = fact("Share of validation images in their most common class.")
+    train_top1: float | None = fact(
+        "Share of training images, as they are, whose class comes first; only where no other images tell whether it "
+        "learned, and no classes or images are weighted."
+    )
+    train_loss: float | None = fact("Mean cross-entropy on the same images, in nats.")
+    train_guess_top1: float | None = fact("Share of these images in their most common class.")
+    train_guess_loss: float | None = fact("Mean cross-entropy in nats of always answering with their classes' shares.")
+    train_measured: int | None = fact("Number of these images: 1,000 or fewer.")
     start_top1: float | None = fact(
         "The same as test_top1 (val_top1 without test images), with the weights of init_from, before any training."
     )
@@ -175,34 +185,46 @@ class Result(Mapping[str, Any]):
         """Plain values by name, as in result.json."""
         return asdict(self)
 
+    def accuracies(self) -> Iterator[tuple[str, int, float, float]]:
+        """On test, validation and training images, if there are enough to tell whether it learned: their name and
+        number, the accuracy, and that of always guessing the most common class."""
+        for split, images, top1, guess in (
+            ("test", self.test_images, self.test_top1, self.test_guess_top1),
+            ("validation", self.val_images, self.val_top1, self.val_guess_top1),
+            ("training", self.train_measured, self.train_top1, self.train_guess_top1),
+        ):
+            if images and top1 is not None and guess is not None and wilson_interval(1.0, images)[0] > guess:
+                yield split, images, top1, guess
+
     def why_not_learned(self) -> str | None:
         """Why this finished run did not learn, as one sentence without a full stop; None if it did, if it is not done,
-        or if an earlier version made it.
+        if there are too few images to tell, or if an earlier version made it.
 
         It did not learn if the 95 % interval of its accuracy reaches down to what always guessing the most common class
-        would get, on test images or, without any, on validation images; or if its loss is above BLOWN_UP times that of
-        answering with the classes' shares.
+        would get; or if its loss is above BLOWN_UP times that of answering with the classes' shares. The accuracy is
+        that on test images or, if these are too few to tell, on validation images, or else on training images.
         """
-        split, images, top1, guess = "test", self.test_images, self.test_top1, self.test_guess_top1
-        if top1 is None:
-            split, images, top1, guess = "validation", self.val_images, self.val_top1, self.val_guess_top1
-        if self.status != "done" or top1 is None or guess is None or not images:
+        if self.status != "done":
             return None
-        low, high = wilson_interval(top1, images)
+        split, images, top1, guess = next(self.accuracies(), ("training", 0, 0.0, 0.0))
+        low, high = wilson_interval(top1, images) if images else (1.0, 1.0)
         if low <= guess:
             return (
                 f"it did not learn: {percent(top1)} of the {split} images (95 % interval {between((low, high))}) is no "
                 f"better than always guessing the most common class ({percent(guess)}); "
                 f"try another lr, or more epochs"
             )
-        if self.test_guess_loss is None or split != "test":
+        loss, guess_loss = self.train_loss, self.train_guess_loss
+        if split == "test":
+            loss, guess_loss = self.test_loss, self.test_guess_loss
+        if guess_loss is None:
             return None
-        if self.test_loss is None:
+        if loss is None:
             return "it did not learn properly: its loss is not a finite number; try a lower lr"
-        if self.test_loss > BLOWN_UP * max(self.test_guess_loss, math.log(2)):
+        if loss > BLOWN_UP * max(guess_loss, math.log(2)):
             return (
-                f"it did not learn properly: its loss blew up to {self.test_loss:,.1f}, where guessing gives "
-                f"{self.test_guess_loss:.2f}; try a lower lr"
+                f"it did not learn properly: its loss blew up to {loss:,.1f}, where guessing gives "
+                f"{guess_loss:.2f}; try a lower lr"
             )
         return None
 
@@ -302,8 +324,14 @@ def shown_metrics(values: Mapping[str, Any], prefix: str = "test_") -> Iterator[
     interval."""
     for name, entry in METRICS.items():
         value, unit = values.get(prefix + name), entry.metadata["unit"]
-        if value is not None and name != "top1":
+        if value is not None and name != "top1" and (name != "top5" or shows_top5(values, prefix)):
             yield entry.metadata["label"], f"{100 * value:.2f} %" if unit == "%" else f"{value:.4f} {unit}"
+
+
+def shows_top5(values: Mapping[str, Any], prefix: str = "test_") -> bool:
+    """Whether top-5 accuracy says anything: of five classes or fewer the right one is always among the first five."""
+    classes = values.get(f"{prefix}class_images")
+    return classes is None or len(classes) > 5
 
 
 def measure(prepared: Prepared, split: Split, shifts: int = 0, flips: bool = False) -> dict[str, Any]:
@@ -317,6 +345,17 @@ def measure(prepared: Prepared, split: Split, shifts: int = 0, flips: bool = Fal
     batch_size = prepared.config.train.eval_batch_size
     logits = predict_logits(prepared.model, images, task.preprocess, task.machine, batch_size, shifts, flips)
     return scores(logits, images.labels, prepared.dataset.card.classes)
+
+
+def measure_training(prepared: Prepared) -> dict[str, Any]:
+    """How good a network as it is is on up to MEASURED of its training images, evenly spread, by names in `Result`.
+    Weights may rightly lead to an accuracy below that of guessing, so with them it is left out."""
+    train, config = prepared.dataset.train, prepared.config
+    places = np.unique(np.linspace(0, len(train) - 1, MEASURED).round().astype(np.int64))
+    numbers = measure(prepared, train.take(places))
+    is_weighted = prepared.task.train.weights is not None or config.train.sampling != "all"
+    wanted = ("loss", "guess_loss") if is_weighted else ("top1", "loss", "guess_top1", "guess_loss")
+    return {f"train_{name}": numbers[name] for name in wanted} | {"train_measured": len(places)}
 
 
 def scores(logits_NK: Tensor, labels_N: Tensor, classes: Sequence[str]) -> dict[str, Any]:

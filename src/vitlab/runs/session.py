@@ -41,7 +41,7 @@ from vitlab.ranks import ALONE, Ranks, check_count, joined
 from vitlab.runs.epochs import forget_epochs, keep_epoch
 from vitlab.runs.folder import FINGERPRINT, LATER, RunFolder, check_empty, is_best
 from vitlab.runs.prepare import Prepared, memory_errors, prepare
-from vitlab.runs.result import Result, measure
+from vitlab.runs.result import Result, measure, measure_training
 from vitlab.runs.start import find_source, pinned, stored_preprocess, stored_start
 from vitlab.runs.trackers import Tracking, chosen, track_finished
 from vitlab.text import counted, ignore, quoted
@@ -376,6 +376,8 @@ def conclude(folder: RunFolder, prepared: Prepared, outcome: Outcome, signum: in
         if prepared.dataset.test is not None:
             numbers = measure(prepared, prepared.dataset.test)
             result = replace(result, **{f"test_{name}": value for name, value in numbers.items()})
+        if next(result.accuracies(), None) is None:
+            result = replace(result, **measure_training(prepared))
         result = replace(result, **before_and_after(prepared, outcome.weights))
     if outcome.status != "interrupted" and outcome.weights:
         result = replace(result, model_sha256=folder.save_weights(outcome.weights))

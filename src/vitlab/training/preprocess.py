@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitlab.data.splits import MOST_CHANNELS
 from vitlab.machine import constant
 
 WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -45,6 +46,7 @@ class Preprocess:
         the odd pixel), normalised. The seed page normalises first. That makes no difference with bilinear weights,
         which sum to 1, and holes filled by reflection; but holes filled with zeros are black only before normalisation.
         """
+        self._check(images_BHWC)
         images = images_BHWC.permute(0, 3, 1, 2).float()
         white = WHITE.get(images_BHWC.dtype)
         is_new = white is not None  # then no one else sees what is changed in place
@@ -62,6 +64,22 @@ class Preprocess:
             return self.normalize(images)
         mean, std = self._per_channel(images)
         return images.sub_(mean).div_(std)
+
+    def _check(self, images: object) -> None:
+        """TypeError for what is no tensor [B, H, W, C] of these channels; grey images may become any."""
+        own = len(self.mean)
+        wanted = f"preprocess takes a tensor [B, H, W, {own}]"
+        if not isinstance(images, Tensor):
+            advice = "; torch.from_numpy(x) makes one of an array" if hasattr(images, "__array__") else ""
+            raise TypeError(f"{wanted}, not {type(images).__name__}{advice}")
+        shape = list(images.shape)
+        if len(shape) != 4:
+            raise TypeError(
+                f"{wanted}, not {shape}" + ("; x[None] makes a batch of one image" if len(shape) == 3 else "")
+            )
+        if shape[3] not in (1, own) and (own > 1 or shape[3] > MOST_CHANNELS):
+            advice = "; use x.permute(0, 2, 3, 1)" if shape[1] in (1, own) else ""
+            raise TypeError(f"{wanted}, not {shape}{advice}")
 
     def normalize(self, images_BCHW: Tensor) -> Tensor:
         """Subtract the mean, divide by the standard deviation, per channel."""
