@@ -362,7 +362,7 @@ def test_inspect_counts_and_finds(tmp_path: Path) -> None:
     assert "1 test image can also be found among the training images" in lines
     assert any("1 of 7 training images is of one colour" in line for line in lines)
     assert check_data(put(tmp_path / "good", TWO)) == []
-    assert check_data(str(tmp_path / "no.npz"))[0].startswith("cannot read")
+    assert check_data(str(tmp_path / "no.npz"))[0].startswith("there is no file")
     answer = vitlab(f"data check {root}")
     assert (answer.code, answer.out.splitlines()[0]) == (0, f"{root}: 7 training and 2 test images, 2 classes")
     assert "  no test image shows 'b'" in answer.out.splitlines()

@@ -226,7 +226,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     ("line", "code", "words"),
     [
         ("export {run}", 2, "--to"),
-        ("export {run} --to tflite", 2, "invalid choice"),
+        ("export {run} --to tflite", 2, "(use onnx)"),
         ("export {run} {run} --to onnx", 2, "takes one run, not 2"),
         ("export {run} --to torch --attention", 2, "--attention works only with --to onnx"),
         ("export {run} --to onnx --study x", 2, "--study works only with --to web"),
