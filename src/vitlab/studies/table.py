@@ -195,7 +195,7 @@ def notes(lines: Sequence[Line], where: dict[str, Any]) -> list[str]:
     if any(line.distinguishable is False and (line.rank or 0) > 1 for line in lines):
         made.append("A rank with = is not distinguishable from the best (paired t-test over seeds, 5 % level).")
     if any(line.done == 1 and line.rank for line in lines):
-        made.append("A rank of a single seed may be chance; three or more seeds tell.")
+        made.append("A rank from a single seed may be chance; train three or more seeds.")
     if any(line.verdict for line in lines):
         made.append("Page: a single run each; the verdict says whether it could be one more of our runs.")
     if any(line.published and line.done == 1 for line in lines):
