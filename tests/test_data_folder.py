@@ -211,6 +211,14 @@ def test_a_part_that_is_a_link_out_is_not_followed(tmp_path: Path, part: str) ->
         assert dataset.unreadable == ("val is a link that leads out of the folder",)
 
 
+def test_other_files_next_to_the_images_do_no_harm(tmp_path: Path) -> None:
+    kinds = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    others = {"more.npz": b"x", "study.json": b"{}"} | {f"{kind}-ubyte": b"x" for kind in kinds}
+    assert len(load_dataset(put(tmp_path / "classes", {"a/0.png": GREY, "b/0.png": GREY} | others)).train) == 2
+    table = {"labels.csv": b"file,label\n0.png,a\n1.png,b\n", "0.png": GREY, "1.png": GREY, "more.npz": b"x"}
+    assert len(load_dataset(put(tmp_path / "table", table)).train) == 2
+
+
 def test_a_folder_that_is_no_part_is_reported(tmp_path: Path) -> None:
     files = {f"{part}/{name}/{i}.png": GREY for part in ("train", "unseen") for name in "ab" for i in "01"}
     lines: list[str] = []

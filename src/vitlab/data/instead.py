@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vitlab.data.cards import CATALOGUE
 from vitlab.data.images import SUFFIXES
-from vitlab.data.layout import has_classes
-from vitlab.data.paths import is_run
+from vitlab.data.layout import TABLES, has_classes
+from vitlab.data.paths import contents, is_run
 from vitlab.errors import DataError
 from vitlab.text import listed, quoted
 
@@ -25,23 +25,27 @@ def refuse_others(name: str, path: str) -> None:
     """DataError if the user's ``name``, which means ``path``, is that of a known thing that is no data set."""
     if is_address(name):
         raise DataError(f"{name} is a web address, which vitlab does not read; download the file first and name that")
-    if os.path.isfile(os.path.join(path, "study.json")):
-        raise DataError(f"{name} is a study, not data; `vitlab look {quoted(name)}` shows it")
-    if not os.path.isdir(path):
+    if not os.path.isdir(path) or has_classes(Path(path)):
         return
-    if is_run(Path(path)) and not has_classes(Path(path)):
+    if os.path.isfile(os.path.join(path, "study.json")):
+        raise DataError(f"{name} is a study, not data; `vitlab look {quoted(name)}` reports on it")
+    if is_run(Path(path)):
         raise DataError(f"{name} is a run, not data; --init-from {quoted(name)} starts from its weights")
-    if advice := of_catalogue(path) or of_arrays(name, path):
+    entries = contents(Path(path), Path(path))
+    if any(one.kind == "folder" or one.name.lower().endswith(TABLES) for one in entries):
+        return
+    files = [one.name for one in entries if one.kind == "file"]
+    if advice := of_catalogue(path, files) or of_arrays(name, files):
         raise DataError(f"{name} {advice}")
 
 
-def of_catalogue(folder: str) -> str:
-    """What to do with a folder that holds the files of a data set of the catalogue; empty for others."""
-    there = {name.removesuffix(".gz") for name in os.listdir(folder)} if os.access(folder, os.R_OK) else set()
+def of_catalogue(folder: str, files: list[str]) -> str:
+    """What to do with a folder whose ``files`` are those of a data set of the catalogue; empty for others."""
+    there = {name.removesuffix(".gz") for name in files}
     held = [
         card.name
         for card in CATALOGUE.values()
-        if card.files and card.layout != "sklearn" and {file.name.removesuffix(".gz") for file in card.files} <= there
+        if card.layout != "sklearn" and {file.name.removesuffix(".gz") for file in card.files} <= there
     ]
     names = [name for name in held if name == Path(folder).resolve().name] or held
     if not names:
@@ -50,15 +54,11 @@ def of_catalogue(folder: str) -> str:
     return f"holds the files of {listed(names, 'or')}; set VITLAB_DATA={quoted(folder)} and use {use}"
 
 
-def of_arrays(name: str, folder: str) -> str:
-    """What to do with a folder that holds .npz files and no folders; empty for others."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    arrays = [entry.name for entry in found if entry.name.endswith(".npz") and entry.is_file()]
-    if not arrays or any(entry.is_dir() and not entry.name.startswith(".") for entry in found):
-        return ""
-    use = listed([f"--data {quoted(os.path.join(name, one))}" for one in arrays[:3]], "or")
-    return f"is a folder with {listed(arrays[:3])} in it; name the file: {use}"
+def of_arrays(name: str, files: list[str]) -> str:
+    """What to do with a folder that holds .npz ``files``; empty for others."""
+    arrays = [file for file in files if file.endswith(".npz")][:3]
+    use = listed([f"--data {quoted(os.path.join(name, file))}" for file in arrays], "or")
+    return f"is a folder with {listed(arrays)} in it; name the file: {use}" if arrays else ""
 
 
 def of_a_file(name: str) -> str:
