@@ -17,7 +17,7 @@ from benchmarks.drawn_digits import PENS, draw
 from docs import make_zoo
 from tests.command import vitlab as command
 from vitlab.cli import serve
-from vitlab.errors import RunError
+from vitlab.errors import DataError, RunError
 from vitlab.runs import zoo
 from vitlab.runs.check import check_run
 from vitlab.training.evaluate import wilson_interval
@@ -72,7 +72,7 @@ def test_a_network_is_whole_small_and_says_nothing_about_where_it_was_made(name:
 def test_a_network_is_as_accurate_as_it_claims(name: str) -> None:
     try:
         test = vitlab.load_dataset(place_of(DATA_SETS[name])).test
-    except vitlab.DataError as error:
+    except DataError as error:
         pytest.skip(str(error))
     assert test is not None
     answers = vitlab.load(name).predict(test.images[:SOME])
