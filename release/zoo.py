@@ -43,9 +43,11 @@ def main() -> None:
         raise SystemExit(f"zoo: there is no recipe for {', '.join(sorted(unknown))}")
     if (git_commit() or "+").endswith("+"):
         raise SystemExit("zoo: commit your changes first; the networks name the commit that made them")
-    for name in arguments.names or RECIPES:
-        with tempfile.TemporaryDirectory(prefix="vitlab-zoo-") as place:
-            publish(train(name, Path(place), arguments.cifar10), name)
+    with tempfile.TemporaryDirectory(prefix="vitlab-zoo-") as place:
+        # All of them before the first is published: that changes the checkout, which the next would note.
+        made = {name: train(name, Path(place), arguments.cifar10) for name in arguments.names or RECIPES}
+        for name, run in made.items():
+            publish(run, name)
     make_zoo.write()
 
 
