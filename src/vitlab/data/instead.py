@@ -1,4 +1,4 @@
-"""What people name as data and what is none: a run, a web address, a film; and what to name instead."""
+"""What people pass as data although it is not: a run, a web address, a film; and what to pass instead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_address(place: str) -> bool:
 
 
 def refuse_others(name: str, path: str) -> None:
-    """DataError if the user's ``name``, which means ``path``, is that of a known thing that is no data set."""
+    """DataError if the user's ``name``, which means ``path``, is something that vitlab knows, but no data set."""
     if is_address(name):
         raise DataError(f"{name} is a web address, which vitlab does not read; download the file first and name that")
     if not os.path.isdir(path) or has_classes(Path(path)):
