@@ -249,6 +249,7 @@ def test_auto_in_a_comparison_of_presets_is_refused() -> None:
         vitlab.compare("fast", "small", data="digits", image_size="auto", progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:it did not learn")  # noise, for one epoch
 def test_a_classifier_fits_its_images() -> None:
     images, labels = colours(11, 32, 32), np.arange(11) % 2
     classifier = vitlab.ViTClassifier(epochs=1, depth=1, embed_dim=8, num_heads=1, batch_size=5, random_state=0)
