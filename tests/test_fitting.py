@@ -113,6 +113,12 @@ def test_few_images_get_smaller_batches_then_more_epochs(images: int | None, bat
         assert fitted(preset_config(name), {}, Shape(28, 28, 1, images=images))[0] == preset_config(name)
 
 
+def test_many_images_are_not_few_because_you_train_for_a_short_time() -> None:
+    config, line = fitted(None, {"epochs": 0.5}, Shape(32, 32, 3, images=50_000))
+    assert config == preset_config("colour").with_knobs(epochs=0.5)
+    assert "few" not in line
+
+
 def test_few_images_change_no_knob_that_you_set() -> None:
     few = Shape(28, 28, 1, images=300)
     config, line = fitted(None, {"epochs": 3.0}, few)

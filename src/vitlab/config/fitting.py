@@ -105,7 +105,7 @@ def fitted(base: RunConfig | None, knobs: Mapping[str, Any], shape: Shape | None
     if not shape.is_like_mnist:
         chosen |= sizes(base, rest.get("image_size", input_side(shape)))
     config = base.with_knobs(**(chosen | rest))
-    longer = more_steps(config, shape.images, rest)
+    longer = more_steps(base, shape.images, rest)
     config = config.with_knobs(**longer)
     word, option = ("mirrored", "--no-flip") if config.augment.flip else ("not mirrored", "--flip")
     flips = f"training images are {word}{f' ({option})' if shape.may_flip else ''}"
@@ -132,22 +132,22 @@ def sizes(base: RunConfig, side: int) -> dict[str, Any]:
     }
 
 
-def more_steps(config: RunConfig, images: int | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs that make LEAST_STEPS steps of so few ``images``: smaller batches, and if these do not suffice, more
-    epochs. Those that are ``given`` stay. None if there are enough images, or if nobody knows how many."""
+def more_steps(preset: RunConfig, images: int | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs, but none that is ``given``, with which so few ``images`` make LEAST_STEPS steps: smaller batches than
+    the preset's, and if these do not suffice, more epochs. None if there are enough images, or if nobody knows how
+    many."""
     if images is None:
         return {}
-    shown = max(1, round(images * (1 - config.data.val_fraction)))  # in an epoch
-    batch, epochs, warmup = config.train.batch_size, config.train.epochs, config.optim.warmup_epochs
+    shown = max(1, round(images * (1 - given.get("val_fraction", preset.data.val_fraction))))  # in an epoch
+    epochs, batch = preset.train.epochs, given.get("batch_size", preset.train.batch_size)
     while "batch_size" not in given and batch > FEW_BATCH and epochs * math.ceil(shown / batch) < LEAST_STEPS:
         batch = max(FEW_BATCH, batch // 2)
+    epochs = max(epochs, float(min(MOST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(shown / batch)))))
+    made = {"batch_size": batch, "epochs": epochs}
     if "epochs" not in given:
-        wanted = math.ceil(LEAST_STEPS / math.ceil(shown / batch))
-        epochs = max(epochs, float(min(MOST_EPOCHS, wanted)))
-    if "warmup_epochs" not in given:
-        warmup = round(warmup * epochs / config.train.epochs, 2)
-    made = {"batch_size": batch, "epochs": epochs, "warmup_epochs": warmup}
-    return {name: value for name, value in made.items() if value != config.values()[name]}
+        made["warmup_epochs"] = round(preset.optim.warmup_epochs * epochs / preset.train.epochs, 2)
+    usual = preset.values()
+    return {name: value for name, value in made.items() if name not in given and value != usual[name]}
 
 
 def learned(config: RunConfig, chosen: Mapping[str, Any]) -> str:
