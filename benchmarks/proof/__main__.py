@@ -30,7 +30,7 @@ ATTACKS = {
     "crash": 3,
     "disk": 3,
     "order": 1,
-    "flips": 12,
+    "flips": 18,
     "kills": 2,
     "study": 5,
     "signals": 2,
