@@ -7,6 +7,9 @@ RUN is a finished run on MNIST. A hand is a slant, a turn, proportions, a thickn
 anew for each seed; each digit varies around them. Its 500 training digits are made of images that RUN has not been
 trained on (its validation images), its test digits of MNIST's test images. Every training sees the same number of
 images: about as many as `small` trains on in 6 seconds on two quiet cores.
+
+--choose is for choosing --share and --scale: other hands, and the rest of RUN's validation images instead of the test
+images.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from vitlab.runs.start import initial_config
 
 PER_CLASS = 50
 TEST = 2000
+OTHER_HANDS = 1000  # the first seed of the hands that choose the settings
 BUDGET = 40_000  # training images, with repetitions
 
 
@@ -64,11 +68,11 @@ def hand(split: Split, seed: int, part: str) -> Split:
     return Split(pixels, split.labels)
 
 
-def first_of_each(split: Split, seed: int) -> Split:
-    """PER_CLASS images of each class, drawn by the seed."""
+def first_of_each(split: Split, seed: int) -> tuple[Split, Split]:
+    """PER_CLASS images of each class, drawn by the seed, and all others."""
     order = numpy_generator(seed, "own digits").permutation(len(split))
-    chosen = [order[split.labels[order] == label][:PER_CLASS] for label in range(10)]
-    return split.take(np.concatenate(chosen))
+    chosen = np.concatenate([order[split.labels[order] == label][:PER_CLASS] for label in range(10)])
+    return split.take(chosen), split.take(np.setdiff1d(order, chosen))
 
 
 def accuracy(run: Path, split: Split) -> float:
@@ -80,37 +84,46 @@ def accuracy(run: Path, split: Split) -> float:
     return float((answers == torch.from_numpy(split.labels)).double().mean())
 
 
-def measure_seed(run: str, seed: int, share: float, scale: float, budget: int) -> dict[str, Any]:
+def measure_seed(run: str, seed: int, share: float, scale: float, budget: int, choose: bool) -> dict[str, Any]:
     """Accuracy after training from scratch, from the weights, and from the weights with rehearsal."""
     whole = load_dataset("mnist")
-    unseen = cut(whole, RunFolder(run).config()).val
+    divided = cut(whole, RunFolder(run).config())
+    unseen = divided.val
     assert unseen is not None, "RUN needs validation images, which it has not been trained on"
     assert whole.test is not None
-    train = hand(first_of_each(unseen, seed), seed, "train")
-    test = hand(whole.test.take(range(TEST)), seed, "test")
+    own, rest = first_of_each(unseen, seed)
+    known = rest if choose else whole.test  # images of the hands that RUN knows
+    train, test = hand(own, seed, "train"), hand(known.take(range(TEST)), seed, "test")
     ways: dict[str, dict[str, Any]] = {
         "scratch": {"init_from": None},
         "fine-tuned": {},
         "with rehearsal": {"rehearse": f"mnist:{share}"},
     }
     row: dict[str, Any] = {"seed": seed}
+    names = np.array([str(digit) for digit in range(10)])
+    before = accuracy(Path(run), known)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "own.npz"
-        names = np.array([str(digit) for digit in range(10)])
         np.savez(
             data, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels, classes=names
         )
+        if choose:  # without the images that choose
+            rehearsed = f"{folder}/rehearsed.npz:{share}"
+            np.savez(
+                rehearsed.rpartition(":")[0], x_train=divided.train.images, y_train=divided.train.labels, classes=names
+            )
+            ways["with rehearsal"]["rehearse"] = rehearsed
         for way, knobs in ways.items():
             images = len(train) / (1 - share) if "rehearse" in knobs else len(train)
-            own = {"val_fraction": 0.0, "select": "last", "drawings": "yes", "seed": seed, "data": str(data)}
-            config = initial_config(run, None, own | {"epochs": budget / images, "init_lr_scale": scale})
+            fixed = {"val_fraction": 0.0, "select": "last", "drawings": "yes", "seed": seed, "data": str(data)}
+            config = initial_config(run, None, fixed | {"epochs": budget / images, "init_lr_scale": scale})
             config = config.with_knobs(**knobs)
             result = train_run(config, Path(folder) / way)
             row[way] = {
                 "top1": result.test_top1,
                 "before": result.start_top1,
-                "mnist": accuracy(Path(folder) / way, whole.test),
-                "mnist_before": result.rehearsal_start_top1,
+                "mnist": accuracy(Path(folder) / way, known),
+                "mnist_before": before,
                 "steps": result.steps,
                 "seconds": result.train_seconds,
             }
@@ -121,9 +134,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All seeds."""
     machine = choose_machine(MachineConfig(threads=arguments.threads))
     budget = 2_000 if arguments.quick else BUDGET
-    settings = {"share": arguments.share, "init_lr_scale": arguments.scale, "budget": budget}
+    settings: dict[str, Any] = {"share": arguments.share, "init_lr_scale": arguments.scale, "budget": budget}
+    settings["images"] = "validation" if arguments.choose else "test"
+    first = OTHER_HANDS if arguments.choose else 0
     rows = [
-        measure_seed(arguments.run, seed, arguments.share, arguments.scale, budget) for seed in range(arguments.seeds)
+        measure_seed(arguments.run, seed, arguments.share, arguments.scale, budget, arguments.choose)
+        for seed in range(first, first + arguments.seeds)
     ]
     preset = RunFolder(arguments.run).config().preset
     return {"environment": environment(machine) | origin(), "preset": preset, "settings": settings, "rows": rows}
@@ -156,7 +172,8 @@ def report(measured: dict[str, Any]) -> str:
     head = ["", "own digits, %", "MNIST, %", "steps", "seconds"]
     note = (
         f"`{measured['preset']}`, 500 own digits, {len(rows)} seeds, {settings['budget']:,} training images in each "
-        f"training; init_lr_scale {settings['init_lr_scale']:g}, rehearsal share {settings['share']:g}. {where}."
+        f"training; init_lr_scale {settings['init_lr_scale']:g}, rehearsal share {settings['share']:g}"
+        f"{'; validation images' if settings.get('images') == 'validation' else ''}. {where}."
     )
     return "\n".join([markdown(head, [before, *table]), "", note])
 
@@ -167,6 +184,7 @@ def main() -> int:
     parser.add_argument("run", nargs="?", help="a finished run on MNIST")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, default=0.9, help="of MNIST's images in rehearsal [0.9]")
+    parser.add_argument("--choose", action="store_true", help="other hands, validation images")
     parser.add_argument("--scale", type=float, default=0.3, help="init_lr_scale [0.3]")
     arguments = parser.parse_args()
     return carry_out(arguments, partial(measure, arguments), report)

@@ -258,7 +258,8 @@ def draw_attention(subject: Subject) -> Figure:
     style.show_pixels(axes[0, 0], image)
     axes[0, 0].set_title("the image", fontsize=9)
     axes[1, 0].set_axis_off()
-    axes[1, 0].text(0, 0.5, "framed: the patch\nthat looks\n\nred: where\nit looks", fontsize=9, va="center", color=INK)
+    key = "framed: the patch\nthat looks\n\nwhite: an even share\nred: more, blue: less"
+    axes[1, 0].text(0, 0.5, key, fontsize=9, va="center", color=INK)
     for place, one, name in zip(panels, maps, names, strict=True):
         style.show_pixels(place, tinted(one, squares, len(image), norm, LOOKED))
         style.outline(place, image)

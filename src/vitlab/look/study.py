@@ -114,11 +114,17 @@ def write_tables(chosen: Study, folder: Path, rows: Sequence[Row], runs: Path) -
     files.write_json(folder / "table.json", facts)
     files.write_bytes(folder / "table.md", table.markdown(lines, notes).encode())
     files.write_bytes(folder / "table.csv", table.comma_separated(lines).encode())
-    if any(line.seconds is not None and line.accuracy is not None for line in lines):
-        one = len(groups(lines)) == 1
-        title = f"{chosen.name}: {table.heading(lines)}" if one else f"{chosen.name}: accuracy against time"
-        save(accuracy_against_time(lines, title), folder)
+    draw(chosen.name, lines, folder)
     return Tables(lines, notes, facts)
+
+
+def draw(name: str, lines: Sequence[Line], folder: Path) -> None:
+    """Write picture.png and picture.svg into ``folder``, unless no line has both an accuracy and a time."""
+    if points(lines):
+        title = f"{name}: {table.heading(lines)}" if len(groups(lines)) == 1 else f"{name}: accuracy against time"
+        figure = accuracy_against_time(lines, title)
+        for kind in ("png", "svg"):
+            files.write_bytes(folder / f"picture.{kind}", style.to_bytes(figure, kind))
 
 
 @style.applied
@@ -164,12 +170,6 @@ def plot_group(axes: Axes, lines: Sequence[Line]) -> None:
     axes.set(xlabel="training time in seconds (median)", ylabel=accuracy)
     axes.grid(which="both")
     axes.legend(loc="lower right")
-
-
-def save(figure: Figure, folder: Path) -> None:
-    """Write picture.png and picture.svg into ``folder``."""
-    for kind in ("png", "svg"):
-        files.write_bytes(folder / f"picture.{kind}", style.to_bytes(figure, kind))
 
 
 def name_points(axes: Axes, points: Sequence[Point]) -> None:
