@@ -262,6 +262,14 @@ def test_stages_of_a_start_add_up() -> None:
     text = cold_start.report(measured).splitlines()
     assert text[2].startswith("| `x` | 16.00 (16.00 to 16.00) | 25.00 (25.00 to 25.00) | 49.00 (49.00 to 49.00) |")
     assert text[6] == "| `x` | 1.00 | 3.00 | 5.00 | 7.00 | 9.00 | 11.00 | 13.00 | 15.00 |"
+    ended = {"imports": 1.0, "network": 1.5, "answer": 3.5, "exit": 3.75}
+    commands = {"today": {"train": [2.0] * 3, "predict": [3.0, 5.0, 4.0]}}
+    commands |= {"before": {"train": [7.0] * 3, "predict": [8.0] * 3}}
+    measured |= {"predicting": [ended] * 3, "commands": commands, "before": "abc of a day"}
+    text = cold_start.report(measured).splitlines()
+    assert text[10] == "| `vitlab predict` | 1.00 | 0.50 | 2.00 | 0.25 |"
+    assert text[14] == "| today | 2.00 (2.00 to 2.00) | 4.00 (3.50 to 4.50) |"
+    assert text[15] == "| before (abc of a day) | 7.00 (7.00 to 7.00) | 8.00 (8.00 to 8.00) |"
 
 
 def test_knobs_become_options() -> None:
