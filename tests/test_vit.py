@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -531,3 +533,25 @@ def test_flops_are_those_that_torch_counts(config: ModelConfig) -> None:
         model = build_model(config, 3, 10).eval()
         model(torch.empty(1, 3, config.input_side, config.input_side))
     assert model.describe().flops_per_image == counter.get_total_flops()
+
+
+def test_an_outline_of_any_network_does_not_wait_for_torchs_compiler() -> None:
+    """Its import takes a second or two, and some of torch's functions on the meta device need it. Every network is
+    outlined before its weights are read, so each `predict`, `train` and `look` would wait."""
+    script = """
+import sys
+from dataclasses import replace
+from vitlab import preset_config
+from vitlab.config.presets import PRESETS
+from vitlab.model.outline import outline
+
+small = preset_config("small").model
+changed = [{"init": init} for init in ("keras", "zero", "mimetic")] + [{"pos_embed": "sincos"}, {"pool": "cls"}]
+changed += [{"attn_form": "none"}, {"locality": 1.0, "attn_bias_shared": True}, {"locality": 1.0, "init": "mimetic"}]
+for config in [preset_config(name).model for name in PRESETS] + [replace(small, **one) for one in changed]:
+    outline(config, 3, 7)
+    if "torch._dynamo" in sys.modules:
+        sys.exit(f"{config}")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -14,21 +14,16 @@ from vitlab.model import Network, build_model
 
 
 class _Outline(TorchFunctionMode):
-    """Makes tensors on torch's meta device, where they have a shape only, and fills none of them.
-
-    torch computes some functions there in Python, whose import takes a second: filling in place, `arange` and division,
-    which fixed positions use. None of them matters for shapes.
-    """
+    """Fills no tensor: on torch's meta device a tensor only has a shape, and torch fills it in Python, whose import takes
+    a second or two."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        fills = name.endswith("_") and not name.endswith("__")
-        if args and isinstance(args[0], Tensor) and (fills or name in ("div", "true_divide", "__truediv__")):
-            return args[0]
-        if func is torch.arange:
-            return torch.empty(*args, device="meta")
+        first = args[0] if args else (kwargs or {}).get("tensor")  # `torch.nn.init` passes it by name
+        if isinstance(first, Tensor) and name.endswith("_") and not name.endswith("__"):
+            return first
         return func(*args, **(kwargs or {}))
 
 

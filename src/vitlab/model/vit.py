@@ -46,9 +46,12 @@ class ViT(nn.Module):
         if config.pos_embed == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(self.num_tokens, dim))
         elif config.pos_embed == "sincos":
-            waves = sincos_positions(config.grid, dim)
-            nothing = torch.zeros(self.num_tokens - num_patches, dim)  # the class token has no place
-            self.register_buffer("pos_embed", torch.cat([nothing, waves]), persistent=False)
+            if has_only_shapes():
+                positions = torch.empty(self.num_tokens, dim)
+            else:
+                nothing = torch.zeros(self.num_tokens - num_patches, dim)  # the class token has no place
+                positions = torch.cat([nothing, sincos_positions(config.grid, dim)])
+            self.register_buffer("pos_embed", positions, persistent=False)
         rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, self.num_tokens, rate) for rate in rates)
         self.norm = make_norm(config)
@@ -195,11 +198,19 @@ def sincos_positions(grid: int, dim: int) -> Tensor:
     return torch.cat([rows, columns], dim=1)
 
 
+def has_only_shapes() -> bool:
+    """Whether tensors are now made on torch's meta device, for an outline. torch computes much there in Python, whose
+    import takes a second or two."""
+    return torch.empty(0).is_meta
+
+
 # --- How weights start; draws from torch's global generator, which the caller seeds
 
 
 def initialize(model: ViT, config: ModelConfig) -> None:
     """Fill all parameters of a ViT as ``config.init`` says; biases start at 0, norms at the identity."""
+    if has_only_shapes():
+        return
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
