@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.browser import find_chromium, running, serve_folder, watched
 from vitlab.export.web import export_web
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 DIGIT = "4"
-SCREENS = {"desktop": dict(width=1280, height=800), "phone": dict(width=390, height=844)}
+SCREENS: dict[str, dict[str, Any]] = {
+    "desktop": dict(viewport=dict(width=1280, height=800)),
+    "phone": dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True),
+}
 SETTLED = "body.settled"
 
 
 def photograph(browser: Browser, base: str, out: Path, screen: str) -> None:
     """Walk through the whole story and take a picture of each step, before and after what there is to try."""
-    options = dict(viewport=SCREENS[screen], reduced_motion="reduce")
-    with watched(browser, base, newcomer=True, **options) as (page, complaints):
+    with watched(browser, base, newcomer=True, reduced_motion="reduce", **SCREENS[screen]) as (page, complaints):
         page.goto(f"{base}/index.html")
         page.wait_for_selector(SETTLED)
         page.keyboard.press(DIGIT)

@@ -263,6 +263,12 @@ def check_opened(opened: dict[str, Any], by_hand: ByHand, place: tuple[int, int,
         close(opened["attention"][what], by_hand.seen[block, f"attention_{what}"][token])
     for what in ("q", "k", "v", "scores", "weights", "carried"):
         close(opened["attention"][what], by_hand.seen[block, f"{what}{head}"][token])
+    for what in ("keys", "values"):
+        close(opened["attention"][what], by_hand.seen[block, f"{what[0]}{head}"])
+    if by_hand.config.attn_bias:
+        close(opened["attention"]["bias"], by_hand.w[f"blocks.{block}.attn.bias"][head][token])
+    else:
+        assert opened["attention"]["bias"] is None
 
 
 def check_maps(attention: list[list[float]], by_hand: ByHand) -> None:
@@ -313,3 +319,56 @@ def test_a_cnn_has_nothing_of_this(page: Page, models: dict[str, tuple[Classifie
     assert result["cuts"] == []
     assert result["causes"]["effects"] == []
     assert result["readings"][0]["opened"] is None
+
+
+SUMS = """async ([model, index, [patch, block, head], first]) => {
+    const { load, read } = await import("/client.js");
+    const { matchOf, partOf, ends, shareOf } = await import("/panels/sums.js");
+    const { side, channels, images } = (await load(model)).examples;
+    const drawing = { width: side, height: side, channels, pixels: images[index] };
+    const ask = (cuts) =>
+        read(model, { drawing, center: false, hidden: [], cuts, disturb: {}, want: { open: { patch, block, head } } });
+    const { opened: { attention }, logits } = await ask([]);
+    const list = (value) => ArrayBuffer.isView(value) ? Array.from(value) : value;
+    const plain = (one) => Object.fromEntries(Object.entries(one).map(([name, value]) => [name, list(value)]));
+    const even = await ask([`m${block + 1}`]);
+    return {
+        ends: ends(attention, first), even: matchOf(even.opened.attention, 0),
+        matches: Array.from(attention.weights, (_, token) => plain(matchOf(attention, token))),
+        parts: Array.from(attention.weights, (_, token) => list(partOf(attention, token))),
+        shares: Array.from(logits, (_, i) => shareOf(logits, i).share),
+    };
+}"""
+
+
+@pytest.mark.parametrize("name", ["learned", "merged", "colour"])
+@torch.inference_mode()
+def test_the_sums_that_the_story_shows(name: str, page: Page, models: dict[str, tuple[Classifier, Split]]) -> None:
+    """One query with every key, what is taken of every value, and how scores become shares."""
+    classifier, images = models[name]
+    model, (patch, block, head) = classifier.model, NETWORKS[name][4]
+    assert isinstance(model, ViT)
+    by_hand = ByHand(model)
+    logits = by_hand.logits(classifier.preprocess(torch.from_numpy(images.images[1:2]))[0])
+    first = int(model.config.pool == "cls")
+    token = patch + first
+    got = page.evaluate(SUMS, [name, 1, [patch, block, head], first])
+    q, k, v, scores, weights = (by_hand.seen[block, f"{what}{head}"] for what in ("q", "k", "v", "scores", "weights"))
+    assert [one["token"] for one in got["matches"]] == list(range(len(k)))
+    close([one["key"] for one in got["matches"]], k)
+    close([one["products"] for one in got["matches"]], q[token] * k)
+    close([one["sum"] for one in got["matches"]], k @ q[token])
+    close([one["score"] for one in got["matches"]], scores[token])
+    close([one["power"] for one in got["matches"]], scores[token].exp())
+    close([one["total"] for one in got["matches"]], scores[token].exp().sum().expand(len(k)))
+    close([one["share"] for one in got["matches"]], weights[token])
+    biases = [one["bias"] for one in got["matches"]]
+    if model.config.attn_bias:
+        close(biases, model.get_parameter(f"blocks.{block}.attn.bias")[head][token])
+    else:
+        assert set(biases) == {None}
+    close(got["parts"], weights[token][:, None] * v)
+    among = weights[token][first:]
+    assert got["ends"] == [first + int(among.argmax()), first + int(among.argmin())]
+    close(got["shares"], logits.softmax(0))
+    assert got["even"] is None, "where shares do not come from scores, no sum is shown"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ from tests.reader import site as site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+STEPS, NEEDED, SIZES = 13, 11, 12  # of a network with attention: all, what it needed, how many patches
 
 
 @pytest.fixture
@@ -63,21 +67,21 @@ def test_the_keyboard_alone_walks_it_with_one_panel_in_the_light(page: Page, bas
     page.focus("#story-open")
     page.keyboard.press("Enter")
     seen: list[str] = []
-    for place in range(1, 11):
-        assert page.inner_text("#story-place") == f"{place} of 10"
+    for place in range(1, STEPS + 1):
+        assert page.inner_text("#story-place") == f"{place} of {STEPS}"
         assert page.locator(".lit").count() == 1
         box = page.locator(".lit").bounding_box()
         assert box is not None
         assert 0 <= box["y"] < 500, "it was scrolled into view"
         assert "undefined" not in page.inner_text("#story")
         seen.append(page.inner_text("#story-title"))
-        if place < 10:
+        if place < STEPS:
             page.keyboard.press("ArrowRight")
-    assert len(set(seen)) == 10
+    assert len(set(seen)) == STEPS
     page.keyboard.press("ArrowRight")
-    assert page.inner_text("#story-place") == "10 of 10"
+    assert page.inner_text("#story-place") == f"{STEPS} of {STEPS}"
     page.keyboard.press("ArrowLeft")
-    assert page.inner_text("#story-place") == "9 of 10"
+    assert page.inner_text("#story-place") == f"{STEPS - 1} of {STEPS}"
     page.keyboard.press("Escape")
     assert page.is_hidden("#story")
     assert page.evaluate("document.activeElement.id") == "story-open"
@@ -95,7 +99,7 @@ def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Pa
     settle(page, "settled")
     said = bars(page)
     page.click("#story-open")
-    for _ in range(8):
+    for _ in range(NEEDED - 1):
         page.click("#story-next")
     asked = page.inner_text("#story-act")
     assert re.fullmatch(r"Hide these \d+ patches", asked)
@@ -103,9 +107,9 @@ def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Pa
     page.wait_for_selector(".patch.gone", state="attached")
     settle(page)
     assert page.locator(".patch.gone").count() == int(asked.split()[2])
-    assert re.match("It still reads|Now it reads", page.inner_text("#story-ask"))
+    assert re.match("It still reads|Now it reads|Not sure any more|Still not sure", page.inner_text("#story-ask"))
     assert bars(page) != said
-    assert "Before: " in page.inner_text("#story-reads")
+    assert page.inner_text("#story-reads") == "", "the sentence above has said it"
     assert strokes(page) == 1
     assert "hide=" in page.url
     page.click("#story-next")
@@ -113,7 +117,7 @@ def test_what_was_tried_is_taken_back_and_the_address_keeps_the_drawing(page: Pa
     assert bars(page) == said, "taken back"
     page.mouse.move(*middle(page, "#story"))
     page.mouse.wheel(0, -100)
-    page.wait_for_selector("#story-place:text('9 of 10')")
+    page.wait_for_selector(f"#story-place:text('{NEEDED} of {STEPS}')")
     assert page.inner_text("#story-act") == asked
     page.click("#story-close")
     assert strokes(page) == 1
@@ -139,27 +143,77 @@ def test_a_step_shows_what_it_speaks_of_and_takes_it_back(page: Page, base: str)
     assert 0 <= box["y"] < 500, "it was scrolled into view when it had been read"
     page.click("#story-next")
     page.wait_for_selector(f"#attention-whose:text('from patch {opened}')")
-    page.wait_for_selector(f"#story-say:has-text('the query of patch {opened} ')")
+    page.wait_for_selector(f"#story-sums span:text-is('query of patch {opened}')")
     other = page.inner_text("#story-act").split()[-1]
     page.evaluate("document.querySelectorAll('.opened-step')[3].open = true")
     page.click("#story-act")
-    page.wait_for_selector(f"#story-say:has-text('the query of patch {other} ')")
-    page.wait_for_selector(f"#story-ask:has-text('Patch {other} takes most from ')")
+    page.wait_for_selector(f"#story-sums span:text-is('query of patch {other}')")
+    page.wait_for_selector(f"#story-ask:has-text('patch {other} takes most from ')")
     most, share = page.inner_text(".taken li >> nth=0").split(": ")
     said = page.inner_text("#story-ask").replace("\xa0", " ")
     most = "itself" if most == f"patch {other}" else most
     assert f"from {most} ({share.split(' → ')[1]})" in said
+    sums = page.locator("#story-sums .sum >> nth=0").locator("li").all_inner_texts()
+    score, taken = share.split(" → ")
+    assert sums[0].endswith(f"= {score}")
+    assert sums[1].replace("\xa0", " ").endswith(f": {taken}")
     page.keyboard.press("Escape")
     settle(page)
     assert page.input_value("#inside-patch") == ""
 
 
-def test_the_last_step_shows_the_image_in_patches_of_several_sizes(page: Page, base: str) -> None:
+def number(text: str) -> float:
+    """As the page writes it, with its minus sign, or times a power of 10."""
+    plain = unicodedata.normalize("NFKC", text).replace("\u2212", "-").replace(" \u00d7 10", "e")
+    return float(plain.replace(",", "").strip(" %"))
+
+
+def test_the_sums_on_the_card_come_out_and_the_mlp_is_opened(page: Page, base: str) -> None:
+    visit(page, base)
+    page.keyboard.press("7")
+    settle(page, "settled")
+    page.click("#story-open")
+    for _ in range(5):
+        page.click("#story-next")
+    page.wait_for_selector("#story-sums .sum")
+    for column in page.locator("#story-sums .sum").all():
+        first, second = (text.replace("\xa0", " ") for text in column.locator("li").all_inner_texts())
+        found = re.fullmatch(r"(?:Most|Least): sum (\S+) / √(\d+) = (\S+)", first)
+        assert found, first
+        sum_, width, score = map(number, found.groups())
+        assert width == 11
+        assert abs(sum_ / width**0.5 - score) < 0.01
+        found = re.fullmatch(r"2\.718\^(\S+) = (.+), of (.+) in all: (.+ %)", second)
+        assert found, second
+        power, total, share = (number(found[i]) for i in (2, 3, 4))
+        assert number(found[1]) == score
+        assert abs(math.log(power) - score) < 0.05
+        assert abs(100 * power / total - share) < 0.2
+    page.click("#story-next")
+    page.wait_for_selector("#story-sums .bar-row:nth-child(3)")
+    page.click("#story-next")
+    page.wait_for_selector(".opened-step.lit[open] .title:text('The MLP')")
+    page.click("#story-next")
+    page.wait_for_selector("#lens-card.lit")
+    assert page.locator(".opened-step[open]").count() == 2, "closed again"
+    page.click("#story-next")
+    rows = [[cell.replace("\xa0", " ") for cell in row] for row in page.evaluate(TABLE)]
+    values = dict(text.split("\n") for text in bars(page))
+    for name, score, power, share in rows[1:4]:
+        assert share == values[name]
+        assert abs(math.exp(number(score)) / number(power) - 1) < 0.05
+        assert abs(number(power) / number(rows[4][2]) * 100 - number(share)) < 0.2
+
+
+TABLE = "[...document.querySelectorAll('#story-table tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+
+
+def test_a_step_shows_the_image_in_patches_of_several_sizes(page: Page, base: str) -> None:
     visit(page, base, "model=finer")
     page.keyboard.press("7")
     settle(page, "settled")
     page.click("#story-open")
-    for _ in range(9):
+    for _ in range(SIZES - 1):
         assert page.is_hidden("#story-grids")
         page.click("#story-next")
     said = [text.split("\n") for text in page.locator("#story-grids li").all_inner_texts()]
@@ -206,21 +260,21 @@ def test_on_a_phone_the_panel_of_each_step_is_in_sight_above_the_card(page: Page
     page.keyboard.press("7")
     settle(page, "settled")
     page.click("#story-open")
-    for place in range(1, 11):
+    for place in range(1, STEPS + 1):
         settle(page, "settled")
         panel, card = (page.locator(name).bounding_box() for name in (".lit", "#story"))
         assert panel is not None
         assert card is not None
         assert panel["y"] >= 0, place
         assert panel["y"] + min(panel["height"], card["y"] - 16) <= card["y"], place
-        if place == 9:
+        if place == NEEDED:
             for key in ("#looked-key", "#needed-key"):
                 box = page.locator(key).bounding_box()
                 assert box is not None
                 assert box["y"] + box["height"] <= card["y"], "the scale can be read"
             assert page.locator("#needed-key .means span").all_inner_texts() == ["rises", "no change", "falls"]
             assert page.locator("#looked-key .means span").all_inner_texts() == ["less", "even share", "more"]
-        if place < 10:
+        if place < STEPS:
             page.click("#story-next")
 
 
@@ -230,7 +284,7 @@ def middle(page: Page, selector: str) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-@pytest.mark.parametrize(("network", "steps"), [("cnn", 6), ("alone", 10), ("colour", 10), ("mixer", 10)])
+@pytest.mark.parametrize(("network", "steps"), [("cnn", 7), ("alone", 12), ("colour", 13), ("mixer", 12)])
 def test_every_network_has_its_own_story(page: Page, base: str, network: str, steps: int) -> None:
     visit(page, base, f"model={network}")
     page.click("#story-open")
@@ -238,7 +292,7 @@ def test_every_network_has_its_own_story(page: Page, base: str, network: str, st
     for place in range(1, steps + 1):
         assert page.inner_text("#story-place") == f"{place} of {steps}"
         told.append(page.inner_text("#story"))
-        assert page.locator("#story-way [aria-current=step]").count() == (place < steps), "where on the way"
+        assert page.locator("#story-way [aria-current=step]").count() == (place < steps - 1), "where on the way"
         page.click("#story-next")
     whole = " ".join(told)
     assert page.is_hidden("#story")

@@ -46,6 +46,8 @@ const SIGNED = [
 ];
 
 export const EVEN_SHARES = 8; // where the attention scale ends
+export const BELOW = SIGNED[2]; // for bars, which have no scale
+export const ABOVE = SIGNED[8];
 export const ATTENTION_LINE = LOOKED[3][1]; // for lines, which have no scale: much attention
 
 const looked = LOOKED.map(([place, hex]) => ({ place, colour: fromHex(hex) }));

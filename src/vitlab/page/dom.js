@@ -157,6 +157,9 @@ export function css(name) {
 /** For when the colour scheme changes. */
 export const forgetColours = () => colours.clear();
 
+/** Whether there is only a finger to point with. */
+export const byTouch = () => window.matchMedia("(hover: none)").matches;
+
 export const calmMotion = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /**

@@ -11,6 +11,26 @@ import { argmax } from "./net/numbers.js";
 export const withInk = (image, squares) =>
   sums(image, squares, 1).flatMap(({ most }, patch) => (most > 0.1 ? [patch] : []));
 
+/**
+ * The patches that see no such pixel, not even in the `overlap` pixels around them.
+ * @param {Float32Array} image @param {Squares} squares @param {number} overlap
+ */
+export function withoutInk(image, { grid, side, margin, size }, overlap) {
+  const empty = new Set(Array.from({ length: grid ** 2 }, (_, patch) => patch));
+  /** @param {number} at  a row or column @returns {number[]} the rows or columns of patches that see it */
+  const seen = (at) =>
+    Array.from({ length: grid }, (_, i) => i).filter((i) => {
+      const from = margin + i * side - overlap;
+      return at >= from && at < from + side + 2 * overlap;
+    });
+  image.forEach((value, pixel) => {
+    if (value <= 0.1) return;
+    const columns = seen(pixel % size);
+    for (const row of seen(Math.floor(pixel / size))) for (const column of columns) empty.delete(row * grid + column);
+  });
+  return [...empty];
+}
+
 /** @param {Float32Array} image @param {Squares} squares @param {number} channels */
 export const brightest = (image, squares, channels) => argmax(sums(image, squares, channels).map(({ sum }) => sum));
 

@@ -35,6 +35,7 @@ import { decodeStrokes, encodeStrokes } from "./strokes.js";
  * @property {number} threshold
  * @property {Drawing} drawing
  * @property {boolean} demo
+ * @property {boolean} arcs  whether the tokens show what they take from each other
  * @property {boolean} map  whether the map of images is open
  * @property {number | null} epoch  of the network's training, if it is shown as it was then
  *
@@ -73,6 +74,7 @@ export const INITIAL = {
   threshold: 0.5,
   drawing: { kind: "strokes", strokes: [] },
   demo: false,
+  arcs: true,
   map: false,
   epoch: null,
 };

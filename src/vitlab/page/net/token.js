@@ -12,10 +12,11 @@ import { dots, linear, matrix } from "./tensor.js";
 /**
  * Attention of one head, seen from the token. normed [D]: the token as attention reads it. q, k, v [d]: its query, key
  * and value; for attn_form "merged" k and v are the normalised token. scores [N]: what softmax receives, weights [N]:
- * what it gives. carried [d]: the weighted sum of all values. added [D]: what all heads together add; after [D]: the
- * token then.
+ * what it gives. keys, values [N d]: those of all tokens; bias [N]: what is added for each pair, null if nothing is.
+ * carried [d]: the weighted sum of all values. added [D]: what all heads together add; after [D]: the token then.
  * @typedef {{ normed: Float32Array, q: Float32Array, k: Float32Array, v: Float32Array, scores: Float32Array,
- *   weights: Float32Array, carried: Float32Array, added: Float32Array, after: Float32Array }} OpenedAttention
+ *   weights: Float32Array, keys: Float32Array, values: Float32Array, bias: Float32Array | null,
+ *   carried: Float32Array, added: Float32Array, after: Float32Array }} OpenedAttention
  *
  * Mixing in an MLP-Mixer, seen from the token: normed, added, after as above, [D].
  * @typedef {{ normed: Float32Array, added: Float32Array, after: Float32Array }} OpenedMixing
@@ -105,6 +106,9 @@ function readAttention(x, attention, weights, space, tokens, dim, token, head) {
     v: rowOf(v, token, width),
     scores: bias === null ? scores : scores.map((score, i) => score + bias[pair + i]),
     weights: weights.slice(pair, pair + tokens),
+    keys: allOf(k, tokens, width),
+    values: allOf(v, tokens, width),
+    bias: bias?.slice(pair, pair + tokens) ?? null,
     carried: rowOf(matrix(space.carried, heads * width, head * width), token, width),
     added: row(space.out, token, dim),
     after: row(x, token, dim),
@@ -120,3 +124,10 @@ const row = (data, index, width) => data.slice(index * width, (index + 1) * widt
 /** @param {Rows} rows @param {number} index @param {number} width */
 const rowOf = ({ data, start, stride }, index, width) =>
   data.slice(start + index * stride, start + index * stride + width);
+
+/** @param {Rows} rows @param {number} count @param {number} width */
+function allOf(rows, count, width) {
+  const all = new Float32Array(count * width);
+  for (let i = 0; i < count; i++) all.set(rowOf(rows, i, width), i * width);
+  return all;
+}

@@ -63,15 +63,14 @@ function verdict(model, reading, state, empty) {
   const { classes } = model.config;
   const best = argmax(probabilities);
   const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
-  if (reading.unlike) {
-    const words = `${percent(probabilities[best])}, but unlike anything it was trained on`;
-    return { answer: classes[best], sure: words, unsure: true, unlike: true };
+  if (probabilities[best] < state.threshold) {
+    const [one, other] = [best, next].map((index) => `${classes[index]} ${percent(probabilities[index], 0)}`);
+    const odd = reading.unlike ? ", and unlike anything it was trained on" : "";
+    return { answer: "not sure", sure: `${one} or ${other}${odd}`, unsure: true };
   }
-  if (probabilities[best] >= state.threshold) {
-    return { answer: classes[best], sure: percent(probabilities[best]), unsure: false };
-  }
-  const [one, other] = [best, next].map((index) => `${classes[index]} ${percent(probabilities[index], 0)}`);
-  return { answer: "not sure", sure: `${one} or ${other}`, unsure: true };
+  if (!reading.unlike) return { answer: classes[best], sure: percent(probabilities[best]), unsure: false };
+  const words = `${percent(probabilities[best])}, but unlike anything it was trained on`;
+  return { answer: classes[best], sure: words, unsure: true, unlike: true };
 }
 
 /**

@@ -3,7 +3,7 @@
 
 import { attentionFrom, spread } from "../attend.js";
 import { attentionColour, EVEN_SHARES } from "../colour.js";
-import { byId, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
+import { byId, byTouch, childrenOf, el, keep, part, setAttribute, setText } from "../dom.js";
 import { scaleKey } from "./key.js";
 import { listenToMap, paintMap } from "./maps.js";
 
@@ -26,11 +26,11 @@ const NO_ATTENTION =
 const MIXES =
   "An MLP-Mixer has no attention: in each block, dense layers mix all tokens with learned weights for each place, the " +
   "same for every drawing. So there are no shares to show here. Open a patch to see what it takes in.";
-const LEGEND = "b.h ≈ n: block b, head h, spread as if evenly over n patches";
+const LEGEND = "b.h ≈ n: block b, head h, as spread out as an even look at n patches";
 const NOTHING = "Nothing is drawn, so there is nothing to look at.";
 const EXPLAINED =
-  "In each block, every token takes something from the others; each head decides in its own way from which. " +
-  "Orange to red: more than an even share; blue: less. “Over ≈ n”: spread as widely as if evenly over n patches. Point at a patch to see where it looks.";
+  "In each block, every token takes something from all tokens; each head decides in its own way how much from which. " +
+  "Orange to red: more than an even share; blue: less. “Over ≈ n”: as spread out as an even look at n patches.";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createAttention(store, find = byId) {
@@ -88,7 +88,9 @@ function say(model) {
   if (!model) return "";
   if (!model.views.tokens) return NO_TOKENS;
   if (model.views.mixing) return MIXES;
-  return model.views.attention ? EXPLAINED : NO_ATTENTION;
+  return model.views.attention
+    ? `${EXPLAINED} ${byTouch() ? "Tap" : "Point at"} a patch to see where it looks.`
+    : NO_ATTENTION;
 }
 
 /**
@@ -121,5 +123,5 @@ export function shareKey(means) {
  */
 function cutOff(most) {
   if (most <= EVEN_SHARES) return `largest here: ${most.toFixed(1)}`;
-  return `${EVEN_SHARES} and more look the same (largest here: ${most.toFixed(1)})`;
+  return `${EVEN_SHARES} or more has the same colour (largest here: ${most.toFixed(1)})`;
 }

@@ -3,6 +3,7 @@
 import { attentionColour } from "../colour.js";
 import { byId, childrenOf, el, keep, setText } from "../dom.js";
 import { percent } from "../net/numbers.js";
+import { largestOf } from "./figures.js";
 import { paintMap } from "./maps.js";
 import { STEPS } from "./steps.js";
 import { createVector, number } from "./vector.js";
@@ -17,8 +18,9 @@ import { createVector, number } from "./vector.js";
 const MOST_NUMBERS = 81; // in a patch whose pixels are shown as a square of numbers
 const MAP = 168; // pixels
 const KEY =
-  "Green is above 0, violet below; the darkest cell of each row is the number furthest from 0. Shares have the colours " +
-  "of the attention maps.";
+  "Green is above 0, violet below; the darkest cell of each row is the number furthest from 0. In step 2, all rows share " +
+  "one scale.";
+const SHARES = " Shares have the colours of the attention maps.";
 const TOP = 5; // tokens in the list of what is taken most
 
 /** @param {Store} store */
@@ -38,7 +40,7 @@ export function createInside(store) {
   let paintAgain = () => {};
   const boxes = STEPS.map((_, i) => stepBox(i < 2, () => paintAgain()));
   byId("inside-steps").append(...boxes.map(({ box }) => box));
-  setText(byId("inside-key"), KEY);
+  byId("inside-key").append(el("span", {}, KEY, el("span", { class: "shares" }, SHARES)));
 
   /** @param {View} view */
   return function render(view) {
@@ -141,9 +143,10 @@ function paintStep(one, index, step, opened, setting, view) {
     one.vectors.push(vector);
     one.rows.append(vector.element);
   }
+  const together = step.together ? largestOf(...step.vectors.map(([, numbers]) => numbers)) : 0;
   one.vectors.forEach((vector, i) => {
     vector.element.hidden = i >= step.vectors.length;
-    if (i < step.vectors.length) vector.paint(...step.vectors[i], step.digits, step.colour);
+    if (i < step.vectors.length) vector.paint(...step.vectors[i], step.digits, step.colour, together);
   });
   if (index === 0) one.rows.hidden = paintPixels(one.extra, opened, setting.model);
   else if (step.shows === "row") paintRow(one.extra, opened, setting, view);
@@ -172,6 +175,12 @@ function paintPixels(box, { pixels, across }, { config }) {
   const grid = keep(box, few ? 1 : 0, () => el("div", { class: "pixels" }))[0];
   if (!grid) return false;
   grid.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
+  const { patch_overlap: overlap } = config.model;
+  grid.classList.toggle("wide", overlap > 0);
+  grid.style.setProperty(
+    "--core",
+    `${overlap + 1} / ${overlap + 1} / ${across - overlap + 1} / ${across - overlap + 1}`,
+  );
   const { mean, std } = config.preprocess;
   keep(grid, pixels.length, () => el("i", { class: "pixel" })).forEach((cell, i) => {
     const grey = Math.round(255 * Math.min(1, Math.max(0, pixels[i] * std[0] + mean[0])));

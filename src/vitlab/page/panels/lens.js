@@ -65,5 +65,5 @@ export function strongest(probabilities, count) {
 function say(model) {
   if (!model) return "";
   if (!model.views.tokens) return "A CNN has no tokens that pass from block to block, so it cannot be read halfway.";
-  return "What it would answer if it stopped at each stage. The last matrix was trained for the last row only, so the others are rough.";
+  return "What it would answer if it stopped at each stage. The last matrix was trained for the last row only, so the others are rough. Bold: the same as in the end.";
 }

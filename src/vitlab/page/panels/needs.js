@@ -54,15 +54,21 @@ function most(falls, one) {
   const patch = argmax(falls);
   const points = Math.round(100 * falls[patch]);
   if (points < 1) return `No single ${one} matters.`;
-  return `Most: ${one} ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
+  return `It falls most without ${one} ${patch + 1}, by ${points} ${points === 1 ? "point" : "points"}.`;
 }
+
+/**
+ * The change that a fall by so many points is.
+ * @param {number} fall
+ */
+const changeText = (fall) => (fall < 0 ? `+${-fall}` : fall > 0 ? `−${fall}` : "0");
 
 function fallKey() {
   /** @param {number} place from 0 to 1 on the scale */
   const fallAt = (place) => Math.sign(place - 0.5) * (2 * place - 1) ** 2;
   const ticks = [-100, -25, 0, 25, 100].map((points) => {
     const place = 0.5 + (Math.sign(points) * Math.sqrt(Math.abs(points))) / 20;
-    return /** @type {[number, string]} */ ([place, String(points).replace("-", "−")]);
+    return /** @type {[number, string]} */ ([place, changeText(points)]);
   });
   return scaleKey((place) => fallColour(fallAt(place)), ticks, ["rises", "no change", "falls"]);
 }

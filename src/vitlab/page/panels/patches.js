@@ -1,6 +1,6 @@
 // The input divides into patches: one button each, in a grid; arrows move between them.
 
-import { byId, drawPatch, el, keep, part, picture, setAttribute, setText } from "../dom.js";
+import { byId, byTouch, drawPatch, el, keep, part, picture, setAttribute, setText } from "../dom.js";
 import { capital, cell, tied } from "../words.js";
 import { tap } from "./maps.js";
 
@@ -48,7 +48,7 @@ export function createPatches(store, find = byId) {
     const cuts = model?.views.tokens ?? true;
     setText(find("patches-title"), cuts ? "Patches become tokens" : "Squares to hide");
     setText(find("patches-say"), tied(say(model)));
-    setText(find("tap-say"), `Click a ${cell(model)} to`);
+    setText(find("tap-say"), `${byTouch() ? "Tap" : "Click"} a ${cell(model)} to`);
     setText(find("tap-word"), cuts ? "follow it" : "mark it");
     setText(find("show-all"), cuts ? "Show all patches" : "Show all squares");
     for (const tapped of /** @type {const} */ (["follow", "hide"])) {
@@ -59,7 +59,9 @@ export function createPatches(store, find = byId) {
     const { squares, config } = model;
     const count = squares.grid ** 2;
     grid.style.gridTemplateColumns = `repeat(${squares.grid}, 1fr)`;
+    grid.style.setProperty("--sees", `${(-100 * config.model.patch_overlap) / squares.side}%`);
     grid.classList.toggle("lifted", cuts);
+    grid.classList.toggle("wide", cuts && config.model.patch_overlap > 0);
     if (focused >= count) focused = 0;
     const buttons = keep(grid, count, (i) =>
       el(
@@ -131,5 +133,7 @@ function now({ hidden, tap: does }, mark, model) {
   }
   const several = one === "patch" ? "patches" : "squares";
   if (hidden.length) return `${hidden.length} ${hidden.length === 1 ? one : several} hidden.`;
-  return does === "hide" ? `Click a ${one} to turn it black.` : `Point at a ${one} to highlight it everywhere.`;
+  const tapped = byTouch() ? "Tap" : "Click";
+  if (does === "hide") return `${tapped} a ${one} to turn it black.`;
+  return byTouch() ? `Tap a ${one} to follow it everywhere.` : `Point at a ${one} to highlight it everywhere.`;
 }

@@ -12,10 +12,10 @@ import { counted, number } from "./vector.js";
  * patch, block and head count from 0.
  * @typedef {{ model: Loaded, patch: number, block: number, head: number }} Setting
  *
- * shows: "row" for the map of what is taken. digits: how its numbers are written.
- * colour: of a number, if not by its sign.
+ * shows: "row" for the map of what is taken. together: whether its vectors share one scale of colours. digits: how its
+ * numbers are written. colour: of a number, if not by its sign.
  * @typedef {{ title: string, formula: string, say: string, vectors: [string, Float32Array][], shows?: "row",
- *   digits?: (value: number) => string, colour?: (value: number) => Colour }} Step
+ *   together?: boolean, digits?: (value: number) => string, colour?: (value: number) => Colour }} Step
  */
 
 /** @type {((opened: Opened, setting: Setting) => Step | null)[]} */
@@ -50,7 +50,7 @@ function vector({ pixels: from, embedded, position, start }, { model, patch }) {
   const nothing = model.views.mixing
     ? "Nothing is added for its place: mixing knows the places."
     : "Nothing is added for its place here.";
-  const place = "The position says where the patch is; without it, all places would look the same.";
+  const place = "The position says where the patch is: e alone would be the same wherever the patch lay.";
   /** @type {[string, Float32Array][]} */
   const vectors =
     position === null
@@ -65,6 +65,7 @@ function vector({ pixels: from, embedded, position, start }, { model, patch }) {
     formula: position === null ? "x = e = W p + b" : `e = W p + b      x = e + position ${patch + 1}`,
     say: `${size} ${position === null ? nothing : place}`,
     vectors,
+    together: true,
   };
 }
 
@@ -178,12 +179,14 @@ function mlp(opened, { model }) {
   const { attention, mixing, mlp: half } = opened;
   if (half === null) return null;
   const { act, mlp_last_gelu: last } = model.config.model;
-  const inner = `W₂ ${act === "relu2" ? "relu²" : "gelu"}(W₁ norm(${attention || mixing ? "x′" : "x"}) + b₁) + b₂`;
+  const inner = `W₂ ${act === "relu2" ? "relu²" : "gelu"}(W₁ n + b₁) + b₂`;
+  const normed = `n = norm(${attention || mixing ? "x′" : "x"})`;
   return {
     title: `${stepsBefore(opened) + 1} · The MLP`,
-    formula: last ? `m = gelu(${inner})` : `m = ${inner}`,
+    formula: `${normed}      m = ${last ? `gelu(${inner})` : inner}`,
     say: `Each token by itself: to ${counted(half.hidden.length)} numbers and back to ${counted(half.added.length)}.`,
     vectors: [
+      ["n, normalised", half.normed],
       ["hidden", half.hidden],
       ["m, what is added", half.added],
     ],

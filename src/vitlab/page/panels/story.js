@@ -1,9 +1,10 @@
-// The story: ten steps through a reading. Each has a sentence, one panel in the light, and something to try.
+// The story: a dozen steps through a reading. Each has a sentence, one panel in the light, and something to try.
 
 import { byId, calmMotion, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
 import { tied } from "../words.js";
 import { chaptersOf, subjectOf } from "./chapters.js";
+import { paintFigure } from "./figures.js";
 import { paintGrids } from "./grids.js";
 import { paintWay } from "./way.js";
 
@@ -14,7 +15,7 @@ import { paintWay } from "./way.js";
 /**
  * Something chosen for a step, and what was chosen before. one: the patch that it is about.
  * @typedef {{ changes: Partial<State>, before: Partial<State>, one: number | null }} Taken
- * @typedef {Taken & { act: Act, read: string, subject: Subject }} Tried
+ * @typedef {Taken & { act: Act, subject: Subject }} Tried
  * @typedef {Losses & { model: Loaded | null, drawing: State["drawing"] }} Needs
  */
 
@@ -22,6 +23,7 @@ const SEEN = "vitlab-story"; // in the browser's storage; nothing is sent
 const PAUSE = 1500; // milliseconds after the first drawing
 const BETWEEN = 500; // milliseconds from one turn of the wheel to the next
 const SWIPE = 40; // pixels
+const EDGE = 8; // pixels between a panel and the edge, or the card
 const WIDE = 780; // pixels: next to the card there is room for a panel
 
 /** @param {Store} store */
@@ -40,6 +42,7 @@ export function createStory(store) {
   let shown = null;
   /** @type {Element | null} */
   let lit = null;
+  let unfolded = false; // the lit panel was closed before
   /** @type {Needs | null} */
   let needs = null;
   let moving = false; // a step has begun, or been tried, and the user has done nothing since
@@ -51,7 +54,7 @@ export function createStory(store) {
     card.hidden = false;
     document.body.classList.add("telling");
     enter();
-    if (!asked) return;
+    if (!asked) return uncover();
     bring();
     moving = true;
     next.focus({ preventScroll: true });
@@ -107,7 +110,7 @@ export function createStory(store) {
   function show() {
     if (card.hidden || !subject || !chapters.length) return;
     place = Math.min(place, chapters.length - 1);
-    const { title, at, say, panels, act: offered, grids = false } = chapters[place];
+    const { title, at, say, panels, act: offered, figure = {}, grids = false } = chapters[place];
     const { button, undo: again } = tried?.act ?? offered;
     const last = place === chapters.length - 1;
     setText(byId("story-place"), `${place + 1} of ${chapters.length}`);
@@ -115,10 +118,11 @@ export function createStory(store) {
     setText(byId("story-say"), tied(say));
     setText(byId("story-ask"), tied(tried ? shownBy(tried, subject) : offered.ask));
     paintWay(subject.model, at);
+    paintFigure(figure);
     paintGrids(grids ? subject : null);
     act.hidden = !button;
     setText(act, (tried ? again : button) ?? "");
-    setText(byId("story-reads"), tied(told(tried)));
+    setText(byId("story-reads"), tried && !("query" in tried.before) ? "" : tied(reads())); // else it has been said above
     setText(next, last ? "Explore the page" : "Next");
     back.disabled = place === 0;
     light(panels.map((panel) => document.querySelector(panel)).find(isShown) ?? null);
@@ -128,8 +132,11 @@ export function createStory(store) {
   function light(panel) {
     if (panel === lit) return;
     lit?.classList.remove("lit");
+    if (unfolded && lit instanceof HTMLDetailsElement) lit.open = false;
     panel?.classList.add("lit");
     lit = panel;
+    unfolded = panel instanceof HTMLDetailsElement && !panel.open;
+    if (panel instanceof HTMLDetailsElement) panel.open = true;
     const box = panel?.getBoundingClientRect();
     card.classList.toggle("left", box !== undefined && box.left + box.right > window.innerWidth); // of a low screen
     card.classList.toggle("west", box !== undefined && box.left > WIDE);
@@ -142,10 +149,25 @@ export function createStory(store) {
     brought = layout();
     const [panel, own] = [lit.getBoundingClientRect(), card.getBoundingClientRect()];
     const beside = own.top < 20 || own.right < panel.left || own.left > panel.right;
-    const free = beside ? window.innerHeight : own.top;
-    if (panel.top >= 8 && panel.bottom <= free - 8) return;
-    const top = Math.max(12, (free - panel.height) / 2);
-    window.scrollTo({ top: window.scrollY + panel.top - top, behavior: calmMotion() ? "auto" : "smooth" });
+    const free = (beside ? window.innerHeight : own.top) - EDGE;
+    const heading = headingOf(lit)?.getBoundingClientRect() ?? panel;
+    const cut = heading.top < 0 && heading.bottom > 0;
+    if (panel.top >= EDGE && panel.bottom <= free && !cut) return;
+    const fits = panel.bottom - heading.top <= free - EDGE; // else not even half of the heading
+    const first = fits ? heading.top : panel.top;
+    const room = fits ? (free - EDGE - (panel.bottom - first)) / 2 : 0;
+    const most = panel.bottom - first > free - EDGE ? partOf(lit, chapters[place].look) : null;
+    const by = Math.max(
+      first - EDGE - room,
+      most ? most.getBoundingClientRect().bottom - free : Number.NEGATIVE_INFINITY,
+    );
+    window.scrollTo({ top: window.scrollY + by, behavior: calmMotion() ? "auto" : "smooth" });
+  }
+
+  // Where the story has begun by itself, the page stays as it is, unless the card covers the drawing.
+  function uncover() {
+    const [slate, own] = [byId("slate").getBoundingClientRect(), card.getBoundingClientRect()];
+    if (own.top < slate.bottom && own.left < slate.right && own.right > slate.left) bring();
   }
 
   function layout() {
@@ -161,7 +183,7 @@ export function createStory(store) {
     const offered = chapters[place].act;
     if (!offered.changes || !subject) return;
     const before = chosen(offered.changes);
-    tried = { changes: offered.changes, before, act: offered, read: reads(), subject, one: subject.one };
+    tried = { changes: offered.changes, before, act: offered, subject, one: subject.one };
     moving = true;
     store.set(offered.changes);
   }
@@ -249,20 +271,24 @@ function shownBy({ act, subject }, now) {
   return (answered && subject.model === now.model && act.found?.(subject, now)) || act.ask;
 }
 
-/**
- * Following a patch changes no answer.
- * @param {Tried | null} tried
- */
-function told(tried) {
-  if (!tried || "query" in tried.before) return `It reads: ${reads()}.`;
-  return `Before: ${tried.read}. Now: ${reads()}.`;
-}
-
 /** The answer, as the page shows it. */
 function reads() {
-  const sure = byId("chip-sure").textContent ?? "";
-  return `${byId("chip-answer").textContent}, ${sure}${/^[<>]?[\d. ]+%$/.test(sure) ? " sure" : ""}`;
+  const [answer, sure] = [byId("chip-answer").textContent ?? "", byId("chip-sure").textContent ?? ""];
+  if (answer === "not sure") return `Not sure: ${sure}.`;
+  return `It reads: ${answer}, ${sure}${/^[<>]?[\d. ]+%$/.test(sure) ? " sure" : ""}.`;
 }
+
+/**
+ * The heading over a panel that is a section's first.
+ * @param {Element} panel
+ */
+function headingOf(panel) {
+  const before = panel.previousElementSibling;
+  return before?.matches("h2") ? before : null;
+}
+
+/** @param {Element} panel @param {string | undefined} name */
+const partOf = (panel, name) => (name ? panel.querySelector(name) : null);
 
 /** @param {Element | null} panel */
 const isShown = (panel) => panel?.checkVisibility() ?? false;

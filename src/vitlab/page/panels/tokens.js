@@ -18,9 +18,9 @@ const ABOVE = 58; // room for the links over one row
 const ABOVE_EACH = 30; // and over each of several
 const MOST_TOKENS = 300; // with more, the links are not drawn
 const ARCS = 70; // the strongest are drawn
-const ROW = "The tokens: all patches in a row.";
-const LINKED =
-  "The tokens: all patches in a row. The arcs show what they take from each other in the last block (attention).";
+const ROW = "The tokens: one for each patch, in the order of the patches.";
+const CLASS = "The tokens: the class token (a disc), then one for each patch, in their order.";
+const LINKED = " The arcs show what they take from each other in the last block (attention).";
 
 /** @param {Store} store @param {typeof byId} [find] the elements of the panel, by the ids of the first network's */
 export function createTokens(store, find = byId) {
@@ -40,13 +40,15 @@ export function createTokens(store, find = byId) {
   /** @param {View} view */
   return function render({ mark, state, model, reading }) {
     canvas.hidden = !model?.views.tokens || !reading;
-    setText(find("tokens-say"), canvas.hidden ? "" : reading?.attention.length ? LINKED : ROW);
+    const row = model?.config.model.pool === "cls" ? CLASS : ROW;
+    const arcs = reading?.attention.length && state.arcs ? LINKED : "";
+    setText(find("tokens-say"), canvas.hidden ? "" : row + arcs);
     if (!model?.views.tokens || !reading) return;
     const { squares, config } = model;
     patches = squares.grid ** 2;
     const tokens = reading.attention[0]?.tokens ?? patches;
     first = tokens - patches;
-    const linked = reading.attention.length > 0 && tokens <= MOST_TOKENS;
+    const linked = state.arcs && reading.attention.length > 0 && tokens <= MOST_TOKENS;
     rows = arrange(tokens, canvas.clientWidth, linked);
     canvas.style.height = `${rows.count * rows.height}px`;
     const context = surface(canvas, canvas.clientWidth, rows.count * rows.height);

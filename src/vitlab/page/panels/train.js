@@ -47,7 +47,7 @@ const KNOBS = [
     label: "Heads",
     values: [1, 2, 4],
     value: 2,
-    say: "Each head looks in its own way; together they share the width, so they cost nothing.",
+    say: "Each head looks in its own way; together they share the width, so they cost almost nothing extra.",
   },
   {
     name: "lr",

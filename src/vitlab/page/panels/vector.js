@@ -41,6 +41,7 @@ export function createVector() {
   /** @type {ArrayLike<number>} */
   let values = [];
   let [write, colour] = [number, signColour];
+  let scale = 0; // the number with the darkest colour, if that is not the largest here
   let chosen = -1; // the cell whose number is shown
   let at = 0; // the cell that the keyboard has reached
   let [columns, cell, height] = [1, LEAST, LEAST];
@@ -84,7 +85,7 @@ export function createVector() {
     if (!canvas.clientWidth) return;
     const context = surface(canvas);
     const [least, most] = ends(values);
-    const largest = Math.max(most, -least);
+    const largest = scale || Math.max(most, -least);
     for (let i = 0; i < values.length; i++) {
       const [x, y] = [(i % columns) * cell, Math.floor(i / columns) * height];
       context.fillStyle = cssColour(colour(values[i], largest));
@@ -108,10 +109,11 @@ export function createVector() {
     element,
     /**
      * @param {string} title @param {ArrayLike<number>} numbers @param {(value: number) => string} [digits]
-     * @param {typeof signColour} [colours]
+     * @param {typeof signColour} [colours] @param {number} [largest] of all vectors on the same scale
      */
-    paint(title, numbers, digits = number, colours = signColour) {
+    paint(title, numbers, digits = number, colours = signColour, largest = 0) {
       values = numbers;
+      scale = largest;
       [write, colour] = [digits, colours];
       at = Math.min(at, Math.max(0, values.length - 1));
       setText(name, title);
