@@ -102,7 +102,7 @@ def test_each_worker_has_its_own_script() -> None:
     made = bundled(SMALL | {"main.js": main})
     assert made["page.js"].count(b"new Worker(") == 2
     assert b'new Worker("page-lib-first.js")' in made["page.js"]
-    assert b"const long = 11" in made["page-lib-first.js"]
+    assert b"const long=11" in made["page-lib-first.js"]
     assert b"class Second" not in made["page-lib-whole.js"]
     with pytest.raises(ExportError, match="starts a worker"):
         bundled(SMALL | {"main.js": main, "lib/first.js": main.replace(b"./lib/", b"./")})
@@ -139,3 +139,18 @@ def test_nothing_of_the_page_gets_lost() -> None:
     for path, data in page_files().items():
         if path.endswith(".js"):
             assert "".join(text for _, text in pieces(path, data.decode(), 0)) == data.decode()
+
+
+def test_spaces_go_from_code_and_stay_in_texts() -> None:
+    lines = [
+        'export const said = { one: "a = b, c" };',
+        "export const sum = (a) => `${a - -a} : ${a ? 1 : 2}, and`;",
+        "export const found = /a = b/.test(said.one) && 1 < 2;",
+    ]
+    made = bundled(SMALL | {"main.js": ("\n".join(lines) + "\n").encode()})["page.js"]
+    for line in (
+        b'const said={one:"a = b, c"};',
+        b"const sum=(a)=>`${a - -a} : ${a ? 1 : 2}, and`;",
+        b"const found=/a = b/.test(said.one)&&1 < 2;",
+    ):
+        assert line in made

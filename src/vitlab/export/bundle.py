@@ -1,9 +1,9 @@
 """The page's modules joined: one script, one script for each worker, one style sheet, so that it loads in few requests.
 
 A browser needs a request for each module, and learns of the next ones only when it has read the previous ones. This
-joins them in the order of their imports, each in a separate function, without comments and indentation. It knows the
-style that biome enforces in ``page/`` and the few forms of import and export that the page uses; for anything else it
-raises ExportError, which names the line.
+joins them in the order of their imports, each in a separate function, without comments, indentation and most spaces. It
+knows the style that biome enforces in ``page/`` and the few forms of import and export that the page uses; for anything
+else it raises ExportError, which names the line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from posixpath import dirname, join, normpath
 
 from vitlab.export.whole import ExportError
@@ -33,6 +34,7 @@ PLAIN = re.compile(r"[^\"'`/{}]+")
 STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 REGEX = re.compile(r"/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]*")
+SPACED = re.compile(r" ?(=>|[=,:;?(){}&|]) ?")  # not + and -: "a - -b"; not < and !: "<!--" begins a comment
 BEFORE_REGEX = re.compile(r"(?:[(,=:\[!&|?{;+<>*%-]|\breturn|\bcase|\bof|\bin|^)\s*$")
 
 
@@ -177,7 +179,7 @@ def read_module(path: str, source: str, start_worker: Callable[[str], str]) -> M
     unknown += AT_THE_TOP.findall(source) + IN_HTML.findall(code)
     if unknown:
         raise ExportError(f"{path}: the page cannot be joined: {unknown[0]}")
-    return Module(code, imports, exports, workers)
+    return Module(tight(path, code), imports, exports, workers)
 
 
 def beside(path: str, other: str) -> str:
@@ -200,6 +202,13 @@ def squeezed(path: str, source: str, blank: bool = False) -> Iterator[str]:
         if piece:
             before = piece
             yield piece
+
+
+def tight(path: str, code: str) -> str:
+    """The code without the spaces around signs that need none; its texts stay."""
+    kinds = groupby(pieces(path, code, 0), key=lambda piece: piece[0])
+    runs = ((kind, "".join(text for _, text in run)) for kind, run in kinds)
+    return "".join(SPACED.sub(r"\1", text) if kind == "code" else text for kind, text in runs)
 
 
 def pieces(path: str, source: str, start: int) -> Iterator[tuple[str, str]]:

@@ -198,12 +198,12 @@ function tokens(subject) {
   const chance = pixels === width ? `; that both are ${width} is chance` : "";
   const numbers = firstOf(subject);
   const first = numbers ? ` (${numbers})` : "";
-  const bias = config.model.linear_bias ? ", plus one more number (b)" : "";
+  const bias = config.model.linear_bias ? ", plus one more weight (the list b)" : "";
   const around = overlap ? " and those of its neighbours, which see its edge, change" : " changes";
   return {
     title: "A patch becomes a token",
     at: "tokens",
-    say: `Patch ${one + 1}, for example, sees ${across} × ${across}${colours} = ${counted(pixels)} numbers.${prepared} From them, the network computes ${width} new ones, its token e${first}${chance}. Each is a sum: each number times a learned weight (all weights: the matrix W)${bias}.`,
+    say: `Patch ${one + 1}, for example, sees ${across} × ${across}${colours} = ${counted(pixels)} numbers.${prepared} From them, the network computes ${width} new ones, its token e${first}${chance}. Each new one is a sum: every number times a learned weight (the matrix W)${bias}.`,
     panels: [OPENED],
     look: ".opened-step:nth-child(2) .vector",
     shows: { query: one, ...UNLINKED },

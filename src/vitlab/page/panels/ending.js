@@ -43,7 +43,7 @@ export function head(subject) {
     look: "#bars",
     figure: { table: scores(subject) },
     act: {
-      ask: `Add noise to the pixels: which ${right} takes over from ${read(answer)}?`,
+      ask: `Add noise to the pixels: which ${right}, if any, takes over from ${read(answer)}?`,
       button: "Add noise",
       undo: "Remove the noise",
       changes: { noise: 0.3 },

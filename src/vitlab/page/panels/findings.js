@@ -25,12 +25,12 @@ export function outcome(before, now) {
 
 /** @param {Subject} before @param {Subject} now */
 function whatItReads(before, now) {
-  if (sureOf(now) < now.threshold) {
+  if (unsure(now)) {
     const { probabilities } = now.reading;
     const [one, other] = Array.from(probabilities, (_, i) => i)
       .sort((a, b) => probabilities[b] - probabilities[a])
       .map((index) => `${now.model.config.classes[index]} (${percent(probabilities[index], 0)})`);
-    return `${sureOf(before) < now.threshold ? "Still not sure" : "Not sure any more"}: ${one} or ${other}.`;
+    return `${unsure(before) ? "Still not sure" : "Not sure any more"}: ${one} or ${other}.`;
   }
   const [was, old] = [sureOf(before), now.reading.probabilities[argmax(before.reading.probabilities)]];
   const [first, then] = [percent(was), percent(old)];
@@ -42,7 +42,8 @@ function whatItReads(before, now) {
 
 /** @param {Subject} before @param {Subject} now */
 export function offCentre(before, now) {
-  const copes = now.answer === before.answer && fall(before, now) < MUCH;
+  if (unsure(before)) return outcome(before, now);
+  const copes = !changed(before, now);
   const why = copes
     ? "It copes with that, although it learned from centred ones only."
     : "It learned from centred ones only.";
@@ -129,12 +130,13 @@ export function otherShares(before, now) {
   const best = argmax(probabilities);
   const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
   const second = read(now.model.config.classes[next]);
-  if (sureOf(now) < now.threshold) return `${outcome(before, now)} All shares still add up to 100 %.`;
+  if (unsure(now)) return `${outcome(before, now)} All shares still add up to 100 %.`;
   return `${outcome(before, now)} Next comes ${second} with ${percent(probabilities[next])}; all shares still add up to 100 %.`;
 }
 
 /** @param {Subject} before @param {Subject} now */
 export function withoutMany(before, now) {
+  if (unsure(before)) return outcome(before, now);
   const needs = changed(before, now);
   const why = needs
     ? "One at a time, they seemed to matter little; together, they do matter."
@@ -160,5 +162,9 @@ const sureOf = ({ reading }) => Math.max(...reading.probabilities);
 /** @param {Subject} before @param {Subject} now */
 const fall = (before, now) => sureOf(before) - now.reading.probabilities[argmax(before.reading.probabilities)];
 
+/** @param {Subject} subject */
+const unsure = (subject) => sureOf(subject) < subject.threshold;
+
 /** @param {Subject} before @param {Subject} now */
-const changed = (before, now) => now.answer !== before.answer || fall(before, now) >= MUCH;
+const changed = (before, now) =>
+  now.answer !== before.answer || fall(before, now) >= MUCH || (unsure(now) && !unsure(before));

@@ -99,7 +99,7 @@ export function take(subject) {
   const numbers = wide === null ? `${dim} / ${heads} = ${width}` : width;
   const joined =
     heads > 1
-      ? `Each block has ${heads} such heads, with other matrices and ${numbers} numbers each; one more matrix mixes these ${heads * width} numbers, side by side, into ${dim}.`
+      ? `${depth > 1 ? "Each" : "The"} block has ${heads} such heads, with other matrices and ${numbers} numbers each; one more matrix mixes these ${heads * width} numbers, side by side, into ${dim}.`
       : `${depth > 1 ? "Each" : "The"} block has one such head; one more matrix mixes what it found.`;
   const block = reading.place?.block ?? 0;
   return {
