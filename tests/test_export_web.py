@@ -91,7 +91,7 @@ def test_the_folder_holds_the_page_and_each_model(tmp_path: Path, page: Path) ->
             *drawn,
         ]
     )
-    assert "const width = 7;" in (tmp_path / "out" / "page.js").read_text()
+    assert "const width=7;" in (tmp_path / "out" / "page.js").read_text()
     assert (facts["models"], facts["files"]) == (2, 9 + len(models) + len(drawn))
     index = read(tmp_path / "out" / "models.json")
     assert index["study"] is None

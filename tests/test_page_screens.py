@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -60,4 +60,24 @@ def test_axe_finds_no_violation_with_and_without_the_story(chromium: Browser, ba
                         for one in violations
                     }
                 page.keyboard.press("Escape")
+    assert found == {}
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_no_violation_in_any_step_of_the_story(
+    chromium: Browser, base: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    found: dict[str, Any] = {}
+    options: dict[str, Any] = dict(viewport=dict(width=width, height=844), color_scheme=scheme)
+    with watched(chromium, base, reduced_motion="reduce", **options) as (page, _):
+        visit(page, base)
+        page.evaluate(AXE.read_text())
+        page.click("#story-open")
+        while page.is_visible("#story"):
+            settle(page)
+            violations = page.evaluate("axe.run().then(({ violations }) => violations)")
+            step = page.inner_text("#story-title")
+            found |= {f"{step} {one['id']}": [node["html"][:200] for node in one["nodes"]] for one in violations}
+            page.click("#story-next")
     assert found == {}

@@ -65,7 +65,11 @@ function scores({ model, reading }) {
     return [classes[index], number(logits[index]), amount(power), percent(share)];
   });
   const all = amount(shareOf(logits, 0).total);
-  return [["", "score", "2.718^score", "share"], ...rows, [`all ${classes.length}`, "", all, percent(1)]];
+  return [
+    [words(model.config).digits ? "digit" : "class", "score", "2.718^score", "share"],
+    ...rows,
+    [`all ${classes.length}`, "", all, percent(1)],
+  ];
 }
 
 /** @param {Subject} subject @returns {Chapter} */
