@@ -3,9 +3,9 @@
 import { brightest, withInk } from "../ink.js";
 import { argmax } from "../net/numbers.js";
 import { capital, words } from "../words.js";
-import { head, needed, others, sizes, summary } from "./ending.js";
+import { ending, head, needed } from "./ending.js";
 import { firstOf, offCentre, otherToken, outcome, read, withoutPlaces } from "./findings.js";
-import { blocks, match, mixing, mlp, noAttention, take } from "./inner.js";
+import { match, mixing, mlp, noAttention, take } from "./inner.js";
 import { counted, number } from "./vector.js";
 
 /** @import { View } from "../main.js" */
@@ -77,34 +77,41 @@ export const chaptersOf = (subject) => (subject.model.views.tokens ? ofTokens(su
 function ofTokens(subject) {
   const { attention, mixing: mixes } = subject.model.views;
   const exchange = mixes ? [mixing] : attention ? [match, take] : [noAttention];
-  const start = [picture, receives, patches, tokens, position];
-  return [...start, ...exchange, mlp, blocks, head, needed, sizes, summary].map((chapter) => chapter(subject));
+  const start = [picture, patches, tokens, position];
+  return [...start, ...exchange, mlp, head, needed, ending].map((chapter) => chapter(subject));
 }
 
 /** @param {Subject} subject */
 function ofFilters(subject) {
-  return [picture, receives, filters, head, needed, others, summary].map((chapter) => chapter(subject));
+  return [picture, filters, head, needed, ending].map((chapter) => chapter(subject));
 }
 
 /** @param {Subject} subject @returns {Chapter} */
-function picture({ model, reading, thing }) {
+function picture({ model, reading, thing, answer }) {
   const { size } = model.squares;
-  const colours = model.config.channels;
+  const { channels: colours, drawing, params } = model.config;
   const many = `${size} × ${size}${colours > 1 ? ` × ${colours}` : ""}`;
   const what =
     colours > 1 ? "how red, green and blue each pixel is" : "how bright each pixel is, from 0 (black) to 1 (white)";
-  const learned = model.config.params ? `${counted(model.config.params)} learned numbers` : "learned numbers";
+  const learned = params ? `${counted(params)} learned numbers` : "learned numbers";
+  const scaled = drawing
+    ? `Its training ${thing}s were fitted into 20 × 20 pixels and centred, so yours is, too.`
+    : "The whole picture is scaled to the size of those that it was trained on.";
   return {
     title: `Your ${thing}`,
     at: "pixels",
-    say: `You see a ${thing}. The network is a long calculation with ${learned} (weights). It sees only ${many} = ${counted(size * size * colours)} other numbers: ${what}.`,
-    panels: ["#draw-card"],
-    look: ".slate",
+    say: `The network is a long calculation with ${learned} (weights). It sees only ${many} = ${counted(size * size * colours)} other numbers: ${what}. ${scaled}`,
+    panels: ["#receives"],
     figure: { pixels: pixelsOf(reading.image, size, colours) },
-    act: {
-      ask:
-        thing === "picture" ? "Open another one, or draw over it." : "Draw another one, and watch the answer follow.",
-    },
+    act: drawing
+      ? {
+          ask: `What if it were not in the middle? Move it ${AWAY} pixels to the right: is it still ${read(answer)}?`,
+          button: "Move it",
+          undo: "Move it back",
+          changes: { shift: AWAY },
+          found: offCentre,
+        }
+      : { ask: "From the last picture here, could you still tell what it is?" },
   };
 }
 
@@ -125,34 +132,6 @@ function pixelsOf(image, size, channels) {
     channels,
     row: middle,
     say: `${seen} Where the framed row first meets ink, it reads ${some}, …`,
-  };
-}
-
-/** @param {Subject} subject @returns {Chapter} */
-function receives({ model, thing, answer }) {
-  const { config } = model;
-  const pixels = `${config.preprocess.image_size} × ${config.preprocess.image_size} pixels`;
-  if (config.drawing === null) {
-    return {
-      title: "What it receives",
-      at: "pixels",
-      say: `The whole picture is scaled to the size of those that the network was trained on: ${pixels}.`,
-      panels: ["#receives"],
-      act: { ask: "From the last picture here, could you still tell what it is?" },
-    };
-  }
-  return {
-    title: "What it receives",
-    at: "pixels",
-    say: `The ${thing}s that it learned from were fitted into 20 × 20 pixels, in the middle of ${pixels}. So yours is cut out, fitted into 20 × 20 and moved to the middle, too. The last picture is all that the network gets to see.`,
-    panels: ["#receives"],
-    act: {
-      ask: `What if it were not in the middle? Move it ${AWAY} pixels to the right: is it still ${read(answer)}?`,
-      button: "Move it",
-      undo: "Move it back",
-      changes: { shift: AWAY },
-      found: offCentre,
-    },
   };
 }
 

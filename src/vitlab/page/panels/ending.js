@@ -1,8 +1,8 @@
-// What the story says at the end: the scores, what the answer needed, how many patches there could be, and a summary.
+// What the story says at the end: the scores, what the answer needed, a summary, and how many patches there could be.
 
 import { argmax, percent } from "../net/numbers.js";
 import { cell, words } from "../words.js";
-import { otherShares, outcome, read, withoutMany } from "./findings.js";
+import { lensOf, otherShares, outcome, read, withoutMany } from "./findings.js";
 import { mixesOf } from "./inner.js";
 import { amount, shareOf } from "./sums.js";
 import { counted, number } from "./vector.js";
@@ -38,7 +38,7 @@ export function head(subject) {
   return {
     title: "The last matrix decides",
     at: "scores",
-    say: `${from}. ${last} them into ${classes.length} scores, ${one}. Softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}. Training nudges every learned number so that the error shrinks: how far the probability of the right ${right} is from its target.`,
+    say: `${from}. ${last} them into ${classes.length} scores, ${one}. Softmax turns the scores into shares of 100 %, the probabilities: ${sure} for ${read(answer)}.${earlier(subject)}`,
     panels: ["#answer-card", "#decide"],
     look: "#bars",
     figure: { table: scores(subject) },
@@ -50,6 +50,19 @@ export function head(subject) {
       found: otherShares,
     },
   };
+}
+
+/**
+ * What the last matrix would say of the tokens before it is their turn.
+ * @param {Subject} subject
+ */
+function earlier(subject) {
+  const [start, ...after] = lensOf(subject).slice(0, -1);
+  if (start === undefined) return "";
+  const stages = after.map((answer, i) => `${answer} after block ${i + 1}`);
+  const early = [`${start} before block 1`, ...stages];
+  const all = early.length > 1 ? `${early.slice(0, -1).join(", ")} and ${early.at(-1)}` : early[0];
+  return ` If the last matrix read the tokens earlier, it would say ${all}.`;
 }
 
 /**
@@ -100,76 +113,55 @@ export function needed({ model, answer, one, falls, least, inked: matter }) {
   };
 }
 
-const LEARNS =
-  "after each batch of images, every learned number moves a little in the direction in which the error shrinks.";
-
 /** @param {Subject} subject @returns {Chapter} */
-export function sizes({ model }) {
-  const pairs = model.views.attention
-    ? "; as every patch looks at every patch, twice as many patches make four times as many pairs"
-    : "";
-  return {
-    title: "How many patches?",
-    at: null,
-    say: `Smaller patches than this network's (framed) would show finer detail, but there would be more of them${pairs}: usually more accurate, always slower.`,
-    grids: true,
-    panels: [TRAIN, "#decide"],
-    look: ".knob",
-    act: { ask: `Choose a patch size and press Train: ${LEARNS}` },
-  };
-}
-
-/** @param {Subject} subject @returns {Chapter} */
-export function others({ thing }) {
-  return {
-    title: "Another way to read",
-    at: null,
-    say: `A Vision Transformer reads the same ${thing} in another way: in patches that look at each other.`,
-    panels: [TRAIN, "#decide"],
-    look: ".knob",
-    act: { ask: `Choose one above, or press Train: ${LEARNS}` },
-  };
-}
-
-/** @param {Subject} subject @returns {Chapter} */
-export function summary({ model, reading, thing, answer }) {
-  const { classes, channels } = model.config;
+export function ending({ model, reading, thing, answer }) {
+  const { classes, model: shape } = model.config;
+  const { tokens } = model.views;
   const sure = percent(Math.max(...reading.probabilities));
-  const numbers = counted(model.squares.size ** 2 * channels);
-  const { head_hidden: hidden } = model.config.model;
-  const last = hidden.length ? "The last matrices make" : "The last matrix makes";
-  const middle = model.views.tokens ? tokensSaid(model) : filtersSaid(model);
+  const last = shape.head_hidden.length ? "The last matrices" : "The last matrix";
+  const decides = `${last} and softmax made ${classes.length} probabilities: ${sure} for ${read(answer)}.`;
+  const more = tokens
+    ? otherSizes(model)
+    : `A Vision Transformer reads the same ${thing} in another way: in patches that look at each other.`;
+  const right = thing === "digit" ? "digit" : "class";
+  const choose = tokens ? "Press Train" : "Choose a Vision Transformer above, or press Train";
   return {
     title: "In short",
     at: null,
-    say: `Your ${thing} became ${numbers} numbers. ${middle} ${last} ${classes.length} scores of this, and softmax turns them into probabilities: ${sure} for ${read(answer)}. Every weight on this path was learned from examples. The line above is the whole path from pixels to answer.`,
-    panels: ["#answer-card", "#decide"],
-    look: "#bars",
-    act: { ask: `Now the page is yours: every number changes with the next ${thing}.` },
+    say: `${tokens ? tokensSaid(model) : filtersSaid(model)} ${decides} ${more}`,
+    grids: tokens,
+    panels: [TRAIN, "#decide"],
+    look: ".knob",
+    act: {
+      ask: `${choose}: each step moves the learned numbers so that the error shrinks, the distance of the right ${right}’s probability from its target.`,
+    },
   };
+}
+
+/** @param {Loaded} model */
+function otherSizes({ views }) {
+  const pairs = views.attention ? "twice as many make four times as many pairs" : "there are more of them";
+  return `Smaller patches than these (framed) show finer detail, but ${pairs}.`;
 }
 
 /** @param {Loaded} model */
 function tokensSaid(model) {
   const { depth, embed_dim: width, pos_embed: form, pool } = model.config.model;
+  const { size, grid } = model.squares;
   const mixes = mixesOf(model);
-  const place = model.views.mixing || form === "none" ? "" : ", to which numbers for its place were added";
+  const place = model.views.mixing || form === "none" ? "" : ", plus numbers for its place";
   const exchange =
     mixes === "attention" ? "took from each other what matched (attention)" : mixes ? "were mixed" : null;
   const many = depth === 1 ? "In one block" : `In ${depth} blocks`;
   const work = exchange
-    ? `${many}, the tokens ${exchange}, and each was worked on alone (MLP).`
-    : `${many}, each token was worked on alone (MLP).`;
-  const pools = {
-    cls: "the class token has gathered what counts",
-    mean: "their mean is taken",
-    flatten: "all of them count",
-  };
-  return `They were cut into ${model.squares.grid ** 2} patches, and each patch became a token of ${width} numbers${place}. ${work} At the end, ${pools[pool]}.`;
+    ? `${many}, they ${exchange}, and each was worked on (MLP).`
+    : `${many}, each was worked on (MLP).`;
+  const pools = { cls: " The class token gathered what counts.", mean: " Their mean was taken.", flatten: "" };
+  return `${counted(size ** 2 * model.config.channels)} pixel values became ${grid ** 2} patches, each a token of ${width} numbers${place}. ${work}${pools[pool]}`;
 }
 
 /** @param {Loaded} model */
 function filtersSaid({ config }) {
   const layers = config.model.cnn_channels.length;
-  return `Small filters slid over them${layers > 1 ? ` in ${layers} layers` : ""}, and the strongest responses were kept.`;
+  return `Small filters slid over the pixels${layers > 1 ? ` in ${layers} layers` : ""}, and the strongest responses were kept.`;
 }

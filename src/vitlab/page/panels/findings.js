@@ -116,15 +116,6 @@ export function otherHidden(before, now) {
 }
 
 /** @param {Subject} before @param {Subject} now */
-export function otherLens(before, now) {
-  const [was, is] = [before, now].map(lensOf);
-  if (was.join() === is.join()) return `None of these answers changes (${is.join(", ")}). ${outcome(before, now)}`;
-  const from = is.findIndex((answer, i) => answer !== was[i]);
-  const where = from === 0 ? "even before block 1" : `from block ${from} on`;
-  return `The answers are now ${is.join(", ")} instead of ${was.join(", ")}: they differ ${where}. ${outcome(before, now)}`;
-}
-
-/** @param {Subject} before @param {Subject} now */
 export function otherShares(before, now) {
   const { probabilities } = now.reading;
   const best = argmax(probabilities);

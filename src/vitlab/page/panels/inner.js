@@ -2,7 +2,7 @@
 
 import { percent } from "../net/numbers.js";
 import { largestOf } from "./figures.js";
-import { lensOf, looks, otherHidden, otherLens, outcome, read } from "./findings.js";
+import { looks, otherHidden, outcome, read } from "./findings.js";
 import { amount, ends, matchOf, partOf } from "./sums.js";
 import { counted, number } from "./vector.js";
 
@@ -174,7 +174,7 @@ export function mlp(subject) {
   return {
     title: "The MLP",
     at: "mlp",
-    say: `${start}: a matrix makes ${hidden ? counted(hidden) : "more"} hidden numbers of it, ${bend}, and a second matrix turns them into ${dim}, which are added, too. So the features of one token combine into new ones; without that bend at 0, two matrices would be no more than one.`,
+    say: `${start}: a matrix makes ${hidden ? counted(hidden) : "more"} hidden numbers of it, ${bend}, and a second matrix turns them into ${dim}, which are added, too. So the features of one token combine into new ones; without that bend at 0, two matrices would be no more than one. ${blocksOf(model)}`,
     panels: [MLP, "#patches"],
     shows: { query: one },
     act: {
@@ -187,37 +187,16 @@ export function mlp(subject) {
   };
 }
 
-/** @param {Subject} subject @returns {Chapter} */
-export function blocks(subject) {
-  const { model, thing } = subject;
+/** @param {Loaded} model */
+function blocksOf(model) {
   const { depth } = model.config.model;
   const before = mixesOf(model);
-  const [start, ...after] = lensOf(subject);
-  const stages = after.map((answer, i) => `${answer} after block ${i + 1}`);
-  const early = [`${start} before ${depth === 1 ? "the block" : "block 1"}`, ...stages];
-  const way = after.length
-    ? ` If the last matrix (next step) read the tokens early, it would say ${early.slice(0, -1).join(", ")} and ${early.at(-1)}.`
-    : "";
-  const many =
-    depth === 1
-      ? "This network has one block."
-      : `This network has ${depth} blocks, one after the other; each has other learned numbers.`;
   const block = before
-    ? `${before === "attention" ? "Attention" : "Mixing"} and MLP together are a block: tokens first exchange what they know, then each works on it.`
-    : "Here, the MLP alone is a block.";
-  return {
-    title: "Block after block",
-    at: "mlp",
-    say: `${block} ${many}${way}`,
-    panels: ["#lens-card", "#decide"],
-    act: {
-      ask: `Turn the ${thing} by 40°: which of these answers change?`,
-      button: "Turn it by 40°",
-      undo: "Turn it back",
-      changes: { rotate: 40 },
-      found: otherLens,
-    },
-  };
+    ? `${before === "attention" ? "Attention" : "Mixing"} and MLP together are a block`
+    : "The MLP alone is a block here";
+  return depth === 1
+    ? `${block}; this network has one.`
+    : `${block}; this network has ${depth}, one after the other, with different learned numbers.`;
 }
 
 /** @param {Loaded} model */

@@ -1,4 +1,4 @@
-// The story: a dozen steps through a reading. Each has a sentence, one panel in the light, and something to try.
+// The story: ten steps through a reading. Each has a sentence, one panel in the light, and something to try.
 
 import { byId, calmMotion, setText } from "../dom.js";
 import { argmax } from "../net/numbers.js";
