@@ -156,7 +156,7 @@ def test_a_step_shows_what_it_speaks_of_and_takes_it_back(page: Page, base: str)
     assert f"from {most} ({share.split(' → ')[1]})" in said
     sums = page.locator("#story-sums .sum >> nth=0").locator("li").all_inner_texts()
     score, taken = share.split(" → ")
-    assert sums[0].endswith(f"= {score}")
+    assert sums[0].endswith(f"≈ {score}")
     assert sums[1].replace("\xa0", " ").endswith(f": {taken}")
     page.keyboard.press("Escape")
     settle(page)
@@ -179,12 +179,12 @@ def test_the_sums_on_the_card_come_out_and_the_mlp_is_opened(page: Page, base: s
     page.wait_for_selector("#story-sums .sum")
     for column in page.locator("#story-sums .sum").all():
         first, second = (text.replace("\xa0", " ") for text in column.locator("li").all_inner_texts())
-        found = re.fullmatch(r"(?:Most|Least): sum (\S+) / √(\d+) = (\S+)", first)
+        found = re.fullmatch(r"(?:Most|Least): sum (\S+) / √(\d+) ≈ (\S+)", first)
         assert found, first
         sum_, width, score = map(number, found.groups())
         assert width == 11
         assert abs(sum_ / width**0.5 - score) < 0.01
-        found = re.fullmatch(r"2\.718\^(\S+) = (.+), of (.+) in all: (.+ %)", second)
+        found = re.fullmatch(r"2\.718\^(\S+) ≈ (.+), of (.+) in all: (.+ %)", second)
         assert found, second
         power, total, share = (number(found[i]) for i in (2, 3, 4))
         assert number(found[1]) == score

@@ -85,7 +85,7 @@ def test_below_the_threshold_it_is_not_sure(page: Page, base: str) -> None:
     page.fill("#threshold", "0.95")
     page.wait_for_selector("#answer.unsure")
     assert page.inner_text("#answer") == "not sure"
-    assert re.fullmatch(r"\d [<> \d]+ % or \d [<> \d]+ %", page.inner_text("#sure"))
+    assert re.fullmatch(r"\d \([<> \d]+ %\) or \d \([<> \d]+ %\)", page.inner_text("#sure"))
 
 
 def test_the_answer_is_spoken_once_it_settles(page: Page, base: str) -> None:

@@ -64,7 +64,7 @@ function verdict(model, reading, state, empty) {
   const best = argmax(probabilities);
   const next = argmax(probabilities.map((p, i) => (i === best ? -1 : p)));
   if (probabilities[best] < state.threshold) {
-    const [one, other] = [best, next].map((index) => `${classes[index]} ${percent(probabilities[index], 0)}`);
+    const [one, other] = [best, next].map((index) => `${classes[index]} (${percent(probabilities[index], 0)})`);
     const odd = reading.unlike ? ", and unlike anything it was trained on" : "";
     return { answer: "not sure", sure: `${one} or ${other}${odd}`, unsure: true };
   }

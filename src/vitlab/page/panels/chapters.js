@@ -149,7 +149,7 @@ function patches({ model, reading, one }) {
   return {
     title: "Cut into patches",
     at: "patches",
-    say: `${model.views.mixing ? "An MLP-Mixer" : "A Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels${inked}. From here on, it works with whole patches.${sees}`,
+    say: `${model.views.mixing ? "This MLP-Mixer" : "This Vision Transformer"} cuts the picture into ${grid} × ${grid} = ${grid ** 2} patches of ${side} × ${side} pixels${inked}. From here on, it works with whole patches.${sees}`,
     panels: ["#patches"],
     shows: UNLINKED,
     act: {
@@ -174,7 +174,7 @@ function tokens(subject) {
   const { mean, std } = config.preprocess;
   const scaled = mean.some((value) => value !== 0) || std.some((value) => value !== 1);
   const prepared = scaled ? " Each is first shifted and scaled (p)." : "";
-  const chance = pixels === width ? `; that both are ${width} is chance` : "";
+  const chance = pixels === width ? `; it is a coincidence that both are ${width}` : "";
   const numbers = firstOf(subject);
   const first = numbers ? ` (${numbers})` : "";
   const bias = config.model.linear_bias ? ", plus one more weight (the list b)" : "";
@@ -206,13 +206,14 @@ const ADDED = {
 /** @param {Subject} subject @returns {Chapter} */
 function position({ model, thing, answer, one }) {
   const form = model.config.model.pos_embed;
+  const edge = model.config.model.patch_overlap ? "Away from the edge, a token" : "A token";
   const added = !model.views.mixing && form !== "none";
   const sum = `: e + position ${one + 1} = x. From now on, “token” means x.`;
   const how = model.views.mixing ? MIXED : ADDED[form] + (added ? sum : "");
   return {
     title: model.views.mixing ? "Every place counts" : added ? "Its position is added" : "No position is added",
     at: added ? "position" : "tokens",
-    say: `A token does not say where its patch was, but a line at the top means something different from one at the bottom. ${how}`,
+    say: `${edge} does not say where its patch was, but a line at the top means something different from one at the bottom. ${how}`,
     panels: added ? [VECTOR, "#patches"] : ["#patches"],
     shows: { query: one, ...UNLINKED },
     act: added

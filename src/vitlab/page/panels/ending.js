@@ -43,7 +43,7 @@ export function head(subject) {
     look: "#bars",
     figure: { table: scores(subject) },
     act: {
-      ask: `Add noise to the pixels: which ${right}, if any, takes over from ${read(answer)}?`,
+      ask: `Add noise to the pixels: which ${right}, if any, replaces ${read(answer)}?`,
       button: "Add noise",
       undo: "Remove the noise",
       changes: { noise: 0.3 },
@@ -62,7 +62,7 @@ function earlier(subject) {
   const stages = after.map((answer, i) => `${answer} after block ${i + 1}`);
   const early = [`${start} before block 1`, ...stages];
   const all = early.length > 1 ? `${early.slice(0, -1).join(", ")} and ${early.at(-1)}` : early[0];
-  return ` If the last matrix read the tokens earlier, it would say ${all}.`;
+  return ` If it read the tokens earlier, which it was not trained for, it would say ${all}.`;
 }
 
 /**
@@ -123,7 +123,6 @@ export function ending({ model, reading, thing, answer }) {
   const more = tokens
     ? otherSizes(model)
     : `A Vision Transformer reads the same ${thing} in another way: in patches that look at each other.`;
-  const right = thing === "digit" ? "digit" : "class";
   const choose = tokens ? "Press Train" : "Choose a Vision Transformer above, or press Train";
   return {
     title: "In short",
@@ -133,14 +132,14 @@ export function ending({ model, reading, thing, answer }) {
     panels: [TRAIN, "#decide"],
     look: ".knob",
     act: {
-      ask: `${choose}: each step moves the learned numbers so that the error shrinks, the distance of the right ${right}’s probability from its target.`,
+      ask: `${choose}: step by step, a new network moves every weight a little, so that its probabilities come closer to their targets.`,
     },
   };
 }
 
 /** @param {Loaded} model */
 function otherSizes({ views }) {
-  const pairs = views.attention ? "twice as many make four times as many pairs" : "there are more of them";
+  const pairs = views.attention ? "four times as many make 16 times as many pairs" : "there are more of them";
   return `Smaller patches than these (framed) show finer detail, but ${pairs}.`;
 }
 

@@ -74,6 +74,17 @@ export function withoutPlaces(before, now) {
 }
 
 /**
+ * Of attention that takes the same share of every token.
+ * @param {Subject} before @param {Subject} now
+ */
+export function evenShares(before, now) {
+  const why = changed(before, now)
+    ? "Here it matters who takes what from whom."
+    : "This drawing hardly needs the choice: even shares still pass on what all tokens have in common.";
+  return `${outcome(before, now)} ${why}`;
+}
+
+/**
  * Where the token that is followed now looks.
  * @param {Subject} _before @param {Subject} now
  */
@@ -112,7 +123,7 @@ export function otherHidden(before, now) {
     );
   });
   if (!was || !is) return "";
-  return `Of its ${is.of} hidden numbers, ${is.above} are above 0; of those of patch ${was.patch}, ${was.above} were. Which ones they are differs with what the patch contains.`;
+  return `Of its ${is.of} hidden numbers, ${is.above} are above 0; of those of patch ${was.patch}, ${was.above} were. Which ones depends on the token.`;
 }
 
 /** @param {Subject} before @param {Subject} now */

@@ -2,7 +2,7 @@
 
 import { percent } from "../net/numbers.js";
 import { largestOf } from "./figures.js";
-import { looks, otherHidden, outcome, read } from "./findings.js";
+import { evenShares, looks, otherHidden, outcome, read } from "./findings.js";
 import { amount, ends, matchOf, partOf } from "./sums.js";
 import { counted, number } from "./vector.js";
 
@@ -34,11 +34,13 @@ export function match(subject) {
     form === "qkv"
       ? "Learned matrices turn it into a query (what it looks for) and a key (what it offers)."
       : "A learned matrix turns it into a query (what it looks for); the token itself is its key (what it offers).";
+  const { place } = subject.reading;
+  const here = place ? ` (below: block ${place.block + 1}, head ${place.head + 1})` : "";
   const pairs = bias ? " (here plus a number learned for each pair of places, which a usual ViT lacks)" : "";
   return {
     title: "Tokens look at each other",
     at: "mix",
-    say: `Each token is ${NORMED}. ${lists} Query times key, added up and scaled${pairs}, says how well two tokens match. Softmax turns the matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
+    say: `Each token is ${NORMED}. ${lists} Query times key, added up and scaled${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
     panels: ["#attention"],
     shows: { query: one },
     figure: matches(subject),
@@ -73,8 +75,8 @@ function matches(subject) {
       { name: "= products", numbers: one.products, largest: products },
     ],
     lines: [
-      `${which}: sum ${number(one.sum)} / √${one.key.length}${one.bias === null ? "" : ` ${signed(one.bias)} (pair)`} = ${number(one.score)}`,
-      `2.718^${number(one.score)} = ${amount(one.power)}, of ${amount(one.total)} in all: ${percent(one.share)}`,
+      `${which}: sum ${number(one.sum)} / √${one.key.length}${one.bias === null ? "" : ` ${signed(one.bias)} (pair)`} ≈ ${number(one.score)}`,
+      `2.718^${number(one.score)} ≈ ${amount(one.power)}, of ${amount(one.total)} in all: ${percent(one.share)}`,
     ],
   });
   return { sums: [column(best, "Most"), column(worst, "Least")] };
@@ -82,7 +84,7 @@ function matches(subject) {
 
 /** @param {Subject} subject @returns {Chapter} */
 export function take(subject) {
-  const { model, reading, answer, one } = subject;
+  const { model, answer, one } = subject;
   const { num_heads: heads, embed_dim: dim, head_dim: wide, attn_form: form, depth } = model.config.model;
   const width = wide ?? dim / heads;
   const value =
@@ -94,14 +96,13 @@ export function take(subject) {
   const [most] = opened ? ends(opened.attention, opened.first) : [];
   const share =
     opened && most !== undefined
-      ? `: ${percent(opened.attention.weights[most])} of that of ${nameOf(most, opened)}, and so on`
+      ? `: ${percent(opened.attention.weights[most])} of the value of ${nameOf(most, opened)}, and so on`
       : "";
   const numbers = wide === null ? `${dim} / ${heads} = ${width}` : width;
   const joined =
     heads > 1
-      ? `${depth > 1 ? "Each" : "The"} block has ${heads} such heads, with other matrices and ${numbers} numbers each; one more matrix mixes these ${heads * width} numbers, side by side, into ${dim}.`
+      ? `${depth > 1 ? "Each" : "The"} block has ${heads} such heads, each with its own matrices and ${numbers} numbers; one more matrix mixes these ${heads * width} numbers, side by side, into ${dim}.`
       : `${depth > 1 ? "Each" : "The"} block has one such head; one more matrix mixes what it found.`;
-  const block = reading.place?.block ?? 0;
   return {
     title: "It takes its share of each",
     at: "mix",
@@ -110,11 +111,11 @@ export function take(subject) {
     shows: { query: one },
     figure: taken(subject),
     act: {
-      ask: `What if every token took the same from all in block ${block + 1}? Is it still ${read(answer)}?`,
+      ask: `What if every token took an equal share of all, in every block? Is it still ${read(answer)}?`,
       button: "Make all shares even",
-      undo: "Make them as learned",
-      changes: { cuts: [`m${block + 1}`] },
-      found: outcome,
+      undo: "Restore the learned shares",
+      changes: { cuts: Array.from({ length: depth }, (_, i) => `m${i + 1}`) },
+      found: evenShares,
     },
   };
 }
@@ -174,7 +175,7 @@ export function mlp(subject) {
   return {
     title: "The MLP",
     at: "mlp",
-    say: `${start}: a matrix makes ${hidden ? counted(hidden) : "more"} hidden numbers of it, ${bend}, and a second matrix turns them into ${dim}, which are added, too. So the features of one token combine into new ones; without that bend at 0, two matrices would be no more than one. ${blocksOf(model)}`,
+    say: `${start}: a matrix makes ${hidden ? counted(hidden) : "more"} hidden numbers from it, ${bend}, and a second matrix turns them into ${dim}, which are added, too. So the features of one token combine into new ones; without that bend at 0, two matrices could do no more than one. ${blocksOf(model)}`,
     panels: [MLP, "#patches"],
     shows: { query: one },
     act: {

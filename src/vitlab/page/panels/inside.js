@@ -18,7 +18,7 @@ import { createVector, number } from "./vector.js";
 const MOST_NUMBERS = 81; // in a patch whose pixels are shown as a square of numbers
 const MAP = 168; // pixels
 const KEY =
-  "Green is above 0, violet below; the darkest cell of each row is the number furthest from 0. In step 2, all rows share " +
+  "Green is above 0, violet below; the darkest cell of each row is the number furthest from 0. In part 2, all rows share " +
   "one scale.";
 const SHARES = " Shares have the colours of the attention maps.";
 const TOP = 5; // tokens in the list of what is taken most

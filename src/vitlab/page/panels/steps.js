@@ -50,7 +50,7 @@ function vector({ pixels: from, embedded, position, start }, { model, patch }) {
   const nothing = model.views.mixing
     ? "Nothing is added for its place: mixing knows the places."
     : "Nothing is added for its place here.";
-  const place = "The position says where the patch is: e alone would be the same wherever the patch lay.";
+  const place = `The position says where the patch is: ${model.config.model.patch_overlap ? "away from the edge, " : ""}e alone would be the same wherever the patch lay.`;
   /** @type {[string, Float32Array][]} */
   const vectors =
     position === null
