@@ -93,6 +93,12 @@ def attack(context: Context) -> Figures:
     return figures(failures, len(failures))
 
 
+def as_in_a_terminal() -> None:
+    """No signal is ignored, as it is under nohup or in a shell's background."""
+    for number in NUMBERS.values():
+        signal.signal(number, signal.SIG_DFL)
+
+
 def started_and_stopped(words: list[object], signum: int, delay: float) -> Ended:
     """A training as a new process, which gets a signal after ``delay`` seconds, mostly while it imports."""
     began = time.monotonic()
@@ -103,6 +109,7 @@ def started_and_stopped(words: list[object], signum: int, delay: float) -> Ended
         encoding="utf-8",
         cwd=Path(ROOT),
         env=os.environ,
+        preexec_fn=as_in_a_terminal,
     )
     time.sleep(delay)
     process.send_signal(signum)

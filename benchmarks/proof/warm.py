@@ -32,6 +32,7 @@ def child(request: dict[str, Any], notes: Path) -> int:
     """The command itself; its exit code."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, or a shell in the background, has it ignored
     for number, name in ((1, "out"), (2, "err")):
         handle = os.open(notes / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(handle, number)
