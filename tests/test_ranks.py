@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,14 @@ from tests.command import start as begin
 from tests.test_train import copy, equal, make_model, make_task, timeless
 from tests.tiny import tiny_config, write_npz
 from tests.waiting import wait_for
-from vitlab import RunConfig, train_run
+from vitlab import train_run
 from vitlab.advice import for_the_command_line
 from vitlab.cli.launch import Ended, conclude
 from vitlab.data.batches import epoch_batches
 from vitlab.errors import ConfigError, RankError
 from vitlab.files import to_json
 from vitlab.ranks import ALONE, Ranks, check_count, from_environment
-from vitlab.runs import session
 from vitlab.runs.folder import RunFolder
-from vitlab.runs.prepare import Prepared, prepare
 from vitlab.training.loop import Hooks, Outcome, fit, start
 from vitlab.training.mixing import mix, mixes
 from vitlab.training.optim import shared_out
@@ -276,33 +273,11 @@ def test_one_rank_says_what_happened(tmp_path: Path, capsys: pytest.CaptureFixtu
 # --- Real processes
 
 
-def train_in_threads(config: RunConfig, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of two ranks, without new processes."""
-    one_at_a_time = threading.Lock()
-
-    def in_turn(*arguments: Any, **options: Any) -> Prepared:
-        with one_at_a_time:  # torch's generator, from which initial weights come, is the process's
-            return prepare(*arguments, **options)
-
-    monkeypatch.setattr(session, "prepare", in_turn)
-    monkeypatch.setattr(session, "joined", lambda *ranks: nullcontext())
-    with ThreadPoolExecutor(2) as pool:
-        places = (path, path.with_name("nothing"))
-        jobs = [pool.submit(train_run, config, places[n], ranks=Ranks(n, 2, n, 2)) for n in range(2)]
-        assert [job.result().status for job in jobs] == ["done"] * 2
-    assert not places[1].exists()
-    monkeypatch.undo()
-
-
-def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(
-    tmp_path: Path, in_threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The unbroken run is that of two threads."""
+def test_a_killed_rank_ends_all_and_the_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     data, run, whole = write_npz(tmp_path / "glyphs.npz"), tmp_path / "run", tmp_path / "whole"
     config = tiny_config(data, optimizer="muon", epochs=11, threads=2, device="cpu", **PLAIN)
     (tmp_path / "config.json").write_text(to_json(config.to_dict()))
-    in_threads(2)
-    train_in_threads(config, whole, monkeypatch)
+    assert finish(begin(f"train --quiet --config {tmp_path / 'config.json'} --ranks 2 --out {whole}")).code == 0
     about = RunFolder(whole).environment()
     assert (about["ranks"], about["threads"]) == (2, 1)
 
