@@ -14,8 +14,8 @@ from vitlab.model import Network, build_model
 
 
 class _Outline(TorchFunctionMode):
-    """Fills no tensor: on torch's meta device a tensor only has a shape, and torch fills it in Python code, whose import
-    takes a second or two."""
+    """Fills no tensor: on torch's meta device a tensor only has a shape, and torch fills it in Python code, which takes
+    a second or two to import."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
