@@ -11,7 +11,6 @@ import { counted, number } from "./vector.js";
 /** @import { Figure, Sum } from "./figures.js" */
 /** @import { Match } from "./sums.js" */
 
-const NORMED = "brought to a common scale (normalised)";
 const MLP = "#inside-steps:not([hidden]) > :nth-child(8)"; // of an opened patch, see steps.js
 
 /** @returns {Chapter} */
@@ -40,7 +39,7 @@ export function match(subject) {
   return {
     title: "Tokens look at each other",
     at: "mix",
-    say: `Each token is ${NORMED}. ${lists} Query times key, added up and scaled${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
+    say: `Each token is ${normed(model)}. ${lists} Query times key, added up and scaled${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
     panels: ["#attention"],
     shows: { query: one },
     figure: matches(subject),
@@ -106,7 +105,7 @@ export function take(subject) {
   return {
     title: "It takes its share of each",
     at: "mix",
-    say: `${value} ${whose} adds up the values of all ${tokensOf(model)}, each times its share${share}. ${joined} The result is added to the token.`,
+    say: `${value} ${whose} adds up the values of all ${tokensOf(model)}, each times its share${share}. ${joined} The result is added to the token, so what it held before is kept.`,
     panels: ["#attention"],
     shows: { query: one },
     figure: taken(subject),
@@ -149,7 +148,7 @@ export function mixing({ model, answer }) {
   return {
     title: "Tokens are mixed",
     at: "mix",
-    say: `Each token is ${NORMED}. Then it takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number, and the result is added to it. How much it takes was learned for every pair of places; unlike attention in a Vision Transformer, this does not depend on what you draw.`,
+    say: `Each token is ${normed(model)}. Then it takes in a part of each of the ${model.squares.grid ** 2} tokens, number by number, and the result is added to it. How much it takes was learned for every pair of places; unlike attention in a Vision Transformer, this does not depend on what you draw.`,
     panels: ["#causes", "#attention"],
     act: {
       ask: `Without mixing in block 1, no token knows of the others there: is it still ${read(answer)}?`,
@@ -169,7 +168,7 @@ export function mlp(subject) {
   const before = mixesOf(model);
   const start = before
     ? `The token, now with what ${before} added, is normalised again and goes alone through a small network, an MLP (multi-layer perceptron)`
-    : `In a block, each token is ${NORMED} and goes alone through a small network, an MLP (multi-layer perceptron)`;
+    : `In a block, each token is ${normed(model)} and goes alone through a small network, an MLP (multi-layer perceptron)`;
   const bend = `negative ones become ${act === "relu2" ? "0" : "almost 0"}`;
   const other = otherThan(subject);
   return {
@@ -186,6 +185,15 @@ export function mlp(subject) {
       found: otherHidden,
     },
   };
+}
+
+/**
+ * What normalising a token means in this network.
+ * @param {Loaded} model
+ */
+function normed({ config }) {
+  if (config.model.norm === "rms") return "normalised (its numbers divided by the root of their mean square)";
+  return "normalised (its numbers minus their mean, divided by their spread, then scaled and shifted as learned)";
 }
 
 /** @param {Loaded} model */
