@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from tests.command import snapshot, vitlab
 from tests.made_runs import make_run
@@ -152,10 +153,22 @@ def test_the_first_examples_are_one_of_each_class() -> None:
 
 
 def test_examples_fit_networks_of_other_pictures(tmp_path: Path) -> None:
-    """Colour, and classes that are no digits: grey digits in three channels, whose classes nobody knows."""
+    """Without its own images, a network that sees colour gets scikit-learn's photographs; one that sees grey and does
+    not read digits gets digits whose classes nobody knows."""
+    run = make_run(tmp_path / "grey", "pets", 1, ("cat", "dog"), image_size=16, patch_size=8)
+    examples = json.loads(bundle(Classifier.load(run), None)["examples.json"])
+    assert (examples["side"], examples["channels"], set(examples["labels"])) == (8, 1, {None})
+    assert (len(examples["images"]), examples["credit"]) == (100, None)
     run = make_run(tmp_path / "run", "pets", 3, ("cat", "dog"), image_size=16, patch_size=8)
     examples = json.loads(bundle(Classifier.load(run), None)["examples.json"])
     assert (examples["side"], examples["channels"], set(examples["labels"])) == (16, 3, {None})
+    assert "CC BY 2.0" in examples["credit"]
+    images = pixels_of(examples).numpy()
+    flower = load_sample_image("flower.jpg").astype(float)
+    middle = flower[:, 106:533].mean((0, 1))  # 427 x 427 of 427 x 640 pixels
+    np.testing.assert_allclose(images[0].mean((0, 1)), middle, atol=2)
+    np.testing.assert_allclose(images[3].mean((0, 1)), flower[:213, :213].mean((0, 1)), atol=2)
+    assert len(np.unique(images.reshape(18, -1), axis=0)) == 18
     wide = Split(np.full((3, 5, 11, 3), 77, np.uint8), np.arange(3))
     examples = json.loads(bundle(Classifier.load(run), wide)["examples.json"])
     assert pixels_of(examples).shape == (3, 16, 16, 3), "squeezed into a square, as in training"

@@ -292,6 +292,9 @@ def test_every_network_has_its_own_story(page: Page, base: str, network: str, st
     for place in range(1, steps + 1):
         assert page.inner_text("#story-place") == f"{place} of {steps}"
         told.append(page.inner_text("#story"))
+        page.wait_for_function(
+            "() => /\\S\\n+\\S/.test(document.querySelector('.lit').innerText)"
+        )  # more than its title
         assert page.locator("#story-way [aria-current=step]").count() == (place < steps), "where on the way"
         page.click("#story-next")
     whole = " ".join(told)

@@ -12,6 +12,8 @@ from vitlab.errors import DataError
 from vitlab.predict import Classifier
 from vitlab.runs.folder import RunFolder
 
+PHOTOGRAPHERS = "The photographs to try are by danielbuechele and vultilion (CC BY 2.0); they come with scikit-learn."
+
 
 def own_data(classifier: Classifier) -> Dataset | None:
     """The data set that a run was trained on; None if it is not on this machine or has changed. Nothing is
@@ -35,6 +37,28 @@ def is_public(classifier: Classifier) -> bool:
     """Whether anybody can download the data set that a run was trained on. Images of other data sets are nobody's but
     the user's."""
     return classifier.config.data.data in CATALOGUE
+
+
+def others(classifier: Classifier) -> tuple[Split, bool, str | None]:
+    """What a page shows when the run's own images are not here: images, whether their labels are the network's classes,
+    and whom to credit. They come with scikit-learn: digits, or, for a network that sees colour, photographs."""
+    if classifier.channels == 3 and classifier.drawing is None:
+        return photographs(classifier.preprocess.image_size), False, PHOTOGRAPHERS
+    return load_dataset("digits").train, list(classifier.classes) == [str(digit) for digit in range(10)], None
+
+
+def photographs(side: int) -> Split:
+    """Squares of scikit-learn's two photographs, a flower and a temple, uint8 [18, side, side, 3]: three as high as the
+    photograph, and six half as high. The labels mean nothing."""
+    from sklearn.datasets import load_sample_images
+
+    squares = []
+    for photo in load_sample_images().images[::-1]:
+        high, half, slack = photo.shape[0], photo.shape[0] // 2, photo.shape[1] - photo.shape[0]
+        squares += [photo[:, left : left + high] for left in (slack // 2, 0, slack)]
+        corners = [(top, left) for top in (0, half) for left in range(0, photo.shape[1] - half, half)]
+        squares += [photo[top : top + half, left : left + half] for top, left in corners]
+    return Split(np.stack([resize(square, side, side) for square in squares]), np.zeros(len(squares), np.int64))
 
 
 def stored_images(classifier: Classifier, split: Split) -> Pixels:

@@ -17,13 +17,13 @@ import torch
 
 from vitlab import files
 from vitlab.config import RunConfig
-from vitlab.data import Split, load_dataset
+from vitlab.data import Split
 from vitlab.errors import ConfigError, RunError
 from vitlab.export.bundle import bundled
 from vitlab.export.check import sums
 from vitlab.export.lesson import lesson_files
 from vitlab.export.map import MOST_IMAGES, images_for, map_files
-from vitlab.export.own import is_public, own_data, stored_images
+from vitlab.export.own import is_public, others, own_data, stored_images
 from vitlab.export.preview import PREVIEW, head, preview
 from vitlab.export.replay import replay_files
 from vitlab.export.single import single_file
@@ -305,7 +305,7 @@ def bundle(classifier: Classifier, examples: Split | None) -> dict[str, bytes]:
     """config.json, model.safetensors and, where the run has it, novelty.safetensors (byte for byte), and examples.json
     by name.
 
-    ``examples`` are images of the run's own data set, see `own_examples`; None means scikit-learn's digits. RunError if
+    ``examples`` are images of the run's own data set, see `own_examples`; None means others, see `others`. RunError if
     the weights on the disk are not those that were loaded.
     """
     folder = RunFolder(classifier.path)
@@ -364,12 +364,11 @@ def own_examples(classifier: Classifier) -> Split | None:
 
 
 def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any]:
-    """examples.json: images, labels (null where unknown), torch's logits for them, and their distances from the
-    training images (null where these are unknown)."""
-    known = True
+    """examples.json: images, labels (null where unknown), torch's logits for them, their distances from the training
+    images (null where these are unknown), and a sentence that says whose images they are (null: the data set's)."""
+    known, credit = True, None
     if examples is None:
-        examples = load_dataset("digits").train
-        known = list(classifier.classes) == [str(digit) for digit in range(10)]
+        examples, known, credit = others(classifier)
     chosen = examples.take(one_of_each_first(examples, MOST_EXAMPLES))
     images = stored_images(classifier, chosen)
     stored = torch.from_numpy(images)
@@ -381,6 +380,7 @@ def examples_of(classifier: Classifier, examples: Split | None) -> dict[str, Any
         "labels": chosen.labels.tolist() if known else [None] * len(chosen),
         "logits": logits.tolist(),
         "distances": None if classifier.bounds is None else classifier.novelty(stored).tolist(),
+        "credit": credit,
     }
 
 

@@ -12,6 +12,7 @@ import { ModelError } from "./weights.js";
  * @property {Uint8Array[]} images
  * @property {number[][]} logits
  * @property {number[] | null} distances  from the training images, as vitlab/training/novelty.py defines them
+ * @property {string | null} credit  a sentence that says whose images they are; null if they are the data set's
  */
 
 /**
@@ -20,7 +21,7 @@ import { ModelError } from "./weights.js";
  * @returns {Examples}
  */
 export function openExamples(examples, config) {
-  const { side, channels, images, labels, logits, distances = null } = examples ?? {};
+  const { side, channels, images, labels, logits, distances = null, credit = null } = examples ?? {};
   const lists = [images, labels, logits, distances ?? images].every(
     (list) => Array.isArray(list) && list.length === images.length,
   );
@@ -35,5 +36,5 @@ export function openExamples(examples, config) {
   if (opened.some((pixels) => pixels.length !== side * side * channels)) {
     throw new ModelError("examples.json is damaged: an image does not have the stated size.");
   }
-  return { side, channels, labels, images: opened, logits, distances };
+  return { side, channels, labels, images: opened, logits, distances, credit };
 }

@@ -242,7 +242,8 @@ function filters({ model }) {
     title: "Filters slide over it",
     at: "filters",
     say: `${capital(String(first))} small filters, learned from examples, look for edges and strokes, in the same way everywhere. ${layers}, only the strongest response in each neighbourhood is kept${more.length ? ", so the next layer sees more at once" : ""}.`,
-    panels: ["#attention"],
+    panels: ["#network > .card"],
+    look: ".part",
     act: {
       ask: "Move it 4 pixels to the right: the filters find the same edges there.",
       button: "Move it",

@@ -132,7 +132,7 @@ export function ending({ model, reading, thing, answer }) {
     panels: [TRAIN, "#decide"],
     look: ".knob",
     act: {
-      ask: `${choose}: a new network reads some images, computes for each weight which way the error falls (the gradient), moves all a little that way, and reads the next.`,
+      ask: `${choose}: a new network reads images, computes for each weight which way the error falls, and moves all a little that way.`,
     },
   };
 }

@@ -19,7 +19,7 @@ export function noAttention() {
     title: "No attention",
     at: "mlp",
     say: "This network was trained without attention, so no token knows of the others until the end.",
-    panels: ["#attention"],
+    panels: ["#patches"],
     act: { ask: "Choose another network above to see attention." },
   };
 }

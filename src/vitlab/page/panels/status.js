@@ -46,6 +46,9 @@ export function renderStatus({ model, loading }) {
   byId("selftest").classList.toggle("good", Boolean(model?.selftest?.agree));
   const facts = byId("model-facts");
   setText(facts, model ? about(model.config) : "");
+  const credit = model?.examples?.credit ?? "";
+  byId("credit").hidden = credit === "";
+  setText(byId("credit"), credit);
   facts.title = model ? `SHA-256 of model.safetensors: ${model.config.sha256 ?? "unknown"}` : "";
 }
 
