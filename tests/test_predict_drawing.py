@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from benchmarks.drawn_digits import Pen, draw
 from tests.image_zoo import Pixels, saved, seven
@@ -21,7 +24,7 @@ from vitlab.data import load_dataset
 from vitlab.data.images import decode, to_grey
 from vitlab.predict import center_drawing, plain_drawing
 from vitlab.predict.drawing import bright_ink, corner, resample, rounded, scaled_size
-from vitlab.predict.paper import FILLED, NO_INK, SCATTERED, TINY, find_ink
+from vitlab.predict.paper import FILLED, NO_INK, SCATTERED, TINY, find_ink, pieces_of, widened, without_hairs
 
 
 def canvas(height: int, width: int, **boxes: tuple[int, int, int, int]) -> Pixels:
@@ -269,3 +272,46 @@ def test_drawn_digits_are_read_with_centring_as_well_as_test_digits_are() -> Non
         assert drawn["right"] / drawn["of"] >= test["interval"][0]
         assert run["drawn"]["uncentred"]["right"] < 20
         assert abs(test["right"] - run["test"]["as they are"]["right"]) <= 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.05, 0.3, 0.45, 0.6, 0.9]),
+    st.sampled_from([(1, 1), (2, 31), (29, 37)]),
+)
+def test_pieces_of_ink_are_those_of_scipy(seed: int, share: float, size: tuple[int, int]) -> None:
+    """Connected pieces, what is around them, and what is two pixels thick."""
+    draw = np.random.default_rng(seed)
+    ink, ruled = draw.random(size) < share, draw.random(size) < 0.1
+    square = np.ones((3, 3), bool)
+    np.testing.assert_array_equal(pieces_of(ink), ndimage.label(ink, square)[0])
+    np.testing.assert_array_equal(widened(ink, 2), ndimage.binary_dilation(ink, square, iterations=2))
+    thick = ndimage.binary_opening(np.pad(ink, 1, mode="edge"), np.ones((2, 2), bool))[1:-1, 1:-1]
+    near = ndimage.binary_dilation(ruled, square)
+    np.testing.assert_array_equal(without_hairs(ink, ruled), ink & (thick | ~near) if ruled.any() else ink)
+
+
+def test_a_spiral_is_one_piece() -> None:
+    """The longest way from one end of a piece to the other."""
+    ink = np.zeros((61, 61), bool)
+    row, column, down, right = 0, 0, 0, 1
+    for length in [60, *(n for n in range(60, 1, -2) for _ in range(2))]:
+        for _ in range(length):
+            ink[row, column] = True
+            row, column = row + down, column + right
+        down, right = right, -down
+    pieces = pieces_of(ink)
+    assert ndimage.label(ink, np.ones((3, 3)))[1] == 1
+    assert (pieces == ink).all()
+
+
+def test_a_prediction_does_not_wait_for_scipy(tmp_path: Path) -> None:
+    """Whose import takes a tenth of the time. Garbage is looked for again when torch has been imported."""
+    Image.fromarray(canvas(280, 280, bar=(120, 40, 150, 240))).save(tmp_path / "one.png")
+    words = ["predict", "mnist-fast", str(tmp_path / "one.png")]
+    script = f"import gc, sys, vitlab.cli\nvitlab.cli.main({words})\nprint('scipy' in sys.modules, gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    answer, state = done.stdout.splitlines()
+    assert answer.split()[1] == "1"
+    assert state == "False True"

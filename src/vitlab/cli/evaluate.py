@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.errors import ConfigError
 from vitlab.text import aligned, between, counted, listed, percent, show, wrapped
 
@@ -49,6 +50,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """The numbers; ConfigError for options that do not go together."""
     knobs = flags.given_knobs(arguments)
     if arguments.on is None:
+        load_torch()
         from vitlab.progress import choose_reporter
         from vitlab.runs.finished import evaluate_run
 
@@ -60,6 +62,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     unused = [f"--{name.replace('_', '-')}" for name in knobs] + views
     if unused:
         raise ConfigError(f"--on computes on the CPU as `vitlab predict` does; leave out {listed(unused)}")
+    load_torch()
     from vitlab.predict.elsewhere import evaluate_on
 
     return evaluate_on(arguments.run, arguments.on, arguments.split, flags.notes(arguments.quiet))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.errors import ConfigError
 from vitlab.text import counted, quoted, show
 
@@ -63,6 +64,7 @@ def export(arguments: argparse.Namespace) -> int:
     static host, with a page that classifies drawings. transformers, timm: a folder that these libraries load, for a
     Vision Transformer that they can express, such as the preset textbook."""
     check_options(arguments)
+    load_torch()
     from vitlab.predict import Classifier
 
     classifiers = [Classifier.load(run) for run in arguments.runs]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.errors import ConfigError
 from vitlab.files import exists
 from vitlab.runs.zoo import writable
@@ -42,6 +43,7 @@ def look(arguments: argparse.Namespace) -> int:
     """Draw what a finished run sees, how it learned, what it gets wrong and what it attends to, into RUN/pictures; and
     write a report (RUN/report.html) and a model card (RUN/README.md). Or write a report on a study, or draw a data set
     without a run."""
+    load_torch()
     from vitlab.look import write
 
     note, folder, knobs = flags.notes(arguments.quiet), arguments.folder, flags.given_knobs(arguments)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.errors import ConfigError, DataError
 from vitlab.runs.zoo import is_own, place
 from vitlab.text import percent, quoted, say, show
@@ -44,6 +45,7 @@ def predict(arguments: argparse.Namespace) -> int:
     the same way. A picture that cannot be read gets a line on standard error and makes the exit code 3; the others are
     classified."""
     check_options(arguments)
+    load_torch()
     from vitlab.predict import Classifier
     from vitlab.predict.sources import source_of
 

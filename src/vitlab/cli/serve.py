@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.cli.runs import RUNS, TRAIN
 from vitlab.errors import VitlabError
 from vitlab.runs.zoo import DEFAULT, ZOO, name_of
@@ -65,6 +66,7 @@ def serve(arguments: argparse.Namespace) -> int:
     the server answers the requests that it has received and exits with code 0; a second signal ends it at once."""
     if sys.stderr is not None and sys.stderr.isatty():  # somebody waits, and torch takes its time
         say(f"loading {listed(list(map(name_of, arguments.runs))) or 'your newest network'} ...")
+    load_torch()
     from vitlab.serve.access import Access, address_of, allowed_hosts, bind, checked_token, listen
     from vitlab.serve.limits import Limits
 

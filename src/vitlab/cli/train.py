@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vitlab.cli import flags, launch
 from vitlab.cli.evaluate import accuracy_line
+from vitlab.cli.load import load_torch
 from vitlab.errors import ConfigError, RankError
 from vitlab.files import claimed, exists, to_json
 from vitlab.ranks import MOST_RESTARTS, RESTARTS, STORE, Ranks, check_count, end_with_parent, from_environment
@@ -69,6 +70,7 @@ def begin(arguments: argparse.Namespace, ranks: Ranks) -> int:
     with folder_for(arguments.out, config, ranks) as path:
         if not ranks.several and (config.machine.ranks or 1) > 1:
             return launch.begin(config, path, passed_on(arguments), config.machine.ranks or 1)
+        load_torch()
         from vitlab.progress import choose_reporter
         from vitlab.runs.session import resume_run, train_run
 
@@ -134,6 +136,7 @@ def resume(arguments: argparse.Namespace, ranks: Ranks) -> int:
             "--resume continues a run with its own configuration; "
             "leave out --preset, --config, --out and --print-config"
         )
+    load_torch()
     from vitlab.progress import choose_reporter
     from vitlab.runs.folder import RunFolder
     from vitlab.runs.session import resume_run

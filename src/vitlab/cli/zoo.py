@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from vitlab.cli import flags
+from vitlab.cli.load import load_torch
 from vitlab.runs.zoo import COPIES, DEFAULT, ZOO, names
 from vitlab.text import aligned, between, percent, show, wrapped
 
@@ -22,6 +23,7 @@ def declare(children: flags.Children) -> None:
 def zoo(arguments: argparse.Namespace) -> int:
     """List the trained networks that come with vitlab. Their names may be used wherever a command takes a RUN. A run
     folder of yours with the same name, here or in runs/, is used instead, and a line says so."""
+    load_torch()
     from vitlab.runs.finished import open_run
 
     opened = {name: open_run(ZOO / name) for name in names()}

@@ -91,9 +91,8 @@ def already_normalised(picture_HWC: Pixels) -> Steps | None:
         return None
     for inverted in (False, True):
         grey = 255 - picture_HWC[..., 0] if inverted else picture_HWC[..., 0]
-        box = box_around(grey > 0)
-        if box is not None and grey.max() >= BRIGHT and are_normalised(grey[np.newaxis], ground=0)[0]:
-            left, top, right, bottom = box
+        if grey.max() >= BRIGHT and are_normalised(grey[np.newaxis], ground=0)[0]:
+            left, top, right, bottom = box = box_around(grey > 0)
             return Steps(inverted, box, grey[top:bottom, left:right].copy(), grey.copy())
     return None
 

@@ -61,7 +61,10 @@ function earlier(subject) {
   if (start === undefined) return "";
   const stages = after.map((answer, i) => `${answer} after block ${i + 1}`);
   const early = [`${start} before block 1`, ...stages];
-  const all = early.length > 1 ? `${early.slice(0, -1).join(", ")} and ${early.at(-1)}` : early[0];
+  const same = after.length > 0 && after.every((answer) => answer === start);
+  const all = same
+    ? `${start} before block 1 and still ${start} after block ${after.length}`
+    : [early.slice(0, -1).join(", "), early.at(-1)].filter(Boolean).join(" and ");
   return ` If it read the tokens earlier, which it was not trained for, it would say ${all}.`;
 }
 
@@ -132,7 +135,7 @@ export function ending({ model, reading, thing, answer }) {
     panels: [TRAIN, "#decide"],
     look: ".knob",
     act: {
-      ask: `${choose}: a new network reads images, computes for each weight which way the error falls, and moves all a little that way.`,
+      ask: `${choose}: a new network reads images, finds for each weight which way its answers become less wrong, and moves all a little that way.`,
     },
   };
 }

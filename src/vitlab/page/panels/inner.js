@@ -27,7 +27,8 @@ export function noAttention() {
 /** @param {Subject} subject @returns {Chapter} */
 export function match(subject) {
   const { model, one } = subject;
-  const { attn_form: form, attn_bias: bias } = model.config.model;
+  const { attn_form: form, attn_bias: bias, embed_dim: dim, head_dim: wide, num_heads: heads } = model.config.model;
+  const width = form === "merged" ? dim : (wide ?? dim / heads);
   const other = otherThan(subject);
   const lists =
     form === "qkv"
@@ -35,11 +36,11 @@ export function match(subject) {
       : "A learned matrix turns it into a query (what it looks for); the token itself is its key (what it offers).";
   const { place } = subject.reading;
   const here = place ? ` (below: block ${place.block + 1}, head ${place.head + 1})` : "";
-  const pairs = bias ? " (here plus a number learned for each pair of places, which a usual ViT lacks)" : "";
+  const pairs = bias ? ", plus one learned for each pair of places (a usual ViT has none)" : "";
   return {
     title: "Tokens look at each other",
     at: "mix",
-    say: `Each token is ${normed(model)}. ${lists} Query times key, added up and scaled${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
+    say: `Each token is ${normed(model)}. ${lists} Query times key, number by number, added up and divided by √${width}, as each has ${width} numbers${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: 2.718 to the power of each match, divided by the sum of all.`,
     panels: ["#attention"],
     shows: { query: one },
     figure: matches(subject),
@@ -193,7 +194,7 @@ export function mlp(subject) {
  */
 function normed({ config }) {
   if (config.model.norm === "rms") return "normalised (its numbers divided by the root of their mean square)";
-  return "normalised (its numbers minus their mean, divided by their spread, then scaled and shifted as learned)";
+  return "normalised (its numbers minus their mean, divided by their standard deviation, then scaled and shifted as learned)";
 }
 
 /** @param {Loaded} model */
