@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed
 from torch import Tensor
 
 from benchmarks.ranks import alive, workers_of
@@ -31,7 +33,7 @@ from vitlab.cli.launch import Ended, conclude
 from vitlab.data.batches import epoch_batches
 from vitlab.errors import ConfigError, RankError
 from vitlab.files import to_json
-from vitlab.ranks import ALONE, Ranks, check_count, from_environment
+from vitlab.ranks import ALONE, Ranks, check_count, from_environment, meeting
 from vitlab.runs.folder import RunFolder
 from vitlab.training.loop import Hooks, Outcome, fit, start
 from vitlab.training.mixing import mix, mixes
@@ -314,6 +316,22 @@ def test_a_rank_ends_with_the_process_that_has_started_it() -> None:
         assert alive(number)
         process.kill()
         assert wait_for(lambda: not alive(number)) < 10
+
+
+def test_ranks_that_are_started_again_meet_only_each_other() -> None:
+    """Although torchrun's store still holds what earlier ones left there, of whom one came and died."""
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    come_late = {0: 0.1, 1: 0.0, 2: 0.3}
+
+    def come(rank: int) -> str:
+        time.sleep(come_late[rank])
+        return meeting(store, Ranks(rank, 3, rank, 3))
+
+    with ThreadPoolExecutor(3) as pool:
+        (first,) = set(pool.map(come, range(3)))
+        store.set("name/1", "dead")
+        (second,) = set(pool.map(come, range(3)))
+    assert first != second
 
 
 def test_a_training_that_torchrun_starts_again_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from vitlab.errors import ConfigError, RankError
 
 if TYPE_CHECKING:
     from torch import Tensor, device
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 STORE = "VITLAB_STORE"  # environment variable: the file in which the ranks of `vitlab train --ranks` find each other
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # environment variables that torchrun sets
 RESTARTS, MOST_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
 PARENT_SECONDS = 0.5  # between two looks for the parent
+POLL_SECONDS = 0.02  # between two looks for the others
+MEETING_SECONDS = 1800.0  # for all ranks to come: torch's own limit
 LAST_SECONDS = 5.0  # for a rank to save its state after the death of its parent
 
 
@@ -108,15 +113,42 @@ def joined(ranks: Ranks, place: device) -> Iterator[None]:
         yield
         return
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-    place_to_meet, store = os.environ.get(STORE), None
-    if place_to_meet is not None:
-        store = dist.FileStore(place_to_meet, ranks.count)  # type: ignore[attr-defined]
     backend = "gloo" if place.type == "cpu" else "nccl"
     with others_alive():
+        if (file := os.environ.get(STORE)) is not None:
+            store: Store = dist.FileStore(file, ranks.count)  # type: ignore[attr-defined]
+        else:
+            torchruns = next(rendezvous("env://", ranks.rank, ranks.count))[0]
+            store = dist.PrefixStore(meeting(torchruns, ranks), torchruns)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count)
     yield
     dist.destroy_process_group()  # not after an error: it could wait for ranks that have died
+
+
+def meeting(store: Store, ranks: Ranks) -> str:
+    """A name that only the processes of this start share, agreed on in torchrun's ``store``.
+
+    When torchrun starts the ranks again, the store still holds what those before them left: where to reach processes
+    that have died, for example, where a rank would wait in vain (torch 2.13). So each process names itself, the first
+    rank proposes the list of names, and all go on when everyone has agreed to a list that holds their own name. What is
+    left of an earlier start never holds it. RankError if that takes too long.
+    """
+    own, until = uuid4().hex, time.monotonic() + MEETING_SECONDS
+    everyone = range(ranks.count)
+    store.set(f"name/{ranks.rank}", own)
+    while time.monotonic() < until:
+        if not ranks.rank:
+            store.set("proposal", ",".join(store.get(f"name/{rank}").decode() for rank in everyone))
+        proposal = store.get("proposal").decode()
+        if proposal.split(",")[ranks.rank] == own:
+            store.set(f"agreed/{ranks.rank}", proposal)
+            keys = [f"agreed/{rank}" for rank in everyone]
+            if store.check(keys) and all(store.get(key).decode() == proposal for key in keys):
+                return sha256(proposal.encode()).hexdigest()
+        time.sleep(POLL_SECONDS)
+    raise RankError(f"the other ranks did not come within {MEETING_SECONDS:.0f} seconds; see what they said")
 
 
 @contextmanager
