@@ -27,6 +27,8 @@ SHORT = (
     ("run", "load", "answers/s", "p99 ms", "refused"),
     ("run", "parameters", "forward ms", "reading ms", "largest difference from torch"),
     ("run", "preset, epochs", "30 drawn digits, centred", "uncentred", "test digits as they are"),
+    ("network", "form", "top-1", "weights, kB", "ms, 1 at once"),
+    ("network", "form", "Arm: flash, kB", "RAM, kB", "million instructions an image"),
     ("cell", "accuracy %", "page: accuracy %", "training s", "verdict"),
     ("cell", "accuracy %", "95 % interval", "page: accuracy %", "training s"),
     ("cell", "seeds", "accuracy %", "95 % interval", "rank"),

@@ -49,6 +49,7 @@ from vitlab.machine import choose_machine, environment
 from vitlab.ranks import Ranks, from_environment, joined
 from vitlab.runs.prepare import prepare
 from vitlab.runs.session import origin
+from vitlab.text import counted
 from vitlab.training.loop import start
 from vitlab.training.step import train_step
 
@@ -315,7 +316,7 @@ def report(measured: dict[str, Any]) -> str:
             tops = [100 * one["test_top1"] for one in results]
             seconds = statistics.median(one["train_seconds"] for one in results)
             lines.append(
-                f"`{name}`, {ranks} ranks: {statistics.mean(tops):.2f} % of {len(tops)} seeds, {seconds:.0f} s"
+                f"`{name}`, {counted(int(ranks), 'rank')}: {statistics.mean(tops):.2f} % of {len(tops)} seeds, {seconds:.0f} s"
             )
     return "\n".join(lines)
 
