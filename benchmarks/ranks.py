@@ -315,9 +315,8 @@ def report(measured: dict[str, Any]) -> str:
         for ranks, results in found.items():
             tops = [100 * one["test_top1"] for one in results]
             seconds = statistics.median(one["train_seconds"] for one in results)
-            lines.append(
-                f"`{name}`, {counted(int(ranks), 'rank')}: {statistics.mean(tops):.2f} % of {len(tops)} seeds, {seconds:.0f} s"
-            )
+            mean, who = statistics.mean(tops), counted(int(ranks), "rank")
+            lines += ["", f"`{name}`, {who}: {mean:.2f} % of {len(tops)} seeds, {seconds:.0f} s"]
     return "\n".join(lines)
 
 
