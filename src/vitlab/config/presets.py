@@ -162,13 +162,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "fashion": Preset(
         CLOTHES,
-        about="for Fashion-MNIST: four blocks, mirrored images, as fast as small.",
-        expected="not measured yet",
+        about="for Fashion-MNIST: four blocks with four local heads, mirrored images, almost as fast as small.",
+        expected="92.63 ± 0.21 % (3 seeds; with shifts 92.89) after 75 to 90 seconds of training on two cores.",
     ),
     "fashion-10min": Preset(
         CLOTHES.with_knobs(embed_dim=96, mlp_ratio=4.0, epochs=26, cutmix=1.0, erase=0.25),
         about="for Fashion-MNIST in ten minutes on two cores: `fashion`, but wider, and with erased and pasted pieces.",
-        expected="not measured yet",
+        expected="93.41 ± 0.13 % (3 seeds; with shifts 93.85) after 9 to 10 minutes on two cores.",
     ),
     "cifar": Preset(
         PHOTOS.with_knobs(val_fraction=0.0, embed_dim=96, epochs=32),
