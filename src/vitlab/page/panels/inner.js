@@ -40,7 +40,7 @@ export function match(subject) {
   return {
     title: "Tokens look at each other",
     at: "mix",
-    say: `Each token is ${normed(model)}. ${lists} Query times key, number by number, added up and divided by √${width}, as each has ${width} numbers${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: e ≈ 2.718 to the power of each match, so that none is negative and a better match counts far more, divided by the sum of all.`,
+    say: `Each token is ${normed(model)}. ${lists} Query times key, number by number, added up and divided by √${width}, as each has ${width} numbers${pairs}, says how well two tokens match${here}. Softmax turns a token’s matches with all ${tokensOf(model)}, itself included, into shares: e ≈ 2.718 to the power of each match, so none is negative, divided by the sum of all.`,
     panels: ["#attention"],
     shows: { query: one },
     figure: matches(subject),
