@@ -78,7 +78,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.duel accurate --against accurate --seeds 5 --out $(RESULTS)/duel-accurate-$(NAME).json
 	$(BIN)/python -m benchmarks.validation accurate $(addprefix accurate/,$(LESS)) --knobs epochs=6 threads=1 \
 		--seeds 2 --out $(RESULTS)/ablation-accurate-$(NAME).json
-	$(BIN)/python -m benchmarks.duel fashion small/data=fashion-mnist fashion-10min --against small/data=fashion-mnist --seeds 5 \
+	$(BIN)/python -m benchmarks.duel fashion small/data=fashion-mnist --against small/data=fashion-mnist --seeds 5 \
 		--out $(RESULTS)/duel-fashion-$(NAME).json
 
 # Half an hour on a quiet machine with two cores. Fails if any attack succeeded, but writes the page in any case.
